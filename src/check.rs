@@ -1,0 +1,142 @@
+//! `incus-gate check`: loads what `run` would load, then tries the ports and Incus itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+use tokio::task::LocalSet;
+
+use crate::config::{Config, KnownBy};
+use crate::listener::{Listener, Port};
+use crate::tls::certificate::Validity;
+use crate::upstream::{Target, Upstream};
+
+/// At least one line said so.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed;
+
+/// Prints a line for everything that was tried.
+pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
+    let mut report = Report { failed: false };
+    report.ok("config", &path.display().to_string());
+    check_certificates(&mut report, config);
+    check_ports(&mut report, Port::Public, &config.public.listen);
+    check_ports(&mut report, Port::Admin, &config.admin.listen);
+    check_incus(&mut report, config);
+    if report.failed { Err(Failed) } else { Ok(()) }
+}
+
+struct Report {
+    failed: bool,
+}
+
+impl Report {
+    fn ok(&self, what: &str, finding: &str) {
+        println!("ok    {what}: {finding}");
+    }
+
+    fn warn(&self, what: &str, finding: &str) {
+        println!("warn  {what}: {finding}");
+    }
+
+    fn fail(&mut self, what: &str, finding: &str) {
+        self.failed = true;
+        println!("FAIL  {what}: {finding}");
+    }
+}
+
+fn check_certificates(report: &mut Report, config: &Config) {
+    check_dates(report, "public.tls.certificate", config.public.tls.certificate());
+    check_dates(report, "admin.tls.certificate", config.admin.tls.certificate());
+    check_dates(
+        report,
+        "upstream.client_certificate",
+        config.upstream.identity.certificate(),
+    );
+    if config.admin.clients.is_empty() {
+        report.warn(
+            "admin.clients",
+            "nobody is listed, so the admin port will refuse everybody",
+        );
+    }
+    for client in &config.admin.clients {
+        let what = format!("admin.clients {:?}", client.name);
+        match &client.known_by {
+            KnownBy::Certificate(certificate) => check_dates(report, &what, certificate),
+            KnownBy::Fingerprint(_) => {
+                report.ok(&what, "known by its fingerprint; its dates show when it is presented");
+            }
+        }
+    }
+}
+
+fn check_dates(report: &mut Report, what: &str, certificate: &CertificateDer<'_>) {
+    const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
+    let now = SystemTime::now();
+    let validity = match Validity::of(certificate) {
+        Ok(validity) => validity,
+        Err(error) => return report.fail(what, &error.to_string()),
+    };
+    match validity.time_left(now) {
+        None => report.fail(what, "it has expired; renew it"),
+        Some(_) if validity.is_ahead_of(now) => {
+            report.fail(what, "it is not valid yet; check its dates and this machine's clock");
+        }
+        Some(left) => {
+            let finding = format!("expires in {} days", left.as_secs() / 86_400);
+            if left < WARN_BELOW {
+                report.warn(what, &finding);
+            } else {
+                report.ok(what, &finding);
+            }
+        }
+    }
+}
+
+fn check_ports(report: &Report, port: Port, addresses: &[SocketAddr]) {
+    let what = format!("{port}.listen");
+    match Listener::bind(port, addresses) {
+        Ok(_) => report.ok(&what, "free"),
+        // A gateway that runs already is the usual reason.
+        Err(error) => report.warn(&what, &error.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Server {
+    metadata: Trust,
+}
+
+#[derive(Deserialize)]
+struct Trust {
+    auth: String,
+}
+
+fn check_incus(report: &mut Report, config: &Config) {
+    match &config.upstream.pin.certificate() {
+        Some(certificate) => check_dates(report, "upstream.server_certificate", certificate),
+        None => report.warn(
+            "upstream.server_certificate",
+            "not set: whoever listens there on this machine is taken for Incus",
+        ),
+    }
+    let what = format!("Incus at {}", config.upstream.url);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report.fail(&what, &error.to_string()),
+    };
+    let upstream = Upstream::new(Arc::new(Target::new(&config.upstream)));
+    let answer = LocalSet::new().block_on(&runtime, upstream.fetch("/1.0", 1 << 20));
+    match answer.map(|body| serde_json::from_slice::<Server>(&body)) {
+        Ok(Ok(server)) if server.metadata.auth == "trusted" => report.ok(&what, "answers, and trusts upstream.client_certificate"),
+        Ok(Ok(_)) => report.fail(
+            &what,
+            "answers, but does not trust upstream.client_certificate; run `incus config trust add-certificate` with that file",
+        ),
+        Ok(Err(error)) => report.fail(&what, &format!("answers, but not as Incus does ({error})")),
+        Err(error) => report.fail(&what, &error.to_string()),
+    }
+}

@@ -1,0 +1,115 @@
+//! The commands: `run`, `check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::check;
+use crate::config::{Config, ConfigError};
+use crate::lifecycle;
+
+/// Puts an Incus server's images on the internet: published ones for everybody, all of Incus for admins.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load the configuration, bind both ports, and serve until SIGTERM
+    Run(ConfigArgument),
+    /// Load all that `run` would load, then try the ports and Incus itself
+    Check(ConfigArgument),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgument {
+    /// The configuration; without it ./proxy.toml, then /etc/incus-gate/proxy.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// How a command ended, in the codes of sysexits.h.
+#[derive(Clone, Copy, Debug)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 64,
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(arguments) => arguments.command.execute().into(),
+        Err(error) => {
+            // `--help` and `--version` end here too; a closed stderr leaves nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Done.into()
+            }
+        }
+    }
+}
+
+impl Command {
+    fn execute(self) -> Exit {
+        match self {
+            Self::Check(argument) => match argument.load() {
+                Ok((path, config)) => match check::check(&path, &config) {
+                    Ok(()) => Exit::Done,
+                    Err(check::Failed) => Exit::Failed,
+                },
+                Err(exit) => exit,
+            },
+            Self::Run(argument) => match argument.load() {
+                Ok((path, config)) => {
+                    start_log(&config.log_level);
+                    match lifecycle::run(path, config) {
+                        Ok(()) => Exit::Done,
+                        Err(error) => {
+                            tracing::error!("{error}");
+                            Exit::Failed
+                        }
+                    }
+                }
+                Err(exit) => exit,
+            },
+        }
+    }
+}
+
+impl ConfigArgument {
+    fn load(self) -> Result<(PathBuf, Config), Exit> {
+        let load = || -> Result<_, ConfigError> {
+            let path = Config::find(self.config)?;
+            let config = Config::load(&path)?;
+            Ok((path, config))
+        };
+        load().map_err(|error| {
+            eprintln!("incus-gate: {error}");
+            Exit::Config
+        })
+    }
+}
+
+fn start_log(level: &str) {
+    use std::io::IsTerminal;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -1,0 +1,385 @@
+//! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
+//!
+//! [`file`] is the file as written, [`error`] every message a wrong one earns, [`units`] durations and sizes.
+
+mod error;
+mod file;
+mod units;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use rustls::pki_types::{CertificateDer, ServerName};
+use toml::Spanned;
+
+pub use self::error::ConfigError;
+use self::error::Source;
+use self::file::{AdminTable, ClientTable, LimitsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
+use crate::tls::certificate::Fingerprint;
+use crate::tls::upstream::Pin;
+use crate::tls::{Identity, read_certificate};
+
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
+
+/// All that a running gateway needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// How Incus is reached, and known.
+    pub upstream: UpstreamConfig,
+    /// The port for everybody.
+    pub public: PublicConfig,
+    /// The port for those who hold the very certificate.
+    pub admin: AdminConfig,
+    /// What a client may take of our time and memory.
+    pub limits: Limits,
+    /// Which log lines are written, in the words of tracing's `EnvFilter`.
+    pub log_level: String,
+}
+
+/// `[upstream]`
+#[derive(Debug)]
+pub struct UpstreamConfig {
+    /// As it was written, for messages.
+    pub url: String,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// What goes into TLS as the name asked for; what Incus answers is pinned instead.
+    pub server_name: ServerName<'static>,
+    /// Our certificate in Incus's trust store.
+    pub identity: Identity,
+    /// Incus's own certificate.
+    pub pin: Arc<Pin>,
+}
+
+/// `[public]`
+#[derive(Debug)]
+pub struct PublicConfig {
+    /// Addresses to bind.
+    pub listen: Vec<SocketAddr>,
+    /// What clients see.
+    pub tls: Identity,
+    /// Which images strangers see.
+    pub images: Images,
+    /// The age at which the catalogue is no longer answered from, while Incus can be asked.
+    pub refresh: Duration,
+    /// The age up to which it is answered from while Incus cannot.
+    pub stale: Duration,
+}
+
+/// Which images strangers see, all of project `default`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Images {
+    /// Every one.
+    All,
+    /// Those that Incus calls public.
+    Public,
+}
+
+/// `[admin]`
+#[derive(Debug)]
+pub struct AdminConfig {
+    /// Addresses to bind.
+    pub listen: Vec<SocketAddr>,
+    /// What clients see.
+    pub tls: Identity,
+    /// Who is let in.
+    pub clients: Vec<AdminClient>,
+}
+
+/// One of `[[admin.clients]]`
+#[derive(Clone, Debug)]
+pub struct AdminClient {
+    /// What the log calls them.
+    pub name: String,
+    /// What they must present.
+    pub known_by: KnownBy,
+}
+
+/// How an admin's certificate was given.
+#[derive(Clone, Debug)]
+pub enum KnownBy {
+    /// As the file itself.
+    Certificate(CertificateDer<'static>),
+    /// As its SHA-256.
+    Fingerprint(Fingerprint),
+}
+
+impl KnownBy {
+    /// The SHA-256 of the certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Certificate(certificate) => Fingerprint::of(certificate),
+            Self::Fingerprint(fingerprint) => *fingerprint,
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time for a TLS handshake.
+    pub handshake: Duration,
+    /// Time to send the head of a request.
+    pub head: Duration,
+    /// Size of the head of a request, in bytes.
+    pub head_size: usize,
+    /// Time that connections have to finish after SIGTERM.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// The file in use: the one named, or the first of [`DEFAULT_PATHS`] that exists.
+    pub fn find(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+        let default = || DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
+        named.or_else(default).ok_or(ConfigError::NotFound)
+    }
+
+    /// Reads the file and everything it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let file: file::File = source.parse()?;
+        let loader = Loader { source: &source };
+        loader.load(file)
+    }
+}
+
+struct Loader<'a> {
+    source: &'a Source,
+}
+
+impl Loader<'_> {
+    fn load(&self, file: file::File) -> Result<Config, ConfigError> {
+        let limits = self.limits(&file.limits)?;
+        let log_level = self.log_level(file.log.level)?;
+        let public = self.public(file.public, file.tls.as_ref())?;
+        let admin = self.admin(file.admin, file.tls.as_ref())?;
+        let upstream = self.upstream(file.upstream)?;
+        Ok(Config {
+            upstream,
+            public,
+            admin,
+            limits,
+            log_level,
+        })
+    }
+
+    fn public(&self, table: PublicTable, shared: Option<&TlsTable>) -> Result<PublicConfig, ConfigError> {
+        let images = match table.images.get_ref().as_str() {
+            "all" => Images::All,
+            "public" => Images::Public,
+            other => {
+                let problem = format!("`{other}` is neither \"public\" nor \"all\"; write one of the two");
+                return Err(self.source.wrong("public.images", table.images.span(), problem));
+            }
+        };
+        Ok(PublicConfig {
+            listen: self.listen("public.listen", &table.listen)?,
+            tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
+            images,
+            refresh: self.duration("public.refresh", &table.refresh)?,
+            stale: self.duration("public.stale", &table.stale)?,
+        })
+    }
+
+    fn admin(&self, table: AdminTable, shared: Option<&TlsTable>) -> Result<AdminConfig, ConfigError> {
+        let mut names = HashSet::new();
+        let mut fingerprints = HashSet::new();
+        let mut clients = Vec::new();
+        for (index, client) in table.clients.into_iter().enumerate() {
+            let key = format!("admin.clients[{index}]");
+            let name = client.name.clone();
+            let client = self.client(&key, client)?;
+            if !names.insert(client.name.clone()) {
+                let problem = format!(
+                    "`{}` is already another admin's name; give each one their own",
+                    client.name
+                );
+                return Err(self.source.wrong(&format!("{key}.name"), name.span(), problem));
+            }
+            if !fingerprints.insert(client.known_by.fingerprint()) {
+                let problem = "this certificate is already another admin's; one certificate is one admin".to_owned();
+                return Err(self.source.wrong(&key, name.span(), problem));
+            }
+            clients.push(client);
+        }
+        Ok(AdminConfig {
+            listen: self.listen("admin.listen", &table.listen)?,
+            tls: self.identity("admin.tls", table.tls.as_ref(), shared)?,
+            clients,
+        })
+    }
+
+    fn client(&self, key: &str, table: ClientTable) -> Result<AdminClient, ConfigError> {
+        let name = table.name.get_ref();
+        // The name goes into logs: nothing in it may look like another field or another line.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
+            return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
+        }
+        let known_by = match (table.certificate, table.fingerprint) {
+            (Some(path), None) => KnownBy::Certificate(
+                read_certificate(&self.source.resolve(path.get_ref()))
+                    .map_err(|error| self.source.wrong(&format!("{key}.certificate"), path.span(), error.to_string()))?,
+            ),
+            (None, Some(text)) => KnownBy::Fingerprint(Fingerprint::parse(text.get_ref()).ok_or_else(|| {
+                let problem = "this is no SHA-256 fingerprint; give its 64 hexadecimal digits, as in `incus config trust list --format json`";
+                self.source.wrong(&format!("{key}.fingerprint"), text.span(), problem.to_owned())
+            })?),
+            _ => {
+                let problem = "needs either `certificate` or `fingerprint`, one of the two".to_owned();
+                return Err(self.source.wrong(key, table.name.span(), problem));
+            }
+        };
+        Ok(AdminClient {
+            name: table.name.into_inner(),
+            known_by,
+        })
+    }
+
+    fn upstream(&self, table: UpstreamTable) -> Result<UpstreamConfig, ConfigError> {
+        let wrong_url = |problem: &str| {
+            let problem = format!("{problem}; write it like \"https://127.0.0.1:8553\"");
+            self.source.wrong("upstream.url", table.url.span(), problem)
+        };
+        let text = table.url.get_ref().as_str();
+        let url: Uri = text
+            .parse()
+            .map_err(|error| wrong_url(&format!("`{text}` is no URL ({error})")))?;
+        if url.scheme() != Some(&Scheme::HTTPS) {
+            return Err(wrong_url("Incus is reached over https only"));
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() {
+            return Err(wrong_url("the URL must end after the port"));
+        }
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            return Err(wrong_url("the URL must not hold a user name"));
+        }
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let server_name = ServerName::try_from(host.clone())
+            .map_err(|_| wrong_url(&format!("`{host}` is neither a host name nor an IP address")))?;
+        let port = url
+            .port_u16()
+            .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
+
+        let identity = Identity::load(
+            &self.source.resolve(table.client_certificate.get_ref()),
+            &self.source.resolve(table.client_private_key.get_ref()),
+        )
+        .map_err(|error| {
+            let span = table.client_certificate.span();
+            self.source
+                .wrong("upstream.client_certificate", span, error.to_string())
+        })?;
+
+        let pin = match table.server_certificate {
+            Some(path) => Pin::file(self.source.resolve(path.get_ref())).map_err(|error| {
+                self.source.wrong("upstream.server_certificate", path.span(), error.to_string())
+            })?,
+            None => Pin::none_on_loopback(&host).ok_or_else(|| {
+                let problem = format!(
+                    "`{host}` is not this machine, so nothing would tell Incus from an impostor; set upstream.server_certificate to a copy of Incus's server.crt (in a cluster: cluster.crt)"
+                );
+                self.source.wrong("upstream.server_certificate", table.url.span(), problem)
+            })?,
+        };
+        Ok(UpstreamConfig {
+            url: text.to_owned(),
+            host,
+            port,
+            server_name,
+            identity,
+            pin: Arc::new(pin),
+        })
+    }
+
+    fn limits(&self, table: &LimitsTable) -> Result<Limits, ConfigError> {
+        let head_size = units::size(table.head_size.get_ref())
+            .and_then(|size| {
+                // The lower bound is hyper's own, the upper one keeps a crowd of heads out of memory.
+                (8 << 10..=1 << 20)
+                    .contains(&size)
+                    .then_some(size)
+                    .ok_or_else(|| "must lie between 8KiB and 1MiB".to_owned())
+            })
+            .map_err(|problem| self.source.wrong("limits.head_size", table.head_size.span(), problem))?;
+        Ok(Limits {
+            handshake: self.duration("limits.handshake", &table.handshake)?,
+            head: self.duration("limits.head", &table.head)?,
+            head_size,
+            drain: self.duration("limits.drain", &table.drain)?,
+        })
+    }
+
+    fn log_level(&self, level: Spanned<String>) -> Result<String, ConfigError> {
+        match tracing_subscriber::EnvFilter::try_new(level.get_ref()) {
+            Ok(_) => Ok(level.into_inner()),
+            Err(error) => {
+                let problem = format!(
+                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::admin=debug\""
+                );
+                Err(self.source.wrong("log.level", level.span(), problem))
+            }
+        }
+    }
+
+    fn identity(&self, key: &str, own: Option<&TlsTable>, shared: Option<&TlsTable>) -> Result<Identity, ConfigError> {
+        let (key, table) =
+            match (own, shared) {
+                (Some(own), _) => (key, own),
+                (None, Some(shared)) => ("tls", shared),
+                (None, None) => return Err(self.source.missing(
+                    "tls",
+                    "add a [tls] table with `certificate` and `private_key`: the server certificate that clients see",
+                )),
+            };
+        let chain = self.source.resolve(table.certificate.get_ref());
+        let private_key = self.source.resolve(table.private_key.get_ref());
+        Identity::load(&chain, &private_key).map_err(|error| {
+            self.source.wrong(
+                &format!("{key}.certificate"),
+                table.certificate.span(),
+                error.to_string(),
+            )
+        })
+    }
+
+    fn listen(&self, key: &str, listen: &Spanned<OneOrMany>) -> Result<Vec<SocketAddr>, ConfigError> {
+        let addresses = listen.get_ref().as_slice();
+        let wrong = |problem: String| self.source.wrong(key, listen.span(), problem);
+        if addresses.is_empty() {
+            return Err(wrong(
+                "the list is empty; give at least one address like \"[::]:8554\"".to_owned(),
+            ));
+        }
+        let mut seen = HashSet::new();
+        addresses
+            .iter()
+            .map(|text| {
+                let address: SocketAddr = text.parse().map_err(|_| {
+                    wrong(format!("`{text}` is no address with a port; write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\""))
+                })?;
+                if address.port() != 0 && !seen.insert(address) {
+                    return Err(wrong(format!("`{text}` stands twice; remove one")));
+                }
+                Ok(address)
+            })
+            .collect()
+    }
+
+    fn duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {
+        units::duration(text.get_ref()).map_err(|problem| self.source.wrong(key, text.span(), problem))
+    }
+}
+
+#[cfg(test)]
+mod tests;

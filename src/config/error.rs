@@ -1,0 +1,127 @@
+//! The source text of a configuration, and every message that a wrong one earns: file, line, key, what is wrong, what to do.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::DEFAULT_PATHS;
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No file was named, and none stands where one is looked for.
+    #[error("found no configuration at {} or {}; name one with --config", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
+    NotFound,
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}; correct the path or its permissions", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something in the file, or in a file it names, is wrong.
+    #[error("{place}: {problem}")]
+    Wrong {
+        /// `file:line`, or the file where no line is to blame.
+        place: String,
+        /// Key, fault, and remedy.
+        problem: String,
+    },
+}
+
+pub(super) struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self {
+                path: path.to_owned(),
+                text,
+            }),
+            Err(source) => Err(ConfigError::Unreadable {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// Relative paths start at the file's folder.
+    pub(super) fn resolve(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or_else(|| Path::new("")).join(path)
+    }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(&self.text).map_err(|error| self.malformed(&error))
+    }
+
+    pub(super) fn wrong(&self, key: &str, span: Range<usize>, problem: String) -> ConfigError {
+        ConfigError::Wrong {
+            place: self.place(Some(span)),
+            problem: format!("{key}: {problem}"),
+        }
+    }
+
+    pub(super) fn missing(&self, key: &str, remedy: &str) -> ConfigError {
+        ConfigError::Wrong {
+            place: self.place(None),
+            problem: format!("{key}: it is missing; {remedy}"),
+        }
+    }
+
+    fn malformed(&self, error: &toml::de::Error) -> ConfigError {
+        let message = error.message().lines().collect::<Vec<_>>().join(", ");
+        let problem = match unknown_key(&message) {
+            Some((key, known)) => {
+                let distance = |name: &&&str| strsim::damerau_levenshtein(name, key);
+                match known.iter().min_by_key(distance) {
+                    Some(nearest) => format!("unknown key `{key}`; the nearest known one is `{nearest}`"),
+                    None => format!("unknown key `{key}`; remove it"),
+                }
+            }
+            None => match message.strip_prefix("missing field ") {
+                Some(field) => format!("the key {field} is missing; add it"),
+                None => format!("{}{message}; correct it", self.key_of(error.span())),
+            },
+        };
+        ConfigError::Wrong {
+            place: self.place(error.span()),
+            problem,
+        }
+    }
+
+    /// serde knows no keys' names where a value has the wrong type; the line does.
+    fn key_of(&self, span: Option<Range<usize>>) -> String {
+        let line = span.and_then(|span| self.text.lines().nth(self.line_number(span.start) - 1));
+        match line.and_then(|line| line.split_once('=')) {
+            Some((key, _)) => format!("{}: ", key.trim()),
+            None => String::new(),
+        }
+    }
+
+    fn place(&self, span: Option<Range<usize>>) -> String {
+        match span {
+            // An empty span at the start is a default's, or the whole file's.
+            Some(span) if span.end > 0 => format!("{}:{}", self.path.display(), self.line_number(span.start)),
+            _ => self.path.display().to_string(),
+        }
+    }
+
+    fn line_number(&self, offset: usize) -> usize {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+}
+
+/// serde says: unknown field `a`, expected `b` or `c` (or: expected one of `b`, `c`, `d`).
+fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let key = quoted.next()?;
+    Some((key, quoted.collect()))
+}

@@ -1,0 +1,149 @@
+//! `proxy.toml` as it is written: one struct a table, every key with its default.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct File {
+    pub(super) tls: Option<TlsTable>,
+    pub(super) upstream: UpstreamTable,
+    #[serde(default)]
+    pub(super) public: PublicTable,
+    #[serde(default)]
+    pub(super) admin: AdminTable,
+    #[serde(default)]
+    pub(super) limits: LimitsTable,
+    #[serde(default)]
+    pub(super) log: LogTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct TlsTable {
+    pub(super) certificate: Spanned<PathBuf>,
+    pub(super) private_key: Spanned<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct UpstreamTable {
+    #[serde(default = "default_url")]
+    pub(super) url: Spanned<String>,
+    pub(super) client_certificate: Spanned<PathBuf>,
+    pub(super) client_private_key: Spanned<PathBuf>,
+    pub(super) server_certificate: Option<Spanned<PathBuf>>,
+}
+
+fn default_url() -> Spanned<String> {
+    default("https://127.0.0.1:8553")
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct PublicTable {
+    pub(super) listen: Spanned<OneOrMany>,
+    pub(super) tls: Option<TlsTable>,
+    pub(super) images: Spanned<String>,
+    pub(super) refresh: Spanned<String>,
+    pub(super) stale: Spanned<String>,
+}
+
+impl Default for PublicTable {
+    fn default() -> Self {
+        Self {
+            listen: default("[::]:8554"),
+            tls: None,
+            images: default("public"),
+            refresh: default("1s"),
+            stale: default("1h"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct AdminTable {
+    pub(super) listen: Spanned<OneOrMany>,
+    pub(super) tls: Option<TlsTable>,
+    pub(super) clients: Vec<ClientTable>,
+}
+
+impl Default for AdminTable {
+    fn default() -> Self {
+        Self {
+            listen: default("[::]:8555"),
+            tls: None,
+            clients: Vec::new(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct ClientTable {
+    pub(super) name: Spanned<String>,
+    pub(super) certificate: Option<Spanned<PathBuf>>,
+    pub(super) fingerprint: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct LimitsTable {
+    pub(super) handshake: Spanned<String>,
+    pub(super) head: Spanned<String>,
+    pub(super) head_size: Spanned<String>,
+    pub(super) drain: Spanned<String>,
+}
+
+impl Default for LimitsTable {
+    fn default() -> Self {
+        Self {
+            handshake: default("10s"),
+            head: default("10s"),
+            head_size: default("64KiB"),
+            drain: default("30s"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct LogTable {
+    pub(super) level: Spanned<String>,
+}
+
+impl Default for LogTable {
+    fn default() -> Self {
+        Self { level: default("info") }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub(super) enum OneOrMany {
+    Many(Vec<String>),
+    One(String),
+}
+
+impl OneOrMany {
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::Many(many) => many,
+            Self::One(one) => std::slice::from_ref(one),
+        }
+    }
+}
+
+impl From<&str> for OneOrMany {
+    fn from(text: &str) -> Self {
+        Self::One(text.to_owned())
+    }
+}
+
+/// A value that stands in no line.
+fn default<T: From<&'static str>>(value: &'static str) -> Spanned<T> {
+    Spanned::new(0..0, value.into())
+}

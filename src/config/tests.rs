@@ -1,0 +1,200 @@
+use std::fs;
+
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with `gate.crt` and `gate.key`, a pair, and `other.crt`, another pair's.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["gate", "other"] {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(["localhost".to_owned()])
+            .and_then(|params| params.self_signed(&key))
+            .expect("a certificate");
+        fs::write(folder.path().join(format!("{name}.crt")), certificate.pem()).expect("written");
+        fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).expect("written");
+    }
+    folder
+}
+
+const SMALLEST: &str = r#"[tls]
+certificate = "gate.crt"
+private_key = "gate.key"
+[upstream]
+client_certificate = "gate.crt"
+client_private_key = "gate.key"
+"#;
+
+fn load(text: &str) -> Result<Config, String> {
+    let folder = folder();
+    let path = folder.path().join("proxy.toml");
+    fs::write(&path, text).expect("written");
+    let folder = format!("{}/", folder.path().display());
+    Config::load(&path).map_err(|error| error.to_string().replace(&folder, ""))
+}
+
+fn message(text: &str) -> String {
+    load(text).expect_err("this configuration is wrong")
+}
+
+#[test]
+fn only_certificates_have_no_default() {
+    let config = load(SMALLEST).expect("the smallest configuration");
+    assert_eq!(config.public.listen, ["[::]:8554".parse().unwrap()]);
+    assert_eq!(config.admin.listen, ["[::]:8555".parse().unwrap()]);
+    assert_eq!(config.public.images, Images::Public);
+    assert_eq!(
+        (config.upstream.host.as_str(), config.upstream.port),
+        ("127.0.0.1", 8553)
+    );
+    assert_eq!(config.public.refresh, Duration::from_secs(1));
+    assert_eq!(config.limits.head_size, 65_536);
+    assert!(config.upstream.pin.certificate().is_none());
+}
+
+#[test]
+fn every_key() {
+    let text = SMALLEST.replace(
+        "[upstream]",
+        "[upstream]\nurl = \"https://[::1]:8443/\"\nserver_certificate = \"other.crt\"",
+    );
+    let config = load(&format!(
+        r#"{text}
+[public]
+listen = ["127.0.0.1:1", "[::1]:1"]
+images = "all"
+refresh = "250ms"
+stale = "2m"
+[public.tls]
+certificate = "other.crt"
+private_key = "other.key"
+[admin]
+listen = "127.0.0.1:2"
+[[admin.clients]]
+name = "ops"
+certificate = "gate.crt"
+[[admin.clients]]
+name = "ci"
+fingerprint = "{}"
+[limits]
+handshake = "1s"
+head = "2s"
+head_size = "8KiB"
+drain = "1h"
+[log]
+level = "warn,incus_gate=debug"
+"#,
+        "AB:".repeat(31) + "cd"
+    ))
+    .expect("a whole configuration");
+    assert_eq!(config.public.listen.len(), 2);
+    assert_eq!(config.public.images, Images::All);
+    assert_ne!(config.public.tls.certificate(), config.admin.tls.certificate());
+    assert_eq!(
+        config.admin.clients[1].known_by.fingerprint().to_string(),
+        "ab".repeat(31) + "cd"
+    );
+    assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 8443));
+    assert!(config.upstream.pin.certificate().is_some());
+}
+
+#[test]
+fn the_example_loads() {
+    let folder = folder();
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml.example")).expect("the example");
+    fs::create_dir(folder.path().join("certs")).expect("made");
+    let mut at_home = String::new();
+    for line in text.lines() {
+        // Every file that the example names, wherever it lies, is here; all else stays as it is.
+        let file = |key: &str| line.trim_start().starts_with(key);
+        let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+        let key = rest.split(' ').next().unwrap_or_default();
+        at_home += &match () {
+            () if file("certificate =") || file("client_certificate =") || file("server_certificate =") => {
+                format!("{indent}{key} = \"gate.crt\"")
+            }
+            () if file("private_key =") || file("client_private_key =") => format!("{indent}{key} = \"gate.key\""),
+            () => line.to_owned(),
+        };
+        at_home.push('\n');
+    }
+    let path = folder.path().join("proxy.toml");
+    fs::write(&path, at_home).expect("written");
+    Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn each_wrong_file_earns_one_message() {
+    let with = |old: &str, new: &str| message(&SMALLEST.replacen(old, new, 1));
+    let and = |more: &str| message(&format!("{SMALLEST}{more}"));
+    let client = |more: &str| and(&format!("[[admin.clients]]\n{more}\n"));
+    let messages = [
+        message(""),
+        message("tls = 5"),
+        message("[tls"),
+        message("[tls]\ncertificate = \"gate.crt\"\n"),
+        with("[tls]\ncertificate = \"gate.crt\"\nprivate_key = \"gate.key\"\n", ""),
+        with("gate.crt", "none.crt"),
+        with("gate.crt", "gate.key"),
+        with("gate.crt", "other.crt"),
+        with("gate.crt", "proxy.toml"),
+        with("gate.key", "gate.crt"),
+        with(
+            "client_certificate = \"gate.crt\"",
+            "client_certificate = \"other.crt\"",
+        ),
+        with("[upstream]", "[upstream]\nurl = \"http://127.0.0.1:8553\""),
+        with("[upstream]", "[upstream]\nurl = \"https://127.0.0.1\""),
+        with("[upstream]", "[upstream]\nurl = \"https://127.0.0.1:99999\""),
+        with("[upstream]", "[upstream]\nurl = \"https://127.0.0.1:8553/1.0\""),
+        with("[upstream]", "[upstream]\nurl = \"https://root@127.0.0.1:8553\""),
+        with("[upstream]", "[upstream]\nurl = \"https://192.0.2.1:8553\""),
+        with("[upstream]", "[upstream]\nserver_certificate = \"gate.key\""),
+        and("[publik]\n"),
+        and("[public]\nlissten = \"[::]:1\"\n"),
+        and("[public]\nlisten = 8554\n"),
+        and("[public]\nlisten = \"8554\"\n"),
+        and("[public]\nlisten = []\n"),
+        and("[public]\nlisten = [\"[::]:1\", \"[::]:1\"]\n"),
+        and("[public]\nimages = \"some\"\n"),
+        and("[public]\nrefresh = \"soon\"\n"),
+        and("[public]\nrefresh = \"0s\"\n"),
+        and("[public]\nrefresh = 1\n"),
+        and("[public]\nstale = \"99999999999999999999h\"\n"),
+        and("[limits]\nhead_size = \"64kb\"\n"),
+        and("[limits]\nhead_size = \"1KiB\"\n"),
+        and("[log]\nlevel = \"loud=very=much\"\n"),
+        client("name = \"ops\""),
+        client("name = \"ops\"\ncertificate = \"none.crt\""),
+        client("name = \"ops\"\ncertificate = \"gate.crt\"\nfingerprint = \"ab\""),
+        client("name = \"ops\"\nfingerprint = \"ab\""),
+        client("name = \"o p s\"\ncertificate = \"gate.crt\""),
+        client(
+            "name = \"ops\"\ncertificate = \"gate.crt\"\n[[admin.clients]]\nname = \"ops\"\ncertificate = \"other.crt\"",
+        ),
+        client(
+            "name = \"ops\"\ncertificate = \"gate.crt\"\n[[admin.clients]]\nname = \"ci\"\ncertificate = \"gate.crt\"",
+        ),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nowhere/proxy.toml")).expect_err("there is no such file");
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot read the configuration /nowhere/proxy.toml: No such file"),
+        "{error}"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\[|\\]|=|\"|\n|tls|upstream|public|admin|clients|listen|name|[a-z0-9:. ]{1,4}){0,40}") {
+        let _ = load(&text);
+    }
+}

@@ -1,0 +1,77 @@
+//! One admin's request to Incus, and its answer back: a pipe that understands nothing of what goes through it.
+
+pub mod headers;
+mod upgrade;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use http::header::{HOST, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+
+use crate::admin::Admin;
+use crate::reply::{Refusal, Reply, ReplyBody};
+use crate::upstream::{Answer, RequestBody};
+use crate::worker::Worker;
+
+/// Hands a request on. Only who holds an [`Admin`] can ask for this.
+pub async fn forward(
+    worker: &Rc<Worker>,
+    admin: Admin,
+    client: IpAddr,
+    mut request: Request<Incoming>,
+) -> Result<Reply, Refusal> {
+    if request.method() == Method::CONNECT {
+        return Err(Refusal::Incus(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "CONNECT is not for Incus".to_owned(),
+        ));
+    }
+    let upgrade = upgrade::Requested::by(&mut request);
+    match worker
+        .upstream()
+        .send(to_upstream(client, upgrade.as_ref(), request)?)
+        .await?
+    {
+        Answer::Response(response) => {
+            let (mut head, body) = response.into_parts();
+            headers::drop_hop_by_hop(&mut head.headers);
+            Ok(Response::from_parts(head, ReplyBody::Upstream(body)))
+        }
+        Answer::Upgraded(response, tunnel) => match upgrade {
+            Some(upgrade) => Ok(upgrade.accept(worker, admin, response, tunnel)),
+            None => Err(Refusal::Upstream(crate::upstream::Error::Unusable)),
+        },
+    }
+}
+
+fn to_upstream(
+    client: IpAddr,
+    upgrade: Option<&upgrade::Requested>,
+    request: Request<Incoming>,
+) -> Result<Request<RequestBody>, Refusal> {
+    let (mut head, body) = request.into_parts();
+    // RFC 9112 §3.2.2: the authority of an absolute-form target, and of HTTP/2, replaces any Host.
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_request("the authority is no host"))?;
+        head.headers.insert(HOST, host);
+    }
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    head.uri = Uri::try_from(target).map_err(|_| bad_request("the path cannot be handed on"))?;
+    head.version = http::Version::HTTP_11;
+    headers::drop_hop_by_hop(&mut head.headers);
+    headers::drop_identity(&mut head.headers);
+    headers::add_forwarded(&mut head.headers, client);
+    headers::join_cookies(&mut head.headers);
+    if let Some(upgrade) = upgrade {
+        head.headers.insert(UPGRADE, upgrade.protocol().clone());
+        head.headers
+            .insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    Ok(Request::from_parts(head, RequestBody::Client(body)))
+}
+
+fn bad_request(problem: &str) -> Refusal {
+    Refusal::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
+}

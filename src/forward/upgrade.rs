@@ -1,0 +1,103 @@
+//! 101 and the two pipes after it: websockets, `sftp`, `nbd`, `tcp`, and whatever Incus will think of.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
+
+use super::headers;
+use crate::admin::Admin;
+use crate::connection::ClientStream;
+use crate::reply::{Reply, ReplyBody};
+use crate::upstream::Tunnel;
+use crate::worker::Worker;
+
+/// What a tunnel holds in memory each way.
+const BUFFER_SIZE: usize = 32 << 10;
+
+/// A client's wish to leave HTTP on this connection.
+pub(super) struct Requested {
+    protocol: HeaderValue,
+    client: OnUpgrade,
+}
+
+impl Requested {
+    /// Only HTTP/1.1 has this wish (RFC 9110 §7.8), and it needs both headers.
+    pub(super) fn by(request: &mut Request<Incoming>) -> Option<Self> {
+        if request.version() != Version::HTTP_11 || !names_upgrade(request) {
+            return None;
+        }
+        Some(Self {
+            protocol: request.headers().get(UPGRADE)?.clone(),
+            client: hyper::upgrade::on(request),
+        })
+    }
+
+    /// As the client spelt it: Incus compares it to the letter.
+    pub(super) fn protocol(&self) -> &HeaderValue {
+        &self.protocol
+    }
+
+    /// Answers 101. hyper sends that by itself and flushes it before it hands the stream over; only then may a byte
+    /// follow, for Incus's client throws away what comes in one record with the 101.
+    pub(super) fn accept(
+        self,
+        worker: &Rc<Worker>,
+        admin: Admin,
+        mut response: Response<()>,
+        tunnel: Box<Tunnel>,
+    ) -> Reply {
+        let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
+        headers::drop_hop_by_hop(response.headers_mut());
+        response.headers_mut().insert(UPGRADE, protocol);
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+
+        let revoked = worker.revoked(admin.into_certificate());
+        let client = self.client;
+        worker.spawn(async move {
+            tokio::select! {
+                ended = pipe(client, tunnel) => if let Err(error) = ended {
+                    tracing::debug!(%error, "a tunnel was cut");
+                },
+                () = revoked => tracing::info!("closed the tunnel of an admin who is none any more"),
+            }
+        });
+        response.map(|()| ReplyBody::Whole(None))
+    }
+}
+
+fn names_upgrade(request: &Request<Incoming>) -> bool {
+    let values = request.headers().get_all(CONNECTION).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Ends when both sides have ended. When one breaks off, both streams are dropped unfinished, which the other side sees.
+async fn pipe(client: OnUpgrade, mut tunnel: Box<Tunnel>) -> io::Result<()> {
+    let (mut client, read_ahead) = take_over(client).await?;
+    client.write_all(&tunnel.read_ahead).await?;
+    client.flush().await?;
+    tunnel.stream.write_all(&read_ahead).await?;
+    tunnel.stream.flush().await?;
+    copy_bidirectional_with_sizes(&mut client, &mut tunnel.stream, BUFFER_SIZE, BUFFER_SIZE).await?;
+    Ok(())
+}
+
+/// The client's stream itself, from under hyper, and what hyper had read of it.
+async fn take_over(client: OnUpgrade) -> io::Result<(ClientStream, Bytes)> {
+    let upgraded = client.await.map_err(io::Error::other)?;
+    let parts = upgraded
+        .downcast::<TokioIo<ClientStream>>()
+        .map_err(|_| io::Error::other("the stream is not the one that was served"))?;
+    Ok((parts.io.into_inner(), parts.read_buf))
+}

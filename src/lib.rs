@@ -1,0 +1,36 @@
+//! incus-gate: the one binary that puts an Incus server's images on the internet.
+//!
+//! ```text
+//!  strangers ──TLS──▶ public port ─ question ─ catalogue ─┐
+//!                                                          ├─ upstream ──mTLS, HTTP/1.1──▶ Incus
+//!  admins ─TLS + certificate──▶ admin port ─ judge ────────┘
+//! ```
+//!
+//! # The way of a connection
+//! 1. **Accept**: [`listener`] hands it to a [`worker`], which it never leaves.
+//! 2. **Handshake**: [`connection`], with what [`tls`] shows to clients.
+//! 3. **Who are you, may you**: on the admin port [`admin`] judges the certificate, for every request anew. On the public
+//!    port nobody is anybody: [`public`] reads the request into one of six questions.
+//! 4. **Answer**: the public port from its catalogue, the admin port through [`forward`]. Both talk to Incus through
+//!    [`upstream`] alone. What is refused becomes a status in [`reply`].
+//!
+//! # The rest
+//! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
+//!   a reload.
+//! - [`lifecycle`] starts, reloads and drains; [`cli`] reads the arguments; [`check`] tries a configuration.
+
+pub mod admin;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod forward;
+pub mod lifecycle;
+pub mod listener;
+pub mod live;
+mod net;
+pub mod public;
+pub mod reply;
+pub mod tls;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,156 @@
+//! Bind, and accept.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use thiserror::Error;
+
+use crate::connection;
+use crate::worker::Worker;
+
+/// Handshakes that may wait for their turn.
+const BACKLOG: i32 = 4096;
+/// After an error that is ours (no file descriptors left), so that the loop is not a busy one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Linux's errno of a machine without IPv6; the standard library has no name for it.
+const EAFNOSUPPORT: i32 = 97;
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Port {
+    /// For those who hold the very certificate.
+    Admin,
+    /// For everybody.
+    Public,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "admin",
+            Self::Public => "public",
+        })
+    }
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, Error)]
+#[error("{port}.listen: cannot listen on {address}: {source}; {}", remedy(source))]
+pub struct BindError {
+    port: Port,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    port: Port,
+    socket: TcpListener,
+}
+
+impl Listener {
+    /// Binds every address of a port.
+    pub fn bind(port: Port, addresses: &[SocketAddr]) -> Result<Vec<Self>, BindError> {
+        let bind = |address: &SocketAddr| {
+            // Next to an IPv4 address of the same port, an IPv6 one must not take IPv4 as well.
+            let only_v6 = addresses
+                .iter()
+                .any(|other| other.is_ipv4() && other.port() == address.port());
+            let socket = bind_one(*address, only_v6).map_err(|source| BindError {
+                port,
+                address: *address,
+                source,
+            })?;
+            Ok(Self { port, socket })
+        };
+        addresses.iter().map(bind).collect()
+    }
+
+    /// The address that was bound, with the port that the system chose where 0 was asked for.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The port it is for.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// The same socket once more, for another worker: whoever is free accepts.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            port: self.port,
+            socket: self.socket.try_clone()?,
+        })
+    }
+
+    /// Accepts until the worker drains.
+    pub async fn accept(self, worker: Rc<Worker>) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.socket)?;
+        let mut draining = std::pin::pin!(worker.draining());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut draining => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, address)) => worker.spawn(connection::serve(Rc::clone(&worker), self.port, tcp, address)),
+                Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
+                Err(error) => {
+                    tracing::error!(port = %self.port, %error, "cannot accept connections for the moment");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn bind_one(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    match listen(address, only_v6) {
+        // A machine without IPv6: "every address" then means every IPv4 address.
+        Err(error)
+            if error.raw_os_error() == Some(EAFNOSUPPORT) && address.is_ipv6() && address.ip().is_unspecified() =>
+        {
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), false)
+        }
+        bound => bound,
+    }
+}
+
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    // So that a restart need not wait for the old connections' last packets.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "something listens there already (`ss -ltnp` names it): stop it or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address (`ip address` lists them)",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        _ => "choose another address",
+    }
+}

@@ -1,0 +1,189 @@
+//! What a stranger may know, kept fresh.
+//!
+//! A keeper task fetches a [`Snapshot`] when somebody needs one newer than the last; everybody who asks meanwhile waits
+//! for the same fetch. Nobody asks: nothing is fetched. While Incus is away the last snapshot answers, and the keeper
+//! tries again by itself, so that it is never older than Incus's absence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::snapshot::Snapshot;
+use crate::config::{Images, PublicConfig};
+use crate::reply::Refusal;
+use crate::upstream::{self, Target, Upstream};
+
+/// A client must have its answer within five seconds when Incus is away.
+const FETCH_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// The list of 50,000 images is some 50 MB.
+const MAX_SIZE: usize = 256 << 20;
+/// Strangers who ask for names that do not exist may keep Incus busy for one part in this many.
+const SHARE_OF_INCUS: u32 = 5;
+/// The shortest time from the start of a fetch to the start of the next one.
+const MIN_GAP: Duration = Duration::from_millis(50);
+
+/// The published images, for anybody to ask.
+#[derive(Debug)]
+pub struct Catalogue {
+    wanted: watch::Sender<Instant>,
+    state: watch::Receiver<State>,
+    refresh: Duration,
+    stale: Duration,
+}
+
+/// What the last fetches brought.
+#[derive(Clone, Debug, Default)]
+struct State {
+    latest: Option<Dated>,
+    /// Whether the last one failed: then Incus is known to be away, and there is nothing to wait for.
+    failed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Dated {
+    snapshot: Arc<Snapshot>,
+    /// When it was asked for: it shows every change made before.
+    begun: Instant,
+}
+
+impl Catalogue {
+    /// Spawns the keeper on the current runtime. It ends when the catalogue is dropped.
+    pub fn keep(config: &PublicConfig, target: Arc<Target>) -> Self {
+        let (wanted, want) = watch::channel(Instant::now());
+        let (publish, state) = watch::channel(State::default());
+        let keeper = Keeper {
+            want,
+            publish,
+            target,
+            images: config.images,
+            refresh: config.refresh,
+        };
+        tokio::task::spawn_local(keeper.run());
+        Self {
+            wanted,
+            state,
+            refresh: config.refresh,
+            stale: config.stale,
+        }
+    }
+
+    /// A snapshot no older than `public.refresh`.
+    pub async fn current(&self) -> Result<Arc<Snapshot>, Refusal> {
+        let now = Instant::now();
+        self.begun_after(now.checked_sub(self.refresh).unwrap_or(now)).await
+    }
+
+    /// A snapshot of which `is_there` holds, or else one that was begun after now: what was just published is found.
+    pub async fn having(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Refusal> {
+        let now = Instant::now();
+        let current = self.current().await?;
+        if is_there(&current) {
+            return Ok(current);
+        }
+        self.begun_after(now).await
+    }
+
+    async fn begun_after(&self, moment: Instant) -> Result<Arc<Snapshot>, Refusal> {
+        let mut state = self.state.clone();
+        if !state.borrow().settles(moment) {
+            self.wanted.send_if_modified(|wanted| {
+                let later = moment > *wanted;
+                *wanted = moment.max(*wanted);
+                later
+            });
+            state
+                .wait_for(|state| state.settles(moment))
+                .await
+                .map_err(|_| Refusal::CatalogueAway)?;
+        }
+        let latest = state.borrow().latest.clone().ok_or(Refusal::CatalogueAway)?;
+        if latest.begun.elapsed() > self.stale.max(self.refresh) {
+            return Err(Refusal::CatalogueAway);
+        }
+        Ok(latest.snapshot)
+    }
+}
+
+impl State {
+    /// Whether there is nothing to wait for: a snapshot that is new enough, or Incus known to be away.
+    fn settles(&self, moment: Instant) -> bool {
+        self.failed || self.latest.as_ref().is_some_and(|latest| latest.begun >= moment)
+    }
+}
+
+struct Keeper {
+    want: watch::Receiver<Instant>,
+    publish: watch::Sender<State>,
+    target: Arc<Target>,
+    images: Images,
+    refresh: Duration,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let upstream = Upstream::new(Arc::clone(&self.target));
+        loop {
+            let begun = Instant::now();
+            let fetched = timeout(FETCH_TIMEOUT, fetch(&upstream, self.images)).await;
+            let gap = (begun.elapsed() * SHARE_OF_INCUS).max(MIN_GAP).min(self.refresh);
+            let again = match fetched.unwrap_or(Err(FetchError::Timeout)) {
+                Ok(snapshot) => {
+                    self.succeeded(snapshot, begun);
+                    sleep_until(begun + gap).await;
+                    self.want.wait_for(|wanted| *wanted > begun).await.is_ok()
+                }
+                Err(error) => {
+                    self.failed(&error, begun);
+                    sleep_until(begun + self.refresh).await;
+                    !self.publish.is_closed()
+                }
+            };
+            if !again {
+                return;
+            }
+        }
+    }
+
+    fn succeeded(&self, snapshot: Snapshot, begun: Instant) {
+        let latest = Dated {
+            snapshot: Arc::new(snapshot),
+            begun,
+        };
+        let was = self.publish.send_replace(State {
+            latest: Some(latest),
+            failed: false,
+        });
+        if was.failed {
+            tracing::info!("the list of images is fresh again");
+        }
+    }
+
+    fn failed(&self, error: &FetchError, begun: Instant) {
+        self.publish.send_modify(|state| {
+            if !state.failed {
+                let age = state.latest.as_ref().map(|latest| (begun - latest.begun).as_secs());
+                tracing::warn!(age, "the list of images cannot be fetched: {error}");
+            }
+            state.failed = true;
+        });
+    }
+}
+
+async fn fetch(upstream: &Upstream, images: Images) -> Result<Snapshot, FetchError> {
+    let server = upstream.fetch("/1.0", MAX_SIZE).await?;
+    let list = upstream.fetch("/1.0/images?recursion=1", MAX_SIZE).await?;
+    Ok(Snapshot::parse(&server, &list, images)?)
+}
+
+#[derive(Debug, Error)]
+enum FetchError {
+    #[error("Incus answered something else than a list of images ({0}); is it Incus that answers there?")]
+    NotUnderstood(#[from] serde_json::Error),
+    #[error("Incus took longer than {} s", FETCH_TIMEOUT.as_secs_f32())]
+    Timeout,
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
+}

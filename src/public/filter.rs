@@ -1,0 +1,355 @@
+//! `?filter=` of the list of images, in Incus's own language: `field eq value and not field ne "other value"`.
+//!
+//! It is evaluated here, over what strangers see. Incus would evaluate it over every image and field: an answer, or an
+//! error, would tell of private images and hidden fields, and some filters crash its handler (`update_source.x eq y`).
+
+use regex::{Regex, RegexBuilder};
+use thiserror::Error;
+
+use super::snapshot::Image;
+
+/// A pattern of a stranger's may take this much memory, in bytes.
+const REGEX_SIZE_LIMIT: usize = 1 << 16;
+
+/// A chain of clauses, evaluated from the left. Empty, it matches every image.
+#[derive(Clone, Debug, Default)]
+pub struct Filter(Vec<Clause>);
+
+#[derive(Clone, Debug)]
+struct Clause {
+    or: bool,
+    /// `not`, `ne` or both.
+    negated: bool,
+    test: Test,
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    Flag(Flag, bool),
+    Size(i64),
+    Text(Text, Pattern),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Flag {
+    AutoUpdate,
+    Cached,
+    Public,
+}
+
+#[derive(Clone, Debug)]
+enum Text {
+    Architecture,
+    Filename,
+    Fingerprint,
+    Project,
+    Property(String),
+    Type,
+}
+
+/// What a text is compared with, ignoring case.
+#[derive(Clone, Debug)]
+enum Pattern {
+    /// One of several, between commas.
+    AnyOf(Vec<String>),
+    Regex(Regex),
+}
+
+/// Incus's messages.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum FilterError {
+    #[error("Invalid filter: {0}")]
+    Syntax(&'static str),
+    #[error("Invalid type \"invalid\" for field {0:?}")]
+    Field(String),
+    #[error("Unsupported operation")]
+    Operator,
+    #[error("Failed to parse value: {0:?} is no value for field {1:?}")]
+    Value(String, String),
+}
+
+impl Filter {
+    /// Reads a filter as Incus does.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let mut words = text.split_whitespace();
+        let mut clauses = Vec::new();
+        let mut next = words.next();
+        let mut or = false;
+        while let Some(word) = next {
+            let not = word.eq_ignore_ascii_case("not");
+            let field = match not {
+                true => words.next().ok_or(FilterError::Syntax("incomplete not clause"))?,
+                false => word,
+            };
+            let operator = words.next().ok_or(FilterError::Syntax("clause has no operator"))?;
+            let value = value(&mut words)?;
+            let logical = words.next();
+            let next_or = match logical {
+                None | Some("and") => false,
+                Some("or") => true,
+                Some(_) => return Err(FilterError::Syntax("invalid clause composition")),
+            };
+            next = words.next();
+            if logical.is_some() && next.is_none() {
+                return Err(FilterError::Syntax("unterminated compound clause"));
+            }
+            clauses.push(Clause::new(or, not, field, operator, &value)?);
+            or = next_or;
+        }
+        Ok(Self(clauses))
+    }
+
+    /// Whether an image is one of those asked for.
+    pub fn matches(&self, image: &Image) -> bool {
+        self.0.iter().fold(true, |matched, clause| {
+            let holds = clause.test.holds(image) != clause.negated;
+            if clause.or { matched || holds } else { matched && holds }
+        })
+    }
+}
+
+/// A word, or words in double quotes. As in Incus, a quote never ends in the word it begins in.
+fn value<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<String, FilterError> {
+    let first = words.next().ok_or(FilterError::Syntax("clause has no value"))?;
+    let Some(first) = first.strip_prefix('"') else {
+        return Ok(first.to_owned());
+    };
+    let mut value = first.to_owned();
+    loop {
+        let word = words.next().ok_or(FilterError::Syntax("unterminated quote"))?;
+        value.push(' ');
+        match word.strip_suffix('"') {
+            Some(last) => return Ok(value + last),
+            None => value.push_str(word),
+        }
+    }
+}
+
+impl Clause {
+    fn new(or: bool, not: bool, field: &str, operator: &str, value: &str) -> Result<Self, FilterError> {
+        let unequal = match operator {
+            "eq" => false,
+            "ne" => true,
+            _ => return Err(FilterError::Operator),
+        };
+        Ok(Self {
+            or,
+            negated: not != unequal,
+            test: Test::new(field, value)?,
+        })
+    }
+}
+
+impl Test {
+    fn new(field: &str, value: &str) -> Result<Self, FilterError> {
+        let flag = |flag| match value {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Self::Flag(flag, true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Self::Flag(flag, false)),
+            _ => Err(FilterError::Value(value.to_owned(), field.to_owned())),
+        };
+        let text = |text| Ok(Self::Text(text, Pattern::new(value)));
+        match field {
+            "architecture" => text(Text::Architecture),
+            "auto_update" => flag(Flag::AutoUpdate),
+            "cached" => flag(Flag::Cached),
+            "filename" => text(Text::Filename),
+            "fingerprint" => text(Text::Fingerprint),
+            "project" => text(Text::Project),
+            "public" => flag(Flag::Public),
+            "size" => match value.parse() {
+                Ok(size) => Ok(Self::Size(size)),
+                Err(_) => Err(FilterError::Value(value.to_owned(), field.to_owned())),
+            },
+            "type" => text(Text::Type),
+            _ => match field.strip_prefix("properties.") {
+                Some(key) => text(Text::Property(key.to_owned())),
+                None => Err(FilterError::Field(field.to_owned())),
+            },
+        }
+    }
+
+    fn holds(&self, image: &Image) -> bool {
+        match self {
+            Self::Flag(Flag::AutoUpdate, value) => image.auto_update == *value,
+            Self::Flag(Flag::Cached, value) => image.cached == *value,
+            Self::Flag(Flag::Public, value) => image.public == *value,
+            Self::Size(size) => image.size == *size,
+            Self::Text(field, pattern) => pattern.matches(field.of(image)),
+        }
+    }
+}
+
+impl Text {
+    fn of<'a>(&self, image: &'a Image) -> &'a str {
+        match self {
+            Self::Architecture => &image.architecture,
+            Self::Filename => &image.filename,
+            Self::Fingerprint => &image.fingerprint,
+            Self::Project => &image.project,
+            Self::Property(key) => property(image, key),
+            Self::Type => &image.kind,
+        }
+    }
+}
+
+/// The property of this key, or the first whose key begins so. (Incus goes by the part before the first dot.)
+fn property<'a>(image: &'a Image, key: &str) -> &'a str {
+    let begins_so = || {
+        let (head, tail) = key
+            .split_once('.')
+            .map_or((key, None), |(head, tail)| (head, Some(tail)));
+        image.properties.iter().find(|(other, _)| {
+            let (other_head, other_tail) = other
+                .split_once('.')
+                .map_or((other.as_str(), None), |(head, tail)| (head, Some(tail)));
+            other_head.starts_with(head) && other_tail == tail
+        })
+    };
+    image
+        .properties
+        .get_key_value(key)
+        .or_else(begins_so)
+        .map_or("", |(_, value)| value)
+}
+
+impl Pattern {
+    fn new(value: &str) -> Self {
+        let literal = || Self::AnyOf(value.split(',').map(str::to_lowercase).collect());
+        if value.contains(',') {
+            return literal();
+        }
+        let anchored = value.contains(['^', '$']);
+        let pattern = if anchored {
+            value.to_owned()
+        } else {
+            format!("^{value}$")
+        };
+        RegexBuilder::new(&pattern)
+            .case_insensitive(true)
+            .size_limit(REGEX_SIZE_LIMIT)
+            .build()
+            .map_or_else(|_| literal(), Self::Regex)
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::AnyOf(values) => values.contains(&text.to_lowercase()),
+            Self::Regex(regex) => regex.is_match(text),
+        }
+    }
+}
+
+impl PartialEq for Filter {
+    /// Two filters are the same when they were written the same, but for white space.
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn image() -> Image {
+        serde_json::from_value(json!({
+            "properties": {"os": "Alpine", "release": "3.20", "image.kind": "x"},
+            "public": true, "cached": false, "architecture": "x86_64", "fingerprint": "b2e6",
+            "size": 878_640, "type": "container", "project": "default",
+        }))
+        .expect("an image")
+    }
+
+    #[test]
+    fn clauses_are_evaluated_from_the_left() {
+        let matches = [
+            "",
+            "public eq true",
+            "public ne false",
+            "not public eq false",
+            "NOT public ne true",
+            "size eq 878640",
+            "type eq CONTAINER",
+            "architecture eq x86_64,aarch64",
+            "properties.os eq alp.*",
+            "properties.os eq ^a",
+            "properties.release eq 3..0",
+            "properties.rel eq 3.20",
+            "cached eq true or public eq true",
+            "public eq true or cached eq true and cached eq false",
+        ];
+        let differs = [
+            "public eq false",
+            "not public eq true",
+            "size ne 878640",
+            "architecture eq x86",
+            "properties.os eq lpin",
+            "properties.release eq 3.2",
+            "properties.nope eq x",
+            "fingerprint eq B2",
+            "cached eq true and public eq true",
+            "cached eq true or public eq true and type eq virtual-machine",
+        ];
+        let holds = |text: &str| {
+            Filter::parse(text)
+                .unwrap_or_else(|error| panic!("{text}: {error}"))
+                .matches(&image())
+        };
+        for text in matches {
+            assert!(holds(text), "{text}");
+        }
+        for text in differs {
+            assert!(!holds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_incus_refuses_is_refused() {
+        let error = |text| Filter::parse(text).expect_err(text).to_string();
+        assert_eq!(error("x"), "Invalid filter: clause has no operator");
+        assert_eq!(error("x eq"), "Invalid filter: clause has no value");
+        assert_eq!(error("not"), "Invalid filter: incomplete not clause");
+        assert_eq!(error("type eq \"x"), "Invalid filter: unterminated quote");
+        assert_eq!(
+            error("public eq true xor cached eq true"),
+            "Invalid filter: invalid clause composition"
+        );
+        assert_eq!(
+            error("public eq true and"),
+            "Invalid filter: unterminated compound clause"
+        );
+        assert_eq!(error("type gt x"), "Unsupported operation");
+        assert_eq!(
+            error("size eq x"),
+            "Failed to parse value: \"x\" is no value for field \"size\""
+        );
+    }
+
+    #[test]
+    fn hidden_fields_cannot_be_asked_about() {
+        for field in [
+            "update_source.server",
+            "last_used_at",
+            "profiles",
+            "aliases.name",
+            "Public",
+            "properties",
+            "nope",
+        ] {
+            assert!(
+                matches!(Filter::parse(&format!("{field} eq x")), Err(FilterError::Field(_))),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pattern_cannot_take_much_memory() {
+        let Ok(filter) = Filter::parse("type eq ((a{100}){100}){100}") else {
+            panic!("a pattern")
+        };
+        assert!(!filter.matches(&image()), "too large, it is a literal");
+    }
+}

@@ -1,0 +1,207 @@
+//! The closed grammar of the public port: method, path, query → [`PublicRoute`] or a refusal. Pure.
+//!
+//! A path is read as it came, percent-decoded once where a name stands; what is not spelt exactly so is not public.
+
+use std::borrow::Cow;
+
+use http::{Method, StatusCode, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::filter::Filter;
+use crate::reply::Refusal;
+
+/// The six questions that a stranger may ask.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PublicRoute {
+    /// `/1.0/images/aliases/{name}`
+    Alias(String),
+    /// `/1.0/images/aliases`
+    Aliases {
+        /// Whole objects instead of paths.
+        recursion: bool,
+    },
+    /// `/1.0/images/{fingerprint}/export`
+    Export(FingerprintPrefix),
+    /// `/1.0/images/{fingerprint}`
+    Image(FingerprintPrefix),
+    /// `/1.0/images`
+    Images(ImagesQuery),
+    /// `/1.0`
+    Server,
+}
+
+/// What is asked of the list of images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImagesQuery {
+    /// Whole objects instead of paths.
+    pub recursion: bool,
+    /// Which of them.
+    pub filter: Filter,
+}
+
+/// 1 to 64 digits of `0-9a-f`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FingerprintPrefix(String);
+
+impl FingerprintPrefix {
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        ((1..=64).contains(&text.len()) && digits).then(|| Self(text.to_owned()))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PublicRoute {
+    /// Reads a request.
+    pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Refusal> {
+        let path = Path::parse(uri.path()).ok_or(Refusal::NotPublic)?;
+        if method != Method::GET {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        let query = Query(uri.query().unwrap_or_default());
+        match path {
+            Path::Server => Ok(Self::Server),
+            Path::Images => Ok(Self::Images(images_query(&query)?)),
+            Path::Image(name) => {
+                let prefix = FingerprintPrefix::parse(&name).filter(|_| query.is_default_project());
+                prefix.map(Self::Image).ok_or_else(|| image_not_found(&name))
+            }
+            Path::Export(name) => {
+                let prefix = FingerprintPrefix::parse(&name).filter(|_| query.is_default_project());
+                prefix.map(Self::Export).ok_or_else(|| image_not_found(&name))
+            }
+            Path::Aliases if query.is_default_project() => Ok(Self::Aliases {
+                recursion: query.is_recursion(),
+            }),
+            Path::Aliases => Err(Refusal::Incus(StatusCode::FORBIDDEN, "not authorized".to_owned())),
+            Path::Alias(name) if query.is_default_project() => Ok(Self::Alias(name)),
+            Path::Alias(_) => Err(alias_not_found()),
+        }
+    }
+}
+
+fn images_query(query: &Query<'_>) -> Result<ImagesQuery, Refusal> {
+    let refuse = |error: &str| Err(Refusal::Incus(StatusCode::BAD_REQUEST, error.to_owned()));
+    match (query.is_default_project(), query.is_true("all-projects")) {
+        (true, false) => {}
+        (false, true) => return refuse("Cannot specify a project when requesting all projects"),
+        _ => return refuse("Unauthenticated image queries are only possible against the default project"),
+    }
+    let filter = Filter::parse(&query.value("filter"))
+        .map_err(|error| Refusal::Incus(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(ImagesQuery {
+        recursion: query.is_recursion(),
+        filter,
+    })
+}
+
+/// As Incus says it.
+pub fn image_not_found(name: &str) -> Refusal {
+    Refusal::Incus(StatusCode::NOT_FOUND, format!("Image {name:?} not found"))
+}
+
+/// As Incus says it.
+pub fn alias_not_found() -> Refusal {
+    Refusal::Incus(StatusCode::NOT_FOUND, "Image alias not found".to_owned())
+}
+
+/// The path of an alias, as Incus lists it.
+pub fn alias_path(name: &str) -> String {
+    /// What Go's `url.PathEscape` leaves alone.
+    const SEGMENT: AsciiSet = NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~')
+        .remove(b'$')
+        .remove(b'&')
+        .remove(b'+')
+        .remove(b':')
+        .remove(b'=')
+        .remove(b'@');
+    format!("/1.0/images/aliases/{}", utf8_percent_encode(name, &SEGMENT))
+}
+
+/// A path that exists, whatever the method.
+enum Path {
+    Alias(String),
+    Aliases,
+    Export(String),
+    Image(String),
+    Images,
+    Server,
+}
+
+impl Path {
+    fn parse(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix("/1.0")?;
+        let segments: Vec<&str> = rest.split('/').skip(1).collect();
+        match segments.as_slice() {
+            [] if rest.is_empty() => Some(Self::Server),
+            ["images"] if rest.starts_with('/') => Some(Self::Images),
+            ["images", "aliases"] => Some(Self::Aliases),
+            ["images", "aliases", name] => decode(name).map(Self::Alias),
+            ["images", name] => decode(name).map(Self::Image),
+            ["images", name, "export"] => decode(name).map(Self::Export),
+            _ => None,
+        }
+    }
+}
+
+/// Once, and only into text.
+fn decode(segment: &str) -> Option<String> {
+    let decoded = percent_decode_str(segment).decode_utf8().ok()?;
+    // A dot segment is a path's, not a name's.
+    (!matches!(decoded.as_ref(), "" | "." | "..")).then(|| decoded.into_owned())
+}
+
+/// A query as Go's `url.ParseQuery` reads it: `+` is a space, a pair with a semicolon or a broken escape is none, and of
+/// several values the first counts.
+struct Query<'a>(&'a str);
+
+impl Query<'_> {
+    fn value(&self, key: &str) -> String {
+        let pairs = self.0.split('&').filter(|pair| !pair.contains(';'));
+        pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .filter_map(|(name, value)| Some((decode_query(name)?, decode_query(value)?)))
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value)
+            .unwrap_or_default()
+    }
+
+    fn is_default_project(&self) -> bool {
+        matches!(self.value("project").as_str(), "" | "default")
+    }
+
+    /// Incus takes any number but 0 for a yes.
+    fn is_recursion(&self) -> bool {
+        self.value("recursion").parse::<i64>().is_ok_and(|depth| depth != 0)
+    }
+
+    fn is_true(&self, key: &str) -> bool {
+        matches!(
+            self.value(key).to_ascii_lowercase().as_str(),
+            "true" | "1" | "yes" | "on"
+        )
+    }
+}
+
+fn decode_query(text: &str) -> Option<String> {
+    let broken = text.split('%').skip(1).any(|rest| {
+        !rest
+            .as_bytes()
+            .get(..2)
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    });
+    let spaced: Cow<'_, str> = text.replace('+', " ").into();
+    let decoded = percent_decode_str(&spaced).decode_utf8_lossy().into_owned();
+    (!broken).then_some(decoded)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! What both sides of TLS share: the crypto provider, and PEM files read into types.
+//!
+//! [`server`] is what clients see, [`exact_match`] asks them for a certificate without judging it, [`upstream`] is what
+//! Incus sees. [`certificate`] holds what can be said about any certificate.
+
+pub mod certificate;
+pub mod exact_match;
+pub mod server;
+mod signature;
+pub mod upstream;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+
+/// The one source of cryptography.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// A certificate chain and the private key of its first certificate, known to belong together.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// Reads both PEM files.
+    pub fn load(chain: &Path, private_key: &Path) -> Result<Self, PemError> {
+        let certificates = read_chain(chain)?;
+        let key = aws_lc_rs::sign::any_supported_type(&read_private_key(private_key)?).map_err(|source| {
+            PemError::KeyKind {
+                path: private_key.to_owned(),
+                source,
+            }
+        })?;
+        // Not `CertifiedKey::keys_match`: it fails for X.509 v1, which `openssl` still makes.
+        let public_key = certificate::public_key(&certificates[0]).map_err(|source| PemError::Malformed {
+            path: chain.to_owned(),
+            source,
+        })?;
+        if key.public_key().as_ref() != Some(&public_key) {
+            return Err(PemError::NotAPair {
+                chain: chain.to_owned(),
+                private_key: private_key.to_owned(),
+            });
+        }
+        Ok(Self(Arc::new(CertifiedKey::new(certificates, key))))
+    }
+
+    /// The certificate that the key belongs to.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.0.cert[0]
+    }
+
+    fn certified_key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Reads the first certificate of a PEM file.
+pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError> {
+    let first = read_chain(path)?.swap_remove(0);
+    certificate::public_key(&first).map_err(|source| PemError::Malformed {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(first)
+}
+
+/// Never empty.
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|source| PemError::NotPem {
+            path: path.to_owned(),
+            source,
+        })?;
+    if chain.is_empty() {
+        return Err(PemError::NoCertificate { path: path.to_owned() });
+    }
+    Ok(chain)
+}
+
+fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
+    let text = read(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
+        pem::Error::NoItemsFound if text.windows(9).any(|word| word == b"ENCRYPTED") => {
+            PemError::EncryptedKey { path: path.to_owned() }
+        }
+        pem::Error::NoItemsFound => PemError::NoKey { path: path.to_owned() },
+        source => PemError::NotPem {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PemError> {
+    std::fs::read(path).map_err(|source| PemError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Why a certificate or a key could not be had from a file.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum PemError {
+    #[error("the private key in {} is encrypted, and nobody is there to type its password; decrypt it with `openssl pkey`", path.display())]
+    EncryptedKey { path: PathBuf },
+    #[error("the private key in {} is of no kind this program can use ({source}); make an ECDSA, Ed25519 or RSA key of 2048 bits or more", path.display())]
+    KeyKind { path: PathBuf, source: rustls::Error },
+    #[error("the certificate in {} cannot be read: {source}; make it anew", path.display())]
+    Malformed {
+        path: PathBuf,
+        source: certificate::Malformed,
+    },
+    #[error("{} has no CERTIFICATE block; give the certificate's PEM file", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("{} has no PRIVATE KEY block; give the private key's PEM file", path.display())]
+    NoKey { path: PathBuf },
+    #[error("the first certificate in {} and the private key in {} do not belong together; give a pair", chain.display(), private_key.display())]
+    NotAPair { chain: PathBuf, private_key: PathBuf },
+    #[error("{} is not a PEM file ({source:?}); give the certificate or key in PEM form", path.display())]
+    NotPem { path: PathBuf, source: pem::Error },
+    #[error("cannot read {}: {source}; correct the path or its permissions", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+}

@@ -1,0 +1,106 @@
+//! What can be said of a certificate without trusting it: its fingerprint, names, dates and public key.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use data_encoding::HEXLOWER;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
+use x509_parser::prelude::FromDer;
+
+/// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
+
+impl Fingerprint {
+    /// That of a certificate.
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        Self(bytes)
+    }
+
+    /// Reads 64 hexadecimal digits; colons between them and upper case, as `openssl x509 -fingerprint` has them, are welcome.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.replace(':', "").to_ascii_lowercase();
+        let bytes = HEXLOWER.decode(digits.as_bytes()).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The time in which a certificate is valid, both ends included (RFC 5280 §4.1.2.5).
+#[derive(Clone, Copy, Debug)]
+pub struct Validity {
+    not_before: i64,
+    not_after: i64,
+}
+
+impl Validity {
+    /// Reads it from a certificate.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, Malformed> {
+        let parsed = parse(certificate)?;
+        let validity = parsed.validity();
+        Ok(Self {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        })
+    }
+
+    /// Whether `time` lies in it.
+    pub fn contains(&self, time: SystemTime) -> bool {
+        (self.not_before..=self.not_after).contains(&unix(time))
+    }
+
+    /// Whether it has not begun at `time`.
+    pub fn is_ahead_of(&self, time: SystemTime) -> bool {
+        unix(time) < self.not_before
+    }
+
+    /// The time from `now` to its end, if it has not ended.
+    pub fn time_left(&self, now: SystemTime) -> Option<Duration> {
+        u64::try_from(self.not_after - unix(now)).ok().map(Duration::from_secs)
+    }
+}
+
+/// The subject's distinguished name, for people to read.
+pub fn subject(certificate: &CertificateDer<'_>) -> Result<String, Malformed> {
+    Ok(parse(certificate)?.subject().to_string())
+}
+
+/// The public key, in any version of X.509.
+pub fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Malformed> {
+    Ok(SubjectPublicKeyInfoDer::from(
+        parse(certificate)?.public_key().raw.to_vec(),
+    ))
+}
+
+/// The bytes are no X.509 certificate.
+#[derive(Debug, Error)]
+#[error("it is no X.509 certificate ({0})")]
+pub struct Malformed(#[from] x509_parser::nom::Err<X509Error>);
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Malformed> {
+    Ok(X509Certificate::from_der(certificate)?.1)
+}
+
+fn unix(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,50 @@
+//! Handshake signatures, checked against a certificate's bare public key.
+//!
+//! rustls's own helpers read the certificate with webpki, which refuses X.509 v1. The signature is over the public key
+//! alone, so that is all this reads.
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use webpki::RawPublicKeyEntity;
+
+use super::certificate;
+
+pub(super) fn verify_tls12(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let spki = certificate::public_key(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let key = RawPublicKeyEntity::try_from(&spki).map_err(|_| CertificateError::BadEncoding)?;
+    // In TLS 1.2 a scheme names a hash and a kind of key, but no curve: any algorithm that fits the key will do.
+    algorithms()
+        .mapping
+        .iter()
+        .filter(|(scheme, _)| *scheme == signature.scheme)
+        .flat_map(|(_, algorithms)| *algorithms)
+        .find(|algorithm| {
+            key.verify_signature(**algorithm, message, signature.signature())
+                .is_ok()
+        })
+        .map(|_| HandshakeSignatureValid::assertion())
+        .ok_or_else(|| CertificateError::BadSignature.into())
+}
+
+pub(super) fn verify_tls13(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let spki = certificate::public_key(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    verify_tls13_signature_with_raw_key(message, &spki, signature, &algorithms())
+}
+
+pub(super) fn schemes() -> Vec<SignatureScheme> {
+    algorithms().supported_schemes()
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    aws_lc_rs::default_provider().signature_verification_algorithms
+}

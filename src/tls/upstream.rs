@@ -1,0 +1,119 @@
+//! What Incus sees of us, our client certificate, and what we hold against its own: a pin.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::version::TLS13;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::{Identity, PemError, provider, read_certificate, signature};
+
+/// TLS 1.3 alone, as Incus; no ALPN, for Incus would offer `h2` only, where upgrades are impossible.
+pub fn client_config(identity: &Identity, pin: Arc<Pin>) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("aws-lc-rs has the cipher suites of TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(pin)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+    // Connections are pooled, so handshakes are rare; each one holds Incus to the pin of this moment.
+    config.resumption = Resumption::disabled();
+    config
+}
+
+/// The certificate that Incus must present, byte for byte, whatever names and dates it has.
+#[derive(Debug)]
+pub struct Pin(Option<PinnedFile>);
+
+#[derive(Debug)]
+struct PinnedFile {
+    path: PathBuf,
+    certificate: RwLock<CertificateDer<'static>>,
+}
+
+impl Pin {
+    /// Pins the certificate in a PEM file.
+    pub fn file(path: PathBuf) -> Result<Self, PemError> {
+        let certificate = RwLock::new(read_certificate(&path)?);
+        Ok(Self(Some(PinnedFile { path, certificate })))
+    }
+
+    /// Takes whoever answers at the address of this machine: only root can listen in on loopback.
+    pub fn none_on_loopback(host: &str) -> Option<Self> {
+        let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        loopback.then_some(Self(None))
+    }
+
+    /// The certificate, if one is pinned.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.0.as_ref().map(PinnedFile::certificate)
+    }
+}
+
+impl PinnedFile {
+    fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Incus may have renewed its certificate: what does not match is held against the file once more.
+    fn accepts(&self, presented: &CertificateDer<'_>) -> bool {
+        if self.certificate() == *presented {
+            return true;
+        }
+        match read_certificate(&self.path) {
+            Ok(renewed) if renewed == *presented => {
+                *self.certificate.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+                tracing::info!(file = %self.path.display(), "Incus has renewed its certificate; the new one is pinned");
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(%error, "upstream.server_certificate cannot be read again");
+                false
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for Pin {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match &self.0 {
+            Some(pinned) if !pinned.accepts(end_entity) => Err(CertificateError::ApplicationVerificationFailure.into()),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::verify_tls12(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::verify_tls13(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature::schemes()
+    }
+}

@@ -1,0 +1,155 @@
+//! One connection to Incus: TCP, TLS with our certificate, HTTP/1.1.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::error::{Error, SendError};
+use super::pool::Pool;
+use super::target::Target;
+use super::{Answer, RequestBody, UpstreamBody};
+use crate::net;
+
+/// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const MAX_HEAD_SIZE: usize = 128 << 10;
+const MAX_HEADERS: usize = 256;
+
+type Stream = TlsStream<TcpStream>;
+
+/// A connection on which one request at a time is under way. It stands still unless somebody drives it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    driver: http1::Connection<TokioIo<Stream>, RequestBody>,
+    ended: bool,
+}
+
+/// What a connection has become after 101.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// What Incus sent right behind its 101.
+    pub read_ahead: Bytes,
+    /// The rest.
+    pub stream: Stream,
+}
+
+impl Connection {
+    pub(super) async fn open(target: &Target) -> Result<Self, Error> {
+        let stream = timeout(CONNECT_TIMEOUT, connect(target))
+            .await
+            .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
+        let (sender, driver) = http1::Builder::new()
+            .max_header_size(MAX_HEAD_SIZE)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(Error::Http)?;
+        Ok(Self {
+            sender,
+            driver,
+            ended: false,
+        })
+    }
+
+    /// Sends a request, and its body for as long as no answer is there; what is left of that goes out while the answer's
+    /// body is read.
+    pub(super) async fn send(mut self, request: Request<RequestBody>, pool: &Rc<Pool>) -> Result<Answer, SendError> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let answer = poll_fn(|cx| {
+            self.drive(cx);
+            answer.as_mut().poll(cx)
+        });
+        match answer.await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(self.into_tunnel(response).await)
+            }
+            Ok(response) => {
+                let (head, incoming) = response.into_parts();
+                let body = UpstreamBody::new(incoming, self, Rc::clone(pool)).await;
+                Ok(Answer::Response(Response::from_parts(head, Box::new(body))))
+            }
+            Err(mut failed) => Err(SendError {
+                unsent: failed.take_message(),
+                error: Error::Http(failed.into_error()),
+            }),
+        }
+    }
+
+    /// Reads and writes what can be read and written.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        // How it ended is told to whoever waits for an answer or a body.
+        if !self.ended && self.driver.poll_without_shutdown(cx).is_ready() {
+            self.ended = true;
+        }
+    }
+
+    /// Whether the last exchange is over on both sides and Incus has not closed the connection.
+    pub(super) fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        !self.ended && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
+    }
+
+    async fn into_tunnel(mut self, response: Response<Incoming>) -> Answer {
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.driver.into_parts();
+        let tunnel = Tunnel {
+            read_ahead: parts.read_buf,
+            stream: parts.io.into_inner(),
+        };
+        Answer::Upgraded(response.map(drop), Box::new(tunnel))
+    }
+}
+
+async fn connect(target: &Target) -> Result<Stream, Error> {
+    let tcp = TcpStream::connect((target.host.as_str(), target.port))
+        .await
+        .map_err(|source| Error::Connect {
+            address: target.address(),
+            source,
+        })?;
+    net::tune(&tcp);
+    TlsConnector::from(Arc::clone(&target.tls))
+        .connect(target.server_name.clone(), tcp)
+        .await
+        .map_err(|source| match is_wrong_pin(&source) {
+            true => Error::NotPinned {
+                address: target.address(),
+            },
+            false => Error::Tls {
+                address: target.address(),
+                source,
+            },
+        })
+}
+
+fn is_wrong_pin(error: &io::Error) -> bool {
+    let tls = error
+        .get_ref()
+        .and_then(|source| source.downcast_ref::<rustls::Error>());
+    matches!(
+        tls,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::ApplicationVerificationFailure
+        ))
+    )
+}

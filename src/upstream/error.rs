@@ -1,0 +1,45 @@
+//! What can go wrong between us and Incus, in words for the log.
+
+use std::io;
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use thiserror::Error;
+
+use super::RequestBody;
+
+/// Why Incus gave no answer, or not the whole of it.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("Incus broke off in the middle of an answer: {0}")]
+    BrokenOff(#[source] hyper::Error),
+    #[error(
+        "cannot connect to Incus at {address}: {source}; is it running, and does `incus config get core.https_address` agree?"
+    )]
+    Connect { address: String, source: io::Error },
+    #[error("Incus did not answer sensibly: {0}")]
+    Http(#[source] hyper::Error),
+    #[error("Incus answered {0} with {1}")]
+    Status(&'static str, StatusCode),
+    #[error("Incus did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error(
+        "what answers at {address} is not the Incus that was pinned ; if Incus has a new certificate, put it at upstream.server_certificate"
+    )]
+    NotPinned { address: String },
+    #[error("the TLS handshake with Incus at {address} failed: {source}; does Incus speak TLS 1.3 there?")]
+    Tls { address: String, source: io::Error },
+    #[error("Incus's answer is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("Incus answered something that was not asked for")]
+    Unusable,
+}
+
+/// A request that failed, and what is left of it.
+#[derive(Debug)]
+pub(super) struct SendError {
+    /// The request as it was, if no byte of it went out.
+    pub(super) unsent: Option<Request<RequestBody>>,
+    pub(super) error: Error,
+}

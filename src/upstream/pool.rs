@@ -1,0 +1,61 @@
+//! Connections that wait for their next request.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connection::Connection;
+
+/// Incus closes an idle connection after 29 s; ours are gone before, so that hardly a request meets a closed one.
+const MAX_IDLE: Duration = Duration::from_secs(20);
+/// A worker with more idle connections than this has had a peak that is over.
+const MAX_CONNECTIONS: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    /// The one used last comes last and is used first: the others may grow old.
+    idle: RefCell<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn put(&self, connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_CONNECTIONS {
+            idle.push(Idle {
+                connection,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// A connection that was open a moment ago.
+    pub(super) async fn take(&self) -> Option<Connection> {
+        poll_fn(|cx| {
+            while let Some(Idle { mut connection, since }) = self.pop() {
+                // Nobody drove it meanwhile: this is where we see that Incus has closed it.
+                if since.elapsed() < MAX_IDLE && connection.is_reusable(cx) {
+                    return Poll::Ready(Some(connection));
+                }
+            }
+            Poll::Ready(None)
+        })
+        .await
+    }
+
+    pub(super) fn close_idle(&self) {
+        self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < MAX_IDLE);
+    }
+
+    fn pop(&self) -> Option<Idle> {
+        self.idle.borrow_mut().pop()
+    }
+}

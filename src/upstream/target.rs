@@ -1,0 +1,60 @@
+//! Where Incus is, how it is known, and whether it was there the last time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::Error;
+use crate::config::UpstreamConfig;
+use crate::tls::upstream::client_config;
+
+/// The Incus that a configuration names. All workers share it.
+#[derive(Debug)]
+pub struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) server_name: ServerName<'static>,
+    pub(super) host_header: HeaderValue,
+    pub(super) tls: Arc<ClientConfig>,
+    /// What went wrong last, so that the log tells of changes only.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Target {
+    /// Makes no connection yet.
+    pub fn new(config: &UpstreamConfig) -> Self {
+        let host_header = config.url.trim_start_matches("https://").trim_end_matches('/');
+        Self {
+            host: config.host.clone(),
+            port: config.port,
+            server_name: config.server_name.clone(),
+            host_header: HeaderValue::from_str(host_header).expect("a URL's authority is a header's value"),
+            tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// `host:port`, for messages.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Keeps the log informed, once for any number of requests that meet the same trouble.
+    pub(super) fn note(&self, trouble: Option<&Error>) {
+        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (trouble.map(ToString::to_string), last.is_some()) {
+            (None, false) => {}
+            (None, true) => {
+                *last = None;
+                tracing::info!(address = self.address(), "Incus answers again");
+            }
+            (Some(trouble), _) if last.as_ref() == Some(&trouble) => {}
+            (Some(trouble), _) => {
+                tracing::warn!("{trouble}");
+                *last = Some(trouble);
+            }
+        }
+    }
+}

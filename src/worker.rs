@@ -1,0 +1,98 @@
+//! One worker a processor core: a thread with a runtime, a pool of connections to Incus, and clients' connections of its own.
+//!
+//! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::PeerCertificate;
+use crate::live::Live;
+use crate::upstream::Upstream;
+
+/// How often connections to Incus are looked over that have been idle too long.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// What every connection of one worker shares.
+#[derive(Debug)]
+pub struct Worker {
+    live: watch::Receiver<Arc<Live>>,
+    upstream: RefCell<(Arc<Live>, Rc<Upstream>)>,
+    tasks: TaskTracker,
+    drain: CancellationToken,
+}
+
+impl Worker {
+    /// Must be called, like everything here, on the worker's own `LocalSet`.
+    pub fn start(live: watch::Receiver<Arc<Live>>, drain: CancellationToken) -> Rc<Self> {
+        let now = Arc::clone(&live.borrow());
+        let upstream = Rc::new(Upstream::new(Arc::clone(&now.target)));
+        let worker = Rc::new(Self {
+            live,
+            upstream: RefCell::new((now, upstream)),
+            tasks: TaskTracker::new(),
+            drain,
+        });
+        tokio::task::spawn_local(Rc::clone(&worker).keep_house());
+        worker
+    }
+
+    /// The configuration in force at this moment.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
+
+    /// The client of the Incus that is in force at this moment.
+    pub fn upstream(&self) -> Rc<Upstream> {
+        let live = self.live();
+        let mut upstream = self.upstream.borrow_mut();
+        if !Arc::ptr_eq(&upstream.0, &live) {
+            let fresh = Rc::new(Upstream::new(Arc::clone(&live.target)));
+            *upstream = (live, fresh);
+        }
+        Rc::clone(&upstream.1)
+    }
+
+    /// Completes when a certificate that is listed is so no longer.
+    pub fn revoked(&self, certificate: PeerCertificate) -> impl Future<Output = ()> + use<> {
+        let mut live = self.live.clone();
+        async move {
+            let listed = live.wait_for(|live| live.admins.list(&certificate)).await.is_ok();
+            if !listed || live.wait_for(|live| !live.admins.list(&certificate)).await.is_err() {
+                // Nobody reloads any more: the gateway is ending.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Runs a task that a drain waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn_local(task);
+    }
+
+    /// Completes when no new work is to be taken on.
+    pub fn draining(&self) -> impl Future<Output = ()> + use<> {
+        self.drain.clone().cancelled_owned()
+    }
+
+    /// Waits for every task.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn keep_house(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            interval.tick().await;
+            let upstream = Rc::clone(&self.upstream.borrow().1);
+            upstream.close_idle();
+        }
+    }
+}
