@@ -1,125 +1,37 @@
-//! The admin port: certificate → [`Admin`] → forward. Everybody else is refused here, before anything else is looked at.
+//! The admin port: certificate → [`crate::identity::Admin`] → forward. Everybody else is refused here, before anything
+//! else is looked at.
 
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use http::Request;
 use hyper::body::Incoming;
-use thiserror::Error;
 
-use crate::config::{AdminClient, KnownBy};
-use crate::connection::Peer;
 use crate::forward::forward;
+use crate::identity::{NotAnAdmin, Peer};
 use crate::reply::{Refusal, Reply};
-use crate::tls::certificate::{self, Fingerprint, Validity};
 use crate::worker::Worker;
 
 /// Answers one request on the admin port, as this moment's configuration has it.
 pub async fn answer(worker: &Rc<Worker>, peer: &Peer, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let admin = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
-    let admin = admin.inspect_err(|why| {
-        let subject = peer.certificate.as_ref().map(PeerCertificate::subject);
-        let fingerprint = peer.certificate.as_ref().map(|certificate| certificate.fingerprint());
-        tracing::info!(client = %peer.address, subject, fingerprint = fingerprint.map(tracing::field::display), "refused: {why}");
-    })?;
-    tracing::debug!(admin = admin.name(), client = %peer.address, method = %request.method(), path = request.uri().path(), "forwarded");
+    let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
+    let admin = judged.inspect_err(|why| log_refusal(peer, why))?;
+    tracing::debug!(
+        admin = admin.name(),
+        client = %peer.address,
+        method = %request.method(),
+        path = request.uri().path(),
+        "forwarded"
+    );
     forward(worker, admin, peer.address.ip(), request).await
 }
 
-/// A client certificate whose key the client has proved to hold.
-#[derive(Clone, Debug)]
-pub struct PeerCertificate {
-    der: rustls::pki_types::CertificateDer<'static>,
-    fingerprint: Fingerprint,
-}
-
-impl PeerCertificate {
-    /// From the leaf that TLS has verified the handshake's signature with. What stands behind the leaf plays no part.
-    pub fn new(leaf: &rustls::pki_types::CertificateDer<'_>) -> Self {
-        Self {
-            fingerprint: Fingerprint::of(leaf),
-            der: leaf.clone().into_owned(),
+fn log_refusal(peer: &Peer, why: &NotAnAdmin) {
+    let client = peer.address;
+    match &peer.certificate {
+        Some(shown) => {
+            tracing::info!(%client, subject = shown.subject(), fingerprint = %shown.fingerprint(), "refused: {why}");
         }
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-
-    fn subject(&self) -> String {
-        certificate::subject(&self.der).unwrap_or_default()
-    }
-}
-
-/// Proof that a request is an admin's: to hold one is to be let through. Only [`Admins::judge`] makes it.
-#[derive(Debug)]
-pub struct Admin {
-    name: String,
-    certificate: PeerCertificate,
-}
-
-impl Admin {
-    /// What the log calls them.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn into_certificate(self) -> PeerCertificate {
-        self.certificate
-    }
-}
-
-/// Why somebody is no admin.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum NotAnAdmin {
-    #[error("this port is for admins, and this client presented no certificate; present one that admin.clients lists")]
-    NoCertificate,
-    #[error("this port is for admins, and admin.clients does not list this client's certificate")]
-    Unknown,
-    #[error("this client's certificate has expired; make a new one and list it in admin.clients")]
-    Expired,
-    #[error("this client's certificate is not valid yet; check its dates and this server's clock")]
-    NotYetValid,
-}
-
-/// Those who are let in.
-#[derive(Debug)]
-pub struct Admins(Vec<AdminClient>);
-
-impl Admins {
-    /// The ones that a configuration lists.
-    pub fn new(clients: Vec<AdminClient>) -> Self {
-        Self(clients)
-    }
-
-    /// The one place where it is decided who is an admin.
-    pub fn judge(&self, certificate: Option<&PeerCertificate>, now: SystemTime) -> Result<Admin, NotAnAdmin> {
-        let certificate = certificate.ok_or(NotAnAdmin::NoCertificate)?;
-        let client = self.find(certificate).ok_or(NotAnAdmin::Unknown)?;
-        // A certificate whose dates cannot be read has none that hold.
-        let validity = Validity::of(&certificate.der).map_err(|_| NotAnAdmin::Unknown)?;
-        if validity.is_ahead_of(now) {
-            return Err(NotAnAdmin::NotYetValid);
-        }
-        if !validity.contains(now) {
-            return Err(NotAnAdmin::Expired);
-        }
-        Ok(Admin {
-            name: client.name.clone(),
-            certificate: certificate.clone(),
-        })
-    }
-
-    /// Whether the certificate is listed, whatever its dates.
-    pub fn list(&self, certificate: &PeerCertificate) -> bool {
-        self.find(certificate).is_some()
-    }
-
-    fn find(&self, certificate: &PeerCertificate) -> Option<&AdminClient> {
-        self.0.iter().find(|client| match &client.known_by {
-            KnownBy::Certificate(der) => *der == certificate.der,
-            KnownBy::Fingerprint(fingerprint) => *fingerprint == certificate.fingerprint,
-        })
+        None => tracing::info!(%client, "refused: {why}"),
     }
 }

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use tokio::task::LocalSet;
 
 use crate::config::{Config, KnownBy};
-use crate::listener::{Listener, Port};
+use crate::listener::Listener;
+use crate::net::Port;
 use crate::tls::certificate::Validity;
 use crate::upstream::{Target, Upstream};
 

@@ -1,29 +1,26 @@
 //! One connection of a client: handshake, HTTP/1.1 or 2, the answer to each request, the end.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use crate::admin::{self, PeerCertificate};
+use crate::admin;
 use crate::config::Limits;
-use crate::listener::Port;
+use crate::identity::Peer;
+use crate::net::{self, ClientStream, Port};
+use crate::public;
 use crate::reply::Reply;
 use crate::worker::Worker;
-use crate::{net, public};
 
 const MAX_HEADERS: usize = 256;
 /// What one HTTP/1.1 connection may hold in memory of an answer that its client does not read.
@@ -31,15 +28,6 @@ const H1_BUFFER: usize = 128 << 10;
 /// The same for each stream of HTTP/2.
 const H2_BUFFER: usize = 64 << 10;
 const H2_STREAMS: u32 = 100;
-
-/// The other end of a connection, as far as it has proved who it is.
-#[derive(Debug)]
-pub struct Peer {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// What it has shown. Nobody has judged it yet.
-    pub certificate: Option<PeerCertificate>,
-}
 
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
@@ -163,71 +151,5 @@ struct LocalExecutor;
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
         tokio::task::spawn_local(task);
-    }
-}
-
-/// A client's TLS stream, which is reset when it is dropped before it was closed in order: an answer that was cut must
-/// not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the answer.
-#[derive(Debug)]
-pub struct ClientStream {
-    tls: TlsStream<TcpStream>,
-    closed: bool,
-}
-
-impl ClientStream {
-    fn new(tls: TlsStream<TcpStream>) -> Self {
-        Self { tls, closed: false }
-    }
-
-    fn certificate(&self) -> Option<PeerCertificate> {
-        let chain = self.tls.get_ref().1.peer_certificates()?;
-        chain.first().map(PeerCertificate::new)
-    }
-
-    fn speaks_h2(&self) -> bool {
-        self.tls.get_ref().1.alpn_protocol() == Some(b"h2")
-    }
-}
-
-impl Drop for ClientStream {
-    fn drop(&mut self) {
-        if !self.closed {
-            // Where even that fails, the connection is gone already.
-            let _ = self.tls.get_ref().0.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = std::task::ready!(Pin::new(&mut self.tls).poll_shutdown(cx));
-        self.closed = ended.is_ok();
-        Poll::Ready(ended)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tls.is_write_vectored()
     }
 }

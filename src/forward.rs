@@ -10,7 +10,7 @@ use http::header::{HOST, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
-use crate::admin::Admin;
+use crate::identity::Admin;
 use crate::reply::{Refusal, Reply, ReplyBody};
 use crate::upstream::{Answer, RequestBody};
 use crate::worker::Worker;

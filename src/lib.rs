@@ -9,8 +9,8 @@
 //! # The way of a connection
 //! 1. **Accept**: [`listener`] hands it to a [`worker`], which it never leaves.
 //! 2. **Handshake**: [`connection`], with what [`tls`] shows to clients.
-//! 3. **Who are you, may you**: on the admin port [`admin`] judges the certificate, for every request anew. On the public
-//!    port nobody is anybody: [`public`] reads the request into one of six questions.
+//! 3. **Who are you, may you**: on the admin port [`admin`] has the certificate judged by [`identity`], for every request
+//!    anew. On the public port nobody is anybody: [`public`] reads the request into one of six questions.
 //! 4. **Answer**: the public port from its catalogue, the admin port through [`forward`]. Both talk to Incus through
 //!    [`upstream`] alone. What is refused becomes a status in [`reply`].
 //!
@@ -25,10 +25,11 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod forward;
+pub mod identity;
 pub mod lifecycle;
 pub mod listener;
 pub mod live;
-mod net;
+pub mod net;
 pub mod public;
 pub mod reply;
 pub mod tls;

@@ -15,8 +15,9 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
-use crate::listener::{BindError, Listener, Port};
+use crate::listener::{BindError, Listener};
 use crate::live::{Live, SetUpError};
+use crate::net::Port;
 use crate::worker::Worker;
 
 /// Why the gateway does not run.

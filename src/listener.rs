@@ -1,6 +1,5 @@
 //! Bind, and accept.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -10,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 use crate::connection;
+use crate::net::Port;
 use crate::worker::Worker;
 
 /// Handshakes that may wait for their turn.
@@ -19,24 +19,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Linux's errno of a machine without IPv6; the standard library has no name for it.
 const EAFNOSUPPORT: i32 = 97;
-
-/// Which of the two ports.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Port {
-    /// For those who hold the very certificate.
-    Admin,
-    /// For everybody.
-    Public,
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Admin => "admin",
-            Self::Public => "public",
-        })
-    }
-}
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use thiserror::Error;
 
-use crate::admin::Admins;
 use crate::config::{Config, Limits};
+use crate::identity::Admins;
 use crate::public::catalogue::Catalogue;
 use crate::tls::server;
 use crate::upstream::Target;

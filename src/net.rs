@@ -1,9 +1,35 @@
-//! What is the same for every TCP connection, to clients and to Incus.
+//! The two ports, what every TCP connection is set to, and the stream that a client's TLS becomes.
 
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::identity::PeerCertificate;
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Port {
+    /// For those who hold the very certificate.
+    Admin,
+    /// For everybody.
+    Public,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "admin",
+            Self::Public => "public",
+        })
+    }
+}
 
 /// Small answers leave at once, and a peer that has vanished is noticed within two minutes though a tunnel may be silent
 /// for hours.
@@ -15,4 +41,73 @@ pub(crate) fn tune(tcp: &TcpStream) {
     // A connection that is gone already says so at the first read.
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}
+
+/// A client's TLS stream, which is reset when it is dropped before it was closed in order: an answer that was cut must
+/// not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the answer.
+#[derive(Debug)]
+pub struct ClientStream {
+    tls: TlsStream<TcpStream>,
+    closed: bool,
+}
+
+impl ClientStream {
+    /// Takes over after the handshake.
+    pub fn new(tls: TlsStream<TcpStream>) -> Self {
+        Self { tls, closed: false }
+    }
+
+    /// The leaf that the client presented, its key proved.
+    pub fn certificate(&self) -> Option<PeerCertificate> {
+        let chain = self.tls.get_ref().1.peer_certificates()?;
+        chain.first().map(PeerCertificate::new)
+    }
+
+    /// Whether ALPN chose HTTP/2.
+    pub fn speaks_h2(&self) -> bool {
+        self.tls.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if !self.closed {
+            // Where even that fails, the connection is gone already.
+            let _ = self.tls.get_ref().0.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = ready!(Pin::new(&mut self.tls).poll_shutdown(cx));
+        self.closed = ended.is_ok();
+        Poll::Ready(ended)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
 }

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::admin::NotAnAdmin;
+use crate::identity::NotAnAdmin;
 use crate::upstream::{self, UpstreamBody};
 
 /// What a client gets.

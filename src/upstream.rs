@@ -7,25 +7,24 @@
 mod connection;
 mod error;
 mod pool;
+mod request;
+mod response;
 mod target;
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Response, StatusCode};
 
-use self::connection::Connection;
 pub use self::connection::Tunnel;
+use self::connection::{Connection, SendError};
 pub use self::error::Error;
-use self::error::SendError;
 use self::pool::Pool;
+pub use self::request::RequestBody;
+use self::request::{clone_head, is_repeatable};
+pub use self::response::UpstreamBody;
 pub use self::target::Target;
 
 /// A client of Incus, for one worker.
@@ -89,154 +88,31 @@ impl Upstream {
         // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
         while let Some(connection) = self.pool.take().await {
             let spare = is_repeatable(&request).then(|| clone_head(&request));
-            match connection.send(request, &self.pool).await {
+            match self.exchange(connection, request).await {
                 Ok(answer) => return Ok(answer),
+                // What cannot be parsed is an answer all the same.
+                Err(SendError {
+                    error: Error::Http(source),
+                    ..
+                }) if source.is_parse() => return Err(Error::Http(source)),
                 Err(SendError { unsent, error }) => {
-                    match unsent.filter(|unsent| unsent.method().is_idempotent()).or(spare) {
-                        Some(again) => request = again,
-                        None => return Err(error),
-                    }
+                    let unsent = unsent.filter(|unsent| unsent.method().is_idempotent());
+                    request = unsent.or(spare).ok_or(error)?;
                 }
             }
         }
         let connection = Connection::open(&self.target).await?;
-        connection
-            .send(request, &self.pool)
-            .await
-            .map_err(|failed| failed.error)
+        self.exchange(connection, request).await.map_err(|failed| failed.error)
     }
-}
 
-fn is_repeatable(request: &Request<RequestBody>) -> bool {
-    request.method().is_idempotent() && request.body().is_end_stream() && *request.method() != Method::CONNECT
-}
-
-fn clone_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut head = Request::new(RequestBody::Empty);
-    head.method_mut().clone_from(request.method());
-    head.uri_mut().clone_from(request.uri());
-    head.headers_mut().clone_from(request.headers());
-    head
-}
-
-/// The body of a request to Incus.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// None.
-    Empty,
-    /// A client's, handed on as it comes.
-    Client(Incoming),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx),
+    async fn exchange(&self, mut connection: Connection, request: Request<RequestBody>) -> Result<Answer, SendError> {
+        let response = connection.send(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let tunnel = connection.into_tunnel().await;
+            return Ok(Answer::Upgraded(response.map(drop), Box::new(tunnel)));
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
-        }
-    }
-}
-
-/// The body of Incus's answer, together with the connection it comes over.
-///
-/// Read to its end, it gives the connection back to the pool. Dropped before, it closes the connection: nobody waits for
-/// the rest. When Incus breaks off it fails, so that no reader can take what came for the whole.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: Incoming,
-    /// `None` once it has been given back.
-    connection: Option<Connection>,
-    pool: Rc<Pool>,
-}
-
-impl UpstreamBody {
-    async fn new(incoming: Incoming, connection: Connection, pool: Rc<Pool>) -> Self {
-        let mut body = Self {
-            incoming,
-            connection: Some(connection),
-            pool,
-        };
-        if body.is_end_stream() {
-            // Nobody will read it.
-            poll_fn(|cx| {
-                body.give_back(cx);
-                Poll::Ready(())
-            })
-            .await;
-        }
-        body
-    }
-
-    async fn collect(mut self, limit: usize) -> Result<Bytes, Error> {
-        let mut whole = BytesMut::new();
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
-            if let Ok(data) = frame?.into_data() {
-                if whole.len() + data.len() > limit {
-                    return Err(Error::TooLarge(limit));
-                }
-                whole.extend_from_slice(&data);
-            }
-        }
-        Ok(whole.freeze())
-    }
-
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        if let Some(mut connection) = self.connection.take()
-            && connection.is_reusable(cx)
-        {
-            self.pool.put(connection);
-        }
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        if let Some(connection) = &mut this.connection {
-            connection.drive(cx);
-        }
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(None) => {
-                this.give_back(cx);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                // The reader may know from the length that this was the last frame, and never ask again.
-                if this.incoming.is_end_stream() {
-                    this.give_back(cx);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Error::BrokenOff(error)))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let (head, incoming) = response.into_parts();
+        let body = UpstreamBody::new(incoming, connection, Rc::clone(&self.pool)).await;
+        Ok(Answer::Response(Response::from_parts(head, Box::new(body))))
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::PeerCertificate;
+use crate::identity::PeerCertificate;
 use crate::live::Live;
 use crate::upstream::Upstream;
 

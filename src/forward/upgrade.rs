@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 
 use super::headers;
-use crate::admin::Admin;
-use crate::connection::ClientStream;
+use crate::identity::Admin;
+use crate::net::ClientStream;
 use crate::reply::{Reply, ReplyBody};
 use crate::upstream::Tunnel;
 use crate::worker::Worker;

@@ -148,6 +148,7 @@ impl Keeper {
     }
 
     fn succeeded(&self, snapshot: Snapshot, begun: Instant) {
+        let is_trusted = snapshot.is_trusted;
         let latest = Dated {
             snapshot: Arc::new(snapshot),
             begun,
@@ -158,6 +159,11 @@ impl Keeper {
         });
         if was.failed {
             tracing::info!("the list of images is fresh again");
+        }
+        if !is_trusted && was.latest.is_none_or(|was| was.snapshot.is_trusted) {
+            tracing::warn!(
+                "Incus does not trust upstream.client_certificate, so admins get nothing through this gateway; run `incus config trust add-certificate` with that file"
+            );
         }
     }
 

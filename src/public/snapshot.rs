@@ -78,6 +78,8 @@ pub struct Alias {
 /// What a stranger may know, as of one moment.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// Whether Incus trusts us. If not, it shows us no more than any stranger, and admins get nothing through us.
+    pub is_trusted: bool,
     server: Map<String, Value>,
     /// By fingerprint.
     images: BTreeMap<String, Image>,
@@ -115,6 +117,7 @@ impl Snapshot {
             .map(|image| (image.fingerprint.clone(), image))
             .collect();
         Ok(Self {
+            is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
             server: cut(server.metadata),
             aliases: images
                 .values()

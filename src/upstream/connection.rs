@@ -3,13 +3,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,10 +18,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::{Error, SendError};
-use super::pool::Pool;
+use super::error::Error;
+use super::request::RequestBody;
 use super::target::Target;
-use super::{Answer, RequestBody, UpstreamBody};
 use crate::net;
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
@@ -69,26 +67,16 @@ impl Connection {
 
     /// Sends a request, and its body for as long as no answer is there; what is left of that goes out while the answer's
     /// body is read.
-    pub(super) async fn send(mut self, request: Request<RequestBody>, pool: &Rc<Pool>) -> Result<Answer, SendError> {
+    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
         let mut answer = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
             self.drive(cx);
             answer.as_mut().poll(cx)
         });
-        match answer.await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Ok(self.into_tunnel(response).await)
-            }
-            Ok(response) => {
-                let (head, incoming) = response.into_parts();
-                let body = UpstreamBody::new(incoming, self, Rc::clone(pool)).await;
-                Ok(Answer::Response(Response::from_parts(head, Box::new(body))))
-            }
-            Err(mut failed) => Err(SendError {
-                unsent: failed.take_message(),
-                error: Error::Http(failed.into_error()),
-            }),
-        }
+        answer.await.map_err(|mut failed| SendError {
+            unsent: failed.take_message(),
+            error: Error::Http(failed.into_error()),
+        })
     }
 
     /// Reads and writes what can be read and written.
@@ -105,19 +93,27 @@ impl Connection {
         !self.ended && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
     }
 
-    async fn into_tunnel(mut self, response: Response<Incoming>) -> Answer {
+    /// After 101, what the connection has become.
+    pub(super) async fn into_tunnel(mut self) -> Tunnel {
         poll_fn(|cx| {
             self.drive(cx);
             if self.ended { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let parts = self.driver.into_parts();
-        let tunnel = Tunnel {
+        Tunnel {
             read_ahead: parts.read_buf,
             stream: parts.io.into_inner(),
-        };
-        Answer::Upgraded(response.map(drop), Box::new(tunnel))
+        }
     }
+}
+
+/// A request that failed, and what is left of it.
+#[derive(Debug)]
+pub(super) struct SendError {
+    /// The request as it was, if no byte of it went out.
+    pub(super) unsent: Option<Request<RequestBody>>,
+    pub(super) error: Error,
 }
 
 async fn connect(target: &Target) -> Result<Stream, Error> {

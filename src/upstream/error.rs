@@ -3,10 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::StatusCode;
 use thiserror::Error;
-
-use super::RequestBody;
 
 /// Why Incus gave no answer, or not the whole of it.
 #[derive(Debug, Error)]
@@ -34,12 +32,4 @@ pub enum Error {
     TooLarge(usize),
     #[error("Incus answered something that was not asked for")]
     Unusable,
-}
-
-/// A request that failed, and what is left of it.
-#[derive(Debug)]
-pub(super) struct SendError {
-    /// The request as it was, if no byte of it went out.
-    pub(super) unsent: Option<Request<RequestBody>>,
-    pub(super) error: Error,
 }
