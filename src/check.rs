@@ -24,8 +24,8 @@ pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
     let mut report = Report { failed: false };
     report.ok("config", &path.display().to_string());
     check_certificates(&mut report, config);
-    check_ports(&mut report, Port::Public, &config.public.listen);
-    check_ports(&mut report, Port::Admin, &config.admin.listen);
+    check_ports(&report, Port::Public, &config.public.listen);
+    check_ports(&report, Port::Admin, &config.admin.listen);
     check_incus(&mut report, config);
     if report.failed { Err(Failed) } else { Ok(()) }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
-use http::Request;
+use http::header::HOST;
+use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -19,7 +20,7 @@ use crate::config::Limits;
 use crate::identity::Peer;
 use crate::net::{self, ClientStream, Port};
 use crate::public;
-use crate::reply::Reply;
+use crate::reply::{Refusal, Reply};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -131,10 +132,23 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let answer = match port {
+        _ if !names_one_host(&request) => Err(Refusal::Incus(
+            StatusCode::BAD_REQUEST,
+            "a request needs one Host header".to_owned(),
+        )),
         Port::Admin => admin::answer(&worker, &peer, request).await,
         Port::Public => public::answer(&worker, &request).await,
     };
     Ok(answer.unwrap_or_else(Reply::from))
+}
+
+/// RFC 9112 §3.2; two of them are how one request is made to look like two different ones.
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match request.version() {
+        Version::HTTP_11 => hosts == 1,
+        _ => hosts <= 1,
+    }
 }
 
 async fn revoked(worker: &Worker, peer: &Peer) {

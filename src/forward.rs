@@ -31,7 +31,7 @@ pub async fn forward(
     let upgrade = upgrade::Requested::by(&mut request);
     match worker
         .upstream()
-        .send(to_upstream(client, upgrade.as_ref(), request)?)
+        .send(to_upstream(worker, client, upgrade.as_ref(), request)?)
         .await?
     {
         Answer::Response(response) => {
@@ -47,6 +47,7 @@ pub async fn forward(
 }
 
 fn to_upstream(
+    worker: &Worker,
     client: IpAddr,
     upgrade: Option<&upgrade::Requested>,
     request: Request<Incoming>,
@@ -57,6 +58,8 @@ fn to_upstream(
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_request("the authority is no host"))?;
         head.headers.insert(HOST, host);
     }
+    // HTTP/1.0 may name none.
+    head.headers.entry(HOST).or_insert_with(|| worker.upstream().host());
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = Uri::try_from(target).map_err(|_| bad_request("the path cannot be handed on"))?;
     head.version = http::Version::HTTP_11;

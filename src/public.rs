@@ -1,11 +1,13 @@
 //! The public port: question → answer. No request of a stranger goes up to Incus.
 //!
 //! [`route`] reads a request into a question, [`catalogue`] keeps what may be answered, [`snapshot`] is one state of that,
-//! [`filter`] picks from it. Image bytes alone come from Incus, asked for by [`export`] with a fingerprint from the catalogue.
+//! made of [`image`]s and answered as [`document`]s; [`filter`] picks from it. Image bytes alone come from Incus, asked for by [`export`] with a fingerprint from the catalogue.
 
 pub mod catalogue;
+pub mod document;
 mod export;
 pub mod filter;
+pub mod image;
 pub mod route;
 pub mod snapshot;
 
@@ -15,9 +17,11 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 
 use self::catalogue::Catalogue;
+use self::document::Document;
+use self::image::Image;
 use self::route::{FingerprintPrefix, PublicRoute};
-use self::snapshot::{Found, Image, Snapshot};
-use crate::reply::{Refusal, Reply, sync};
+use self::snapshot::{Found, Snapshot};
+use crate::reply::{Refusal, Reply};
 use crate::worker::Worker;
 
 /// Answers one request on the public port.
@@ -25,43 +29,35 @@ pub async fn answer<B>(worker: &Rc<Worker>, request: &Request<B>) -> Result<Repl
     let route = PublicRoute::parse(request.method(), request.uri())?;
     let live = worker.live();
     let catalogue = &live.catalogue;
+    let headers = request.headers();
     match route {
-        PublicRoute::Server => Ok(sync(catalogue.current().await?.server())),
+        PublicRoute::Server => Ok(catalogue.current().await?.server.reply(headers)),
         PublicRoute::Images(query) => {
             let snapshot = catalogue.current().await?;
-            let images = snapshot.images().filter(|image| query.filter.matches(image));
-            Ok(match query.recursion {
-                true => sync(&images.collect::<Vec<_>>()),
-                false => sync(
-                    &images
-                        .map(|image| format!("/1.0/images/{}", image.fingerprint))
-                        .collect::<Vec<_>>(),
-                ),
-            })
+            if query.filter.is_empty() {
+                return Ok(snapshot.images.get(query.recursion).reply(headers));
+            }
+            let images = snapshot.filtered(&query.filter);
+            let document = match query.recursion {
+                true => Document::once(&images),
+                false => Document::once(&images.iter().map(|image| image.path()).collect::<Vec<_>>()),
+            };
+            Ok(document.reply(headers))
         }
         PublicRoute::Image(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
-            Ok(sync(find(&snapshot, &prefix)?))
+            Ok(Document::once(find(&snapshot, &prefix)?).reply(headers))
         }
         PublicRoute::Export(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
             let image = find(&snapshot, &prefix)?;
-            export::export(&worker.upstream(), &image.fingerprint, request.headers()).await
+            export::export(&worker.upstream(), &image.fingerprint, headers).await
         }
-        PublicRoute::Aliases { recursion } => {
-            let snapshot = catalogue.current().await?;
-            let aliases = snapshot.aliases();
-            Ok(match recursion {
-                true => sync(&aliases.collect::<Vec<_>>()),
-                false => sync(&aliases.map(|alias| route::alias_path(&alias.name)).collect::<Vec<_>>()),
-            })
-        }
+        PublicRoute::Aliases { recursion } => Ok(catalogue.current().await?.aliases.get(recursion).reply(headers)),
         PublicRoute::Alias(name) => {
             let snapshot = catalogue.having(|snapshot| snapshot.alias(&name).is_some()).await?;
-            match snapshot.alias(&name) {
-                Some(alias) => Ok(sync(alias)),
-                None => Err(route::alias_not_found()),
-            }
+            let alias = snapshot.alias(&name).ok_or_else(route::alias_not_found)?;
+            Ok(Document::once(alias).reply(headers))
         }
     }
 }

@@ -62,7 +62,7 @@ impl From<Refusal> for Reply {
         let status = refusal.status();
         let mut reply = json_reply(
             status,
-            &Envelope {
+            to_json(&Envelope {
                 kind: "error",
                 status: "",
                 status_code: 0,
@@ -70,7 +70,7 @@ impl From<Refusal> for Reply {
                 error_code: status.as_u16(),
                 error: &refusal.to_string(),
                 metadata: (),
-            },
+            }),
         );
         if matches!(refusal, Refusal::MethodNotAllowed) {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
@@ -80,19 +80,16 @@ impl From<Refusal> for Reply {
 }
 
 /// A success, in the form that Incus calls `sync`.
-pub fn sync(metadata: &impl Serialize) -> Reply {
-    json_reply(
-        StatusCode::OK,
-        &Envelope {
-            kind: "sync",
-            status: "Success",
-            status_code: 200,
-            operation: "",
-            error_code: 0,
-            error: "",
-            metadata,
-        },
-    )
+pub fn sync(metadata: &impl Serialize) -> Vec<u8> {
+    to_json(&Envelope {
+        kind: "sync",
+        status: "Success",
+        status_code: 200,
+        operation: "",
+        error_code: 0,
+        error: "",
+        metadata,
+    })
 }
 
 /// What Incus wraps every answer in, its fields in Incus's order.
@@ -108,9 +105,14 @@ struct Envelope<'a, T> {
     metadata: T,
 }
 
-fn json_reply(status: StatusCode, content: &impl Serialize) -> Reply {
+fn to_json(content: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_vec(content).expect("names and texts make JSON");
     text.push(b'\n');
+    text
+}
+
+/// A reply that says it is JSON.
+pub fn json_reply(status: StatusCode, text: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(ReplyBody::Whole(Some(text.into())));
     *reply.status_mut() = status;
     let json = HeaderValue::from_static("application/json");

@@ -6,7 +6,7 @@
 use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
-use super::snapshot::Image;
+use super::image::Image;
 
 /// A pattern of a stranger's may take this much memory, in bytes.
 const REGEX_SIZE_LIMIT: usize = 1 << 16;
@@ -98,6 +98,11 @@ impl Filter {
             or = next_or;
         }
         Ok(Self(clauses))
+    }
+
+    /// Whether it lets every image through.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether an image is one of those asked for.

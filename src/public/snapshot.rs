@@ -1,90 +1,50 @@
 //! One state of the published images: what strangers may know, and nothing else.
-//!
-//! Every field that a stranger can see is named here. What Incus may add one day stays inside until somebody adds it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::route::FingerprintPrefix;
+use super::document::Document;
+use super::filter::Filter;
+use super::image::{Alias, Image};
+use super::route::{FingerprintPrefix, alias_path};
 use crate::config::Images;
-
-/// An image as strangers see it. What tells of the server rather than of the image is neutral.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Image {
-    /// Whether Incus fetches newer versions of it.
-    #[serde(default)]
-    pub auto_update: bool,
-    /// Free text, by key.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub properties: BTreeMap<String, String>,
-    /// Whether Incus itself would show it to strangers.
-    pub public: bool,
-    #[serde(default = "never")]
-    expires_at: String,
-    /// Names of this server's profiles: none of a stranger's business.
-    #[serde(default, skip_deserializing)]
-    profiles: [(); 0],
-    /// The names it goes by.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub aliases: Vec<ImageAlias>,
-    /// Incus's name of it.
-    pub architecture: String,
-    /// Whether it was fetched rather than imported.
-    #[serde(default)]
-    pub cached: bool,
-    /// As it was imported.
-    #[serde(default)]
-    pub filename: String,
-    /// 64 hexadecimal digits.
-    pub fingerprint: String,
-    /// In bytes.
-    pub size: i64,
-    /// `container` or `virtual-machine`
-    #[serde(rename = "type")]
-    pub kind: String,
-    #[serde(default = "never")]
-    created_at: String,
-    /// When this server last made an instance of it: none of a stranger's business.
-    #[serde(default = "never", skip_deserializing)]
-    last_used_at: String,
-    #[serde(default = "never")]
-    uploaded_at: String,
-    /// Always `default`.
-    #[serde(default = "default_project")]
-    pub project: String,
-}
-
-/// A name of an image, within the image.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct ImageAlias {
-    name: String,
-    #[serde(default)]
-    description: String,
-}
-
-/// A name of an image, by itself.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Alias {
-    description: String,
-    target: String,
-    /// What a client asks for.
-    pub name: String,
-    #[serde(rename = "type")]
-    kind: String,
-}
 
 /// What a stranger may know, as of one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Whether Incus trusts us. If not, it shows us no more than any stranger, and admins get nothing through us.
     pub is_trusted: bool,
-    server: Map<String, Value>,
-    /// By fingerprint.
-    images: BTreeMap<String, Image>,
-    /// By name.
-    aliases: BTreeMap<String, Alias>,
+    /// Incus's `/1.0`, cut to what its clients need.
+    pub server: Document,
+    /// The published images.
+    pub images: List,
+    /// Their names.
+    pub aliases: List,
+    by_fingerprint: BTreeMap<String, Image>,
+    by_alias: BTreeMap<String, Alias>,
+}
+
+/// A list in both its forms.
+#[derive(Debug)]
+pub struct List {
+    paths: Document,
+    objects: Document,
+}
+
+impl List {
+    fn new<T: Serialize>(objects: &[&T], path: impl Fn(&T) -> String) -> Self {
+        Self {
+            paths: Document::shared(&objects.iter().map(|object| path(object)).collect::<Vec<_>>()),
+            objects: Document::shared(&objects),
+        }
+    }
+
+    /// `?recursion=` asks for whole objects.
+    pub fn get(&self, recursion: bool) -> &Document {
+        if recursion { &self.objects } else { &self.paths }
+    }
 }
 
 /// What a prefix leads to.
@@ -109,38 +69,47 @@ impl Snapshot {
     pub fn parse(server: &[u8], images: &[u8], shown: Images) -> serde_json::Result<Self> {
         let server: Sync<Map<String, Value>> = serde_json::from_slice(server)?;
         let images: Sync<Vec<Image>> = serde_json::from_slice(images)?;
-        let shown = |image: &Image| image.project == DEFAULT_PROJECT && (image.public || shown == Images::All);
-        let images: BTreeMap<_, _> = images
+        let shown = |image: &Image| image.is_of_default_project() && (image.public || shown == Images::All);
+        let by_fingerprint: BTreeMap<_, _> = images
             .metadata
             .into_iter()
             .filter(shown)
             .map(|image| (image.fingerprint.clone(), image))
             .collect();
+        let by_alias: BTreeMap<_, _> = by_fingerprint
+            .values()
+            .flat_map(Image::aliases)
+            .map(|alias| (alias.name.clone(), alias))
+            .collect();
         Ok(Self {
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
-            server: cut(server.metadata),
-            aliases: images
-                .values()
-                .flat_map(aliases_of)
-                .map(|alias| (alias.name.clone(), alias))
-                .collect(),
-            images,
+            server: Document::shared(&cut(server.metadata)),
+            // In the order of their fingerprints: Incus's own order is another one each time.
+            images: List::new(&by_fingerprint.values().collect::<Vec<_>>(), Image::path),
+            aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
+            by_fingerprint,
+            by_alias,
         })
     }
 
-    /// Incus's `/1.0`, cut to what its clients need.
-    pub fn server(&self) -> &Map<String, Value> {
-        &self.server
+    /// The images that a filter lets through.
+    pub fn filtered(&self, filter: &Filter) -> Vec<&Image> {
+        self.by_fingerprint
+            .values()
+            .filter(|image| filter.matches(image))
+            .collect()
     }
 
-    /// All images, in the order of their fingerprints. (Incus's own order is another one each time.)
-    pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.images.values()
+    /// Whether it says the same as another one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.is_trusted == other.is_trusted
+            && self.server.is_same(&other.server)
+            && self.images.objects.is_same(&other.images.objects)
     }
 
     /// The image that a fingerprint or the beginning of one names.
     pub fn find(&self, prefix: &FingerprintPrefix) -> Found<'_> {
-        let from = self.images.range(prefix.as_str().to_owned()..);
+        let from = self.by_fingerprint.range(prefix.as_str().to_owned()..);
         let mut matching = from
             .map(|(_, image)| image)
             .take_while(|image| image.fingerprint.starts_with(prefix.as_str()));
@@ -151,14 +120,9 @@ impl Snapshot {
         }
     }
 
-    /// All aliases, in the order of their names.
-    pub fn aliases(&self) -> impl Iterator<Item = &Alias> {
-        self.aliases.values()
-    }
-
     /// The alias of this very name.
     pub fn alias(&self, name: &str) -> Option<&Alias> {
-        self.aliases.get(name)
+        self.by_alias.get(name)
     }
 }
 
@@ -169,31 +133,4 @@ fn cut(mut server: Map<String, Value>) -> Map<String, Value> {
     server.insert("public".to_owned(), true.into());
     server.insert("config".to_owned(), Map::new().into());
     server
-}
-
-fn aliases_of(image: &Image) -> impl Iterator<Item = Alias> {
-    image.aliases.iter().map(|alias| Alias {
-        description: alias.description.clone(),
-        target: image.fingerprint.clone(),
-        name: alias.name.clone(),
-        kind: image.kind.clone(),
-    })
-}
-
-const DEFAULT_PROJECT: &str = "default";
-
-/// Releases before projects of images do not name it.
-fn default_project() -> String {
-    DEFAULT_PROJECT.to_owned()
-}
-
-/// Go's zero time, which Incus's clients show as "never".
-fn never() -> String {
-    "0001-01-01T00:00:00Z".to_owned()
-}
-
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
