@@ -50,8 +50,7 @@ enum Text {
 /// What a text is compared with, ignoring case.
 #[derive(Clone, Debug)]
 enum Pattern {
-    /// One of several, between commas.
-    AnyOf(Vec<String>),
+    Literal(String),
     Regex(Regex),
 }
 
@@ -61,12 +60,14 @@ enum Pattern {
 pub enum FilterError {
     #[error("Invalid filter: {0}")]
     Syntax(&'static str),
-    #[error("Invalid type \"invalid\" for field {0:?}")]
+    #[error("Failed to parse value: strconv.ParseBool: parsing {0:?}: invalid syntax")]
+    Flag(String),
+    #[error("{}", no_test_for(.0))]
     Field(String),
+    #[error("Failed to parse value: strconv.ParseInt: parsing {0:?}: invalid syntax")]
+    Number(String),
     #[error("Unsupported operation")]
     Operator,
-    #[error("Failed to parse value: {0:?} is no value for field {1:?}")]
-    Value(String, String),
 }
 
 impl Filter {
@@ -114,6 +115,17 @@ impl Filter {
     }
 }
 
+/// Incus says so of fields that have no single value. Hidden ones are as unknown as those that do not exist.
+fn no_test_for(field: &str) -> String {
+    let kind = match field {
+        "aliases" => return "Invalid slice type \"struct\" for field \"aliases\"".to_owned(),
+        "created_at" | "expires_at" | "uploaded_at" => "struct",
+        "properties" => "map",
+        _ => "invalid",
+    };
+    format!("Invalid type {kind:?} for field {field:?}")
+}
+
 /// A word, or words in double quotes. As in Incus, a quote never ends in the word it begins in.
 fn value<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<String, FilterError> {
     let first = words.next().ok_or(FilterError::Syntax("clause has no value"))?;
@@ -151,7 +163,7 @@ impl Test {
         let flag = |flag| match value {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Self::Flag(flag, true)),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Self::Flag(flag, false)),
-            _ => Err(FilterError::Value(value.to_owned(), field.to_owned())),
+            _ => Err(FilterError::Flag(value.to_owned())),
         };
         let text = |text| Ok(Self::Text(text, Pattern::new(value)));
         match field {
@@ -164,7 +176,7 @@ impl Test {
             "public" => flag(Flag::Public),
             "size" => match value.parse() {
                 Ok(size) => Ok(Self::Size(size)),
-                Err(_) => Err(FilterError::Value(value.to_owned(), field.to_owned())),
+                Err(_) => Err(FilterError::Number(value.to_owned())),
             },
             "type" => text(Text::Type),
             _ => match field.strip_prefix("properties.") {
@@ -192,38 +204,15 @@ impl Text {
             Self::Filename => &image.filename,
             Self::Fingerprint => &image.fingerprint,
             Self::Project => &image.project,
-            Self::Property(key) => property(image, key),
+            Self::Property(key) => image.properties.get(key).map_or("", String::as_str),
             Self::Type => &image.kind,
         }
     }
 }
 
-/// The property of this key, or the first whose key begins so. (Incus goes by the part before the first dot.)
-fn property<'a>(image: &'a Image, key: &str) -> &'a str {
-    let begins_so = || {
-        let (head, tail) = key
-            .split_once('.')
-            .map_or((key, None), |(head, tail)| (head, Some(tail)));
-        image.properties.iter().find(|(other, _)| {
-            let (other_head, other_tail) = other
-                .split_once('.')
-                .map_or((other.as_str(), None), |(head, tail)| (head, Some(tail)));
-            other_head.starts_with(head) && other_tail == tail
-        })
-    };
-    image
-        .properties
-        .get_key_value(key)
-        .or_else(begins_so)
-        .map_or("", |(_, value)| value)
-}
-
 impl Pattern {
+    /// A value is a regular expression over the whole text, unless it says itself where it is anchored, or is none.
     fn new(value: &str) -> Self {
-        let literal = || Self::AnyOf(value.split(',').map(str::to_lowercase).collect());
-        if value.contains(',') {
-            return literal();
-        }
         let anchored = value.contains(['^', '$']);
         let pattern = if anchored {
             value.to_owned()
@@ -234,12 +223,12 @@ impl Pattern {
             .case_insensitive(true)
             .size_limit(REGEX_SIZE_LIMIT)
             .build()
-            .map_or_else(|_| literal(), Self::Regex)
+            .map_or_else(|_| Self::Literal(value.to_lowercase()), Self::Regex)
     }
 
     fn matches(&self, text: &str) -> bool {
         match self {
-            Self::AnyOf(values) => values.contains(&text.to_lowercase()),
+            Self::Literal(value) => *value == text.to_lowercase(),
             Self::Regex(regex) => regex.is_match(text),
         }
     }
@@ -277,11 +266,10 @@ mod tests {
             "NOT public ne true",
             "size eq 878640",
             "type eq CONTAINER",
-            "architecture eq x86_64,aarch64",
+            "architecture eq x86_64|aarch64",
             "properties.os eq alp.*",
             "properties.os eq ^a",
             "properties.release eq 3..0",
-            "properties.rel eq 3.20",
             "cached eq true or public eq true",
             "public eq true or cached eq true and cached eq false",
         ];
@@ -290,6 +278,8 @@ mod tests {
             "not public eq true",
             "size ne 878640",
             "architecture eq x86",
+            "architecture eq x86_64,aarch64",
+            "properties.rel eq 3.20",
             "properties.os eq lpin",
             "properties.release eq 3.2",
             "properties.nope eq x",
@@ -328,7 +318,7 @@ mod tests {
         assert_eq!(error("type gt x"), "Unsupported operation");
         assert_eq!(
             error("size eq x"),
-            "Failed to parse value: \"x\" is no value for field \"size\""
+            "Failed to parse value: strconv.ParseInt: parsing \"x\": invalid syntax"
         );
     }
 

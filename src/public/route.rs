@@ -2,8 +2,6 @@
 //!
 //! A path is read as it came, percent-decoded once where a name stands; what is not spelt exactly so is not public.
 
-use std::borrow::Cow;
-
 use http::{Method, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -101,7 +99,13 @@ fn images_query(query: &Query<'_>) -> Result<ImagesQuery, Refusal> {
 
 /// As Incus says it.
 pub fn image_not_found(name: &str) -> Refusal {
-    Refusal::Incus(StatusCode::NOT_FOUND, format!("Image {name:?} not found"))
+    Refusal::Incus(
+        StatusCode::NOT_FOUND,
+        format!(
+            "Image \"{}\" not found",
+            name.replace('\\', "\\\\").replace('"', "\\\"")
+        ),
+    )
 }
 
 /// As Incus says it.
@@ -154,9 +158,21 @@ impl Path {
 
 /// Once, and only into text.
 fn decode(segment: &str) -> Option<String> {
+    if has_broken_escape(segment) {
+        return None;
+    }
     let decoded = percent_decode_str(segment).decode_utf8().ok()?;
     // A dot segment is a path's, not a name's.
-    (!matches!(decoded.as_ref(), "" | "." | "..")).then(|| decoded.into_owned())
+    let is_name = !matches!(decoded.as_ref(), "" | "." | "..") && !decoded.contains(char::is_control);
+    is_name.then(|| decoded.into_owned())
+}
+
+fn has_broken_escape(text: &str) -> bool {
+    let is_escape = |rest: &str| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.split('%').skip(1).any(|rest| !is_escape(rest))
 }
 
 /// A query as Go's `url.ParseQuery` reads it: `+` is a space, a pair with a semicolon or a broken escape is none, and of
@@ -192,15 +208,11 @@ impl Query<'_> {
 }
 
 fn decode_query(text: &str) -> Option<String> {
-    let broken = text.split('%').skip(1).any(|rest| {
-        !rest
-            .as_bytes()
-            .get(..2)
-            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    });
-    let spaced: Cow<'_, str> = text.replace('+', " ").into();
-    let decoded = percent_decode_str(&spaced).decode_utf8_lossy().into_owned();
-    (!broken).then_some(decoded)
+    if has_broken_escape(text) {
+        return None;
+    }
+    let spaced = text.replace('+', " ");
+    Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]

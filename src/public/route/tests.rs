@@ -90,6 +90,11 @@ fn everything_else_is_not_public() {
         "/1.0/images/../instances",
         "/1.0/images/%2e%2e",
         "/1.0/images/%ff",
+        "/1.0/images/%",
+        "/1.0/images/b2%0",
+        "/1.0/images/b2%00",
+        "/1.0/images/aliases/%zz",
+        "/1.0/images/aliases/a%0ab",
         "/1.0/images/aliases/",
         "/1.0/images/aliases/a/b",
         "/1.0/images/aliases/..",
@@ -154,7 +159,7 @@ fn other_projects_are_refused_as_incus_refuses_strangers() {
 
 #[test]
 fn a_name_that_is_no_fingerprint_names_no_image() {
-    for name in ["nope", "B2", "%25", "b_", "b2e6%00", &"a".repeat(65)] {
+    for name in ["nope", "B2", "%25", "b_", &"a".repeat(65)] {
         assert!(
             refused("GET", &format!("/1.0/images/{name}")).ends_with("not found"),
             "{name}"
