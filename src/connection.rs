@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use http::header::HOST;
@@ -10,7 +10,9 @@ use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -61,30 +63,6 @@ pub async fn serve(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: Sock
     }
 }
 
-/// hyper's connections have no trait in common; this is what is done with each.
-macro_rules! drive {
-    ($worker:expr, $peer:expr, $connection:expr) => {{
-        let mut connection = pin!($connection);
-        let mut draining = pin!($worker.draining());
-        let mut revoked = pin!(revoked($worker, $peer));
-        let mut is_draining = false;
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut revoked => {
-                    tracing::info!(client = %$peer.address, "closed the connection of an admin who is none any more");
-                    return Ok(());
-                }
-                () = &mut draining, if !is_draining => {
-                    is_draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                ended = &mut connection => return ended,
-            }
-        }
-    }};
-}
-
 async fn serve_h1(
     worker: &Rc<Worker>,
     port: Port,
@@ -101,7 +79,13 @@ async fn serve_h1(
         .max_buf_size(limits.head_size.max(H1_BUFFER))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    drive!(worker, peer, connection)
+    drive(
+        worker,
+        peer,
+        connection,
+        http1::UpgradeableConnection::graceful_shutdown,
+    )
+    .await
 }
 
 async fn serve_h2(
@@ -122,7 +106,32 @@ async fn serve_h2(
         .max_concurrent_streams(H2_STREAMS)
         .max_send_buf_size(H2_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    drive!(worker, peer, connection)
+    drive(worker, peer, connection, http2::Connection::graceful_shutdown).await
+}
+
+/// Until the connection ends: by itself, in a drain, or because its admin is none any more.
+async fn drive<C>(worker: &Worker, peer: &Peer, connection: C, shut_down: fn(Pin<&mut C>)) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut draining = pin!(worker.draining());
+    let mut revoked = pin!(revoked(worker, peer));
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut revoked => {
+                tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
+                return Ok(());
+            }
+            () = &mut draining, if !is_draining => {
+                is_draining = true;
+                shut_down(connection.as_mut());
+            }
+            ended = &mut connection => return ended,
+        }
+    }
 }
 
 async fn answer(
@@ -131,6 +140,7 @@ async fn answer(
     peer: Rc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
+    let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {
         _ if !names_one_host(&request) => Err(Refusal::Incus(
             StatusCode::BAD_REQUEST,
@@ -139,7 +149,22 @@ async fn answer(
         Port::Admin => admin::answer(&worker, &peer, request).await,
         Port::Public => public::answer(&worker, &request).await,
     };
-    Ok(answer.unwrap_or_else(Reply::from))
+    let reply = answer.unwrap_or_else(Reply::from);
+    if let Some(wish) = wish
+        && reply.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        worker.spawn(close_in_order(wish));
+    }
+    Ok(reply)
+}
+
+/// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
+/// the wish. Nobody does: it has to be closed, or it would be reset with the end of the answer still on its way.
+async fn close_in_order(wish: OnUpgrade) {
+    if let Ok(stream) = wish.await {
+        // The client may have gone first.
+        let _ = TokioIo::new(stream).shutdown().await;
+    }
 }
 
 /// RFC 9112 §3.2; two of them are how one request is made to look like two different ones.

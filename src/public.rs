@@ -13,8 +13,10 @@ pub mod snapshot;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
+use tokio::time::timeout;
 
 use self::catalogue::Catalogue;
 use self::document::Document;
@@ -22,14 +24,23 @@ use self::image::Image;
 use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
 use crate::reply::{Refusal, Reply};
+use crate::upstream;
 use crate::worker::Worker;
+
+/// A client has its answer, or the head of it, within five seconds, whatever has become of Incus.
+const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Answers one request on the public port.
 pub async fn answer<B>(worker: &Rc<Worker>, request: &Request<B>) -> Result<Reply, Refusal> {
     let route = PublicRoute::parse(request.method(), request.uri())?;
+    timeout(PATIENCE, answer_question(worker, route, request.headers()))
+        .await
+        .unwrap_or(Err(Refusal::Upstream(upstream::Error::Timeout(PATIENCE))))
+}
+
+async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &HeaderMap) -> Result<Reply, Refusal> {
     let live = worker.live();
     let catalogue = &live.catalogue;
-    let headers = request.headers();
     match route {
         PublicRoute::Server => Ok(catalogue.current().await?.server.reply(headers)),
         PublicRoute::Images(query) => {

@@ -16,8 +16,8 @@ use crate::config::{Images, PublicConfig};
 use crate::reply::Refusal;
 use crate::upstream::{self, Target, Upstream};
 
-/// A client must have its answer within five seconds when Incus is away.
-const FETCH_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// Less than the public port's patience, so that the last snapshot can still answer when Incus hangs.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The list of 50,000 images is some 50 MB.
 const MAX_SIZE: usize = 256 << 20;
 /// Strangers who ask for names that do not exist may keep Incus busy for one part in this many.
@@ -83,7 +83,14 @@ impl Catalogue {
         if is_there(&current) {
             return Ok(current);
         }
-        self.begun_after(now).await
+        let fresh = self.begun_after(now).await?;
+        // While Incus is away nobody knows what is not there.
+        let is_away = self.state.borrow().failed;
+        if is_away && !is_there(&fresh) {
+            Err(Refusal::CatalogueAway)
+        } else {
+            Ok(fresh)
+        }
     }
 
     async fn begun_after(&self, moment: Instant) -> Result<Arc<Snapshot>, Refusal> {

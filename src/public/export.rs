@@ -1,13 +1,10 @@
 //! The bytes of a published image: the one thing that comes from Incus per request.
 
-use std::time::Duration;
-
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
     IF_MODIFIED_SINCE, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
-use tokio::time::timeout;
 
 use super::route::image_not_found;
 use crate::reply::{Refusal, Reply, ReplyBody};
@@ -25,8 +22,6 @@ const DOWN: [HeaderName; 7] = [
     LAST_MODIFIED,
     HeaderName::from_static("x-incus-type"),
 ];
-/// Incus opens a file before it answers; when it takes longer than this, it is not well.
-const HEAD_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 /// Streams an image whose full fingerprint stands in the catalogue.
 pub(super) async fn export(upstream: &Upstream, fingerprint: &str, headers: &HeaderMap) -> Result<Reply, Refusal> {
@@ -36,8 +31,7 @@ pub(super) async fn export(upstream: &Upstream, fingerprint: &str, headers: &Hea
     *request.headers_mut() = pick(&UP, headers);
     request.headers_mut().insert(HOST, upstream.host());
 
-    let answer = timeout(HEAD_TIMEOUT, upstream.send(request)).await;
-    let Answer::Response(response) = answer.map_err(|_| Error::Timeout(HEAD_TIMEOUT))?? else {
+    let Answer::Response(response) = upstream.send(request).await? else {
         return Err(Error::Unusable.into());
     };
     let (head, body) = response.into_parts();
