@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use http::header::HOST;
-use http::{Request, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -22,7 +22,7 @@ use crate::config::Limits;
 use crate::identity::Peer;
 use crate::net::{self, ClientStream, Port};
 use crate::public;
-use crate::reply::{Refusal, Reply};
+use crate::reply::{self, Refusal, Reply};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -140,6 +140,7 @@ async fn answer(
     peer: Rc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
+    let is_head = request.method() == Method::HEAD;
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {
         _ if !names_one_host(&request) => Err(Refusal::Incus(
@@ -149,7 +150,10 @@ async fn answer(
         Port::Admin => admin::answer(&worker, &peer, request).await,
         Port::Public => public::answer(&worker, &request).await,
     };
-    let reply = answer.unwrap_or_else(Reply::from);
+    let mut reply = answer.unwrap_or_else(Reply::from);
+    if is_head {
+        reply::leave_out_body(&mut reply);
+    }
     if let Some(wish) = wish
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {

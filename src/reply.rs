@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
@@ -118,6 +118,15 @@ pub fn json_reply(status: StatusCode, text: impl Into<Bytes>) -> Reply {
     let json = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(CONTENT_TYPE, json);
     reply
+}
+
+/// Leaves what an answer to HEAD has (RFC 9110 §9.3.2). hyper does so for HTTP/1.1 alone.
+pub fn leave_out_body(reply: &mut Reply) {
+    if let ReplyBody::Whole(Some(bytes)) = reply.body() {
+        let length = HeaderValue::from(bytes.len());
+        reply.headers_mut().insert(CONTENT_LENGTH, length);
+        *reply.body_mut() = ReplyBody::Whole(None);
+    }
 }
 
 impl Body for ReplyBody {
