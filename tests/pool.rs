@@ -1,0 +1,68 @@
+//! Connections to Incus are kept for the next request, and closed before Incus closes them.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use support::scene::ScriptedScene;
+use support::scripted::{Scripted, Then};
+use support::tls::TlsClient;
+
+#[test]
+fn one_connection_serves_one_request_after_the_other() {
+    let upstream = Scripted::start(|_, wire| {
+        wire.read_body();
+        wire.answer("200 OK", "text/plain", b"x")
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    for _ in 0..20 {
+        assert_eq!(raw.get("/1.0/x").unwrap().head.status, 200);
+        let answer = raw.ask("POST /1.0/x HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody");
+        assert_eq!(answer.unwrap().head.status, 200);
+    }
+    let connections: HashSet<usize> = upstream.requests().iter().map(|request| request.connection).collect();
+    assert_eq!(connections.len(), 1);
+}
+
+#[test]
+fn the_gateway_shows_its_own_certificate_to_incus() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
+    let scene = ScriptedScene::before(&upstream);
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    assert_eq!(raw.get("/1.0/x").unwrap().head.status, 200);
+    assert_eq!(upstream.request().client, Some(scene.setup.local.der()));
+}
+
+#[test]
+fn a_connection_that_is_idle_is_closed_before_incus_would() {
+    // Incus does after 29 seconds, and a request must never meet that moment.
+    const LIMIT: Duration = Duration::from_secs(25);
+    let (told, tells) = channel();
+    let told = Mutex::new(told);
+    let upstream = Scripted::start(move |_, wire| {
+        wire.answer("200 OK", "text/plain", b"x");
+        let idle_since = Instant::now();
+        let more = wire.read(&mut [0]);
+        told.lock()
+            .unwrap()
+            .send((idle_since.elapsed(), more.unwrap_or(0)))
+            .unwrap();
+        Then::Cut
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    assert_eq!(raw.get("/1.0/x").unwrap().head.status, 200);
+    let (idle, more) = tells.recv_timeout(LIMIT).expect("still open");
+    assert_eq!(more, 0);
+    assert!(
+        idle > Duration::from_secs(5),
+        "closed after {idle:?}, it is of no use to the next request"
+    );
+}

@@ -1,0 +1,211 @@
+//! The real `incus` client as somebody far away, and curl.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::certificates::Certificate;
+use super::run::{Output, run};
+
+/// The real client, in a home of its own and with no daemon near it.
+#[derive(Debug)]
+pub struct Client {
+    home: TempDir,
+    /// Certificates that it takes for authorities, as the system's own.
+    trusts: Option<OsString>,
+}
+
+impl Client {
+    /// One with no certificate; it makes one by itself when it feels like it.
+    pub fn stranger() -> Self {
+        Self {
+            home: tempfile::tempdir().expect("a temporary folder"),
+            trusts: None,
+        }
+    }
+
+    /// One who has this certificate.
+    pub fn admin(certificate: &Certificate) -> Self {
+        let client = Self::stranger();
+        for (from, to) in [
+            (&certificate.certificate, "client.crt"),
+            (&certificate.key, "client.key"),
+        ] {
+            std::fs::copy(from, client.home().join(to)).expect("a temporary file can be written");
+        }
+        client
+    }
+
+    /// One whose system trusts this authority.
+    pub fn trusting(mut self, authority: &Certificate) -> Self {
+        self.trusts = Some(authority.certificate.clone().into());
+        self
+    }
+
+    /// Where it keeps its remotes; tests put their files here too.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Output {
+        run(self.command().args(arguments))
+    }
+
+    /// Its command, for those who need more than arguments.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("incus");
+        command
+            .env("INCUS_CONF", self.home())
+            .env("INCUS_DIR", self.home().join("no-daemon"))
+            .env("HOME", self.home())
+            .current_dir(self.home());
+        if let Some(authority) = &self.trusts {
+            command.env("SSL_CERT_FILE", authority);
+        }
+        command
+    }
+}
+
+/// A request by curl. It sends the path as it is spelt, and does not look at the server's certificate until told to.
+#[derive(Debug)]
+pub struct Curl {
+    url: String,
+    arguments: Vec<OsString>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// `1.1` or `2`.
+    pub version: String,
+    /// The status code.
+    pub status: u16,
+    /// In their order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// As it came.
+    pub body: Vec<u8>,
+    /// What curl has said to its user; with `--verbose` more.
+    pub complaints: String,
+}
+
+impl Curl {
+    /// GET of this URL.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Further arguments as curl knows them, such as `--http1.1`, `--tls-max 1.2` or `--header "Range: bytes=0-9"`.
+    pub fn with<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Another method.
+    pub fn method(self, method: &str) -> Self {
+        match method {
+            "HEAD" => self.with(["--head"]),
+            method => self.with(["--request", method]),
+        }
+    }
+
+    /// One header.
+    pub fn header(self, line: &str) -> Self {
+        self.with(["--header", line])
+    }
+
+    /// Shows this certificate when it is asked for one.
+    pub fn presenting(self, certificate: &Certificate) -> Self {
+        self.with([OsString::from("--cert"), certificate.certificate.clone().into()])
+            .with([OsString::from("--key"), certificate.key.clone().into()])
+    }
+
+    /// Trusts this certificate as the server's, or as its issuer, and nothing else.
+    pub fn trusting(self, certificate: &Certificate) -> Self {
+        self.with([OsString::from("--cacert"), certificate.certificate.clone().into()])
+    }
+
+    /// The answer; or curl's complaint and exit code in words.
+    pub fn send(self) -> Result<Answer, String> {
+        const HEADERS: &str = "headers";
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let headers = folder.path().join(HEADERS);
+        let body = folder.path().join("body");
+        let mut command = Command::new("curl");
+        command
+            .args([
+                "--disable",
+                "--silent",
+                "--show-error",
+                "--path-as-is",
+                "--globoff",
+                "--noproxy",
+                "*",
+            ])
+            .args(["--max-time", "60", "--write-out", "%{http_version} %{http_code}"])
+            .arg("--dump-header")
+            .arg(&headers)
+            .arg("--output")
+            .arg(&body)
+            .args(&self.arguments);
+        if !self.arguments.iter().any(|argument| argument == "--cacert") {
+            command.arg("--insecure");
+        }
+        let output = run(command.arg(&self.url));
+        if !output.status.success() {
+            return Err(output.to_string());
+        }
+        let (version, status) = output.stdout.split_once(' ').expect("as --write-out has it");
+        let headers = std::fs::read(headers).expect("what curl has written");
+        Ok(Answer {
+            version: version.to_owned(),
+            status: status.parse().expect("a status code"),
+            headers: last_head(&String::from_utf8_lossy(&headers)),
+            // Without a body curl makes no file.
+            body: std::fs::read(body).unwrap_or_default(),
+            complaints: output.stderr,
+        })
+    }
+
+    /// The answer; or the test fails.
+    #[track_caller]
+    pub fn answer(self) -> Answer {
+        self.send().unwrap_or_else(|complaint| panic!("{complaint}"))
+    }
+}
+
+impl Answer {
+    /// A header's value; of several, the first.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
+    }
+}
+
+/// Heads of `100 Continue` and the like come before the one that counts.
+fn last_head(text: &str) -> Vec<(String, String)> {
+    let heads = text.split("\r\n\r\n").filter(|head| !head.trim().is_empty());
+    let lines = heads.last().unwrap_or_default().lines().skip(1);
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    fields
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect()
+}

@@ -1,0 +1,30 @@
+//! What all tests share: a real Incus, the gateway's binary, real clients, and certificates of every kind.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`scene`] | the usual scene in one line: Incus, the gateway in front of it, one admin |
+//! | [`incus`] | a throw-away daemon, to be stopped, killed, paused, started again |
+//! | [`gateway`] | the binary under test: its ports, log, memory, signals, end |
+//! | [`client`] | the real `incus` client of a stranger or an admin; curl |
+//! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
+//! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
+//! | [`images`], [`certificates`] | what goes in |
+//! | [`run`] | other programs, with messages that tell what went wrong |
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses a part, and nothing else does"
+)]
+
+pub mod certificates;
+pub mod client;
+pub mod gateway;
+pub mod images;
+pub mod incus;
+pub mod run;
+pub mod scene;
+pub mod scripted;
+pub mod tls;

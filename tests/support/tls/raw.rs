@@ -1,0 +1,233 @@
+//! One connection, read a TLS record at a time.
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
+
+use super::{End, PATIENCE, TlsClient};
+
+/// One connection.
+pub struct Raw {
+    tls: ClientConnection,
+    tcp: TcpStream,
+    /// Bytes from TCP that are no whole TLS record yet.
+    cipher: Vec<u8>,
+    /// What came in records and nobody has taken yet.
+    plain: Vec<u8>,
+    /// Whether close_notify has come.
+    closed: bool,
+    /// For how long a read waits.
+    pub patience: Duration,
+}
+
+impl Raw {
+    pub(super) fn open(client: &TlsClient, address: SocketAddr) -> Result<Self, End> {
+        let tcp = TcpStream::connect(address)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::from(address.ip());
+        let mut raw = Self {
+            tls: ClientConnection::new(Arc::new(client.config.clone()), name).map_err(End::Tls)?,
+            tcp,
+            cipher: Vec::new(),
+            plain: Vec::new(),
+            closed: false,
+            patience: PATIENCE,
+        };
+        while raw.tls.is_handshaking() {
+            raw.flush()?;
+            if raw.tls.is_handshaking() {
+                raw.take_record()?;
+            }
+        }
+        raw.flush()?;
+        Ok(raw)
+    }
+
+    /// Whether the session was resumed.
+    pub fn is_resumed(&self) -> bool {
+        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The version in use.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.tls.protocol_version()
+    }
+
+    /// What ALPN has settled on.
+    pub fn protocol(&self) -> Option<String> {
+        self.tls
+            .alpn_protocol()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The server's certificate.
+    pub fn server_certificate(&self) -> CertificateDer<'static> {
+        let chain = self.tls.peer_certificates().expect("a server has a certificate");
+        chain[0].clone().into_owned()
+    }
+
+    /// Our end of the connection.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), End> {
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let taken = self.tls.writer().write(rest)?;
+            rest = &rest[taken..];
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Sends `chunk` again and again, `limit` bytes at most, until the other end has taken none for `patience`.
+    /// Returns how many bytes it took; `limit` means that it never stopped us.
+    pub fn send_until_stopped(&mut self, chunk: &[u8], limit: u64, patience: Duration) -> Result<u64, End> {
+        self.tcp.set_write_timeout(Some(patience))?;
+        let mut sent = 0;
+        while sent < limit {
+            match self.send(chunk) {
+                Ok(()) => sent += chunk.len() as u64,
+                Err(End::Silence) => break,
+                Err(end) => return Err(end),
+            }
+        }
+        self.tcp.set_write_timeout(Some(PATIENCE))?;
+        Ok(sent)
+    }
+
+    /// Says that we send no more: TLS's close_notify, and TCP's end of our direction.
+    pub fn finish(&mut self) -> Result<(), End> {
+        self.tls.send_close_notify();
+        self.flush()?;
+        self.tcp.shutdown(Shutdown::Write)?;
+        Ok(())
+    }
+
+    /// Breaks the connection off with a TCP reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.tcp)
+            .set_linger(Some(Duration::ZERO))
+            .expect("a socket takes SO_LINGER");
+    }
+
+    /// What the next TLS record with data brings, or what came earlier and was not taken.
+    pub fn read_record(&mut self) -> Result<Vec<u8>, End> {
+        let deadline = Instant::now() + self.patience;
+        while self.plain.is_empty() {
+            self.take_record_by(deadline)?;
+        }
+        Ok(std::mem::take(&mut self.plain))
+    }
+
+    /// Exactly so many bytes, in however many records.
+    pub fn read_exactly(&mut self, count: usize) -> Result<Vec<u8>, End> {
+        let mut bytes = Vec::with_capacity(count);
+        while bytes.len() < count {
+            bytes.extend(self.read_record()?);
+        }
+        self.plain = bytes.split_off(count);
+        Ok(bytes)
+    }
+
+    /// Everything to the end, and which end that was.
+    pub fn read_to_end(&mut self) -> (Vec<u8>, End) {
+        let mut bytes = Vec::new();
+        loop {
+            match self.read_record() {
+                Ok(more) => bytes.extend(more),
+                Err(end) => return (bytes, end),
+            }
+        }
+    }
+
+    /// Waits for the end, whatever comes before.
+    pub fn end(&mut self) -> End {
+        self.read_to_end().1
+    }
+
+    /// Gives back what was read too far.
+    pub(super) fn unread(&mut self, bytes: Vec<u8>) {
+        let later = std::mem::replace(&mut self.plain, bytes);
+        self.plain.extend(later);
+    }
+
+    fn flush(&mut self) -> Result<(), End> {
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.tcp)?;
+        }
+        Ok(())
+    }
+
+    fn take_record(&mut self) -> Result<(), End> {
+        self.take_record_by(Instant::now() + self.patience)
+    }
+
+    /// Feeds one whole record to TLS, never two, so that what comes in one record can be told from what comes in two.
+    fn take_record_by(&mut self, deadline: Instant) -> Result<(), End> {
+        if self.closed {
+            return Err(End::CloseNotify);
+        }
+        let record = self.next_record(deadline)?;
+        let mut rest = record.as_slice();
+        while !rest.is_empty() {
+            self.tls.read_tls(&mut rest)?;
+            let processed = self.tls.process_new_packets();
+            let mut part = [0; 16 << 10];
+            loop {
+                match self.tls.reader().read(&mut part) {
+                    Ok(0) => {
+                        self.closed = true;
+                        break;
+                    }
+                    Ok(count) => self.plain.extend_from_slice(&part[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if let Err(error) = processed {
+                // Our alert, so that the server does not wait; it may be gone already.
+                let _ = self.flush();
+                return Err(End::Tls(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_record(&mut self, deadline: Instant) -> Result<Vec<u8>, End> {
+        const HEADER: usize = 5;
+        let mut part = [0; 18 << 10];
+        loop {
+            if let Some([_, _, _, high, low]) = self.cipher.first_chunk::<HEADER>() {
+                let length = HEADER + usize::from(u16::from_be_bytes([*high, *low]));
+                if self.cipher.len() >= length {
+                    let later = self.cipher.split_off(length);
+                    return Ok(std::mem::replace(&mut self.cipher, later));
+                }
+            }
+            let left = deadline
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+                .ok_or(End::Silence)?;
+            self.tcp.set_read_timeout(Some(left))?;
+            match self.tcp.read(&mut part)? {
+                0 => return Err(End::Cut),
+                count => self.cipher.extend_from_slice(&part[..count]),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
