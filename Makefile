@@ -1,0 +1,47 @@
+# `make` says what there is.
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+BINARY := target/release/incus-gate
+# What the demo and the tests use, besides Incus itself; and what Rust needs to link with.
+TOOLS := busybox-static curl openssl squashfs-tools xz-utils
+LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
+
+.PHONY: help build demo demo-end test deny install clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+build: ## build the release, target/release/incus-gate
+	@command -v $(CARGO) > /dev/null || { echo "make build: found no cargo; install Rust from https://rustup.rs" >&2; exit 1; }
+	@command -v cc > /dev/null || { echo "make build: found no C compiler; run as root: apt-get install -y gcc libc6-dev" >&2; exit 1; }
+	$(CARGO) build --release --locked
+
+demo: ## show both ports in front of a throw-away Incus, as root; with KEEP=1 it stays up
+	@[ "$$(id -u)" = 0 ] || { echo "make demo: only root can start an Incus; run: make build && sudo scripts/demo$(if $(KEEP), --keep)" >&2; exit 1; }
+	@scripts/install-incus $(TOOLS) $(LINKER)
+	@$(MAKE) --no-print-directory build
+	@scripts/demo $(if $(KEEP),--keep)
+
+demo-end: ## end the demos that KEEP=1 left up
+	@scripts/demo --end
+
+test: ## install what tests need, then formatting, lints and all tests, as root
+	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
+	scripts/install-incus $(TOOLS) $(LINKER)
+	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
+	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) test --locked
+
+deny: ## hold the dependencies against deny.toml; CHECKS="bans licenses sources" needs no advisory database
+	$(CARGO) deny --locked check $(CHECKS)
+
+install: ## put the release under PREFIX (/usr/local), or under DESTDIR for a package
+	@[ -x $(BINARY) ] || { echo "make install: there is no $(BINARY) yet; run first: make build" >&2; exit 1; }
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/incus-gate
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate LICENSE README.md CHANGELOG.md proxy.toml.example
+
+clean: ## remove what was built
+	$(CARGO) clean
