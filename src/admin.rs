@@ -32,6 +32,7 @@ fn log_refusal(peer: &Peer, why: &NotAnAdmin) {
         Some(shown) => {
             tracing::info!(%client, subject = shown.subject(), fingerprint = %shown.fingerprint(), "refused: {why}");
         }
-        None => tracing::info!(%client, "refused: {why}"),
+        // `incus remote add` begins so.
+        None => tracing::debug!(%client, "refused: {why}"),
     }
 }

@@ -24,7 +24,7 @@ use crate::worker::Worker;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RunError {
-    #[error(transparent)]
+    #[error("{key}: {0}", key = .0.key())]
     Bind(#[from] BindError),
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -56,7 +56,7 @@ async fn govern(path: PathBuf, config: Config, listeners: Vec<Listener>) -> Resu
     if config.admin.clients.is_empty() {
         tracing::warn!("admin.clients is empty: the admin port refuses everybody");
     }
-    let (live, in_force) = watch::channel(Arc::new(Live::new(config)?));
+    let (live, in_force) = watch::channel(Arc::new(Live::new(config, None)?));
     let drain = CancellationToken::new();
     let mut workers = start_workers(&in_force, &drain, &listeners)?;
     for listener in &listeners {
@@ -86,9 +86,10 @@ async fn govern(path: PathBuf, config: Config, listeners: Vec<Listener>) -> Resu
 
 /// A wrong new configuration is refused whole, and the old one runs on.
 fn reload(path: &Path, live: &watch::Sender<Arc<Live>>) {
+    let last = Arc::clone(&live.borrow());
     let fresh = Config::load(path)
         .map_err(RunError::from)
-        .and_then(|config| Ok(Live::new(config)?));
+        .and_then(|config| Ok(Live::new(config, Some(&last))?));
     match fresh {
         Ok(fresh) => {
             live.send_replace(Arc::new(fresh));

@@ -22,11 +22,18 @@ const EAFNOSUPPORT: i32 = 97;
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
-#[error("{port}.listen: cannot listen on {address}: {source}; {}", remedy(source))]
+#[error("cannot listen on {address}: {source}; {}", remedy(source))]
 pub struct BindError {
     port: Port,
     address: SocketAddr,
     source: io::Error,
+}
+
+impl BindError {
+    /// The key that is to blame.
+    pub fn key(&self) -> String {
+        format!("{}.listen", self.port)
+    }
 }
 
 /// A bound socket.
@@ -83,7 +90,11 @@ impl Listener {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, address)) => worker.spawn(connection::serve(Rc::clone(&worker), self.port, tcp, address)),
+                Ok((tcp, address)) => {
+                    // An IPv4 client of an IPv6 socket is an IPv4 client.
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                    worker.spawn(connection::serve(Rc::clone(&worker), self.port, tcp, address));
+                }
                 Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
                 Err(error) => {
                     tracing::error!(port = %self.port, %error, "cannot accept connections for the moment");
@@ -129,7 +140,7 @@ fn is_the_clients(error: &io::Error) -> bool {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "something listens there already (`ss -ltnp` names it): stop it or choose another port"
+            "something listens there already, a gateway perhaps (`ss -ltnp` names it): stop it or choose another port"
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address (`ip address` lists them)",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE",

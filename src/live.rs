@@ -35,13 +35,19 @@ pub struct SetUpError(#[from] rustls::Error);
 
 impl Live {
     /// Derives it. The catalogue's keeper is spawned on the current runtime, and ends with what is returned.
-    pub fn new(config: Config) -> Result<Self, SetUpError> {
-        let target = Arc::new(Target::new(&config.upstream));
+    ///
+    /// Where the last one had the same Incus, its connections and what is known of its images live on: a reload costs
+    /// nobody anything, not even while Incus is away.
+    pub fn new(config: Config, last: Option<&Self>) -> Result<Self, SetUpError> {
+        let target = match last {
+            Some(last) if last.target.is_of(&config.upstream) => Arc::clone(&last.target),
+            _ => Arc::new(Target::new(&config.upstream)),
+        };
         Ok(Self {
             public_tls: Arc::new(server::for_strangers(&config.public.tls)?),
             admin_tls: Arc::new(server::for_admins(&config.admin.tls)?),
             admins: Admins::new(config.admin.clients),
-            catalogue: Catalogue::keep(&config.public, Arc::clone(&target)),
+            catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             target,
             limits: config.limits,
         })

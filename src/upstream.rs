@@ -11,12 +11,15 @@ mod request;
 mod response;
 mod target;
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode};
+use tokio::time::{sleep, timeout};
 
 pub use self::connection::Tunnel;
 use self::connection::{Connection, SendError};
@@ -26,6 +29,10 @@ pub use self::request::RequestBody;
 use self::request::{clone_head, is_repeatable};
 pub use self::response::UpstreamBody;
 pub use self::target::Target;
+
+/// After so long without an answer on a connection that stood before, Incus is knocked at; and so long it may take to
+/// open. Both together stay under the five seconds in which a client learns that Incus is away.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// A client of Incus, for one worker.
 #[derive(Debug)]
@@ -50,6 +57,11 @@ impl Upstream {
             target,
             pool: Rc::new(Pool::default()),
         }
+    }
+
+    /// Whether it is a client of this Incus.
+    pub fn is_for(&self, target: &Arc<Target>) -> bool {
+        Arc::ptr_eq(&self.target, target)
     }
 
     /// Sends a request and returns as soon as the head of the answer is there, however long that takes.
@@ -88,21 +100,44 @@ impl Upstream {
         // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
         while let Some(connection) = self.pool.take().await {
             let spare = is_repeatable(&request).then(|| clone_head(&request));
-            match self.exchange(connection, request).await {
+            match self.exchange_if_alive(connection, request).await {
                 Ok(answer) => return Ok(answer),
                 // What cannot be parsed is an answer all the same.
                 Err(SendError {
+                    unsent,
                     error: Error::Http(source),
-                    ..
-                }) if source.is_parse() => return Err(Error::Http(source)),
-                Err(SendError { unsent, error }) => {
+                }) if !source.is_parse() => {
                     let unsent = unsent.filter(|unsent| unsent.method().is_idempotent());
-                    request = unsent.or(spare).ok_or(error)?;
+                    request = unsent.or(spare).ok_or(Error::Http(source))?;
                 }
+                Err(failed) => return Err(failed.error),
             }
         }
         let connection = Connection::open(&self.target).await?;
         self.exchange(connection, request).await.map_err(|failed| failed.error)
+    }
+
+    /// An exchange on a connection that stood before. Nothing tells an Incus that hangs from one that waits for an
+    /// operation to end, but that the one lets nobody in any more.
+    async fn exchange_if_alive(
+        &self,
+        connection: Connection,
+        request: Request<RequestBody>,
+    ) -> Result<Answer, SendError> {
+        let mut exchange = pin!(self.exchange(connection, request));
+        tokio::select! {
+            biased;
+            answer = &mut exchange => return answer,
+            () = sleep(SIGN_OF_LIFE) => {}
+        }
+        tokio::select! {
+            biased;
+            answer = &mut exchange => return answer,
+            knock = timeout(SIGN_OF_LIFE, Connection::open(&self.target)) => {
+                self.pool.put(knock.map_err(|_| Error::Timeout(SIGN_OF_LIFE * 2))??);
+            }
+        }
+        exchange.await
     }
 
     async fn exchange(&self, mut connection: Connection, request: Request<RequestBody>) -> Result<Answer, SendError> {

@@ -23,7 +23,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Worker {
     live: watch::Receiver<Arc<Live>>,
-    upstream: RefCell<(Arc<Live>, Rc<Upstream>)>,
+    upstream: RefCell<Rc<Upstream>>,
     tasks: TaskTracker,
     drain: CancellationToken,
 }
@@ -31,11 +31,10 @@ pub struct Worker {
 impl Worker {
     /// Must be called, like everything here, on the worker's own `LocalSet`.
     pub fn start(live: watch::Receiver<Arc<Live>>, drain: CancellationToken) -> Rc<Self> {
-        let now = Arc::clone(&live.borrow());
-        let upstream = Rc::new(Upstream::new(Arc::clone(&now.target)));
+        let upstream = Rc::new(Upstream::new(Arc::clone(&live.borrow().target)));
         let worker = Rc::new(Self {
             live,
-            upstream: RefCell::new((now, upstream)),
+            upstream: RefCell::new(upstream),
             tasks: TaskTracker::new(),
             drain,
         });
@@ -50,13 +49,12 @@ impl Worker {
 
     /// The client of the Incus that is in force at this moment.
     pub fn upstream(&self) -> Rc<Upstream> {
-        let live = self.live();
+        let live = self.live.borrow();
         let mut upstream = self.upstream.borrow_mut();
-        if !Arc::ptr_eq(&upstream.0, &live) {
-            let fresh = Rc::new(Upstream::new(Arc::clone(&live.target)));
-            *upstream = (live, fresh);
+        if !upstream.is_for(&live.target) {
+            *upstream = Rc::new(Upstream::new(Arc::clone(&live.target)));
         }
-        Rc::clone(&upstream.1)
+        Rc::clone(&upstream)
     }
 
     /// Completes when a certificate that is listed is so no longer.
@@ -91,7 +89,7 @@ impl Worker {
         let mut interval = tokio::time::interval(HOUSEKEEPING);
         loop {
             interval.tick().await;
-            let upstream = Rc::clone(&self.upstream.borrow().1);
+            let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
         }
     }

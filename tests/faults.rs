@@ -91,6 +91,37 @@ fn an_incus_that_is_away_is_missed_and_welcomed_back() {
     }
 }
 
+fn reload(scene: &Scene) {
+    let before = scene.gateway.log().len();
+    scene.gateway.reconfigure(&scene.setup.text());
+    scene.gateway.signal("HUP");
+    scene.gateway.wait_for_log_after(before, "reloaded");
+}
+
+#[test]
+fn a_reload_while_incus_is_away_costs_strangers_nothing() {
+    let mut scene = Scene::start();
+    let images = Images::new();
+    images.split("published").import(&scene.incus, &["--public"]);
+    let list = |scene: &Scene| {
+        let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+        in_time(|| stranger.get("/1.0/images?recursion=1").unwrap())
+    };
+    scene.refresh();
+    let before = list(&scene);
+    assert_eq!(before.json()["metadata"].as_array().unwrap().len(), 1);
+    scene.incus.stop();
+    assert_eq!(list(&scene).json(), before.json());
+
+    scene.setup.admins.clear();
+    reload(&scene);
+    assert_eq!(list(&scene).json(), before.json());
+    // Of another selection nothing is known.
+    "all".clone_into(&mut scene.setup.images);
+    reload(&scene);
+    assert_is_away(&list(&scene));
+}
+
 #[test]
 fn what_cannot_be_looked_up_is_not_denied() {
     let scene = Scene::start();
@@ -145,20 +176,39 @@ fn an_incus_that_hangs_is_not_waited_for() {
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 }
 
-/// On a connection that stands already, nothing tells an Incus that hangs from one that waits for an operation to end.
 #[test]
-fn an_incus_that_hangs_is_waited_for_where_a_long_poll_is() {
+fn an_incus_that_hangs_is_not_waited_for_on_an_idle_connection_either() {
     let scene = Scene::start();
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 
     let paused = scene.incus.pause();
-    admin.send("GET /1.0 HTTP/1.1\r\nHost: gate.test\r\n\r\n").unwrap();
-    // A new connection has seen it hang for as long as anybody is to wait.
-    let mut other = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
-    assert_is_away(&in_time(|| other.get("/1.0").unwrap()));
+    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
     drop(paused);
-    assert_eq!(admin.read_answer().unwrap().head.status, 200);
+    assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
+}
+
+/// What tells it from an Incus that hangs: that one lets nobody in any more.
+#[test]
+fn an_answer_that_takes_its_time_is_waited_for() {
+    let upstream = Scripted::start(|request, wire| {
+        if request.target() == "/1.0/slow" {
+            std::thread::sleep(LIMIT);
+        }
+        wire.answer("200 OK", "text/plain", b"x")
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    assert_eq!(admin.get("/1.0/quick").unwrap().head.status, 200);
+    let begun = Instant::now();
+    assert_eq!(admin.get("/1.0/slow").unwrap().head.status, 200);
+    assert!(begun.elapsed() >= LIMIT);
+    let sent = upstream
+        .requests()
+        .iter()
+        .filter(|request| request.target() == "/1.0/slow")
+        .count();
+    assert_eq!(sent, 1);
 }
 
 #[test]

@@ -30,6 +30,8 @@ const MIN_GAP: Duration = Duration::from_millis(50);
 pub struct Catalogue {
     wanted: watch::Sender<Instant>,
     state: watch::Receiver<State>,
+    target: Arc<Target>,
+    images: Images,
     refresh: Duration,
     stale: Duration,
 }
@@ -51,13 +53,15 @@ struct Dated {
 
 impl Catalogue {
     /// Spawns the keeper on the current runtime. It ends when the catalogue is dropped.
-    pub fn keep(config: &PublicConfig, target: Arc<Target>) -> Self {
+    pub fn keep(config: &PublicConfig, target: Arc<Target>, last: Option<&Self>) -> Self {
+        let inherited = last.filter(|last| Arc::ptr_eq(&last.target, &target) && last.images == config.images);
+        let inherited = inherited.map(|last| last.state.borrow().clone());
         let (wanted, want) = watch::channel(Instant::now());
-        let (publish, state) = watch::channel(State::default());
+        let (publish, state) = watch::channel(inherited.unwrap_or_default());
         let keeper = Keeper {
             want,
             publish,
-            target,
+            target: Arc::clone(&target),
             images: config.images,
             refresh: config.refresh,
         };
@@ -65,6 +69,8 @@ impl Catalogue {
         Self {
             wanted,
             state,
+            target,
+            images: config.images,
             refresh: config.refresh,
             stale: config.stale,
         }
@@ -143,7 +149,7 @@ impl Keeper {
                     self.want.wait_for(|wanted| *wanted > begun).await.is_ok()
                 }
                 Err(error) => {
-                    self.failed(&error, begun);
+                    self.failed(&error);
                     sleep_until(begun + self.refresh).await;
                     !self.publish.is_closed()
                 }
@@ -179,11 +185,18 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, error: &FetchError, begun: Instant) {
+    fn failed(&self, error: &FetchError) {
         self.publish.send_modify(|state| {
             if !state.failed {
-                let age = state.latest.as_ref().map(|latest| (begun - latest.begun).as_secs());
-                tracing::warn!(age, "the list of images cannot be fetched: {error}");
+                let meanwhile = match state.latest {
+                    Some(_) => "strangers see the last list of images meanwhile",
+                    None => "strangers see no images meanwhile",
+                };
+                match error {
+                    // The upstream client has said why.
+                    FetchError::Upstream(_) => tracing::warn!("{meanwhile}"),
+                    _ => tracing::warn!("{error}; {meanwhile}"),
+                }
             }
             state.failed = true;
         });

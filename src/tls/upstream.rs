@@ -49,6 +49,12 @@ impl Pin {
         loopback.then_some(Self(None))
     }
 
+    /// Whether both name the same file, and found the same certificate in it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let path = |pin: &Self| pin.0.as_ref().map(|pinned| pinned.path.clone());
+        path(self) == path(other) && self.certificate() == other.certificate()
+    }
+
     /// The certificate, if one is pinned.
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
         self.0.as_ref().map(PinnedFile::certificate)

@@ -116,6 +116,12 @@ pub(super) struct SendError {
     pub(super) error: Error,
 }
 
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        Self { unsent: None, error }
+    }
+}
+
 async fn connect(target: &Target) -> Result<Stream, Error> {
     let tcp = TcpStream::connect((target.host.as_str(), target.port))
         .await

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("Incus did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error(
-        "what answers at {address} is not the Incus that was pinned ; if Incus has a new certificate, put it at upstream.server_certificate"
+        "what answers at {address} is not the Incus that was pinned; if Incus has a new certificate, put it at upstream.server_certificate"
     )]
     NotPinned { address: String },
     #[error("the TLS handshake with Incus at {address} failed: {source}; does Incus speak TLS 1.3 there?")]

@@ -4,15 +4,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::Error;
 use crate::config::UpstreamConfig;
-use crate::tls::upstream::client_config;
+use crate::tls::upstream::{Pin, client_config};
 
 /// The Incus that a configuration names. All workers share it.
 #[derive(Debug)]
 pub struct Target {
+    url: String,
+    client: CertificateDer<'static>,
+    pin: Arc<Pin>,
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) server_name: ServerName<'static>,
@@ -27,6 +30,9 @@ impl Target {
     pub fn new(config: &UpstreamConfig) -> Self {
         let host_header = config.url.trim_start_matches("https://").trim_end_matches('/');
         Self {
+            url: config.url.clone(),
+            client: config.identity.certificate().clone(),
+            pin: Arc::clone(&config.pin),
             host: config.host.clone(),
             port: config.port,
             server_name: config.server_name.clone(),
@@ -34,6 +40,11 @@ impl Target {
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
             trouble: Mutex::new(None),
         }
+    }
+
+    /// Whether a configuration means the same Incus, known by the same certificates.
+    pub fn is_of(&self, config: &UpstreamConfig) -> bool {
+        self.url == config.url && self.client == *config.identity.certificate() && self.pin.is_same(&config.pin)
     }
 
     /// `host:port`, for messages.

@@ -98,6 +98,11 @@ impl Incus {
     pub fn pause(&self) -> Paused {
         let pid = self.pid();
         signal(pid, "STOP");
+        let deadline = Instant::now() + PATIENCE;
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "the daemon goes on");
+            std::thread::yield_now();
+        }
         Paused(pid)
     }
 
@@ -146,6 +151,18 @@ impl Drop for Paused {
     fn drop(&mut self) {
         signal(self.0, "CONT");
     }
+}
+
+/// A signal to stop takes its time to reach every thread.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running daemon");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state comes behind the name, which stands in brackets.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
 }
 
 /// An address of 127.0.0.1 that nobody listens on.

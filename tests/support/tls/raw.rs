@@ -218,9 +218,12 @@ impl Raw {
                 .filter(|left| !left.is_zero())
                 .ok_or(End::Silence)?;
             self.tcp.set_read_timeout(Some(left))?;
-            match self.tcp.read(&mut part)? {
-                0 => return Err(End::Cut),
-                count => self.cipher.extend_from_slice(&part[..count]),
+            match self.tcp.read(&mut part) {
+                Ok(0) => return Err(End::Cut),
+                Ok(count) => self.cipher.extend_from_slice(&part[..count]),
+                // A read with a timeout is not taken up again by itself after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
