@@ -16,6 +16,7 @@ use crate::worker::Worker;
 pub async fn answer(worker: &Rc<Worker>, peer: &Peer, request: Request<Incoming>) -> Result<Reply, Refusal> {
     let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
     let admin = judged.inspect_err(|why| log_refusal(peer, why))?;
+    Refusal::unless_plain(&request)?;
     tracing::debug!(
         admin = admin.name(),
         client = %peer.address,

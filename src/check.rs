@@ -1,5 +1,6 @@
 //! `incus-gate check`: loads what `run` would load, then tries the ports and Incus itself.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +9,16 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use tokio::task::LocalSet;
+use tokio::time::timeout;
 
 use crate::config::{Config, KnownBy};
 use crate::listener::Listener;
 use crate::net::Port;
 use crate::tls::certificate::Validity;
-use crate::upstream::{Target, Upstream};
+use crate::upstream::{self, Target, Upstream};
+
+/// For Incus to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// At least one line said so.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +29,10 @@ pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
     let mut report = Report { failed: false };
     report.ok("config", &path.display().to_string());
     check_certificates(&mut report, config);
-    check_ports(&report, Port::Public, &config.public.listen);
-    check_ports(&report, Port::Admin, &config.admin.listen);
+    let public = check_port(&mut report, Port::Public, &config.public.listen);
+    // While that one is held: both may have been given the same address.
+    check_port(&mut report, Port::Admin, &config.admin.listen);
+    drop(public);
     check_incus(&mut report, config);
     if report.failed { Err(Failed) } else { Ok(()) }
 }
@@ -36,16 +43,21 @@ struct Report {
 
 impl Report {
     fn ok(&self, what: &str, finding: &str) {
-        println!("ok    {what}: {finding}");
+        Self::line("ok   ", what, finding);
     }
 
     fn warn(&self, what: &str, finding: &str) {
-        println!("warn  {what}: {finding}");
+        Self::line("warn ", what, finding);
     }
 
     fn fail(&mut self, what: &str, finding: &str) {
         self.failed = true;
-        println!("FAIL  {what}: {finding}");
+        Self::line("FAIL ", what, finding);
+    }
+
+    /// Who has closed stdout still gets the exit code.
+    fn line(verdict: &str, what: &str, finding: &str) {
+        let _ = writeln!(std::io::stdout(), "{verdict} {what}: {finding}");
     }
 }
 
@@ -97,12 +109,21 @@ fn check_dates(report: &mut Report, what: &str, certificate: &CertificateDer<'_>
     }
 }
 
-fn check_ports(report: &Report, port: Port, addresses: &[SocketAddr]) {
-    let what = format!("{port}.listen");
+fn check_port(report: &mut Report, port: Port, addresses: &[SocketAddr]) -> Option<Vec<Listener>> {
     match Listener::bind(port, addresses) {
-        Ok(_) => report.ok(&what, "free"),
-        // A gateway that runs already is the usual reason.
-        Err(error) => report.warn(&what, &error.to_string()),
+        Ok(listeners) => {
+            report.ok(&format!("{port}.listen"), "free");
+            Some(listeners)
+        }
+        // By a gateway that runs already, most likely.
+        Err(error) if error.is_in_use() => {
+            report.warn(&error.key(), &error.to_string());
+            None
+        }
+        Err(error) => {
+            report.fail(&error.key(), &error.to_string());
+            None
+        }
     }
 }
 
@@ -117,8 +138,8 @@ struct Trust {
 }
 
 fn check_incus(report: &mut Report, config: &Config) {
-    match &config.upstream.pin.certificate() {
-        Some(certificate) => check_dates(report, "upstream.server_certificate", certificate),
+    match config.upstream.pin.certificate() {
+        Some(_) => report.ok("upstream.server_certificate", "pinned, whatever its dates"),
         None => report.warn(
             "upstream.server_certificate",
             "not set: whoever listens there on this machine is taken for Incus",
@@ -130,8 +151,9 @@ fn check_incus(report: &mut Report, config: &Config) {
         Err(error) => return report.fail(&what, &error.to_string()),
     };
     let upstream = Upstream::new(Arc::new(Target::new(&config.upstream)));
-    let answer = LocalSet::new().block_on(&runtime, upstream.fetch("/1.0", 1 << 20));
-    match answer.map(|body| serde_json::from_slice::<Server>(&body)) {
+    let answer = async { timeout(PATIENCE, upstream.fetch("/1.0", 1 << 20)).await };
+    let answer = LocalSet::new().block_on(&runtime, answer);
+    match answer.unwrap_or(Err(upstream::Error::Timeout(PATIENCE))).map(|body| serde_json::from_slice::<Server>(&body)) {
         Ok(Ok(server)) if server.metadata.auth == "trusted" => report.ok(&what, "answers, and trusts upstream.client_certificate"),
         Ok(Ok(_)) => report.fail(
             &what,

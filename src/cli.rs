@@ -1,5 +1,6 @@
 //! The commands: `run`, `check`.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -99,17 +100,19 @@ impl ConfigArgument {
             Ok((path, config))
         };
         load().map_err(|error| {
-            eprintln!("incus-gate: {error}");
+            // A closed stderr leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
             Exit::Config
         })
     }
 }
 
 fn start_log(level: &str) {
-    use std::io::IsTerminal;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(level))
         .with_writer(std::io::stderr)
+        // Nobody reading the log is no reason to end.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 }

@@ -161,6 +161,10 @@ impl Loader<'_> {
         let log_level = self.log_level(file.log.level)?;
         let public = self.public(file.public, file.tls.as_ref())?;
         let admin = self.admin(file.admin, file.tls.as_ref())?;
+        let is_shared = |address: &&SocketAddr| address.port() != 0 && public.listen.contains(address);
+        if let Some(address) = admin.listen.iter().find(is_shared) {
+            return Err(self.source.shared_address(*address));
+        }
         let upstream = self.upstream(file.upstream)?;
         Ok(Config {
             upstream,

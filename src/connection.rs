@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
-use http::header::HOST;
-use http::{Method, Request, StatusCode, Version};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -22,7 +21,7 @@ use crate::config::Limits;
 use crate::identity::Peer;
 use crate::net::{self, ClientStream, Port};
 use crate::public;
-use crate::reply::{self, Refusal, Reply};
+use crate::reply::{self, Reply};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -41,7 +40,12 @@ pub async fn serve(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: Sock
         Port::Public => &live.public_tls,
     };
     let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
-    let stream = match timeout(live.limits.handshake, handshake).await {
+    let handshake = tokio::select! {
+        biased;
+        () = worker.draining() => return,
+        handshake = timeout(live.limits.handshake, handshake) => handshake,
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => ClientStream::new(stream),
         // A client's fault is not our warning.
         Ok(Err(error)) => return tracing::debug!(%port, client = %address, %error, "handshake failed"),
@@ -143,10 +147,6 @@ async fn answer(
     let is_head = request.method() == Method::HEAD;
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {
-        _ if !names_one_host(&request) => Err(Refusal::Incus(
-            StatusCode::BAD_REQUEST,
-            "a request needs one Host header".to_owned(),
-        )),
         Port::Admin => admin::answer(&worker, &peer, request).await,
         Port::Public => public::answer(&worker, &request).await,
     };
@@ -168,15 +168,6 @@ async fn close_in_order(wish: OnUpgrade) {
     if let Ok(stream) = wish.await {
         // The client may have gone first.
         let _ = TokioIo::new(stream).shutdown().await;
-    }
-}
-
-/// RFC 9112 §3.2; two of them are how one request is made to look like two different ones.
-fn names_one_host(request: &Request<Incoming>) -> bool {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    match request.version() {
-        Version::HTTP_11 => hosts == 1,
-        _ => hosts <= 1,
     }
 }
 

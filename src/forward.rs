@@ -55,13 +55,14 @@ fn to_upstream(
     let (mut head, body) = request.into_parts();
     // RFC 9112 §3.2.2: the authority of an absolute-form target, and of HTTP/2, replaces any Host.
     if let Some(authority) = head.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_request("the authority is no host"))?;
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::bad_request("the authority is no host"))?;
         head.headers.insert(HOST, host);
     }
     // HTTP/1.0 may name none.
     head.headers.entry(HOST).or_insert_with(|| worker.upstream().host());
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    head.uri = Uri::try_from(target).map_err(|_| bad_request("the path cannot be handed on"))?;
+    head.uri = Uri::try_from(target).map_err(|_| Refusal::bad_request("the path cannot be handed on"))?;
     head.version = http::Version::HTTP_11;
     headers::drop_hop_by_hop(&mut head.headers);
     headers::drop_identity(&mut head.headers);
@@ -73,8 +74,4 @@ fn to_upstream(
             .insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
     Ok(Request::from_parts(head, RequestBody::Client(body)))
-}
-
-fn bad_request(problem: &str) -> Refusal {
-    Refusal::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
 }

@@ -9,6 +9,9 @@ use thiserror::Error;
 use crate::config::{AdminClient, KnownBy};
 use crate::tls::certificate::{self, Fingerprint, Validity};
 
+/// Of a subject's characters, so many go into the log: strangers write them.
+const MAX_SUBJECT: usize = 200;
+
 /// The other end of a connection, as far as it has proved who it is.
 #[derive(Debug)]
 pub struct Peer {
@@ -41,7 +44,8 @@ impl PeerCertificate {
 
     /// What it says of its holder, which anybody can make it say.
     pub fn subject(&self) -> String {
-        certificate::subject(&self.der).unwrap_or_default()
+        let subject = certificate::subject(&self.der).unwrap_or_default();
+        subject.chars().take(MAX_SUBJECT).collect()
     }
 }
 

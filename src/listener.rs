@@ -34,6 +34,11 @@ impl BindError {
     pub fn key(&self) -> String {
         format!("{}.listen", self.port)
     }
+
+    /// Whether somebody else has the address.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
 }
 
 /// A bound socket.

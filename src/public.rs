@@ -8,6 +8,7 @@ pub mod document;
 mod export;
 pub mod filter;
 pub mod image;
+mod listing;
 pub mod route;
 pub mod snapshot;
 
@@ -32,6 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Answers one request on the public port.
 pub async fn answer<B>(worker: &Rc<Worker>, request: &Request<B>) -> Result<Reply, Refusal> {
+    Refusal::unless_plain(request)?;
     let route = PublicRoute::parse(request.method(), request.uri())?;
     timeout(PATIENCE, answer_question(worker, route, request.headers()))
         .await
@@ -48,12 +50,7 @@ async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &Head
             if query.filter.is_empty() {
                 return Ok(snapshot.images.get(query.recursion).reply(headers));
             }
-            let images = snapshot.filtered(&query.filter);
-            let document = match query.recursion {
-                true => Document::once(&images),
-                false => Document::once(&images.iter().map(|image| image.path()).collect::<Vec<_>>()),
-            };
-            Ok(document.reply(headers))
+            Ok(listing::reply(snapshot, &query))
         }
         PublicRoute::Image(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
@@ -62,7 +59,11 @@ async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &Head
         PublicRoute::Export(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
             let image = find(&snapshot, &prefix)?;
-            export::export(&worker.upstream(), &image.fingerprint, headers).await
+            let upstream = worker.upstream();
+            if !catalogue.is_fresh() {
+                export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
+            }
+            export::export(&upstream, &image.fingerprint, headers).await
         }
         PublicRoute::Aliases { recursion } => Ok(catalogue.current().await?.aliases.get(recursion).reply(headers)),
         PublicRoute::Alias(name) => {

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use thiserror::Error;
@@ -17,10 +17,11 @@ use crate::upstream::{self, UpstreamBody};
 pub type Reply = Response<ReplyBody>;
 
 /// The body of a [`Reply`].
-#[derive(Debug)]
 pub enum ReplyBody {
     /// Made here.
     Whole(Option<Bytes>),
+    /// Made here while it is sent.
+    Parts(Box<dyn Iterator<Item = Bytes>>),
     /// Handed on from Incus as it comes. When Incus breaks off, this fails, and with it the client's connection or stream.
     Upstream(Box<UpstreamBody>),
 }
@@ -42,10 +43,29 @@ pub enum Refusal {
     NotPublic,
     /// What is wrong behind us is for our log, not for strangers.
     #[error("Incus cannot be reached at the moment, try again later")]
-    Upstream(#[from] upstream::Error),
+    Upstream(upstream::Error),
 }
 
 impl Refusal {
+    /// Refuses what could be taken for two different requests: none or several hosts (RFC 9112 §3.2), and a host where a
+    /// path belongs, which only CONNECT has.
+    pub fn unless_plain<B>(request: &Request<B>) -> Result<(), Self> {
+        let hosts = request.headers().get_all(HOST).iter().count();
+        let is_hosted = hosts == 1 || hosts == 0 && request.version() != Version::HTTP_11;
+        let uri = request.uri();
+        let is_path = uri.authority().is_none() || uri.scheme().is_some() || request.method() == Method::CONNECT;
+        match (is_hosted, is_path) {
+            (true, true) => Ok(()),
+            (false, _) => Err(Self::bad_request("a request needs one Host header")),
+            (true, false) => Err(Self::bad_request("the request's target is not a path")),
+        }
+    }
+
+    /// For what only a client can mend.
+    pub fn bad_request(problem: &str) -> Self {
+        Self::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
@@ -54,6 +74,21 @@ impl Refusal {
             Self::NotAnAdmin(_) | Self::NotPublic => StatusCode::FORBIDDEN,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
+    }
+}
+
+impl From<upstream::Error> for Refusal {
+    fn from(error: upstream::Error) -> Self {
+        match error {
+            upstream::Error::Client(_) => Self::bad_request("the request did not come whole"),
+            error => Self::Upstream(error),
+        }
+    }
+}
+
+impl From<Vec<u8>> for ReplyBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole(Some(bytes.into()))
     }
 }
 
@@ -70,7 +105,8 @@ impl From<Refusal> for Reply {
                 error_code: status.as_u16(),
                 error: &refusal.to_string(),
                 metadata: (),
-            }),
+            })
+            .into(),
         );
         if matches!(refusal, Refusal::MethodNotAllowed) {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
@@ -112,8 +148,8 @@ fn to_json(content: &impl Serialize) -> Vec<u8> {
 }
 
 /// A reply that says it is JSON.
-pub fn json_reply(status: StatusCode, text: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(ReplyBody::Whole(Some(text.into())));
+pub fn json_reply(status: StatusCode, body: ReplyBody) -> Reply {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(CONTENT_TYPE, json);
@@ -136,6 +172,7 @@ impl Body for ReplyBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Parts(parts) => Poll::Ready(parts.next().map(|part| Ok(Frame::data(part)))),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -143,6 +180,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Parts(_) => false,
             Self::Upstream(body) => body.is_end_stream(),
         }
     }
@@ -150,6 +188,7 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Parts(_) => SizeHint::default(),
             Self::Upstream(body) => body.size_hint(),
         }
     }

@@ -67,12 +67,16 @@ impl Upstream {
     /// Sends a request and returns as soon as the head of the answer is there, however long that takes.
     pub async fn send(&self, request: Request<RequestBody>) -> Result<Answer, Error> {
         let answer = self.send_with_retry(request).await;
-        self.target.note(answer.as_ref().err());
+        match &answer {
+            // That says nothing of Incus.
+            Err(Error::Client(_)) => {}
+            answer => self.target.note(answer.as_ref().err()),
+        }
         answer
     }
 
     /// Fetches a JSON document of at most `limit` bytes.
-    pub async fn fetch(&self, path: &'static str, limit: usize) -> Result<Bytes, Error> {
+    pub async fn fetch(&self, path: &str, limit: usize) -> Result<Bytes, Error> {
         let request = Request::get(path).header(HOST, self.host());
         // A path and a host that were a URL's make a request.
         let request = request.body(RequestBody::Empty).map_err(|_| Error::Unusable)?;
@@ -80,7 +84,7 @@ impl Upstream {
             Answer::Response(response) if response.status() == StatusCode::OK => {
                 response.into_body().collect(limit).await
             }
-            Answer::Response(response) => Err(Error::Status(path, response.status())),
+            Answer::Response(response) => Err(Error::Status(path.to_owned(), response.status())),
             Answer::Upgraded(..) => Err(Error::Unusable),
         }
     }

@@ -123,3 +123,30 @@ fn check_says_that_incus_is_not_there() {
         "{report}"
     );
 }
+
+#[test]
+fn check_ends_as_it_should_when_nobody_reads_it() {
+    let output = Command::new("bash")
+        .args([
+            "-c",
+            "\"$0\" check | true; exit ${PIPESTATUS[0]}",
+            env!("CARGO_BIN_EXE_incus-gate"),
+        ])
+        .current_dir(folder("127.0.0.1:0").path())
+        .output()
+        .expect("bash runs");
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn check_fails_where_run_would() {
+    // An address for documentation (RFC 5737) is no machine's.
+    let output = incus_gate(folder("192.0.2.1:1").path(), &["check"]);
+    assert_eq!(code(&output), 1);
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        report.contains("FAIL  public.listen: cannot listen on 192.0.2.1:1"),
+        "{report}"
+    );
+}

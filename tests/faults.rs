@@ -221,6 +221,23 @@ fn an_export_whose_head_does_not_come_is_not_waited_for() {
 }
 
 #[test]
+fn a_clients_fault_is_not_incuss() {
+    let upstream = Scripted::start(|_, wire| match wire.read_body() {
+        Some(_) => wire.answer("200 OK", "text/plain", b"x"),
+        None => Then::Cut,
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    let request = "POST /1.0/x HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n";
+    assert_eq!(admin.ask(request).unwrap().head.status, 400);
+    assert!(
+        !scene.gateway.log().iter().any(|line| line.contains("WARN")),
+        "{:?}",
+        scene.gateway.log()
+    );
+}
+
+#[test]
 fn an_answer_that_is_no_http_is_no_answer() {
     const NONSENSE: [&str; 5] = [
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",

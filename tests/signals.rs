@@ -119,6 +119,25 @@ fn a_drain_with_nothing_to_wait_for_is_short() {
 }
 
 #[test]
+fn a_drain_waits_for_nobody_who_has_not_begun() {
+    let (upstream, _go_on) = downloads();
+    let scene = ScriptedScene::before(&upstream);
+    let silent = [scene.gateway.public(), scene.gateway.admin()].map(|port| TcpStream::connect(port).unwrap());
+    // Connections are accepted in their order, so these have been.
+    begin_download(&TlsClient::tls13(), scene.gateway.public());
+    begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
+    let begun = Instant::now();
+    scene.gateway.signal("TERM");
+    assert_eq!(scene.gateway.exit_status().code(), Some(0));
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        begun.elapsed()
+    );
+    drop(silent);
+}
+
+#[test]
 fn a_drain_has_an_end() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = "[limits]\ndrain = \"1s\"\n".to_owned());

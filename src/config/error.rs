@@ -1,6 +1,7 @@
 //! The source text of a configuration, and every message that a wrong one earns: file, line, key, what is wrong, what to do.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,13 @@ impl Source {
         ConfigError::Wrong {
             place: self.place(None),
             problem: format!("{key}: it is missing; {remedy}"),
+        }
+    }
+
+    pub(super) fn shared_address(&self, address: SocketAddr) -> ConfigError {
+        ConfigError::Wrong {
+            place: self.place(None),
+            problem: format!("admin.listen: `{address}` is public.listen's as well; give each port its own"),
         }
     }
 

@@ -158,6 +158,7 @@ fn each_wrong_file_earns_one_message() {
         and("[public]\nlisten = \"8554\"\n"),
         and("[public]\nlisten = []\n"),
         and("[public]\nlisten = [\"[::]:1\", \"[::]:1\"]\n"),
+        and("[public]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:1\"\n"),
         and("[public]\nimages = \"some\"\n"),
         and("[public]\nrefresh = \"soon\"\n"),
         and("[public]\nrefresh = \"0s\"\n"),

@@ -16,8 +16,8 @@ use crate::config::{Images, PublicConfig};
 use crate::reply::Refusal;
 use crate::upstream::{self, Target, Upstream};
 
-/// Less than the public port's patience, so that the last snapshot can still answer when Incus hangs.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(4);
+/// Incus takes a millisecond or more for each image that it lists. That it hangs, the upstream client finds out sooner.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The list of 50,000 images is some 50 MB.
 const MAX_SIZE: usize = 256 << 20;
 /// Strangers who ask for names that do not exist may keep Incus busy for one part in this many.
@@ -49,6 +49,7 @@ struct Dated {
     snapshot: Arc<Snapshot>,
     /// When it was asked for: it shows every change made before.
     begun: Instant,
+    took: Duration,
 }
 
 impl Catalogue {
@@ -76,10 +77,49 @@ impl Catalogue {
         }
     }
 
-    /// A snapshot no older than `public.refresh`.
+    /// A snapshot no older than `public.refresh`; or the latest, where Incus takes so long to list its images that to
+    /// keep up with that would keep it busy.
     pub async fn current(&self) -> Result<Arc<Snapshot>, Refusal> {
         let now = Instant::now();
-        self.begun_after(now.checked_sub(self.refresh).unwrap_or(now)).await
+        let moment = now.checked_sub(self.refresh).unwrap_or(now);
+        match self.slow() {
+            Some(latest) => {
+                self.want(moment);
+                Ok(latest)
+            }
+            None => self.begun_after(moment).await,
+        }
+    }
+
+    /// Whether the latest snapshot is no older than `public.refresh`.
+    pub fn is_fresh(&self) -> bool {
+        let state = self.state.borrow();
+        state
+            .latest
+            .as_ref()
+            .is_some_and(|latest| latest.begun.elapsed() <= self.refresh)
+    }
+
+    /// Which images are shown.
+    pub fn images(&self) -> Images {
+        self.images
+    }
+
+    /// The latest snapshot of a slow Incus, while it is as new as may be.
+    fn slow(&self) -> Option<Arc<Snapshot>> {
+        let state = self.state.borrow();
+        let latest = state.latest.as_ref().filter(|_| !state.failed)?;
+        let cycle = latest.took * (SHARE_OF_INCUS + 2);
+        let is_slow = latest.took * SHARE_OF_INCUS > self.refresh;
+        (is_slow && latest.begun.elapsed() <= self.refresh + cycle).then(|| Arc::clone(&latest.snapshot))
+    }
+
+    fn want(&self, moment: Instant) {
+        self.wanted.send_if_modified(|wanted| {
+            let later = moment > *wanted;
+            *wanted = moment.max(*wanted);
+            later
+        });
     }
 
     /// A snapshot of which `is_there` holds, or else one that was begun after now: what was just published is found.
@@ -87,6 +127,10 @@ impl Catalogue {
         let now = Instant::now();
         let current = self.current().await?;
         if is_there(&current) {
+            return Ok(current);
+        }
+        if self.slow().is_some() {
+            self.want(now);
             return Ok(current);
         }
         let fresh = self.begun_after(now).await?;
@@ -102,11 +146,7 @@ impl Catalogue {
     async fn begun_after(&self, moment: Instant) -> Result<Arc<Snapshot>, Refusal> {
         let mut state = self.state.clone();
         if !state.borrow().settles(moment) {
-            self.wanted.send_if_modified(|wanted| {
-                let later = moment > *wanted;
-                *wanted = moment.max(*wanted);
-                later
-            });
+            self.want(moment);
             state
                 .wait_for(|state| state.settles(moment))
                 .await
@@ -141,10 +181,11 @@ impl Keeper {
         loop {
             let begun = Instant::now();
             let fetched = timeout(FETCH_TIMEOUT, fetch(&upstream, self.images)).await;
-            let gap = (begun.elapsed() * SHARE_OF_INCUS).max(MIN_GAP).min(self.refresh);
+            let took = begun.elapsed();
+            let gap = (took * SHARE_OF_INCUS).max(MIN_GAP);
             let again = match fetched.unwrap_or(Err(FetchError::Timeout)) {
                 Ok(snapshot) => {
-                    self.succeeded(snapshot, begun);
+                    self.succeeded(snapshot, begun, took);
                     sleep_until(begun + gap).await;
                     self.want.wait_for(|wanted| *wanted > begun).await.is_ok()
                 }
@@ -160,7 +201,7 @@ impl Keeper {
         }
     }
 
-    fn succeeded(&self, snapshot: Snapshot, begun: Instant) {
+    fn succeeded(&self, snapshot: Snapshot, begun: Instant, took: Duration) {
         let is_trusted = snapshot.is_trusted;
         let last = self.publish.borrow().latest.clone();
         let latest = Dated {
@@ -170,6 +211,7 @@ impl Keeper {
                 _ => Arc::new(snapshot),
             },
             begun,
+            took,
         };
         let was = self.publish.send_replace(State {
             latest: Some(latest),

@@ -60,12 +60,12 @@ impl Document {
                 unchanged
             }
             (Some(gzip), true) => {
-                let mut reply = json_reply(StatusCode::OK, gzip.clone());
+                let mut reply = json_reply(StatusCode::OK, ReplyBody::Whole(Some(gzip.clone())));
                 let gzip = HeaderValue::from_static("gzip");
                 reply.headers_mut().insert(CONTENT_ENCODING, gzip);
                 reply
             }
-            _ => json_reply(StatusCode::OK, self.plain.clone()),
+            _ => json_reply(StatusCode::OK, ReplyBody::Whole(Some(self.plain.clone()))),
         };
         reply.headers_mut().insert(ETAG, self.etag.clone());
         if self.gzip.is_some() {

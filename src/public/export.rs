@@ -6,7 +6,10 @@ use http::header::{
 };
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 
+use serde::Deserialize;
+
 use super::route::image_not_found;
+use crate::config::Images;
 use crate::reply::{Refusal, Reply, ReplyBody};
 use crate::upstream::{Answer, Error, RequestBody, Upstream};
 
@@ -22,6 +25,36 @@ const DOWN: [HeaderName; 7] = [
     LAST_MODIFIED,
     HeaderName::from_static("x-incus-type"),
 ];
+
+/// What Incus says of one image.
+const IMAGE_SIZE: usize = 1 << 20;
+
+/// Asks Incus itself, where the catalogue is older than it should be: bytes of an image that has become private meanwhile
+/// must not go out, however long Incus takes to list the others.
+pub(super) async fn ask_whether_shown(upstream: &Upstream, fingerprint: &str, shown: Images) -> Result<(), Refusal> {
+    if shown == Images::All {
+        return Ok(());
+    }
+    let path = format!("/1.0/images/{fingerprint}");
+    match upstream.fetch(&path, IMAGE_SIZE).await {
+        Ok(answer) if is_public(&answer) => Ok(()),
+        Ok(_) | Err(Error::Status(_, StatusCode::NOT_FOUND)) => Err(image_not_found(fingerprint)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What cannot be read is not public.
+fn is_public(answer: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        metadata: Public,
+    }
+    #[derive(Deserialize)]
+    struct Public {
+        public: bool,
+    }
+    serde_json::from_slice::<Answer>(answer).is_ok_and(|answer| answer.metadata.public)
+}
 
 /// Streams an image whose full fingerprint stands in the catalogue.
 pub(super) async fn export(upstream: &Upstream, fingerprint: &str, headers: &HeaderMap) -> Result<Reply, Refusal> {
@@ -44,7 +77,7 @@ pub(super) async fn export(upstream: &Upstream, fingerprint: &str, headers: &Hea
         }
         // Deleted since the catalogue was read.
         StatusCode::NOT_FOUND => Err(image_not_found(fingerprint)),
-        status => Err(Error::Status("an export", status).into()),
+        status => Err(Error::Status("an export".to_owned(), status).into()),
     }
 }
 

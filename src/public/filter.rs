@@ -10,6 +10,9 @@ use super::image::Image;
 
 /// A pattern of a stranger's may take this much memory, in bytes.
 const REGEX_SIZE_LIMIT: usize = 1 << 16;
+/// What a stranger may have us read, in bytes, and compile.
+const MAX_LENGTH: usize = 1 << 10;
+const MAX_CLAUSES: usize = 8;
 
 /// A chain of clauses, evaluated from the left. Empty, it matches every image.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +76,9 @@ pub enum FilterError {
 impl Filter {
     /// Reads a filter as Incus does.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
+        if text.len() > MAX_LENGTH {
+            return Err(FilterError::Syntax("longer than 1024 bytes"));
+        }
         let mut words = text.split_whitespace();
         let mut clauses = Vec::new();
         let mut next = words.next();
@@ -94,6 +100,9 @@ impl Filter {
             next = words.next();
             if logical.is_some() && next.is_none() {
                 return Err(FilterError::Syntax("unterminated compound clause"));
+            }
+            if clauses.len() == MAX_CLAUSES {
+                return Err(FilterError::Syntax("more than 8 clauses"));
             }
             clauses.push(Clause::new(or, not, field, operator, &value)?);
             or = next_or;
@@ -234,6 +243,7 @@ impl Pattern {
     }
 }
 
+#[cfg(test)]
 impl PartialEq for Filter {
     /// Two filters are the same when they were written the same, but for white space.
     fn eq(&self, other: &Self) -> bool {
@@ -302,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_incus_refuses_is_refused() {
-        let error = |text| Filter::parse(text).expect_err(text).to_string();
+        let error = |text: &str| Filter::parse(text).expect_err(text).to_string();
         assert_eq!(error("x"), "Invalid filter: clause has no operator");
         assert_eq!(error("x eq"), "Invalid filter: clause has no value");
         assert_eq!(error("not"), "Invalid filter: incomplete not clause");
@@ -314,6 +324,18 @@ mod tests {
         assert_eq!(
             error("public eq true and"),
             "Invalid filter: unterminated compound clause"
+        );
+        assert_eq!(
+            error(&format!("type eq {}", "x".repeat(1024))),
+            "Invalid filter: longer than 1024 bytes"
+        );
+        assert_eq!(
+            error(&"type eq x or ".repeat(8)),
+            "Invalid filter: unterminated compound clause"
+        );
+        assert_eq!(
+            error(&(("type eq x or ".repeat(8)) + "type eq x")),
+            "Invalid filter: more than 8 clauses"
         );
         assert_eq!(error("type gt x"), "Unsupported operation");
         assert_eq!(

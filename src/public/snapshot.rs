@@ -22,7 +22,8 @@ pub struct Snapshot {
     pub images: List,
     /// Their names.
     pub aliases: List,
-    by_fingerprint: BTreeMap<String, Image>,
+    /// In the order of their fingerprints.
+    sorted: Vec<Image>,
     by_alias: BTreeMap<String, Alias>,
 }
 
@@ -70,34 +71,36 @@ impl Snapshot {
         let server: Sync<Map<String, Value>> = serde_json::from_slice(server)?;
         let images: Sync<Vec<Image>> = serde_json::from_slice(images)?;
         let shown = |image: &Image| image.is_of_default_project() && (image.public || shown == Images::All);
-        let by_fingerprint: BTreeMap<_, _> = images
-            .metadata
-            .into_iter()
-            .filter(shown)
-            .map(|image| (image.fingerprint.clone(), image))
-            .collect();
-        let by_alias: BTreeMap<_, _> = by_fingerprint
-            .values()
+        // Incus's own order is another one each time.
+        let mut sorted: Vec<_> = images.metadata.into_iter().filter(shown).collect();
+        sorted.sort_by(|one, other| one.fingerprint.cmp(&other.fingerprint));
+        let by_alias: BTreeMap<_, _> = sorted
+            .iter()
             .flat_map(Image::aliases)
             .map(|alias| (alias.name.clone(), alias))
             .collect();
         Ok(Self {
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
             server: Document::shared(&cut(server.metadata)),
-            // In the order of their fingerprints: Incus's own order is another one each time.
-            images: List::new(&by_fingerprint.values().collect::<Vec<_>>(), Image::path),
+            images: List::new(&sorted.iter().collect::<Vec<_>>(), Image::path),
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
-            by_fingerprint,
+            sorted,
             by_alias,
         })
     }
 
-    /// The images that a filter lets through.
-    pub fn filtered(&self, filter: &Filter) -> Vec<&Image> {
-        self.by_fingerprint
-            .values()
-            .filter(|image| filter.matches(image))
+    /// The places of the images that a filter lets through.
+    pub fn images_matching(&self, filter: &Filter) -> Vec<u32> {
+        let places = (0..).zip(&self.sorted);
+        places
+            .filter(|(_, image)| filter.matches(image))
+            .map(|(place, _)| place)
             .collect()
+    }
+
+    /// The image at a place that [`Self::images_matching`] has named.
+    pub fn image_at(&self, place: u32) -> &Image {
+        &self.sorted[place as usize]
     }
 
     /// Whether it says the same as another one.
@@ -109,9 +112,11 @@ impl Snapshot {
 
     /// The image that a fingerprint or the beginning of one names.
     pub fn find(&self, prefix: &FingerprintPrefix) -> Found<'_> {
-        let from = self.by_fingerprint.range(prefix.as_str().to_owned()..);
-        let mut matching = from
-            .map(|(_, image)| image)
+        let first = self
+            .sorted
+            .partition_point(|image| image.fingerprint.as_str() < prefix.as_str());
+        let mut matching = self.sorted[first..]
+            .iter()
             .take_while(|image| image.fingerprint.starts_with(prefix.as_str()));
         match (matching.next(), matching.next()) {
             (None, _) => Found::Nothing,

@@ -75,7 +75,11 @@ impl Connection {
         });
         answer.await.map_err(|mut failed| SendError {
             unsent: failed.take_message(),
-            error: Error::Http(failed.into_error()),
+            error: match failed.into_error() {
+                // What hyper calls a user's is the body that a client sends through us.
+                error if error.is_user() => Error::Client(error),
+                error => Error::Http(error),
+            },
         })
     }
 

@@ -12,6 +12,8 @@ use thiserror::Error;
 pub enum Error {
     #[error("Incus broke off in the middle of an answer: {0}")]
     BrokenOff(#[source] hyper::Error),
+    #[error("the client did not send its whole request: {0}")]
+    Client(#[source] hyper::Error),
     #[error(
         "cannot connect to Incus at {address}: {source}; is it running, and does `incus config get core.https_address` agree?"
     )]
@@ -19,7 +21,7 @@ pub enum Error {
     #[error("Incus did not answer sensibly: {0}")]
     Http(#[source] hyper::Error),
     #[error("Incus answered {0} with {1}")]
-    Status(&'static str, StatusCode),
+    Status(String, StatusCode),
     #[error("Incus did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error(

@@ -1,0 +1,71 @@
+//! A list for one asker, made while it is sent: a stranger who asks for much and reads nothing costs a few bytes an image.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::image::Image;
+use super::route::ImagesQuery;
+use super::snapshot::Snapshot;
+use crate::reply::{Reply, ReplyBody, json_reply, sync};
+
+/// What is made at once.
+const PART_SIZE: usize = 16 << 10;
+
+/// The images that a filter lets through.
+pub(super) fn reply(snapshot: Arc<Snapshot>, query: &ImagesQuery) -> Reply {
+    let matching = snapshot.images_matching(&query.filter);
+    let empty = sync(&[(); 0]);
+    let middle = empty.iter().rposition(|byte| *byte == b']').unwrap_or_default();
+    let list = Listing {
+        next_part: empty[..middle].to_vec(),
+        end: Some(empty[middle..].to_vec()),
+        matching: matching.into_iter(),
+        write: if query.recursion { write_object } else { write_path },
+        snapshot,
+    };
+    json_reply(StatusCode::OK, ReplyBody::Parts(Box::new(list)))
+}
+
+struct Listing {
+    snapshot: Arc<Snapshot>,
+    /// Places in the snapshot.
+    matching: std::vec::IntoIter<u32>,
+    write: fn(&Image, &mut Vec<u8>),
+    next_part: Vec<u8>,
+    end: Option<Vec<u8>>,
+}
+
+impl Iterator for Listing {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let end = self.end.take()?;
+        let mut part = std::mem::take(&mut self.next_part);
+        while part.len() < PART_SIZE {
+            let Some(place) = self.matching.next() else {
+                // Behind the last image there is no comma.
+                if part.last() == Some(&b',') {
+                    part.pop();
+                }
+                part.extend(end);
+                return Some(part.into());
+            };
+            (self.write)(self.snapshot.image_at(place), &mut part);
+            part.push(b',');
+        }
+        // The last byte waits, lest the list ends behind it.
+        self.next_part.extend(part.pop());
+        self.end = Some(end);
+        Some(part.into())
+    }
+}
+
+fn write_object(image: &Image, part: &mut Vec<u8>) {
+    serde_json::to_writer(part, image).expect("names and texts make JSON");
+}
+
+fn write_path(image: &Image, part: &mut Vec<u8>) {
+    serde_json::to_writer(part, &image.path()).expect("a path makes JSON");
+}
