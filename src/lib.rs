@@ -17,6 +17,7 @@
 //! # The rest
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
+//! - [`net`] names the two ports, and is the stream that a client's TLS becomes.
 //! - [`lifecycle`] starts, reloads and drains; [`cli`] reads the arguments; [`check`] tries a configuration.
 
 pub mod admin;
