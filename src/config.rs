@@ -1,6 +1,6 @@
 //! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
 //!
-//! [`mod@file`] is the file as written, [`error`] every message a wrong one earns, [`units`] durations and sizes.
+//! `file` is the file as written, `error` every message a wrong one earns, `units` durations and sizes.
 
 mod error;
 mod file;

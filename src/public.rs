@@ -1,8 +1,8 @@
 //! The public port: question → answer. No request of a stranger goes up to Incus.
 //!
 //! [`route`] reads a request into a question, [`catalogue`] keeps what may be answered, [`snapshot`] is one state of that,
-//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a [`listing`]. Image bytes alone come
-//! from Incus, asked for by [`export`] with a fingerprint from the catalogue.
+//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a `listing`. Image bytes alone come
+//! from Incus, asked for by `export` with a fingerprint from the catalogue.
 
 pub mod catalogue;
 pub mod document;
