@@ -7,7 +7,7 @@ BINARY := target/release/incus-gate
 TOOLS := busybox-static curl openssl squashfs-tools xz-utils
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test deny install clean
+.PHONY: help build demo demo-end test bench deny install clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,10 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	$(CARGO) test --locked
+
+bench: build ## measure the gateway and Nginx side by side, on a machine with nothing else to do; with ALL=1 HAProxy and Caddy too
+	@scripts/install-incus nginx $(if $(ALL),haproxy caddy)
+	$(CARGO) bench --locked --bench side_by_side -- $(if $(ALL),--all)
 
 deny: ## hold the dependencies against deny.toml; CHECKS="bans licenses sources" needs no advisory database
 	$(CARGO) deny --locked check $(CHECKS)

@@ -1,0 +1,261 @@
+//! The clients' side of a connection: TLS as Incus's clients speak it, and HTTP/1.1 or 2 over it.
+//!
+//! It is made to be cheap, since a load that is slower than the proxy would measure itself: the server's signature is not
+//! verified here. Whether the answers are right is a matter of [`verify`](crate::verify), once, before anything is timed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::Result;
+use crate::support::certificates::Certificate;
+
+/// How it encrypts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Cipher {
+    /// What Go and the browsers prefer where the processor helps: AES-128, then AES-256, then ChaCha20.
+    #[default]
+    AsGo,
+    /// What clients prefer whose processor has no AES.
+    ChaCha20,
+}
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    tls: Arc<ClientConfig>,
+    h2: bool,
+    resuming: bool,
+}
+
+/// What [`Client::new`] is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner<'a> {
+    pub(crate) cipher: Cipher,
+    pub(crate) h2: bool,
+    /// With a key exchange that holds against quantum computers, too.
+    pub(crate) post_quantum: bool,
+    pub(crate) presenting: Option<&'a Certificate>,
+    pub(crate) resuming: bool,
+}
+
+impl Client {
+    pub(crate) fn new(manner: Manner<'_>) -> Result<Self> {
+        use aws_lc_rs::cipher_suite::{
+            TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+        };
+        use aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
+        let provider = CryptoProvider {
+            cipher_suites: match manner.cipher {
+                Cipher::AsGo => vec![
+                    TLS13_AES_128_GCM_SHA256,
+                    TLS13_AES_256_GCM_SHA384,
+                    TLS13_CHACHA20_POLY1305_SHA256,
+                ],
+                Cipher::ChaCha20 => vec![TLS13_CHACHA20_POLY1305_SHA256],
+            },
+            // Debian's Incus is of before Go spoke X25519MLKEM768, and so is its OpenSSL.
+            kx_groups: match manner.post_quantum {
+                true => vec![X25519MLKEM768, X25519],
+                false => vec![X25519],
+            },
+            ..aws_lc_rs::default_provider()
+        };
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NotVerified));
+        let mut tls = match manner.presenting {
+            Some(presented) => {
+                let key = PrivateKeyDer::from_pem_file(&presented.key)?;
+                config.with_client_auth_cert(vec![presented.der()], key)?
+            }
+            None => config.with_no_client_auth(),
+        };
+        if manner.h2 {
+            tls.alpn_protocols = vec![b"h2".to_vec()];
+        }
+        if !manner.resuming {
+            tls.resumption = Resumption::disabled();
+        }
+        Ok(Self {
+            tls: Arc::new(tls),
+            h2: manner.h2,
+            resuming: manner.resuming,
+        })
+    }
+
+    pub(crate) fn is_h2(&self) -> bool {
+        self.h2
+    }
+
+    pub(crate) fn is_resuming(&self) -> bool {
+        self.resuming
+    }
+
+    /// Connects and shakes hands.
+    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection> {
+        let tls = self.connect_tls(address).await?;
+        let is_resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        let sender = match self.h2 {
+            true => {
+                let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
+                tokio::spawn(driver);
+                Sender::Http2(sender)
+            }
+            false => {
+                let (sender, driver) = http1::handshake(TokioIo::new(tls)).await?;
+                tokio::spawn(driver);
+                Sender::Http1(sender)
+            }
+        };
+        Ok(Connection { sender, is_resumed })
+    }
+
+    /// TLS alone.
+    pub(crate) async fn connect_tls(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        Ok(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?)
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: Sender,
+    pub(crate) is_resumed: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Upload>),
+    Http2(http2::SendRequest<Upload>),
+}
+
+impl Connection {
+    /// Sends a request when the connection is free, and reads the head of the answer.
+    pub(crate) async fn send(&mut self, request: Request<Upload>) -> hyper::Result<Response<Incoming>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    /// Another sender of the same connection, where several requests can be under way.
+    pub(crate) fn another(&self) -> Option<Self> {
+        let Sender::Http2(sender) = &self.sender else {
+            return None;
+        };
+        Some(Self {
+            sender: Sender::Http2(sender.clone()),
+            is_resumed: self.is_resumed,
+        })
+    }
+}
+
+/// A body of so many bytes, sent as Incus's client sends an image: without telling its length.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upload {
+    left: u64,
+    piece: Bytes,
+}
+
+impl Upload {
+    /// `piece` again and again.
+    pub(crate) fn new(length: u64, piece: Bytes) -> Self {
+        Self { left: length, piece }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let mut piece = self.piece.clone();
+        piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= piece.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            0 => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NotVerified;
+
+impl ServerCertVerifier for NotVerified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

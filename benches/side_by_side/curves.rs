@@ -1,0 +1,149 @@
+//! How cost grows: with the number of open connections, and with the number of images.
+
+use std::time::Instant;
+
+use http_body_util::BodyExt;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Manner};
+use crate::comparison::Unit;
+use crate::contenders::{Contender, Kind};
+use crate::cost;
+use crate::load::{Load, Template};
+use crate::machine::Cores;
+use crate::measure::{memory, wait_until_idle};
+use crate::plan::{Item, Per};
+use crate::rounds::Field;
+use crate::site::Site;
+use crate::statistics::Spread;
+use crate::{Result, give_up_if_interrupted};
+
+pub(crate) const CONNECTIONS: &str = "curve-connections";
+pub(crate) const IMAGES: &str = "curve-images";
+
+/// Requests that are under way at a time, over however many connections.
+const UNDER_WAY: usize = 16;
+/// Clients that read the whole list at the same time.
+const READERS: usize = 16;
+
+/// One quantity over another, for each contender.
+#[derive(Clone, Debug)]
+pub(crate) struct Curve {
+    pub(crate) title: &'static str,
+    /// What grows.
+    pub(crate) over: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) points: Vec<usize>,
+    /// A number for each point.
+    pub(crate) lines: Vec<(Kind, Vec<f64>)>,
+}
+
+/// CPU time per request, of 1 to 5,000 open connections that take turns.
+pub(crate) async fn over_connections(cores: &Cores, kinds: &[Kind], rounds: usize, begun: Instant) -> Result<Curve> {
+    let mut curve = Curve::new(
+        "CPU time per small answer",
+        "open connections",
+        Unit::Seconds,
+        &[1, 10, 100, 1_000, 5_000],
+    );
+    let site = Site::start(&cores.others, &[1])?;
+    let contenders: Result<Vec<_>> = kinds
+        .iter()
+        .map(|kind| Contender::start(kind, &site, &cores.proxies))
+        .collect();
+    let field = Field::new(site, contenders?, begun);
+    let everybody: Vec<_> = (0..kinds.len()).collect();
+    curve.lines = kinds.iter().map(|kind| (kind.clone(), Vec::new())).collect();
+    for &connections in &curve.points {
+        crate::progress(&format!("{CONNECTIONS}, {connections}"));
+        let load = Load {
+            client: Client::new(Manner::default())?,
+            request: Template::get("/1.0/images?recursion=1"),
+            connections,
+            streams: 1,
+            takes_turns: connections.div_ceil(UNDER_WAY),
+            anew: false,
+        };
+        let item = Item::new(CONNECTIONS, curve.title, Per::Request, load);
+        let mut taken = vec![Vec::new(); kinds.len()];
+        for _ in 0..rounds {
+            let (samples, _) = field
+                .round(&everybody, async |contender| cost::sample(contender, &item).await)
+                .await?;
+            for (taken, sample) in taken.iter_mut().zip(samples) {
+                taken.push(sample);
+            }
+        }
+        for ((_, line), taken) in curve.lines.iter_mut().zip(taken) {
+            line.push(Spread::of(taken).ok_or("no round was asked for")?.median);
+        }
+    }
+    Ok(curve)
+}
+
+/// The most memory that was ever used, when several clients have read a list of 1 to 50,000 images at the same time.
+pub(crate) async fn over_images(cores: &Cores, kinds: &[Kind]) -> Result<Curve> {
+    let mut curve = Curve::new(
+        "Memory after 16 clients have read the list",
+        "images",
+        Unit::Bytes,
+        &[1, 100, 5_000, 50_000],
+    );
+    curve.lines = kinds.iter().map(|kind| (kind.clone(), Vec::new())).collect();
+    for &images in &curve.points {
+        crate::progress(&format!("{IMAGES}, {images}"));
+        let site = Site::start(&cores.others, &[images])?;
+        for (kind, line) in &mut curve.lines {
+            give_up_if_interrupted()?;
+            let contender = Contender::start(kind, &site, &cores.proxies)?;
+            read_the_list(&contender, images).await?;
+            let pids = contender.pids();
+            wait_until_idle(&pids).await?;
+            line.push(memory(&pids, "VmHWM")? as f64);
+        }
+    }
+    Ok(curve)
+}
+
+async fn read_the_list(contender: &Contender, images: usize) -> Result<()> {
+    let client = Client::new(Manner::default())?;
+    let address = contender.public(images);
+    let request = Template::get("/1.0/images?recursion=1").request(address, false)?;
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let (client, request) = (client.clone(), request.clone());
+        readers.spawn(async move {
+            let mut connection = client.connect(address).await?;
+            let answer = connection.send(request).await?;
+            if !answer.status().is_success() {
+                return Err(format!("answered with {}", answer.status()).into());
+            }
+            let mut body = answer.into_body();
+            let mut length = 0;
+            while let Some(frame) = body.frame().await {
+                length += frame?.data_ref().map_or(0, bytes::Bytes::len);
+            }
+            Ok::<_, crate::Error>(length)
+        });
+    }
+    while let Some(read) = readers.join_next().await {
+        let length = read??;
+        // An image's JSON is far longer than that.
+        if length < images * 100 {
+            return Err(format!("{length} bytes are no list of {images} images").into());
+        }
+    }
+    Ok(())
+}
+
+impl Curve {
+    fn new(title: &'static str, over: &'static str, unit: Unit, points: &[usize]) -> Self {
+        Self {
+            title,
+            over,
+            unit,
+            points: points.to_vec(),
+            lines: Vec::new(),
+        }
+    }
+}

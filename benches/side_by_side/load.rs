@@ -1,0 +1,181 @@
+//! A closed loop: so many requests under way at any time, for as long as a sample takes.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri};
+use http_body_util::BodyExt;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Connection, Upload};
+use crate::{Result, is_interrupted};
+
+/// What is asked, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) client: Client,
+    pub(crate) request: Template,
+    /// How many connections at a time.
+    pub(crate) connections: usize,
+    /// How many requests at a time on each; more than one is for HTTP/2 only.
+    pub(crate) streams: usize,
+    /// How many connections take turns with their requests, so that many are open and few are at work. Usually one.
+    pub(crate) takes_turns: usize,
+    /// Whether each request has a connection of its own.
+    pub(crate) anew: bool,
+}
+
+/// A request that can be made again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    /// The length of the body.
+    pub(crate) upload: u64,
+    pub(crate) gzip: bool,
+}
+
+impl Template {
+    pub(crate) fn get(path: &str) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.to_owned(),
+            upload: 0,
+            gzip: false,
+        }
+    }
+
+    /// For this kind of connection.
+    pub(crate) fn request(&self, address: SocketAddr, h2: bool) -> Result<Request<Upload>> {
+        // Go's io.Copy takes as much at a time.
+        let body = Upload::new(self.upload, Bytes::from_static(&[b'x'; 32 << 10]));
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = match h2 {
+            true => Uri::try_from(format!("https://{address}{}", self.path))?,
+            false => Uri::try_from(&self.path)?,
+        };
+        let headers = request.headers_mut();
+        if !h2 {
+            headers.insert(HOST, HeaderValue::try_from(address.to_string())?);
+        }
+        headers.insert(USER_AGENT, HeaderValue::from_static("Incus 6.0.4"));
+        if self.gzip {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Ok(request)
+    }
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) requests: u64,
+    /// Of bodies, in both directions.
+    pub(crate) bytes: u64,
+    /// Connections that went on with an earlier one's session.
+    pub(crate) resumed: u64,
+}
+
+/// A load whose connections are open.
+#[derive(Debug)]
+pub(crate) struct Open {
+    senders: Vec<Connection>,
+}
+
+impl Load {
+    /// Opens what stays open, so that only the requests are measured.
+    pub(crate) async fn open(&self, address: SocketAddr) -> Result<Open> {
+        let mut senders = Vec::new();
+        if !self.anew {
+            for _ in 0..self.connections {
+                let connection = self.client.connect(address).await?;
+                for _ in 1..self.streams {
+                    senders.extend(connection.another());
+                }
+                senders.push(connection);
+            }
+        }
+        Ok(Open { senders })
+    }
+
+    /// Asks until this moment, and awaits what is under way then.
+    pub(crate) async fn run(&self, open: &mut Open, address: SocketAddr, until: Instant) -> Result<Done> {
+        let mut tasks = JoinSet::new();
+        let request = self.request.request(address, self.client.is_h2())?;
+        if self.anew {
+            for _ in 0..self.connections {
+                tasks.spawn(again_and_again_anew(
+                    self.client.clone(),
+                    request.clone(),
+                    address,
+                    until,
+                ));
+            }
+        }
+        let mut senders = std::mem::take(&mut open.senders).into_iter().peekable();
+        while senders.peek().is_some() {
+            let turns = senders.by_ref().take(self.takes_turns).collect();
+            tasks.spawn(again_and_again(turns, request.clone(), until));
+        }
+        let mut all = Done::default();
+        while let Some(ended) = tasks.join_next().await {
+            let (done, senders) = ended??;
+            all.requests += done.requests;
+            all.bytes += done.bytes + done.requests * self.request.upload;
+            all.resumed += done.resumed;
+            open.senders.extend(senders);
+        }
+        Ok(all)
+    }
+}
+
+type Ended = Result<(Done, Vec<Connection>)>;
+
+async fn again_and_again(mut turns: Vec<Connection>, request: Request<Upload>, until: Instant) -> Ended {
+    let mut done = Done::default();
+    let mut turn = 0;
+    while !is_over(until) {
+        ask(&mut turns[turn], request.clone(), &mut done).await?;
+        turn = (turn + 1) % turns.len();
+    }
+    Ok((done, turns))
+}
+
+/// As Incus's clients do: a connection, one request, which says that it is the last, and the end.
+async fn again_and_again_anew(
+    client: Client,
+    mut request: Request<Upload>,
+    address: SocketAddr,
+    until: Instant,
+) -> Ended {
+    request
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut done = Done::default();
+    while !is_over(until) {
+        let mut connection = client.connect(address).await?;
+        ask(&mut connection, request.clone(), &mut done).await?;
+        done.resumed += u64::from(connection.is_resumed);
+    }
+    Ok((done, Vec::new()))
+}
+
+async fn ask(connection: &mut Connection, request: Request<Upload>, done: &mut Done) -> Result<()> {
+    let answer = connection.send(request).await?;
+    if !answer.status().is_success() {
+        return Err(format!("answered with {}", answer.status()).into());
+    }
+    let mut body = answer.into_body();
+    while let Some(frame) = body.frame().await {
+        done.bytes += frame?.data_ref().map_or(0, Bytes::len) as u64;
+    }
+    done.requests += 1;
+    Ok(())
+}
+
+fn is_over(until: Instant) -> bool {
+    Instant::now() >= until || is_interrupted()
+}

@@ -1,0 +1,113 @@
+//! The machine: two of its cores, and what this process asks of it for itself.
+
+use std::fs;
+use std::process::Command;
+
+use crate::Result;
+
+/// Open files and sockets that the busiest item needs, of this process or another.
+const OPEN_FILES: usize = 15_000;
+
+/// Who runs where.
+#[derive(Clone, Debug)]
+pub(crate) struct Cores {
+    /// The proxies.
+    pub(crate) proxies: Vec<usize>,
+    /// The upstream and the load.
+    pub(crate) others: Vec<usize>,
+}
+
+impl Cores {
+    /// Two of those that this process may use: first the proxies have one and all others share the second; then everybody
+    /// has both.
+    pub(crate) fn apart_and_shared() -> Result<(Self, Self)> {
+        let (first, second) = allowed()?;
+        let apart = Self {
+            proxies: vec![first],
+            others: vec![second],
+        };
+        let shared = Self {
+            proxies: vec![first, second],
+            others: vec![first, second],
+        };
+        Ok((apart, shared))
+    }
+}
+
+/// As `taskset` takes it.
+pub(crate) fn list(cores: &[usize]) -> String {
+    let cores: Vec<_> = cores.iter().map(usize::to_string).collect();
+    cores.join(",")
+}
+
+/// Moves this process, all its threads included.
+pub(crate) fn move_to(cores: &[usize]) -> Result<()> {
+    let own = std::process::id().to_string();
+    run("taskset", &["-a", "-p", "-c", &list(cores), &own])
+}
+
+/// Lets this process, and whatever it starts, hold many sockets, and wake up when it wanted to.
+pub(crate) fn prepare() -> Result<()> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let allowed = limit
+        .and_then(|limit| limit.split_whitespace().nth(1))
+        .ok_or("the kernel does not tell our limits")?;
+    if allowed.parse().is_ok_and(|allowed: usize| allowed < OPEN_FILES) {
+        return Err(format!(
+            "this needs {OPEN_FILES} open files, and may have {allowed}: raise the hard limit (ulimit -H -n)"
+        )
+        .into());
+    }
+    let own = std::process::id().to_string();
+    run("prlimit", &["--pid", &own, &format!("--nofile={allowed}:{allowed}")])?;
+    // The kernel may otherwise wake a thread 50 µs late, which is half the latency that is measured. Threads inherit it.
+    fs::write("/proc/self/timerslack_ns", "1")?;
+    Ok(())
+}
+
+/// Lets other threads of this core go before the one that calls this.
+pub(crate) fn yield_to_others() {
+    // "PID/task/TID"; where it does not work, all threads are equal.
+    let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
+    if let Some(thread) = thread.file_name().and_then(|name| name.to_str()) {
+        let _ = run("renice", &["-n", "19", "-p", thread]);
+    }
+}
+
+/// What the numbers were measured on, in one line.
+pub(crate) fn description() -> String {
+    let of = |path, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned));
+        line.unwrap_or_default().trim_matches([' ', '\t', ':']).to_owned()
+    };
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{}, Linux {}", of("/proc/cpuinfo", "model name"), kernel.trim())
+}
+
+fn allowed() -> Result<(usize, usize)> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ranges = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let mut cores = Vec::new();
+    for range in ranges
+        .ok_or("the kernel does not tell which cores there are")?
+        .trim()
+        .split(',')
+    {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        cores.extend(from.parse::<usize>()?..=to.parse::<usize>()?);
+    }
+    match cores[..] {
+        [first, second, ..] => Ok((first, second)),
+        _ => Err("this needs two processor cores: one for the proxies, one for upstream and load".into()),
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}

@@ -1,0 +1,237 @@
+//! The gateway and Nginx side by side, on the same work, in one run: `make bench`.
+//!
+//! ```text
+//!  core 1: client ──TLS──▶ core 0: the gateway │ Nginx, tuned │ Nginx as in the guide ──TLS──▶ core 1: site
+//! ```
+//!
+//! # The way of a number
+//! 1. [`site`] is what everybody stands in front of: a fast server that answers as Incus would. [`contenders`] are those
+//!    who are measured. All are alive at once, each a [`process`] on cores that [`machine`] picks.
+//! 2. [`verify`] asks everything once and looks at every byte of the answers.
+//! 3. [`plan`] lists the work. [`rounds`] has every contender do it, one after the other, in another order each time, again
+//!    and again; a round in which something else used the machine is done again.
+//! 4. A sample is taken: of CPU time by [`cost`], with the [`load`] of a [`client`]; of [`latency`]; of [`memory`]; along
+//!    [`curves`]. What a process has used, [`measure`] reads from the kernel.
+//! 5. All samples of one thing are a [`comparison`]: the median of the ratios, round by round, with its quartiles
+//!    ([`statistics`]). [`report`] makes tables of them, [`chart`] a picture.
+//!
+//! Everything happens on the loopback interface, for a bounded time, and what was started is stopped at the end, also
+//! after a Ctrl-C.
+
+mod chart;
+mod client;
+mod comparison;
+mod contenders;
+mod cost;
+mod curves;
+mod latency;
+mod load;
+mod machine;
+mod measure;
+mod memory;
+mod plan;
+mod process;
+mod report;
+mod rounds;
+mod site;
+mod statistics;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::contenders::{Contender, Kind};
+use crate::machine::Cores;
+use crate::report::Results;
+use crate::rounds::Field;
+use crate::site::Site;
+
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// Memory hardly varies from one start to the next.
+const ROUNDS_OF_MEMORY: usize = 5;
+const ROUNDS_OF_CURVES: usize = 3;
+
+/// Measures the gateway and Nginx side by side, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "side_by_side")]
+struct Arguments {
+    /// Only what has this in its name; may be given several times. The results are printed, and written nowhere
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    rounds: usize,
+    /// Another binary of the gateway; may be given several times, to compare them
+    #[arg(long, value_name = "PATH")]
+    gateway: Vec<PathBuf>,
+    /// HAProxy and Caddy too
+    #[arg(long)]
+    all: bool,
+    /// Cargo says this to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match bench(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("side_by_side: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> Result<()> {
+    machine::prepare()?;
+    // Before this process moves to one core, so that it does not follow.
+    let _noticing = notice_signals()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut results = Results::new(kinds(arguments)?);
+    let ended = runtime.block_on(measure(arguments, &mut results));
+    let setting = format!(
+        "{}; {} rounds; {}.",
+        machine::description(),
+        arguments.rounds,
+        contenders::versions(&results.kinds).join(", ")
+    );
+    println!("{}", results.text(&setting));
+    ended?;
+    if arguments.only.is_empty() && arguments.gateway.is_empty() {
+        results.write(&setting)?;
+        chart::write(&results, &setting)?;
+    }
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
+    let begun = Instant::now();
+    let kinds = results.kinds.clone();
+    let is_wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only));
+    let (apart, shared) = Cores::apart_and_shared()?;
+
+    machine::move_to(&apart.others)?;
+    let field = start(&apart, &kinds, begun)?;
+    let items = plan::items(&field.site)?;
+    let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
+    for item in &items {
+        for contender in &field.contenders {
+            verify::verify(&field.site, contender, item).await?;
+        }
+    }
+    let section = results.begin("CPU time, with the proxy on a core of its own");
+    cost::compare(&field, &items, arguments.rounds, section).await?;
+    let settings: Vec<_> = latency::SETTINGS
+        .into_iter()
+        .filter(|setting| is_wanted(setting.name))
+        .collect();
+    let section = results.begin("Latency of small answers");
+    latency::compare(&field, &settings, arguments.rounds, section).await?;
+    drop(field);
+
+    let section = results.begin("Memory, start, size");
+    memory::compare(
+        &apart,
+        &kinds,
+        arguments.rounds.min(ROUNDS_OF_MEMORY),
+        is_wanted,
+        section,
+    )
+    .await?;
+    let pair = &kinds[..2];
+    if is_wanted(curves::CONNECTIONS) {
+        let rounds = arguments.rounds.min(ROUNDS_OF_CURVES);
+        results
+            .curves
+            .push(curves::over_connections(&apart, pair, rounds, begun).await?);
+    }
+    if is_wanted(curves::IMAGES) {
+        results.curves.push(curves::over_images(&apart, pair).await?);
+    }
+
+    machine::move_to(&shared.others)?;
+    let field = start(&shared, &kinds, begun)?;
+    let items = plan::items(&field.site)?
+        .into_iter()
+        .filter_map(plan::Item::on_both_cores);
+    let items: Vec<_> = items.filter(|item| is_wanted(&item.name)).collect();
+    let section = results.begin("CPU time, with everybody on both cores");
+    cost::compare(&field, &items, arguments.rounds, section).await?;
+    progress(&format!("done in {} s", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Tuned Nginx and the gateway come first.
+fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
+    let mut kinds = vec![Kind::NginxTuned];
+    match arguments.gateway.is_empty() {
+        true => kinds.push(Kind::Gateway(support::gateway::BINARY.into())),
+        false => {
+            for path in &arguments.gateway {
+                kinds.push(Kind::Gateway(path.canonicalize()?));
+            }
+        }
+    }
+    kinds.push(Kind::NginxAsInTheGuide);
+    if arguments.all {
+        kinds.extend([Kind::Haproxy, Kind::Caddy]);
+    }
+    Ok(kinds)
+}
+
+fn start(cores: &Cores, kinds: &[Kind], begun: Instant) -> Result<Field> {
+    let site = Site::start(&cores.others, &plan::CATALOGUES)?;
+    let contenders: Result<Vec<_>> = kinds
+        .iter()
+        .map(|kind| Contender::start(kind, &site, &cores.proxies))
+        .collect();
+    Ok(Field::new(site, contenders?, begun))
+}
+
+/// For somebody who waits.
+pub(crate) fn progress(what: &str) {
+    eprintln!("{what}");
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody has asked us to end.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn give_up_if_interrupted() -> Result<()> {
+    match is_interrupted() {
+        true => Err("interrupted".into()),
+        false => Ok(()),
+    }
+}
+
+/// A signal only leaves a note: whoever is at work then stops, and what was started is stopped in order.
+fn notice_signals() -> Result<Runtime> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_io()
+        .build()?;
+    let entered = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signal = signal(kind)?;
+        runtime.spawn(async move {
+            signal.recv().await;
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        });
+    }
+    drop(entered);
+    Ok(runtime)
+}

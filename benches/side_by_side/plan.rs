@@ -1,0 +1,297 @@
+//! What is measured by CPU time per unit of work, and what is to be reached.
+
+use http::Method;
+
+use crate::Result;
+use crate::client::{Cipher, Client, Manner};
+use crate::comparison::Target;
+use crate::load::{Load, Template};
+use crate::site::Site;
+
+/// The catalogues that everybody stands in front of, by their number of images.
+pub(crate) const CATALOGUES: [usize; 3] = [1, 100, 5_000];
+/// What an admin sends.
+const UPLOAD: u64 = 300_000_000;
+
+/// One kind of work.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// For `--only`.
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) per: Per,
+    pub(crate) port: Port,
+    pub(crate) target: Option<Target>,
+    /// Whether Nginx as in the guide is measured too.
+    pub(crate) with_guide: bool,
+    /// The most that the gateway may use, as a part of what that one does.
+    pub(crate) target_against_guide: Option<f64>,
+    /// Whether it is measured again with everybody on both cores.
+    again_on_both_cores: bool,
+    pub(crate) load: Load,
+}
+
+/// What the cost is divided by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Per {
+    Gigabyte,
+    Request,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Port {
+    Admin,
+    /// The one in front of a catalogue of so many images.
+    Public(usize),
+}
+
+impl Item {
+    pub(crate) fn new(name: impl Into<String>, title: impl Into<String>, per: Per, load: Load) -> Self {
+        Self {
+            name: name.into(),
+            title: title.into(),
+            per,
+            port: Port::Public(CATALOGUES[0]),
+            target: None,
+            with_guide: false,
+            target_against_guide: None,
+            again_on_both_cores: false,
+            load,
+        }
+    }
+
+    fn target(mut self, target: f64) -> Self {
+        self.target = Some(Target::PartOfNginx(target));
+        self
+    }
+
+    fn with_guide(mut self, target: Option<f64>) -> Self {
+        self.with_guide = true;
+        self.target_against_guide = target;
+        self
+    }
+
+    fn of(mut self, images: usize) -> Self {
+        self.port = Port::Public(images);
+        self
+    }
+
+    fn again_on_both_cores(mut self) -> Self {
+        self.again_on_both_cores = true;
+        self
+    }
+
+    /// The same once more for both cores, if it is to be.
+    pub(crate) fn on_both_cores(mut self) -> Option<Self> {
+        self.name += "-both";
+        self.again_on_both_cores.then_some(self)
+    }
+}
+
+/// Everything, in the order of the table.
+pub(crate) fn items(site: &Site) -> Result<Vec<Item>> {
+    let mut items = downloads(site)?;
+    items.push(upload(site)?);
+    items.extend(documents()?);
+    items.extend(handshakes()?);
+    Ok(items)
+}
+
+fn downloads(site: &Site) -> Result<Vec<Item>> {
+    let export = Template::get(&format!("/1.0/images/{}/export", site.fingerprint));
+    let load = |manner, connections, streams| {
+        Ok::<_, crate::Error>(Load {
+            client: Client::new(manner)?,
+            request: export.clone(),
+            connections,
+            streams,
+            takes_turns: 1,
+            anew: false,
+        })
+    };
+    let h1 = Manner::default();
+    let h2 = Manner { h2: true, ..h1 };
+    let chacha = Manner {
+        cipher: Cipher::ChaCha20,
+        ..h1
+    };
+    let item = |name: &str, title: &str, load| Item::new(name, title, Per::Gigabyte, load);
+    Ok(vec![
+        item("download-h1-1", "download, HTTP/1.1", load(h1, 1, 1)?)
+            .target(0.45)
+            .with_guide(None),
+        item("download-h1-8", "eight downloads, HTTP/1.1", load(h1, 8, 1)?)
+            .target(0.45)
+            .again_on_both_cores(),
+        item("download-h2-1", "download, HTTP/2", load(h2, 1, 1)?).target(0.50),
+        item(
+            "download-h2-8",
+            "eight downloads over one connection, HTTP/2",
+            load(h2, 1, 8)?,
+        )
+        .target(0.50)
+        .again_on_both_cores(),
+        item(
+            "download-chacha",
+            "download by a client without AES, HTTP/1.1",
+            load(chacha, 1, 1)?,
+        ),
+    ])
+}
+
+fn upload(site: &Site) -> Result<Item> {
+    let client = Client::new(Manner {
+        presenting: Some(&site.ops),
+        ..Manner::default()
+    })?;
+    let request = Template {
+        method: Method::PUT,
+        upload: UPLOAD,
+        ..Template::get("/1.0/uploads/image")
+    };
+    let load = Load {
+        client,
+        request,
+        connections: 1,
+        streams: 1,
+        takes_turns: 1,
+        anew: false,
+    };
+    let mut item = Item::new("upload", "upload of 300 MB by an admin, HTTP/1.1", Per::Gigabyte, load)
+        .target(0.50)
+        .again_on_both_cores();
+    item.port = Port::Admin;
+    Ok(item)
+}
+
+fn documents() -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let server = Template::get("/1.0");
+    for (speech, title) in Speech::ALL {
+        let load = speech.load(&server)?;
+        let item = Item::new(
+            format!("server-{}", speech.name()),
+            format!("/1.0, {title}"),
+            Per::Request,
+            load,
+        );
+        items.push(
+            item.target(speech.target())
+                .with_guide(speech.target_against_guide())
+                .again_on_both_cores(),
+        );
+    }
+    for images in CATALOGUES {
+        let list = Template::get("/1.0/images?recursion=1");
+        let plural = if images == 1 { "" } else { "s" };
+        for (speech, title) in Speech::ALL {
+            let load = speech.load(&list)?;
+            let name = format!("images-{images}-{}", speech.name());
+            let item = Item::new(
+                name,
+                format!("list of {images} image{plural}, {title}"),
+                Per::Request,
+                load,
+            );
+            items.push(item.of(images).target(speech.target()));
+        }
+    }
+    let list = Template {
+        gzip: true,
+        ..Template::get("/1.0/images?recursion=1")
+    };
+    let load = Speech::Anew.load(&list)?;
+    let title = "list of 5000 images as Incus's client asks for it (gzip), a connection each";
+    items.push(Item::new("images-5000-gzip", title, Per::Request, load).of(5_000));
+    Ok(items)
+}
+
+fn handshakes() -> Result<Vec<Item>> {
+    let load = |manner| {
+        Ok::<_, crate::Error>(Load {
+            client: Client::new(manner)?,
+            ..Speech::Anew.load(&Template::get("/1.0/images?recursion=1"))?
+        })
+    };
+    let resumed = Manner {
+        resuming: true,
+        ..Manner::default()
+    };
+    let post_quantum = Manner {
+        post_quantum: true,
+        ..Manner::default()
+    };
+    Ok(vec![
+        Item::new(
+            "handshake-resumed",
+            "list of 1 image, a connection each, its session resumed",
+            Per::Request,
+            load(resumed)?,
+        ),
+        Item::new(
+            "handshake-post-quantum",
+            "list of 1 image, a connection each, by a client that offers X25519MLKEM768",
+            Per::Request,
+            load(post_quantum)?,
+        ),
+    ])
+}
+
+/// How small answers are asked for.
+#[derive(Clone, Copy, Debug)]
+enum Speech {
+    /// A connection for each request, as Incus's clients do.
+    Anew,
+    Http1,
+    Http2,
+}
+
+impl Speech {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Http1, "HTTP/1.1"),
+        (Self::Http2, "HTTP/2"),
+        (Self::Anew, "a connection each"),
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Anew => "new",
+            Self::Http1 => "h1",
+            Self::Http2 => "h2",
+        }
+    }
+
+    fn target(self) -> f64 {
+        match self {
+            Self::Anew => 0.42,
+            Self::Http1 | Self::Http2 => 0.40,
+        }
+    }
+
+    /// What is so little where its own handshake is not most of the work.
+    fn target_against_guide(self) -> Option<f64> {
+        match self {
+            Self::Anew => None,
+            Self::Http1 | Self::Http2 => Some(0.05),
+        }
+    }
+
+    fn load(self, request: &Template) -> Result<Load> {
+        let (connections, streams) = match self {
+            Self::Anew => (8, 1),
+            Self::Http1 => (16, 1),
+            Self::Http2 => (4, 8),
+        };
+        Ok(Load {
+            client: Client::new(Manner {
+                h2: matches!(self, Self::Http2),
+                ..Manner::default()
+            })?,
+            request: request.clone(),
+            connections,
+            streams,
+            takes_turns: 1,
+            anew: matches!(self, Self::Anew),
+        })
+    }
+}
