@@ -55,7 +55,7 @@ async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &Head
         }
         PublicRoute::Image(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
-            Ok(Document::once(find(&snapshot, &prefix)?).reply(headers))
+            Ok(Document::plain(find(&snapshot, &prefix)?).reply(headers))
         }
         PublicRoute::Export(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
@@ -70,7 +70,7 @@ async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &Head
         PublicRoute::Alias(name) => {
             let snapshot = catalogue.having(|snapshot| snapshot.alias(&name).is_some()).await?;
             let alias = snapshot.alias(&name).ok_or_else(route::alias_not_found)?;
-            Ok(Document::once(alias).reply(headers))
+            Ok(Document::plain(alias).reply(headers))
         }
     }
 }

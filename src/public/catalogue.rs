@@ -205,10 +205,10 @@ impl Keeper {
         let is_trusted = snapshot.is_trusted;
         let last = self.publish.borrow().latest.clone();
         let latest = Dated {
-            // The old one, where nothing has changed: the new one's memory is free again at once.
+            // The old one, where nothing has changed: nothing is compressed again, and the new one's memory is free at once.
             snapshot: match last {
                 Some(last) if last.snapshot.is_same(&snapshot) => last.snapshot,
-                _ => Arc::new(snapshot),
+                _ => Arc::new(snapshot.compressed()),
             },
             begun,
             took,

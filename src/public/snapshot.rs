@@ -37,8 +37,15 @@ pub struct List {
 impl List {
     fn new<T: Serialize>(objects: &[&T], path: impl Fn(&T) -> String) -> Self {
         Self {
-            paths: Document::shared(&objects.iter().map(|object| path(object)).collect::<Vec<_>>()),
-            objects: Document::shared(&objects),
+            paths: Document::plain(&objects.iter().map(|object| path(object)).collect::<Vec<_>>()),
+            objects: Document::plain(&objects),
+        }
+    }
+
+    fn compressed(self) -> Self {
+        Self {
+            paths: self.paths.compressed(),
+            objects: self.objects.compressed(),
         }
     }
 
@@ -81,12 +88,22 @@ impl Snapshot {
             .collect();
         Ok(Self {
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
-            server: Document::shared(&cut(server.metadata)),
+            server: Document::plain(&cut(server.metadata)),
             images: List::new(&sorted.iter().collect::<Vec<_>>(), Image::path),
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
             sorted,
             by_alias,
         })
+    }
+
+    /// Ready for many askers, once it is known to say something new.
+    pub fn compressed(self) -> Self {
+        Self {
+            server: self.server.compressed(),
+            images: self.images.compressed(),
+            aliases: self.aliases.compressed(),
+            ..self
+        }
     }
 
     /// The places of the images that a filter lets through.
