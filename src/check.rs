@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
-use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use crate::config::{Config, KnownBy};
@@ -16,6 +15,7 @@ use crate::listener::Listener;
 use crate::net::Port;
 use crate::tls::certificate::Validity;
 use crate::upstream::{self, Target, Upstream};
+use crate::worker;
 
 /// For Incus to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -146,13 +146,13 @@ fn check_incus(report: &mut Report, config: &Config) {
         ),
     }
     let what = format!("Incus at {}", config.upstream.url);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match worker::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return report.fail(&what, &error.to_string()),
     };
     let upstream = Upstream::new(Arc::new(Target::new(&config.upstream)));
     let answer = async { timeout(PATIENCE, upstream.fetch("/1.0", 1 << 20)).await };
-    let answer = LocalSet::new().block_on(&runtime, answer);
+    let answer = runtime.block_on(answer);
     match answer.unwrap_or(Err(upstream::Error::Timeout(PATIENCE))).map(|body| serde_json::from_slice::<Server>(&body)) {
         Ok(Ok(server)) if server.metadata.auth == "trusted" => report.ok(&what, "answers, and trusts upstream.client_certificate"),
         Ok(Ok(_)) => report.fail(

@@ -73,5 +73,5 @@ fn to_upstream(
         head.headers
             .insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    Ok(Request::from_parts(head, RequestBody::Client(body)))
+    Ok(Request::from_parts(head, body.into()))
 }

@@ -11,14 +11,13 @@ use std::thread;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::listener::{BindError, Listener};
 use crate::live::{Live, SetUpError};
 use crate::net::Port;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
@@ -42,7 +41,7 @@ pub enum RunError {
 pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
     let mut listeners = Listener::bind(Port::Public, &config.public.listen)?;
     listeners.extend(Listener::bind(Port::Admin, &config.admin.listen)?);
-    current_thread()?.block_on(LocalSet::new().run_until(govern(path, config, listeners)))
+    worker::runtime()?.block_on(govern(path, config, listeners))
 }
 
 async fn govern(path: PathBuf, config: Config, listeners: Vec<Listener>) -> Result<(), RunError> {
@@ -111,11 +110,19 @@ fn start_workers(
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
         let (live, drain, finished) = (live.clone(), drain.clone(), finished.clone());
-        let runtime = current_thread()?;
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            runtime.block_on(LocalSet::new().run_until(work(live, drain, listeners)));
+            // A worker's runtime never leaves its thread, so it has to be made there.
+            match worker::runtime() {
+                Ok(runtime) => {
+                    let _ = tell.send(Ok(()));
+                    runtime.block_on(work(live, drain, listeners));
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
             drop(finished);
         })?;
+        told.recv().map_err(io::Error::other)??;
     }
     Ok(workers)
 }
@@ -134,10 +141,6 @@ async fn work(live: watch::Receiver<Arc<Live>>, drain: CancellationToken, listen
         }
     }
     worker.finish().await;
-}
-
-fn current_thread() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 #[derive(Debug, Eq, PartialEq)]

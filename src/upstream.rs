@@ -10,6 +10,7 @@ mod pool;
 mod request;
 mod response;
 mod target;
+mod turn;
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ pub use self::connection::Tunnel;
 use self::connection::{Connection, SendError};
 pub use self::error::Error;
 use self::pool::Pool;
-pub use self::request::RequestBody;
+pub use self::request::{ClientBody, RequestBody};
 use self::request::{clone_head, is_repeatable};
 pub use self::response::UpstreamBody;
 pub use self::target::Target;

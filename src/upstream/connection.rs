@@ -27,6 +27,9 @@ use crate::net;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_HEAD_SIZE: usize = 128 << 10;
 const MAX_HEADERS: usize = 256;
+/// What is read of an answer before it is handed on: little enough to stay in the processor's nearest caches, and in
+/// memory for a client that does not read.
+const MAX_READ: usize = 64 << 10;
 
 type Stream = TlsStream<TcpStream>;
 
@@ -55,6 +58,7 @@ impl Connection {
         let (sender, driver) = http1::Builder::new()
             .max_header_size(MAX_HEAD_SIZE)
             .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_READ)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Http)?;

@@ -8,13 +8,31 @@ use http::{Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::turn::Turn;
+
 /// The body of a request to Incus.
 #[derive(Debug)]
 pub enum RequestBody {
     /// None.
     Empty,
     /// A client's, handed on as it comes.
-    Client(Incoming),
+    Client(ClientBody),
+}
+
+/// See [`RequestBody::Client`].
+#[derive(Debug)]
+pub struct ClientBody {
+    incoming: Incoming,
+    turn: Turn,
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(incoming: Incoming) -> Self {
+        Self::Client(ClientBody {
+            incoming,
+            turn: Turn::default(),
+        })
+    }
 }
 
 impl Body for RequestBody {
@@ -24,21 +42,21 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx),
+            Self::Client(ClientBody { incoming, turn }) => turn.poll(cx, |cx| Pin::new(incoming).poll_frame(cx)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client(body) => body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
+            Self::Client(body) => body.incoming.size_hint(),
         }
     }
 }

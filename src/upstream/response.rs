@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -12,8 +12,11 @@ use hyper::body::Incoming;
 use super::connection::Connection;
 use super::error::Error;
 use super::pool::Pool;
+use super::turn::Turn;
 
 /// The body of Incus's answer, together with the connection it comes over.
+///
+/// It lets others have their turn after each [`Turn`].
 ///
 /// Read to its end, it gives the connection back to the pool. Dropped before, it closes the connection: nobody waits for
 /// the rest. When Incus breaks off it fails, so that no reader can take what came for the whole.
@@ -23,6 +26,7 @@ pub struct UpstreamBody {
     /// `None` once it has been given back.
     connection: Option<Connection>,
     pool: Rc<Pool>,
+    turn: Turn,
 }
 
 impl UpstreamBody {
@@ -31,6 +35,7 @@ impl UpstreamBody {
             incoming,
             connection: Some(connection),
             pool,
+            turn: Turn::default(),
         };
         if body.is_end_stream() {
             // Nobody will read it.
@@ -71,24 +76,21 @@ impl Body for UpstreamBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        if let Some(connection) = &mut this.connection {
-            connection.drive(cx);
-        }
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(None) => {
-                this.give_back(cx);
-                Poll::Ready(None)
+        let polled = this.turn.poll(cx, |cx| {
+            if let Some(connection) = &mut this.connection {
+                connection.drive(cx);
             }
-            Poll::Ready(Some(Ok(frame))) => {
-                // The reader may know from the length that this was the last frame, and never ask again.
-                if this.incoming.is_end_stream() {
-                    this.give_back(cx);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Error::BrokenOff(error)))),
-            Poll::Pending => Poll::Pending,
+            Pin::new(&mut this.incoming).poll_frame(cx)
+        });
+        let frame = ready!(polled);
+        // The reader may know from the length that this was the last frame, and never ask again.
+        let is_over = frame
+            .as_ref()
+            .is_none_or(|frame| frame.is_ok() && this.incoming.is_end_stream());
+        if is_over {
+            this.give_back(cx);
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(Error::BrokenOff)))
     }
 
     fn is_end_stream(&self) -> bool {
