@@ -22,12 +22,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::Result;
 use crate::support::certificates::Certificate;
+
+/// Handshakes at a time, where many connections are wanted.
+const CONNECTING: usize = 16;
 
 /// How it encrypts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -131,10 +135,38 @@ impl Client {
         Ok(Connection { sender, is_resumed })
     }
 
+    /// So many of them, a few at a time, so that neither side waits for the other.
+    pub(crate) async fn connect_many(&self, address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
+        let mut connections = Vec::with_capacity(count);
+        let mut under_way = JoinSet::new();
+        for _ in 0..count {
+            if under_way.len() == CONNECTING {
+                connections.extend(under_way.join_next().await.transpose()?.transpose()?);
+            }
+            let client = self.clone();
+            under_way.spawn(async move { client.connect(address).await });
+        }
+        while let Some(connection) = under_way.join_next().await {
+            connections.push(connection??);
+        }
+        Ok(connections)
+    }
+
     /// TLS alone.
     pub(crate) async fn connect_tls(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
+        self.shake_hands(tcp).await
+    }
+
+    /// The same, where the kernel keeps no more than this of what the client does not read.
+    pub(crate) async fn connect_tls_receiving(&self, address: SocketAddr, bytes: u32) -> Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(bytes)?;
+        self.shake_hands(socket.connect(address).await?).await
+    }
+
+    async fn shake_hands(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?)
     }

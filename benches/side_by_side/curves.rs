@@ -12,7 +12,7 @@ use crate::cost;
 use crate::load::{Load, Template};
 use crate::machine::Cores;
 use crate::measure::{memory, wait_until_idle};
-use crate::plan::{Item, Per};
+use crate::plan::item::{Item, Per};
 use crate::rounds::Field;
 use crate::site::Site;
 use crate::statistics::Spread;
@@ -46,7 +46,7 @@ pub(crate) async fn over_connections(cores: &Cores, kinds: &[Kind], rounds: usiz
         Unit::Seconds,
         &[1, 10, 100, 1_000, 5_000],
     );
-    let site = Site::start(&cores.others, &[1])?;
+    let site = Site::of_files(&cores.others, &[1])?;
     let contenders: Result<Vec<_>> = kinds
         .iter()
         .map(|kind| Contender::start(kind, &site, &cores.proxies))
@@ -92,7 +92,7 @@ pub(crate) async fn over_images(cores: &Cores, kinds: &[Kind]) -> Result<Curve> 
     curve.lines = kinds.iter().map(|kind| (kind.clone(), Vec::new())).collect();
     for &images in &curve.points {
         crate::progress(&format!("{IMAGES}, {images}"));
-        let site = Site::start(&cores.others, &[images])?;
+        let site = Site::of_files(&cores.others, &[images])?;
         for (kind, line) in &mut curve.lines {
             give_up_if_interrupted()?;
             let contender = Contender::start(kind, &site, &cores.proxies)?;

@@ -20,7 +20,7 @@ use crate::load::Template;
 use crate::machine;
 use crate::plan::CATALOGUES;
 use crate::rounds::Field;
-use crate::site::ENDLESS;
+use crate::site::files::ENDLESS;
 use crate::statistics::percentile;
 use crate::support::tls::TlsClient;
 use crate::{Result, give_up_if_interrupted, is_interrupted};
