@@ -3,15 +3,12 @@
 //! It is made to be cheap, since a load that is slower than the proxy would measure itself: the server's signature is not
 //! verified here. Whether the answers are right is a matter of [`verify`](crate::verify), once, before anything is timed.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod upload;
 
-use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,16 +19,21 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use self::upload::Upload;
 use crate::Result;
 use crate::support::certificates::Certificate;
 
 /// Handshakes at a time, where many connections are wanted.
 const CONNECTING: usize = 16;
+
+/// Of 1,500 bytes less the headers.
+const SEGMENT: u32 = 1_448;
 
 /// How it encrypts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -159,10 +161,18 @@ impl Client {
         self.shake_hands(tcp).await
     }
 
-    /// The same, where the kernel keeps no more than this of what the client does not read.
-    pub(crate) async fn connect_tls_receiving(&self, address: SocketAddr, bytes: u32) -> Result<TlsStream<TcpStream>> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(bytes)?;
+    /// The same as from afar: in segments as an Ethernet carries them, since the kernel measures its buffers by those, and
+    /// with no more than this kept of what the client does not read.
+    pub(crate) async fn connect_tls_from_afar(
+        &self,
+        address: SocketAddr,
+        window: usize,
+    ) -> Result<TlsStream<TcpStream>> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_tcp_mss(SEGMENT)?;
+        socket.set_recv_buffer_size(window)?;
+        socket.set_nonblocking(true)?;
+        let socket = TcpSocket::from_std_stream(socket.into());
         self.shake_hands(socket.connect(address).await?).await
     }
 
@@ -209,46 +219,6 @@ impl Connection {
             sender: Sender::Http2(sender.clone()),
             is_resumed: self.is_resumed,
         })
-    }
-}
-
-/// A body of so many bytes, sent as Incus's client sends an image: without telling its length.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Upload {
-    left: u64,
-    piece: Bytes,
-}
-
-impl Upload {
-    /// `piece` again and again.
-    pub(crate) fn new(length: u64, piece: Bytes) -> Self {
-        Self { left: length, piece }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let mut piece = self.piece.clone();
-        piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-        self.left -= piece.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.left {
-            0 => SizeHint::with_exact(0),
-            _ => SizeHint::default(),
-        }
     }
 }
 

@@ -52,7 +52,7 @@ use crate::contenders::{Contender, Kind};
 use crate::machine::Cores;
 use crate::memory::Probe;
 use crate::report::Results;
-use crate::rounds::Field;
+use crate::rounds::{Field, Patience};
 use crate::site::Site;
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -116,12 +116,13 @@ fn bench(arguments: &Arguments) -> Result<()> {
 
 async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let begun = Instant::now();
+    let patience = Patience::new();
     let kinds = results.kinds.clone();
     let is_wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only));
     let (apart, shared) = Cores::apart_and_shared()?;
 
     machine::move_to(&apart.others)?;
-    let field = start(&apart, &kinds, begun)?;
+    let field = start(&apart, &kinds, &patience)?;
     let items = plan::items(&field.site)?;
     let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
     verify::all(&field, &items).await?;
@@ -135,7 +136,7 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     latency::compare(&field, &settings, arguments.rounds, section).await?;
     drop(field);
 
-    in_front_of_incus(arguments, &apart, is_wanted, results, begun).await?;
+    in_front_of_incus(arguments, &apart, is_wanted, results, &patience).await?;
 
     let probes = [Probe::Idle, Probe::Stalled, Probe::Binary];
     let site = Site::of_files(&apart.others, &[plan::SMALL])?;
@@ -148,14 +149,17 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
         let rounds = arguments.rounds.min(ROUNDS_OF_CURVES);
         results
             .curves
-            .push(curves::over_connections(&apart, pair, rounds, begun).await?);
+            .push(curves::over_connections(&apart, pair, rounds, &patience).await?);
+    }
+    if is_wanted(curves::SIZES) {
+        results.curves.extend(curves::over_sizes(&apart, pair).await?);
     }
     if is_wanted(curves::IMAGES) {
         results.curves.push(curves::over_images(&apart, pair).await?);
     }
 
     machine::move_to(&shared.others)?;
-    let field = start(&shared, &kinds, begun)?;
+    let field = start(&shared, &kinds, &patience)?;
     let items = plan::items(&field.site)?
         .into_iter()
         .filter_map(plan::item::Item::on_both_cores);
@@ -172,7 +176,7 @@ async fn in_front_of_incus(
     cores: &Cores,
     is_wanted: impl Fn(&str) -> bool + Copy,
     results: &mut Results,
-    begun: Instant,
+    patience: &Patience,
 ) -> Result<()> {
     let names = plan::IN_FRONT_OF_INCUS.map(|(_, name)| name);
     if !names.into_iter().chain([memory::START]).any(is_wanted) {
@@ -186,7 +190,7 @@ async fn in_front_of_incus(
         .filter(|kind| **kind != Kind::NginxAsInTheGuide)
         .map(|kind| Contender::start(kind, &site, &cores.proxies))
         .collect();
-    let field = Field::new(site, contenders?, begun);
+    let field = Field::new(site, contenders?, patience);
     let items = plan::in_front_of_incus(&field.site)?;
     let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
     verify::all(&field, &items).await?;
@@ -223,13 +227,13 @@ fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
     Ok(kinds)
 }
 
-fn start(cores: &Cores, kinds: &[Kind], begun: Instant) -> Result<Field> {
+fn start(cores: &Cores, kinds: &[Kind], patience: &Patience) -> Result<Field> {
     let site = Site::of_files(&cores.others, &plan::CATALOGUES)?;
     let contenders: Result<Vec<_>> = kinds
         .iter()
         .map(|kind| Contender::start(kind, &site, &cores.proxies))
         .collect();
-    Ok(Field::new(site, contenders?, begun))
+    Ok(Field::new(site, contenders?, patience))
 }
 
 /// For somebody who waits.

@@ -56,13 +56,12 @@ pub(crate) fn kernel_memory(pids: &[u32]) -> Result<u64> {
     Ok(ours.flat_map(socket_memory).sum())
 }
 
-/// Of a line that holds `skmem:(r0,rb131072,t0,tb87040,f0,w0,o0,bl0,d0)`: read buffer, write queue, and what is set
-/// aside for them.
+/// Of a line that holds `skmem:(r0,rb131072,t0,tb87040,f0,w0,o0,bl0,d0)`: what is there to read, and to write.
 fn socket_memory(line: &str) -> Option<u64> {
     let (_, fields) = line.split_once("skmem:(")?;
     let (fields, _) = fields.split_once(')')?;
     let counted = fields.split(',').flat_map(|field| {
-        let number = field.strip_prefix(['r', 'w', 'f'])?;
+        let number = field.strip_prefix(['r', 'w'])?;
         // "rb" is a limit, and no number.
         number.parse::<u64>().ok()
     });

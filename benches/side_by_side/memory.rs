@@ -25,7 +25,7 @@ const STALLED: usize = 500;
 /// What a stalled reader takes before it stops.
 const READ: usize = 64 << 10;
 /// What its kernel takes after that: what fills up then is the contender's side.
-const WINDOW: u32 = 64 << 10;
+const WINDOW: usize = 64 << 10;
 /// Memory hardly varies from one start to the next.
 const ROUNDS: usize = 3;
 
@@ -172,7 +172,7 @@ async fn stalled(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     let mut streams = Vec::new();
     let mut buffer = vec![0; READ];
     for _ in 0..STALLED {
-        let mut stream = client.connect_tls_receiving(address, WINDOW).await?;
+        let mut stream = client.connect_tls_from_afar(address, WINDOW).await?;
         stream.write_all(request.as_bytes()).await?;
         stream.read_exact(&mut buffer).await?;
         streams.push(stream);

@@ -37,7 +37,7 @@ backend incus_{images}
     let configuration = format!(
         "global
     nbthread {threads}
-    maxconn 30000
+    maxconn 7000
     tune.ssl.default-dh-param 2048
     ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults

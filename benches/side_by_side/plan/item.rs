@@ -82,6 +82,7 @@ impl Item {
     /// The same once more for both cores, if it is to be.
     pub(crate) fn on_both_cores(mut self) -> Option<Self> {
         self.name += "-both";
+        self.with_guide = false;
         self.again_on_both_cores.then_some(self)
     }
 }

@@ -65,7 +65,8 @@ pub(super) fn start(folder: &Path, server: &Certificate, cores: &[usize], catalo
 }
 
 /// Each write of a download is followed by a look at the other connections (`sendfile_max_chunk`): an upstream that
-/// starves its small answers would hide it when a proxy does.
+/// starves its small answers would hide it when a proxy does. What waits in its own socket (`sndbuf`) is bounded, or
+/// hundreds of stalled downloads would use up all the memory that the kernel has for TCP.
 fn configuration(catalogues: &[(usize, SocketAddr)], folder: &Path, server: &Certificate, workers: usize) -> String {
     let folder = folder.display();
     let servers: String = catalogues
@@ -74,7 +75,7 @@ fn configuration(catalogues: &[(usize, SocketAddr)], folder: &Path, server: &Cer
             format!(
                 "
     server {{
-        listen {address} ssl;
+        listen {address} ssl sndbuf=512k;
         location = /1.0 {{ default_type application/json; alias {folder}/server.json; }}
         location = /1.0/images {{ default_type application/json; alias {folder}/images-{images}.json; }}
         location ~ ^/1\\.0/images/([0-9a-f]+)/export$ {{
