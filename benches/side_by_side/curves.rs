@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Manner, Upload};
-use crate::comparison::Unit;
+use crate::comparison::{Unit, show_count};
 use crate::contenders::{Contender, Kind};
 use crate::cost;
 use crate::load::{Load, Template};
@@ -25,6 +25,8 @@ pub(crate) const CONNECTIONS: &str = "curve-connections";
 pub(crate) const IMAGES: &str = "curve-images";
 pub(crate) const SIZES: &str = "curve-sizes";
 
+/// What grows where memory is followed over the size of an image.
+const BODY: &str = "size of the image";
 /// Requests that are under way at a time, over however many connections.
 const UNDER_WAY: usize = 16;
 /// Clients that read the whole list at the same time.
@@ -36,6 +38,8 @@ pub(crate) struct Curve {
     pub(crate) title: &'static str,
     /// What grows.
     pub(crate) over: &'static str,
+    /// Whether that is a number of bytes.
+    over_bytes: bool,
     pub(crate) unit: Unit,
     pub(crate) points: Vec<usize>,
     /// A number for each point.
@@ -93,7 +97,7 @@ pub(crate) async fn over_connections(
 /// The most memory that was ever used, when several clients have read a list of 1 to 50,000 images at the same time.
 pub(crate) async fn over_images(cores: &Cores, kinds: &[Kind]) -> Result<Curve> {
     let mut curve = Curve::new(
-        "Memory after 16 clients have read the list",
+        "Most memory, of sixteen readers of the list",
         "images",
         Unit::Bytes,
         &[1, 100, 5_000, 50_000],
@@ -135,8 +139,8 @@ async fn read_the_list(contender: &Contender, images: usize) -> Result<()> {
 
 /// The most memory that was ever used, when an image of each size has been downloaded, and another uploaded.
 pub(crate) async fn over_sizes(cores: &Cores, kinds: &[Kind]) -> Result<[Curve; 2]> {
-    let titles = ["Memory after a download", "Memory after an upload"];
-    let mut curves = titles.map(|title| Curve::new(title, "bytes", Unit::Bytes, &files::SIZES));
+    let titles = ["Most memory, of a download", "Most memory, of an upload"];
+    let mut curves = titles.map(|title| Curve::new(title, BODY, Unit::Bytes, &files::SIZES));
     let site = Site::of_files(&cores.others, &[SMALL])?;
     for (curve, is_upload) in curves.iter_mut().zip([false, true]) {
         crate::progress(&format!("{SIZES}, {}", curve.title));
@@ -205,10 +209,19 @@ async fn read(client: &Client, address: SocketAddr, request: Request<Upload>) ->
 }
 
 impl Curve {
+    /// A point as it is to be written.
+    pub(crate) fn name(&self, point: usize) -> String {
+        match self.over_bytes {
+            true => Unit::Bytes.show_round(point as f64),
+            false => show_count(point),
+        }
+    }
+
     fn new(title: &'static str, over: &'static str, unit: Unit, points: &[usize]) -> Self {
         Self {
             title,
             over,
+            over_bytes: over == BODY,
             unit,
             points: points.to_vec(),
             lines: Vec::new(),

@@ -126,13 +126,13 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let items = plan::items(&field.site)?;
     let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
     verify::all(&field, &items).await?;
-    let section = results.begin("CPU time, with the proxy on a core of its own");
+    let section = results.begin("CPU time, with the proxy on a core of its own", "");
     cost::compare(&field, &items, arguments.rounds, section).await?;
     let settings: Vec<_> = latency::SETTINGS
         .into_iter()
         .filter(|setting| is_wanted(setting.name))
         .collect();
-    let section = results.begin("Latency of small answers");
+    let section = results.begin("Latency of small answers", "");
     latency::compare(&field, &settings, arguments.rounds, section).await?;
     drop(field);
 
@@ -140,7 +140,7 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
 
     let probes = [Probe::Idle, Probe::Stalled, Probe::Binary];
     let site = Site::of_files(&apart.others, &[plan::SMALL])?;
-    let section = results.begin("Memory, and the size of the binary");
+    let section = results.begin("Memory, and the size of the binary", "");
     memory::compare(&probes, &site, &apart, &kinds, arguments.rounds, is_wanted, section).await?;
     drop(site);
 
@@ -164,9 +164,10 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
         .into_iter()
         .filter_map(plan::item::Item::on_both_cores);
     let items: Vec<_> = items.filter(|item| is_wanted(&item.name)).collect();
-    let section = results.begin("CPU time, with everybody on both cores");
+    let section = results.begin("CPU time, with everybody on both cores", ", on both cores");
     cost::compare(&field, &items, arguments.rounds, section).await?;
-    progress(&format!("done in {} s", begun.elapsed().as_secs()));
+    let (all, again) = (begun.elapsed().as_secs(), patience.spent().as_secs());
+    progress(&format!("done in {all} s, of which {again} s for rounds done again"));
     Ok(())
 }
 
@@ -194,7 +195,7 @@ async fn in_front_of_incus(
     let items = plan::in_front_of_incus(&field.site)?;
     let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
     verify::all(&field, &items).await?;
-    let section = results.begin("In front of a real Incus");
+    let section = results.begin("In front of a real Incus", ", real Incus");
     cost::compare(&field, &items, arguments.rounds, section).await?;
     let Field { site, .. } = field;
     memory::compare(

@@ -49,7 +49,7 @@ impl Probe {
             Self::Start => vec![one(START, "from start to first answer", Unit::Seconds, 50e-3)],
             Self::Idle => vec![one("memory-idle", "memory of an idle connection", Unit::Bytes, 16e3)],
             Self::Stalled => {
-                let title = "what the kernel holds for it, for both its connections";
+                let title = "and of its two connections in the kernel";
                 vec![
                     one("memory-stalled", "memory of a stalled download", Unit::Bytes, 200e3),
                     Comparison::new("memory-stalled-kernel", title, Unit::Bytes),

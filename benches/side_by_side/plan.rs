@@ -7,6 +7,7 @@ use http::Method;
 use self::item::{Item, Per, Port};
 use crate::Result;
 use crate::client::{Cipher, Client, Manner};
+use crate::comparison::show_count;
 use crate::load::{Load, Template};
 use crate::site::Site;
 
@@ -71,16 +72,12 @@ fn downloads(site: &Site) -> Result<Vec<Item>> {
         item("download-h2-1", "download, HTTP/2", load(h2, 1, 1)?).target(0.50),
         item(
             "download-h2-8",
-            "eight downloads over one connection, HTTP/2",
+            "eight downloads in one connection, HTTP/2",
             load(h2, 1, 8)?,
         )
         .target(0.50)
         .again_on_both_cores(),
-        item(
-            "download-chacha",
-            "download by a client without AES, HTTP/1.1",
-            load(chacha, 1, 1)?,
-        ),
+        item("download-chacha", "download in ChaCha20, HTTP/1.1", load(chacha, 1, 1)?),
     ])
 }
 
@@ -134,7 +131,7 @@ fn documents() -> Result<Vec<Item>> {
             let name = format!("images-{images}-{}", speech.name());
             let item = Item::new(
                 name,
-                format!("list of {images} image{plural}, {title}"),
+                format!("list of {} image{plural}, {title}", show_count(images)),
                 Per::Request,
                 load,
             );
@@ -146,7 +143,7 @@ fn documents() -> Result<Vec<Item>> {
         ..Template::get("/1.0/images?recursion=1")
     };
     let load = Speech::Anew.load(&list)?;
-    let title = "list of 5000 images as Incus's client asks for it (gzip), a connection each";
+    let title = "list of 5,000 images in gzip, a connection each";
     items.push(Item::new("images-5000-gzip", title, Per::Request, load).of(5_000));
     Ok(items)
 }
@@ -169,13 +166,13 @@ fn handshakes() -> Result<Vec<Item>> {
     Ok(vec![
         Item::new(
             "handshake-resumed",
-            "list of 1 image, a connection each, its session resumed",
+            "list of 1 image, a connection each, resumed",
             Per::Request,
             load(resumed)?,
         ),
         Item::new(
             "handshake-post-quantum",
-            "list of 1 image, a connection each, by a client that offers X25519MLKEM768",
+            "list of 1 image, a connection each, X25519MLKEM768",
             Per::Request,
             load(post_quantum)?,
         ),

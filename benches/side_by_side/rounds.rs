@@ -13,7 +13,7 @@ use crate::statistics::shuffle;
 /// How often a disturbed round is done again, at most.
 const ATTEMPTS: usize = 4;
 /// What may be spent on that in all, so that a machine that is never quiet ends the bench too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What is left of it.
 #[derive(Clone, Debug)]
@@ -22,6 +22,11 @@ pub(crate) struct Patience(Rc<Cell<Duration>>);
 impl Patience {
     pub(crate) fn new() -> Self {
         Self(Rc::new(Cell::new(PATIENCE)))
+    }
+
+    /// What has been spent.
+    pub(crate) fn spent(&self) -> Duration {
+        PATIENCE - self.0.get()
     }
 
     fn take(&self, spent: Duration) {
