@@ -90,6 +90,12 @@ impl Comparison {
     }
 }
 
+/// With two digits that count, also where it is small.
+pub(crate) fn show_ratio(ratio: f64) -> String {
+    let decimals = if ratio < 0.095 { 3 } else { 2 };
+    format!("{ratio:.decimals$}")
+}
+
 /// With commas between the thousands.
 pub(crate) fn show_count(count: usize) -> String {
     let digits = count.to_string();

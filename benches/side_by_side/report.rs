@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::Result;
-use crate::comparison::{Comparison, Target};
+use crate::comparison::{Comparison, Target, show_ratio};
 use crate::contenders::Kind;
 use crate::curves::Curve;
 use crate::statistics::Spread;
@@ -192,12 +192,13 @@ fn met(is_met: bool) -> &'static str {
 }
 
 fn ratio(spread: Option<Spread>) -> String {
-    let text = |Spread { low, median, high }| format!("**{median:.2}** ({low:.2}–{high:.2})");
+    let text =
+        |Spread { low, median, high }| format!("**{}** ({}–{})", show_ratio(median), show_ratio(low), show_ratio(high));
     spread.map(text).unwrap_or_default()
 }
 
 fn ratio_only(spread: Option<Spread>) -> String {
-    spread.map(|spread| format!("{:.2}", spread.median)).unwrap_or_default()
+    spread.map(|spread| show_ratio(spread.median)).unwrap_or_default()
 }
 
 fn curve_table(curve: &Curve) -> String {

@@ -1,7 +1,7 @@
 //! A bar for each comparison, as long as the gateway's part of what Nginx takes.
 
 use super::{MARGIN, Picture, WIDTH, dot, line, text};
-use crate::comparison::{Comparison, Target};
+use crate::comparison::{Comparison, Target, show_ratio};
 use crate::contenders::Kind;
 use crate::report::Results;
 use crate::statistics::Spread;
@@ -117,7 +117,7 @@ impl Row<'_> {
         for (class, ratio) in &self.rivals {
             drawn += &dot(class, x(*ratio), middle);
         }
-        drawn += &text(RATIO, baseline, "strong end", &format!("{median:.2}"));
+        drawn += &text(RATIO, baseline, "strong end", &show_ratio(median));
         drawn + &text(RIGHT, baseline, "faint end", &self.numbers)
     }
 }

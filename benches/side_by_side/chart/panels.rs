@@ -11,7 +11,7 @@ const HEIGHT: f64 = 218.0;
 /// Between a panel's edge and where the lines are.
 const INSET: f64 = 58.0;
 /// At the right, for the lines' names.
-const NAMES: f64 = 84.0;
+const NAMES: f64 = 92.0;
 
 pub(super) fn draw(picture: &mut Picture, curves: &[Curve]) {
     for pair in curves.chunks(2) {
