@@ -36,7 +36,8 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) test --locked
 
 bench: build ## measure the gateway and Nginx side by side, on a machine with nothing else to do; with ALL=1 HAProxy and Caddy too
-	@scripts/install-incus nginx $(if $(ALL),haproxy caddy)
+	@[ "$$(id -u)" = 0 ] || { echo 'make bench: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make bench' >&2; exit 1; }
+	@scripts/install-incus iproute2 nginx $(if $(ALL),haproxy caddy)
 	$(CARGO) bench --locked --bench side_by_side -- $(if $(ALL),--all)
 
 deny: ## hold the dependencies against deny.toml; CHECKS="bans licenses sources" needs no advisory database

@@ -1,181 +1,98 @@
 //! The results as a picture: a bar for each comparison with tuned Nginx, and the curves.
 
-use std::fmt::Write;
+mod bars;
+mod panels;
+
 use std::fs;
 
 use crate::Result;
-use crate::comparison::{Comparison, Target};
-use crate::contenders::Kind;
-use crate::curves::Curve;
 use crate::report::Results;
-use crate::statistics::Spread;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg");
 
-const WIDTH: f64 = 900.0;
-const MARGIN: f64 = 20.0;
-/// Where bars begin, and how far it is to as much as Nginx.
-const BARS: f64 = 430.0;
-const SCALE: f64 = 340.0;
-/// A bar that is longer is broken off.
-const LONGEST: f64 = 1.15;
-const LINE: f64 = 20.0;
-const TOP: f64 = 70.0;
-const CURVE_HEIGHT: f64 = 190.0;
+const WIDTH: f64 = 960.0;
+const MARGIN: f64 = 28.0;
+/// Room for the title and the key.
+const HEAD: f64 = 118.0;
 
-const STYLE: &str = "text{font:13px sans-serif;fill:#1f2937}.title{font-size:17px;font-weight:bold}.section{font-weight:bold}\
-.small{font-size:11px;fill:#6b7280}.value{font-size:12px}.bar{fill:#c2410c}.worse{fill:#7f1d1d}.spread{stroke:#1f2937;stroke-width:1.5}\
-.target{stroke:#15803d;stroke-width:2.5}.nginx{stroke:#475569;stroke-width:1.5;stroke-dasharray:4 3}.axis{stroke:#9ca3af}\
-.gateway-line{fill:none;stroke:#c2410c;stroke-width:2.5}.nginx-line{fill:none;stroke:#475569;stroke-width:2.5}";
+/// A picture in a page cannot know the page's colours, but it knows whether its reader likes it dark.
+const STYLE: &str = "
+text{font:12.5px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2933}
+.paper{fill:#ffffff;stroke:#d9dfe5}.title{font-size:21px;font-weight:700}.section{font-weight:700;font-size:13px}
+.faint{fill:#66727f;font-size:11.5px}.end{text-anchor:end}.middle{text-anchor:middle}.strong{font-weight:700}
+.grid{stroke:#e6eaee}.nginx{stroke:#66727f;stroke-width:1.5}.better{fill:#0f8b8d}.worse{fill:#d1495b}
+.spread{stroke:#1f2933;stroke-width:1.3}.target{stroke:#e08e0b;stroke-width:3}
+.haproxy{fill:#5b4fc7}.caddy{fill:none;stroke:#5b4fc7;stroke-width:1.5}
+.line{fill:none;stroke-width:2.5;stroke-linejoin:round}.line.gateway{stroke:#0f8b8d}.line.other{stroke:#8a96a3}
+.dot.gateway,.name.gateway{fill:#0f8b8d}.dot.other,.name.other{fill:#8a96a3}.name{font-size:11.5px;font-weight:700}
+@media(prefers-color-scheme:dark){text{fill:#e4e9ee}.paper{fill:#12171d;stroke:#2b343d}.faint{fill:#93a0ad}.grid{stroke:#232b33}
+.nginx{stroke:#93a0ad}.better{fill:#2fb5b0}.worse{fill:#ef6f80}.spread{stroke:#e4e9ee}.target{stroke:#f2b544}
+.haproxy{fill:#a79dff}.caddy{stroke:#a79dff}.line.gateway{stroke:#2fb5b0}.line.other{stroke:#768390}
+.dot.gateway,.name.gateway{fill:#2fb5b0}.dot.other,.name.other{fill:#93a0ad}}
+";
 
 /// Draws it.
 pub(crate) fn write(results: &Results, setting: &str) -> Result<()> {
     let Some(gateway) = results.gateway() else {
         return Ok(());
     };
-    let mut body = String::new();
-    let mut y = TOP;
-    for section in &results.sections {
-        let bars: Vec<_> = section
-            .comparisons
-            .iter()
-            .filter_map(|comparison| bar(comparison, gateway))
-            .collect();
-        if bars.is_empty() {
-            continue;
-        }
-        y += LINE * 0.6;
-        body += &text(MARGIN, y + 14.0, "section", section.title);
-        y += LINE * 1.2;
-        for bar in bars {
-            body += &bar.draw(y);
-            y += LINE;
-        }
-    }
-    let nginx = BARS + SCALE;
-    write!(
-        body,
-        "<line class=\"nginx\" x1=\"{nginx}\" x2=\"{nginx}\" y1=\"{}\" y2=\"{y}\"/>{}",
-        TOP - 8.0,
-        text(nginx - 38.0, TOP - 14.0, "small", "tuned Nginx = 1")
-    )?;
-    y += LINE;
-    let width = (WIDTH - MARGIN * 2.0) / results.curves.len().max(1) as f64;
-    for (number, curve) in results.curves.iter().enumerate() {
-        body += &draw_curve(curve, MARGIN + width * number as f64, y, width - MARGIN);
-    }
-    if !results.curves.is_empty() {
-        y += CURVE_HEIGHT + LINE * 3.0;
-    }
-    body += &text(MARGIN, y + 8.0, "small", &format!("Made by `make bench`. {setting}"));
-    let height = y + LINE * 1.5;
-    let key = "Bars: median of the ratios round by round; thin lines: quartiles; green: what was to be reached. Shorter is better.";
-    let picture = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\"><title>incus-gate beside \
-Nginx</title><style>{STYLE}</style><rect width=\"{WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#fff\"/>{}{}{body}</svg>\n",
+    let mut picture = Picture {
+        body: String::new(),
+        y: HEAD,
+    };
+    bars::draw(&mut picture, results, gateway);
+    panels::draw(&mut picture, &results.curves);
+    picture.y += 10.0;
+    picture.text(MARGIN, "faint", &format!("make bench · {setting}"));
+    let height = picture.y + 20.0;
+    let head = [
         text(
             MARGIN,
-            28.0,
+            42.0,
             "title",
-            "What the gateway takes, as a part of what tuned Nginx takes"
+            "What incus-gate takes for the work that tuned Nginx does",
         ),
-        text(MARGIN, 46.0, "small", key),
+        text(
+            MARGIN,
+            64.0,
+            "faint",
+            "As a part of what Nginx takes in the same round: CPU time, latency, memory. Shorter is better. On the right: the gateway, and Nginx.",
+        ),
+        bars::key(results, 88.0),
+    ]
+    .concat();
+    let svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\">\
+<title>incus-gate beside Nginx</title><style>{STYLE}</style>\
+<rect class=\"paper\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{:.0}\" rx=\"10\"/>\n{head}{}</svg>\n",
+        WIDTH - 1.0,
+        height - 1.0,
+        picture.body
     );
-    Ok(fs::write(FILE, picture)?)
+    Ok(fs::write(FILE, svg)?)
 }
 
-struct Bar<'a> {
-    title: &'a str,
-    ratio: Spread,
-    target: Option<f64>,
+/// What has been drawn, and how far down it goes.
+struct Picture {
+    body: String,
+    y: f64,
 }
 
-/// `None` where there is nothing to compare with.
-fn bar<'a>(comparison: &'a Comparison, gateway: &Kind) -> Option<Bar<'a>> {
-    let nginx = comparison.of(&Kind::NginxTuned)?.median;
-    Some(Bar {
-        title: &comparison.title,
-        ratio: comparison.ratio(gateway, &Kind::NginxTuned)?,
-        target: comparison.target.map(|target| match target {
-            Target::AtMost(most) => most / nginx,
-            Target::PartOfNginx(most) => most,
-        }),
-    })
-}
-
-impl Bar<'_> {
-    fn draw(&self, y: f64) -> String {
-        let x = |ratio: f64| BARS + SCALE * ratio.min(LONGEST);
-        let Spread { low, median, high } = self.ratio;
-        let class = if median > 1.0 { "worse" } else { "bar" };
-        let middle = y + 7.0;
-        let mut drawn = text(MARGIN, y + 11.0, "", self.title);
-        drawn += &format!(
-            "<rect class=\"{class}\" x=\"{BARS}\" y=\"{y}\" width=\"{:.1}\" height=\"14\"/>\
-<line class=\"spread\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle}\" y2=\"{middle}\"/>",
-            x(median) - BARS,
-            x(low),
-            x(high),
-        );
-        if let Some(target) = self.target.filter(|target| *target < LONGEST) {
-            let x = x(target);
-            drawn += &format!(
-                "<line class=\"target\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{}\" y2=\"{}\"/>",
-                y - 2.0,
-                y + 16.0
-            );
-        }
-        drawn
-            + &text(
-                BARS + SCALE * LONGEST + 12.0,
-                y + 11.0,
-                "value",
-                &format!("{median:.2}"),
-            )
+impl Picture {
+    fn text(&mut self, x: f64, class: &str, content: &str) {
+        self.body += &text(x, self.y, class, content);
     }
-}
-
-/// Over a logarithmic axis, from zero up.
-fn draw_curve(curve: &Curve, left: f64, top: f64, width: f64) -> String {
-    let (x0, x1) = (left + 60.0, left + width - 20.0);
-    let (y0, y1) = (top + CURVE_HEIGHT, top + 30.0);
-    let most = curve
-        .lines
-        .iter()
-        .flat_map(|(_, line)| line)
-        .fold(f64::MIN_POSITIVE, |most, &number| most.max(number));
-    let last = curve.points.last().map_or(1.0, |&point| (point as f64).ln());
-    let x = |point: usize| x0 + (x1 - x0) * (point as f64).ln() / last;
-    let y = |number: f64| y0 - (y0 - y1) * number / most;
-    let mut drawn = text(left, top + 12.0, "section", curve.title);
-    drawn += &format!("<path class=\"axis\" fill=\"none\" d=\"M{x0:.1} {y1:.1}V{y0:.1}H{x1:.1}\"/>");
-    drawn += &text(left, y1 + 4.0, "small", &curve.unit.show(most));
-    drawn += &text(left + 44.0, y0 + 4.0, "small", "0");
-    for &point in &curve.points {
-        drawn += &text(x(point) - 4.0, y0 + 16.0, "small", &point.to_string());
-    }
-    drawn += &text(x0, y0 + 34.0, "small", curve.over);
-    for (kind, line) in &curve.lines {
-        let points: Vec<_> = curve
-            .points
-            .iter()
-            .zip(line)
-            .map(|(&point, &number)| format!("{:.1},{:.1}", x(point), y(number)))
-            .collect();
-        let class = if matches!(kind, Kind::Gateway(_)) {
-            "gateway-line"
-        } else {
-            "nginx-line"
-        };
-        drawn += &format!("<polyline class=\"{class}\" points=\"{}\"/>", points.join(" "));
-        if let Some(&end) = line.last() {
-            drawn += &text(x1 - 90.0, y(end) - 6.0, "small", &kind.to_string());
-        }
-    }
-    drawn
 }
 
 fn text(x: f64, y: f64, class: &str, content: &str) -> String {
     let content = content.replace('&', "&amp;").replace('<', "&lt;");
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{content}</text>")
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{content}</text>\n")
+}
+
+fn line(class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) -> String {
+    format!("<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>")
+}
+
+fn dot(class: &str, x: f64, y: f64) -> String {
+    format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>")
 }

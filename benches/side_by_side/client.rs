@@ -3,15 +3,12 @@
 //! It is made to be cheap, since a load that is slower than the proxy would measure itself: the server's signature is not
 //! verified here. Whether the answers are right is a matter of [`verify`](crate::verify), once, before anything is timed.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod upload;
 
-use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,12 +19,21 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
-use tokio::net::TcpStream;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use self::upload::Upload;
 use crate::Result;
 use crate::support::certificates::Certificate;
+
+/// Handshakes at a time, where many connections are wanted.
+const CONNECTING: usize = 16;
+
+/// Of 1,500 bytes less the headers.
+const SEGMENT: u32 = 1_448;
 
 /// How it encrypts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -131,10 +137,46 @@ impl Client {
         Ok(Connection { sender, is_resumed })
     }
 
+    /// So many of them, a few at a time, so that neither side waits for the other.
+    pub(crate) async fn connect_many(&self, address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
+        let mut connections = Vec::with_capacity(count);
+        let mut under_way = JoinSet::new();
+        for _ in 0..count {
+            if under_way.len() == CONNECTING {
+                connections.extend(under_way.join_next().await.transpose()?.transpose()?);
+            }
+            let client = self.clone();
+            under_way.spawn(async move { client.connect(address).await });
+        }
+        while let Some(connection) = under_way.join_next().await {
+            connections.push(connection??);
+        }
+        Ok(connections)
+    }
+
     /// TLS alone.
     pub(crate) async fn connect_tls(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
+        self.shake_hands(tcp).await
+    }
+
+    /// The same as from afar: in segments as an Ethernet carries them, since the kernel measures its buffers by those, and
+    /// with no more than this kept of what the client does not read.
+    pub(crate) async fn connect_tls_from_afar(
+        &self,
+        address: SocketAddr,
+        window: usize,
+    ) -> Result<TlsStream<TcpStream>> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_tcp_mss(SEGMENT)?;
+        socket.set_recv_buffer_size(window)?;
+        socket.set_nonblocking(true)?;
+        let socket = TcpSocket::from_std_stream(socket.into());
+        self.shake_hands(socket.connect(address).await?).await
+    }
+
+    async fn shake_hands(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?)
     }
@@ -177,46 +219,6 @@ impl Connection {
             sender: Sender::Http2(sender.clone()),
             is_resumed: self.is_resumed,
         })
-    }
-}
-
-/// A body of so many bytes, sent as Incus's client sends an image: without telling its length.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Upload {
-    left: u64,
-    piece: Bytes,
-}
-
-impl Upload {
-    /// `piece` again and again.
-    pub(crate) fn new(length: u64, piece: Bytes) -> Self {
-        Self { left: length, piece }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let mut piece = self.piece.clone();
-        piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-        self.left -= piece.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.left {
-            0 => SizeHint::with_exact(0),
-            _ => SizeHint::default(),
-        }
     }
 }
 

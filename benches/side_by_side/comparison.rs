@@ -90,22 +90,52 @@ impl Comparison {
     }
 }
 
+/// With two digits that count, also where it is small.
+pub(crate) fn show_ratio(ratio: f64) -> String {
+    let decimals = if ratio < 0.095 { 3 } else { 2 };
+    format!("{ratio:.decimals$}")
+}
+
+/// With commas between the thousands.
+pub(crate) fn show_count(count: usize) -> String {
+    let digits = count.to_string();
+    let groups: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy)
+        .collect();
+    groups.join(",")
+}
+
 impl Unit {
     /// With three digits that count.
     pub(crate) fn show(self, number: f64) -> String {
-        let (number, unit) = match self {
-            Self::Bytes if number >= 1e6 => (number / 1e6, "MB"),
-            Self::Bytes => (number / 1e3, "KB"),
-            Self::Seconds if number >= 1.0 => (number, "s"),
-            Self::Seconds if number >= 1e-3 => (number * 1e3, "ms"),
-            Self::Seconds => (number * 1e6, "µs"),
-            Self::SecondsPerGigabyte => (number, "s/GB"),
-        };
+        let (number, unit) = self.scale(number);
         let decimals = match number.abs() {
             100.0.. => 0,
             10.0.. => 1,
             _ => 2,
         };
         format!("{number:.decimals$} {unit}")
+    }
+
+    /// A round number, with as few digits as it has.
+    pub(crate) fn show_round(self, number: f64) -> String {
+        let (number, unit) = self.scale(number);
+        // Of steps that were added up.
+        format!("{} {unit}", (number * 100.0).round() / 100.0)
+    }
+
+    fn scale(self, number: f64) -> (f64, &'static str) {
+        match self {
+            Self::Bytes if number >= 1e9 => (number / 1e9, "GB"),
+            Self::Bytes if number >= 1e6 => (number / 1e6, "MB"),
+            Self::Bytes => (number / 1e3, "KB"),
+            Self::Seconds if number >= 1.0 => (number, "s"),
+            Self::Seconds if number >= 1e-3 => (number * 1e3, "ms"),
+            Self::Seconds => (number * 1e6, "µs"),
+            Self::SecondsPerGigabyte => (number, "s/GB"),
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::machine::list;
-use crate::process::{Process, family};
+use crate::process::{Process, STARTER, family};
 use crate::site::Site;
 use crate::support::certificates::Certificates;
 use crate::support::gateway::Gateway;
@@ -135,13 +135,15 @@ fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
     let begun = Instant::now();
     let scratch = Certificates::new();
     for &(images, upstream) in &site.catalogues {
-        let mut setup = Setup::new(&scratch, &format!("https://{upstream}"), &site.server.certificate);
+        let mut setup = Setup::new(&scratch, &format!("https://{upstream}"), &site.pin);
         setup.server = site.server.clone();
         setup.local = site.local.clone();
         setup.admins = vec![("ops".to_owned(), site.ops.clone())];
         let binary = binary.to_str().ok_or("the gateway's path is no text")?;
         contender.prepared_in = begun.elapsed();
-        let gateway = Gateway::try_start_by(OsStr::new("taskset"), &["-c", &list(cores), binary], &setup.text())
+        let cores = list(cores);
+        let arguments = [&STARTER.1[..], &[&cores, binary]].concat();
+        let gateway = Gateway::try_start_by(OsStr::new(STARTER.0), &arguments, &setup.text())
             .map_err(|ended| format!("the gateway does not start: {ended:#?}"))?;
         contender.public.push((images, gateway.public()));
         contender.admin = Some(gateway.admin());

@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 use crate::comparison::{Comparison, Unit};
 use crate::contenders::{Contender, Kind};
 use crate::measure::{cpu, wait_until_idle};
-use crate::plan::{Item, Per, Port};
+use crate::plan::item::{Item, Per, Port};
 use crate::rounds::Field;
 use crate::statistics::shuffle;
 use crate::{Result, give_up_if_interrupted};
 
 /// For as long new requests are begun. One that keeps its core busy uses half a second of it.
-const SAMPLE: Duration = Duration::from_millis(520);
-/// Until the first times are over, of a connection and of the caches.
-const WARM_UP: Duration = Duration::from_millis(50);
+const SAMPLE: Duration = Duration::from_millis(510);
 
 /// Rounds of all items, in another order each time.
 pub(crate) async fn compare(field: &Field, items: &[Item], rounds: usize, results: &mut Vec<Comparison>) -> Result<()> {
+    if items.is_empty() {
+        return Ok(());
+    }
     results.extend(items.iter().map(|item| comparison(field, item)));
     let mut order: Vec<_> = (0..items.len()).collect();
     for round in 1..=rounds {
@@ -45,7 +46,7 @@ pub(crate) async fn sample(contender: &Contender, item: &Item) -> Result<f64> {
     };
     let pids = contender.pids();
     let mut open = item.load.open(address).await?;
-    item.load.run(&mut open, address, Instant::now() + WARM_UP).await?;
+    item.load.warm_up(&mut open, address).await?;
     wait_until_idle(&pids).await?;
 
     let before = cpu(&pids)?;

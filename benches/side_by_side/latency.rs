@@ -20,7 +20,7 @@ use crate::load::Template;
 use crate::machine;
 use crate::plan::CATALOGUES;
 use crate::rounds::Field;
-use crate::site::ENDLESS;
+use crate::site::files::ENDLESS;
 use crate::statistics::percentile;
 use crate::support::tls::TlsClient;
 use crate::{Result, give_up_if_interrupted, is_interrupted};
@@ -47,21 +47,21 @@ pub(crate) struct Setting {
 pub(crate) const SETTINGS: [Setting; 3] = [
     Setting {
         name: "latency-5000",
-        title: "latency at a quiet 5,000 requests/s",
+        title: "at a quiet 5,000 requests/s",
         rate: 5_000,
         beside_downloads: false,
         target: 0.7,
     },
     Setting {
         name: "latency-10000",
-        title: "latency at a quiet 10,000 requests/s",
+        title: "at a quiet 10,000 requests/s",
         rate: 10_000,
         beside_downloads: false,
         target: 0.7,
     },
     Setting {
         name: "latency-beside-downloads",
-        title: "latency at 1,000 requests/s beside eight downloads",
+        title: "at 1,000 requests/s beside eight downloads",
         rate: 1_000,
         beside_downloads: true,
         target: 0.5,
@@ -86,7 +86,7 @@ pub(crate) async fn compare(
         let of = |(percentile, _): (&str, f64)| {
             let target = (percentile == "p99").then_some(Target::PartOfNginx(setting.target));
             let name = format!("{}-{percentile}", setting.name);
-            Comparison::new(name, format!("{}, {percentile}", setting.title), Unit::Seconds)
+            Comparison::new(name, format!("{percentile} {}", setting.title), Unit::Seconds)
                 .target(target)
                 .between(able.iter().map(|&index| &field.contenders[index]))
         };

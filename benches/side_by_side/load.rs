@@ -1,7 +1,7 @@
 //! A closed loop: so many requests under way at any time, for as long as a sample takes.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
@@ -11,6 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::client::{Client, Connection, Upload};
 use crate::{Result, is_interrupted};
+
+const WARM_UP: Duration = Duration::from_millis(40);
 
 /// What is asked, and how.
 #[derive(Clone, Debug)]
@@ -45,6 +47,11 @@ impl Template {
             upload: 0,
             gzip: false,
         }
+    }
+
+    /// Whether one alone takes a good part of a sample's time.
+    fn is_large(&self) -> bool {
+        self.upload > 0 || self.path.ends_with("/export")
     }
 
     /// For this kind of connection.
@@ -90,8 +97,7 @@ impl Load {
     pub(crate) async fn open(&self, address: SocketAddr) -> Result<Open> {
         let mut senders = Vec::new();
         if !self.anew {
-            for _ in 0..self.connections {
-                let connection = self.client.connect(address).await?;
+            for connection in self.client.connect_many(address, self.connections).await? {
                 for _ in 1..self.streams {
                     senders.extend(connection.another());
                 }
@@ -99,6 +105,20 @@ impl Load {
             }
         }
         Ok(Open { senders })
+    }
+
+    /// Does small work of this kind until the first times are over, of a connection and of the caches.
+    pub(crate) async fn warm_up(&self, open: &mut Open, address: SocketAddr) -> Result<()> {
+        let request = match self.request.is_large() {
+            true => Template::get("/1.0"),
+            false => self.request.clone(),
+        };
+        let warm_up = Self {
+            request,
+            ..self.clone()
+        };
+        warm_up.run(open, address, Instant::now() + WARM_UP).await?;
+        Ok(())
     }
 
     /// Asks until this moment, and awaits what is under way then.

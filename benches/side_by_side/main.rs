@@ -50,15 +50,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::contenders::{Contender, Kind};
 use crate::machine::Cores;
+use crate::memory::Probe;
 use crate::report::Results;
-use crate::rounds::Field;
+use crate::rounds::{Field, Patience};
 use crate::site::Site;
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// Memory hardly varies from one start to the next.
-const ROUNDS_OF_MEMORY: usize = 5;
 const ROUNDS_OF_CURVES: usize = 3;
 
 /// Measures the gateway and Nginx side by side, on this machine.
@@ -117,59 +116,98 @@ fn bench(arguments: &Arguments) -> Result<()> {
 
 async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let begun = Instant::now();
+    let patience = Patience::new();
     let kinds = results.kinds.clone();
     let is_wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only));
     let (apart, shared) = Cores::apart_and_shared()?;
 
     machine::move_to(&apart.others)?;
-    let field = start(&apart, &kinds, begun)?;
+    let field = start(&apart, &kinds, &patience)?;
     let items = plan::items(&field.site)?;
     let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
-    for item in &items {
-        for contender in &field.contenders {
-            verify::verify(&field.site, contender, item).await?;
-        }
-    }
-    let section = results.begin("CPU time, with the proxy on a core of its own");
+    verify::all(&field, &items).await?;
+    let section = results.begin("CPU time, with the proxy on a core of its own", "");
     cost::compare(&field, &items, arguments.rounds, section).await?;
     let settings: Vec<_> = latency::SETTINGS
         .into_iter()
         .filter(|setting| is_wanted(setting.name))
         .collect();
-    let section = results.begin("Latency of small answers");
+    let section = results.begin("Latency of small answers", "");
     latency::compare(&field, &settings, arguments.rounds, section).await?;
     drop(field);
 
-    let section = results.begin("Memory, start, size");
-    memory::compare(
-        &apart,
-        &kinds,
-        arguments.rounds.min(ROUNDS_OF_MEMORY),
-        is_wanted,
-        section,
-    )
-    .await?;
+    in_front_of_incus(arguments, &apart, is_wanted, results, &patience).await?;
+
+    let probes = [Probe::Idle, Probe::Stalled, Probe::Binary];
+    let site = Site::of_files(&apart.others, &[plan::SMALL])?;
+    let section = results.begin("Memory, and the size of the binary", "");
+    memory::compare(&probes, &site, &apart, &kinds, arguments.rounds, is_wanted, section).await?;
+    drop(site);
+
     let pair = &kinds[..2];
     if is_wanted(curves::CONNECTIONS) {
         let rounds = arguments.rounds.min(ROUNDS_OF_CURVES);
         results
             .curves
-            .push(curves::over_connections(&apart, pair, rounds, begun).await?);
+            .push(curves::over_connections(&apart, pair, rounds, &patience).await?);
+    }
+    if is_wanted(curves::SIZES) {
+        results.curves.extend(curves::over_sizes(&apart, pair).await?);
     }
     if is_wanted(curves::IMAGES) {
         results.curves.push(curves::over_images(&apart, pair).await?);
     }
 
     machine::move_to(&shared.others)?;
-    let field = start(&shared, &kinds, begun)?;
+    let field = start(&shared, &kinds, &patience)?;
     let items = plan::items(&field.site)?
         .into_iter()
-        .filter_map(plan::Item::on_both_cores);
+        .filter_map(plan::item::Item::on_both_cores);
     let items: Vec<_> = items.filter(|item| is_wanted(&item.name)).collect();
-    let section = results.begin("CPU time, with everybody on both cores");
+    let section = results.begin("CPU time, with everybody on both cores", ", on both cores");
     cost::compare(&field, &items, arguments.rounds, section).await?;
-    progress(&format!("done in {} s", begun.elapsed().as_secs()));
+    let (all, again) = (begun.elapsed().as_secs(), patience.spent().as_secs());
+    progress(&format!("done in {all} s, of which {again} s for rounds done again"));
     Ok(())
+}
+
+/// The work at which Incus is quick enough, in front of a real one; and how long it takes to get to know it.
+async fn in_front_of_incus(
+    arguments: &Arguments,
+    cores: &Cores,
+    is_wanted: impl Fn(&str) -> bool + Copy,
+    results: &mut Results,
+    patience: &Patience,
+) -> Result<()> {
+    let names = plan::IN_FRONT_OF_INCUS.map(|(_, name)| name);
+    if !names.into_iter().chain([memory::START]).any(is_wanted) {
+        return Ok(());
+    }
+    progress("starting a real Incus");
+    let kinds = results.kinds.clone();
+    let site = Site::of_incus()?;
+    let contenders: Result<Vec<_>> = kinds
+        .iter()
+        .filter(|kind| **kind != Kind::NginxAsInTheGuide)
+        .map(|kind| Contender::start(kind, &site, &cores.proxies))
+        .collect();
+    let field = Field::new(site, contenders?, patience);
+    let items = plan::in_front_of_incus(&field.site)?;
+    let items: Vec<_> = items.into_iter().filter(|item| is_wanted(&item.name)).collect();
+    verify::all(&field, &items).await?;
+    let section = results.begin("In front of a real Incus", ", real Incus");
+    cost::compare(&field, &items, arguments.rounds, section).await?;
+    let Field { site, .. } = field;
+    memory::compare(
+        &[Probe::Start],
+        &site,
+        cores,
+        &kinds,
+        arguments.rounds,
+        is_wanted,
+        section,
+    )
+    .await
 }
 
 /// Tuned Nginx and the gateway come first.
@@ -190,13 +228,13 @@ fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
     Ok(kinds)
 }
 
-fn start(cores: &Cores, kinds: &[Kind], begun: Instant) -> Result<Field> {
-    let site = Site::start(&cores.others, &plan::CATALOGUES)?;
+fn start(cores: &Cores, kinds: &[Kind], patience: &Patience) -> Result<Field> {
+    let site = Site::of_files(&cores.others, &plan::CATALOGUES)?;
     let contenders: Result<Vec<_>> = kinds
         .iter()
         .map(|kind| Contender::start(kind, &site, &cores.proxies))
         .collect();
-    Ok(Field::new(site, contenders?, begun))
+    Ok(Field::new(site, contenders?, patience))
 }
 
 /// For somebody who waits.

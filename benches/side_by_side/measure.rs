@@ -4,6 +4,7 @@
 //! user and system, of all its threads, tells what the work has cost.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Result;
@@ -41,6 +42,30 @@ pub(crate) fn memory(pids: &[u32], field: &str) -> Result<u64> {
             .parse::<u64>()?;
     }
     Ok(kibibytes << 10)
+}
+
+/// What the kernel holds for the TCP connections of these processes: what was received and not yet read, and what was
+/// written and not yet acknowledged, in bytes.
+pub(crate) fn kernel_memory(pids: &[u32]) -> Result<u64> {
+    let output = Command::new("ss").args(["-tmnpHO"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let owners: Vec<_> = pids.iter().map(|pid| format!("pid={pid},")).collect();
+    let ours = text
+        .lines()
+        .filter(|line| owners.iter().any(|owner| line.contains(owner)));
+    Ok(ours.flat_map(socket_memory).sum())
+}
+
+/// Of a line that holds `skmem:(r0,rb131072,t0,tb87040,f0,w0,o0,bl0,d0)`: what is there to read, and to write.
+fn socket_memory(line: &str) -> Option<u64> {
+    let (_, fields) = line.split_once("skmem:(")?;
+    let (fields, _) = fields.split_once(')')?;
+    let counted = fields.split(',').flat_map(|field| {
+        let number = field.strip_prefix(['r', 'w'])?;
+        // "rb" is a limit, and no number.
+        number.parse::<u64>().ok()
+    });
+    Some(counted.sum())
 }
 
 /// Sockets and files that these processes hold open.

@@ -1,6 +1,7 @@
 //! What waiting costs: the memory of clients that are connected and do nothing, or read no further; and the start.
 //!
-//! Each round starts every contender afresh, one at a time: one that has worked before has memory to spare.
+//! Each round starts every contender afresh, one at a time: one that has worked before has memory to spare, and the
+//! kernel has not enough of it for the stalled downloads of all.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -13,82 +14,130 @@ use crate::comparison::{Comparison, Target, Unit};
 use crate::contenders::{Contender, Kind};
 use crate::load::Template;
 use crate::machine::Cores;
-use crate::measure::{memory, open_files, wait_until_idle};
-use crate::site::{ENDLESS, Site};
+use crate::measure::{kernel_memory, memory, open_files, wait_until_idle};
+use crate::site::Site;
+use crate::site::files::ENDLESS;
+use crate::statistics::shuffle;
 use crate::{Result, give_up_if_interrupted};
 
-const IMAGES: usize = 100;
 const IDLE: usize = 2_000;
 const STALLED: usize = 500;
 /// What a stalled reader takes before it stops.
 const READ: usize = 64 << 10;
+/// What its kernel takes after that: what fills up then is the contender's side.
+const WINDOW: usize = 64 << 10;
+/// Memory hardly varies from one start to the next.
+const ROUNDS: usize = 3;
 
-const START: &str = "start";
-const IDLE_NAME: &str = "memory-idle";
-const STALLED_NAME: &str = "memory-stalled";
-const BINARY: &str = "binary";
+pub(crate) const START: &str = "start";
 
-/// Those of the four that are wanted.
+/// What can be looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Probe {
+    Start,
+    Idle,
+    Stalled,
+    Binary,
+}
+
+impl Probe {
+    fn comparisons(self) -> Vec<Comparison> {
+        let one = |name: &str, title: &str, unit, most: f64| {
+            Comparison::new(name, title, unit).target(Some(Target::AtMost(most)))
+        };
+        match self {
+            Self::Start => vec![one(START, "from start to first answer", Unit::Seconds, 50e-3)],
+            Self::Idle => vec![one("memory-idle", "memory of an idle connection", Unit::Bytes, 16e3)],
+            Self::Stalled => {
+                let title = "and of its two connections in the kernel";
+                vec![
+                    one("memory-stalled", "memory of a stalled download", Unit::Bytes, 200e3),
+                    Comparison::new("memory-stalled-kernel", title, Unit::Bytes),
+                ]
+            }
+            Self::Binary => vec![one("binary", "size of the binary", Unit::Bytes, 12e6)],
+        }
+    }
+
+    fn rounds(self, most: usize) -> usize {
+        match self {
+            Self::Start => most,
+            Self::Idle | Self::Stalled => most.min(ROUNDS),
+            Self::Binary => 1,
+        }
+    }
+
+    fn takes_part(self, kind: &Kind) -> bool {
+        match self {
+            Self::Start => true,
+            // Nginx as in the guide would write each stalled download to the disk instead, and does the rest as the tuned one.
+            Self::Idle | Self::Stalled | Self::Binary => *kind != Kind::NginxAsInTheGuide,
+        }
+    }
+
+    /// A number for each comparison.
+    async fn sample(self, kind: &Kind, site: &Site, cores: &Cores) -> Result<Vec<f64>> {
+        if matches!(self, Self::Binary) {
+            return Ok(vec![fs::metadata(kind.binary())?.len() as f64]);
+        }
+        let begun = Instant::now();
+        let contender = Contender::start(kind, site, &cores.proxies)?;
+        first_answer(&contender, site).await?;
+        let started = begun.elapsed() - contender.prepared_in;
+        match self {
+            Self::Idle => idle(&contender, site).await,
+            Self::Stalled => stalled(&contender, site).await,
+            Self::Start | Self::Binary => Ok(vec![started.as_secs_f64()]),
+        }
+    }
+}
+
+/// Those comparisons of the probes that are wanted.
 pub(crate) async fn compare(
+    probes: &[Probe],
+    site: &Site,
     cores: &Cores,
     kinds: &[Kind],
     rounds: usize,
     is_wanted: impl Fn(&str) -> bool,
     results: &mut Vec<Comparison>,
 ) -> Result<()> {
-    let all = [
-        Comparison::new(START, "from start to first answer", Unit::Seconds).target(Some(Target::AtMost(50e-3))),
-        Comparison::new(IDLE_NAME, "memory of an idle connection", Unit::Bytes).target(Some(Target::AtMost(16e3))),
-        Comparison::new(STALLED_NAME, "memory of a stalled download", Unit::Bytes).target(Some(Target::AtMost(200e3))),
-        Comparison::new(BINARY, "size of the binary", Unit::Bytes).target(Some(Target::AtMost(12e6))),
-    ];
-    let wanted: Vec<_> = all
-        .into_iter()
-        .filter(|comparison| is_wanted(&comparison.name))
-        .collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let site = Site::start(&cores.others, &[IMAGES])?;
-    for mut comparison in wanted {
-        // Nginx as in the guide would write each stalled download to the disk instead.
-        let takes_part = |kind: &&Kind| match comparison.name.as_str() {
-            STALLED_NAME => **kind != Kind::NginxAsInTheGuide,
-            _ => true,
-        };
-        comparison.contenders = kinds.iter().filter(takes_part).cloned().collect();
-        for round in 1..=rounds {
-            crate::progress(&format!("{}, round {round} of {rounds}", comparison.name));
-            let mut samples = Vec::new();
-            for kind in &comparison.contenders {
-                give_up_if_interrupted()?;
-                let sample = sample(&comparison.name, kind, &site, cores).await;
-                samples.push(sample.map_err(|error| format!("{}, {kind}: {error}", comparison.name))?);
-            }
-            comparison.rounds.push(samples);
+    for probe in probes {
+        let mut comparisons = probe.comparisons();
+        if !comparisons.iter().any(|comparison| is_wanted(&comparison.name)) {
+            continue;
         }
-        results.push(comparison);
+        let name = comparisons[0].name.clone();
+        let taking_part: Vec<_> = kinds.iter().filter(|kind| probe.takes_part(kind)).cloned().collect();
+        for comparison in &mut comparisons {
+            comparison.contenders.clone_from(&taking_part);
+        }
+        let rounds = probe.rounds(rounds);
+        for round in 1..=rounds {
+            crate::progress(&format!("{name}, round {round} of {rounds}"));
+            let mut order: Vec<_> = (0..taking_part.len()).collect();
+            shuffle(&mut order);
+            let mut samples = vec![Vec::new(); taking_part.len()];
+            for index in order {
+                give_up_if_interrupted()?;
+                let kind = &taking_part[index];
+                let sample = probe.sample(kind, site, cores).await;
+                samples[index] = sample.map_err(|error| format!("{name}, {kind}: {error}"))?;
+            }
+            for (number, comparison) in comparisons.iter_mut().enumerate() {
+                comparison
+                    .rounds
+                    .push(samples.iter().map(|sample| sample[number]).collect());
+            }
+        }
+        results.extend(comparisons);
     }
     Ok(())
 }
 
-async fn sample(name: &str, kind: &Kind, site: &Site, cores: &Cores) -> Result<f64> {
-    if name == BINARY {
-        return Ok(fs::metadata(kind.binary())?.len() as f64);
-    }
-    let begun = Instant::now();
-    let contender = Contender::start(kind, site, &cores.proxies)?;
-    first_answer(&contender).await?;
-    match name {
-        START => Ok((begun.elapsed() - contender.prepared_in).as_secs_f64()),
-        IDLE_NAME => idle(&contender).await,
-        _ => stalled(&contender).await,
-    }
-}
-
-async fn first_answer(contender: &Contender) -> Result<()> {
+async fn first_answer(contender: &Contender, site: &Site) -> Result<()> {
     let client = Client::new(Manner::default())?;
-    let address = contender.public(IMAGES);
+    let address = contender.public(site.catalogues[0].0);
     let mut connection = client.connect(address).await?;
     let answer = connection.send(Template::get("/1.0").request(address, false)?).await?;
     match answer.status().is_success() {
@@ -101,40 +150,47 @@ async fn first_answer(contender: &Contender) -> Result<()> {
 }
 
 /// Clients that have had an answer and may want another one.
-async fn idle(contender: &Contender) -> Result<f64> {
+async fn idle(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     let client = Client::new(Manner::default())?;
-    let address = contender.public(IMAGES);
+    let address = contender.public(site.catalogues[0].0);
     let request = Template::get("/1.0").request(address, false)?;
     let before = Usage::of(contender).await?;
-    let mut connections = Vec::new();
-    for _ in 0..IDLE {
-        let mut connection = client.connect(address).await?;
+    let mut connections = client.connect_many(address, IDLE).await?;
+    for connection in &mut connections {
         connection.send(request.clone()).await?.into_body().collect().await?;
-        connections.push(connection);
     }
-    before.more_for(contender, IDLE).await
+    let more = before.more_for(contender, IDLE).await?;
+    Ok(vec![more.memory])
 }
 
 /// Clients that have begun to read a long answer and have stopped.
-async fn stalled(contender: &Contender) -> Result<f64> {
+async fn stalled(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     let client = Client::new(Manner::default())?;
-    let address = contender.public(IMAGES);
+    let address = contender.public(site.catalogues[0].0);
     let request = format!("GET /1.0/images/{ENDLESS}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let before = Usage::of(contender).await?;
     let mut streams = Vec::new();
     let mut buffer = vec![0; READ];
     for _ in 0..STALLED {
-        let mut stream = client.connect_tls(address).await?;
+        let mut stream = client.connect_tls_from_afar(address, WINDOW).await?;
         stream.write_all(request.as_bytes()).await?;
         stream.read_exact(&mut buffer).await?;
         streams.push(stream);
     }
-    before.more_for(contender, STALLED).await
+    let more = before.more_for(contender, STALLED).await?;
+    Ok(vec![more.memory, more.kernel])
 }
 
 struct Usage {
     memory: u64,
+    kernel: u64,
     files: usize,
+}
+
+/// For each of many connections.
+struct More {
+    memory: f64,
+    kernel: f64,
 }
 
 impl Usage {
@@ -143,18 +199,23 @@ impl Usage {
         wait_until_idle(&pids).await?;
         Ok(Self {
             memory: memory(&pids, "VmRSS")?,
+            kernel: kernel_memory(&pids)?,
             files: open_files(&pids)?,
         })
     }
 
     /// What is used now in addition, for each of so many connections, which must all be there.
-    async fn more_for(&self, contender: &Contender, connections: usize) -> Result<f64> {
+    async fn more_for(&self, contender: &Contender, connections: usize) -> Result<More> {
         // Whatever is freed a moment later is not what a connection costs.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = Self::of(contender).await?;
         let more_files = now.files.saturating_sub(self.files);
+        let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / connections as f64;
         match more_files >= connections {
-            true => Ok(now.memory.saturating_sub(self.memory) as f64 / connections as f64),
+            true => Ok(More {
+                memory: each(now.memory, self.memory),
+                kernel: each(now.kernel, self.kernel),
+            }),
             false => Err(format!("of {connections} connections only {more_files} are open").into()),
         }
     }

@@ -14,6 +14,9 @@ use crate::support::run::signal;
 /// For a program that was asked to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Starts a program on the cores that come next, and has the kernel end it when this process is gone without a word.
+pub(crate) const STARTER: (&str, [&str; 4]) = ("setpriv", ["--pdeathsig", "TERM", "taskset", "-c"]);
+
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
@@ -21,8 +24,9 @@ impl Process {
     /// Starts it; what it says goes to `log`.
     pub(crate) fn start(cores: &[usize], program: &str, arguments: &[&str], log: &Path) -> Result<Self> {
         let log = File::create(log)?;
-        let child = Command::new("taskset")
-            .args(["-c", &list(cores), program])
+        let child = Command::new(STARTER.0)
+            .args(STARTER.1)
+            .args([&list(cores), program])
             .args(arguments)
             .env("GOMAXPROCS", cores.len().to_string())
             .stdin(Stdio::null())

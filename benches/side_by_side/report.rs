@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::Result;
-use crate::comparison::{Comparison, Target};
+use crate::comparison::{Comparison, Target, show_ratio};
 use crate::contenders::Kind;
 use crate::curves::Curve;
 use crate::statistics::Spread;
@@ -25,7 +25,15 @@ pub(crate) struct Results {
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) title: &'static str,
+    /// What tells its comparisons from others of the same title.
+    note: &'static str,
     pub(crate) comparisons: Vec<Comparison>,
+}
+
+impl Section {
+    fn noted(&self) -> impl Iterator<Item = (&'static str, &Comparison)> {
+        self.comparisons.iter().map(|comparison| (self.note, comparison))
+    }
 }
 
 impl Results {
@@ -38,9 +46,13 @@ impl Results {
     }
 
     /// A new section, for results as they come: what was measured before something failed is told all the same.
-    pub(crate) fn begin(&mut self, title: &'static str) -> &mut Vec<Comparison> {
+    pub(crate) fn begin(&mut self, title: &'static str, note: &'static str) -> &mut Vec<Comparison> {
         let comparisons = Vec::new();
-        self.sections.push(Section { title, comparisons });
+        self.sections.push(Section {
+            title,
+            note,
+            comparisons,
+        });
         let last = self.sections.last_mut();
         &mut last.expect("one was just pushed").comparisons
     }
@@ -144,35 +156,29 @@ impl Results {
         let Some(gateway) = self.gateway() else {
             return String::new();
         };
-        let all = || self.sections.iter().flat_map(|section| &section.comparisons);
-        let worse = all().filter_map(|comparison| {
+        let all = || self.sections.iter().flat_map(Section::noted);
+        let worse = all().filter_map(|(note, comparison)| {
             let ratio = comparison.ratio(gateway, &Kind::NginxTuned)?.median;
-            (ratio > 1.0).then(|| format!("{} ({ratio:.2})", comparison.title))
+            (ratio > 1.0).then(|| format!("{}{note} ({ratio:.2})", comparison.title))
         });
-        let missed = all().filter(|comparison| comparison.is_met(gateway) == Some(false));
-        let disturbed = all().filter(|comparison| comparison.disturbed > 0);
+        let missed = all().filter(|(_, comparison)| comparison.is_met(gateway) == Some(false));
+        let missed = missed.map(|(note, comparison)| format!("{}{note}", comparison.title));
+        let disturbed = all().filter(|(_, comparison)| comparison.disturbed > 0);
+        let disturbed = disturbed.map(|(note, comparison)| {
+            let (disturbed, all) = (comparison.disturbed, comparison.rounds.len());
+            format!("{}{note} ({disturbed} of {all})", comparison.title)
+        });
         let list = |what: &str, names: Vec<String>| match names.is_empty() {
-            true => format!("\n{what}: nothing.\n"),
-            false => format!("\n{what}: {}.\n", names.join("; ")),
+            true => format!("\n**{what}:** nothing.\n"),
+            false => format!("\n**{what}:** {}.\n", names.join("; ")),
         };
-        let mut text = list("Worse than tuned Nginx", worse.collect());
-        text += &list("Missed", missed.map(|comparison| comparison.title.clone()).collect());
-        if disturbed.clone().next().is_some() {
-            let rounds = |comparison: &Comparison| {
-                format!(
-                    "{} ({} of {})",
-                    comparison.title,
-                    comparison.disturbed,
-                    comparison.rounds.len()
-                )
-            };
-            let names = disturbed.map(rounds).collect();
-            text += &list(
-                "Rounds in which something else used the machine, and which count all the same",
-                names,
-            );
-        }
-        text
+        let marked = "Marked with a star, since something else used the machine in some rounds that count all the same";
+        [
+            list("Worse than tuned Nginx", worse.collect()),
+            list("Missed", missed.collect()),
+            list(marked, disturbed.collect()),
+        ]
+        .concat()
     }
 }
 
@@ -186,19 +192,20 @@ fn met(is_met: bool) -> &'static str {
 }
 
 fn ratio(spread: Option<Spread>) -> String {
-    let text = |Spread { low, median, high }| format!("**{median:.2}** ({low:.2}–{high:.2})");
+    let text =
+        |Spread { low, median, high }| format!("**{}** ({}–{})", show_ratio(median), show_ratio(low), show_ratio(high));
     spread.map(text).unwrap_or_default()
 }
 
 fn ratio_only(spread: Option<Spread>) -> String {
-    spread.map(|spread| format!("{:.2}", spread.median)).unwrap_or_default()
+    spread.map(|spread| show_ratio(spread.median)).unwrap_or_default()
 }
 
 fn curve_table(curve: &Curve) -> String {
     let mut head = vec![curve.over.to_owned()];
     head.extend(curve.lines.iter().map(|(kind, _)| kind.to_string()));
     let row = |(index, point): (usize, &usize)| {
-        let mut row = vec![point.to_string()];
+        let mut row = vec![curve.name(*point)];
         row.extend(curve.lines.iter().map(|(_, line)| curve.unit.show(line[index])));
         row
     };

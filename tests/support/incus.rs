@@ -106,7 +106,8 @@ impl Incus {
         Paused(pid)
     }
 
-    fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("the file of a running daemon");
         pid.trim().parse().expect("a process id")
     }

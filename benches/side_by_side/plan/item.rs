@@ -1,0 +1,88 @@
+//! One kind of work, and what is to be reached with it.
+
+use super::CATALOGUES;
+use crate::comparison::Target;
+use crate::load::Load;
+
+/// One kind of work.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// For `--only`.
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) per: Per,
+    pub(crate) port: Port,
+    pub(crate) target: Option<Target>,
+    /// Whether Nginx as in the guide is measured too.
+    pub(crate) with_guide: bool,
+    /// The most that the gateway may use, as a part of what that one does.
+    pub(crate) target_against_guide: Option<f64>,
+    /// Whether it is measured again with everybody on both cores.
+    again_on_both_cores: bool,
+    pub(crate) load: Load,
+}
+
+/// What the cost is divided by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Per {
+    Gigabyte,
+    Request,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Port {
+    Admin,
+    /// The one in front of a catalogue of so many images.
+    Public(usize),
+}
+
+impl Item {
+    pub(crate) fn new(name: impl Into<String>, title: impl Into<String>, per: Per, load: Load) -> Self {
+        Self {
+            name: name.into(),
+            title: title.into(),
+            per,
+            port: Port::Public(CATALOGUES[0]),
+            target: None,
+            with_guide: false,
+            target_against_guide: None,
+            again_on_both_cores: false,
+            load,
+        }
+    }
+
+    pub(super) fn target(mut self, target: f64) -> Self {
+        self.target = Some(Target::PartOfNginx(target));
+        self
+    }
+
+    pub(super) fn with_guide(mut self, target: Option<f64>) -> Self {
+        self.with_guide = true;
+        self.target_against_guide = target;
+        self
+    }
+
+    pub(super) fn of(mut self, images: usize) -> Self {
+        self.port = Port::Public(images);
+        self
+    }
+
+    pub(super) fn again_on_both_cores(mut self) -> Self {
+        self.again_on_both_cores = true;
+        self
+    }
+
+    /// The same once more for another upstream.
+    pub(super) fn in_front_of_incus(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self.with_guide = false;
+        self
+    }
+
+    /// The same once more for both cores, if it is to be.
+    pub(crate) fn on_both_cores(mut self) -> Option<Self> {
+        self.name += "-both";
+        self.with_guide = false;
+        self.again_on_both_cores.then_some(self)
+    }
+}
