@@ -8,7 +8,7 @@ use std::rc::Rc;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
@@ -26,13 +26,13 @@ use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
 /// What one HTTP/1.1 connection may hold in memory of an answer that its client does not read.
-const H1_BUFFER: usize = 128 << 10;
+const H1_BUFFER: usize = 64 << 10;
 /// The same for each stream of HTTP/2.
 const H2_BUFFER: usize = 64 << 10;
 const H2_STREAMS: u32 = 100;
 
-/// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
+/// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
+pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
     net::tune(&tcp);
     let live = worker.live();
     let config = match port {
@@ -51,57 +51,44 @@ pub async fn serve(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: Sock
         Ok(Err(error)) => return tracing::debug!(%port, client = %address, %error, "handshake failed"),
         Err(_) => return tracing::debug!(%port, client = %address, "handshake took too long"),
     };
-    let limits = live.limits;
-    drop(live);
-
-    let peer = Rc::new(Peer {
-        address,
-        certificate: stream.certificate(),
+    let client = Rc::new(Client {
+        worker: Rc::clone(&worker),
+        port,
+        peer: Peer {
+            address,
+            certificate: stream.certificate(),
+        },
     });
-    let served = match stream.speaks_h2() {
-        true => serve_h2(&worker, port, &peer, stream, limits).await,
-        false => serve_h1(&worker, port, &peer, stream, limits).await,
-    };
-    if let Err(error) = served {
-        tracing::debug!(%port, client = %address, %error, "the connection was cut");
+    match stream.speaks_h2() {
+        true => worker.spawn(serve_h2(client, stream, live.limits)),
+        false => worker.spawn(serve_h1(client, stream, live.limits)),
     }
 }
 
-async fn serve_h1(
-    worker: &Rc<Worker>,
+/// Who is served, where.
+struct Client {
+    worker: Rc<Worker>,
     port: Port,
-    peer: &Rc<Peer>,
-    stream: ClientStream,
-    limits: Limits,
-) -> hyper::Result<()> {
-    let service = service_fn(|request| answer(Rc::clone(worker), port, Rc::clone(peer), request));
+    peer: Peer,
+}
+
+fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_size)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.head_size.max(H1_BUFFER))
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)))
         .with_upgrades();
     drive(
-        worker,
-        peer,
-        connection,
+        client,
+        Box::pin(connection),
         http1::UpgradeableConnection::graceful_shutdown,
     )
-    .await
 }
 
-async fn serve_h2(
-    worker: &Rc<Worker>,
-    port: Port,
-    peer: &Rc<Peer>,
-    stream: ClientStream,
-    limits: Limits,
-) -> hyper::Result<()> {
-    // A stream's task may outlive this function by a moment, so it must own what it uses.
-    let owned = (Rc::clone(worker), Rc::clone(peer));
-    let service = service_fn(move |request| answer(Rc::clone(&owned.0), port, Rc::clone(&owned.1), request));
+fn serve_h2(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head)
@@ -109,16 +96,16 @@ async fn serve_h2(
         .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
         .max_concurrent_streams(H2_STREAMS)
         .max_send_buf_size(H2_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    drive(worker, peer, connection, http2::Connection::graceful_shutdown).await
+        .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
+    drive(client, Box::pin(connection), http2::Connection::graceful_shutdown)
 }
 
 /// Until the connection ends: by itself, in a drain, or because its admin is none any more.
-async fn drive<C>(worker: &Worker, peer: &Peer, connection: C, shut_down: fn(Pin<&mut C>)) -> hyper::Result<()>
+async fn drive<C>(client: Rc<Client>, mut connection: Pin<Box<C>>, shut_down: fn(Pin<&mut C>))
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
+    let Client { worker, port, peer } = &*client;
     let mut draining = pin!(worker.draining());
     let mut revoked = pin!(revoked(worker, peer));
     let mut is_draining = false;
@@ -127,28 +114,38 @@ where
             biased;
             () = &mut revoked => {
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
-                return Ok(());
+                return;
             }
             () = &mut draining, if !is_draining => {
                 is_draining = true;
                 shut_down(connection.as_mut());
             }
-            ended = &mut connection => return ended,
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%port, client = %peer.address, %error, "the connection was cut");
+                }
+                return;
+            }
         }
     }
 }
 
-async fn answer(
-    worker: Rc<Worker>,
-    port: Port,
-    peer: Rc<Peer>,
-    request: Request<Incoming>,
-) -> Result<Reply, Infallible> {
+type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
+
+/// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
+fn service(
+    client: Rc<Client>,
+) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future = Answer> {
+    service_fn(move |request| -> Answer { Box::pin(answer(Rc::clone(&client), request)) })
+}
+
+async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+    let Client { worker, port, peer } = &*client;
     let is_head = request.method() == Method::HEAD;
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {
-        Port::Admin => admin::answer(&worker, &peer, request).await,
-        Port::Public => public::answer(&worker, &request).await,
+        Port::Admin => admin::answer(worker, peer, request).await,
+        Port::Public => public::answer(worker, &request).await,
     };
     let mut reply = answer.unwrap_or_else(Reply::from);
     if is_head {

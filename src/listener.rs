@@ -98,7 +98,7 @@ impl Listener {
                 Ok((tcp, address)) => {
                     // An IPv4 client of an IPv6 socket is an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    worker.spawn(connection::serve(Rc::clone(&worker), self.port, tcp, address));
+                    worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address));
                 }
                 Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
                 Err(error) => {

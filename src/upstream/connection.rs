@@ -29,7 +29,7 @@ const MAX_HEAD_SIZE: usize = 128 << 10;
 const MAX_HEADERS: usize = 256;
 /// What is read of an answer before it is handed on: little enough to stay in the processor's nearest caches, and in
 /// memory for a client that does not read.
-const MAX_READ: usize = 64 << 10;
+const MAX_READ: usize = 16 << 10;
 
 type Stream = TlsStream<TcpStream>;
 
