@@ -1,9 +1,9 @@
 //! The gateway under valgrind: what it does is counted, not timed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
@@ -55,11 +55,6 @@ pub(crate) fn bytes_copied(configuration: &str, work: impl FnOnce(&Gateway)) -> 
     let counts: Value = serde_json::from_slice(&counts).expect("dhat writes JSON");
     let points = counts["pps"].as_array().expect("dhat tells of program points");
     points.iter().filter_map(|point| point["tb"].as_f64()).sum()
-}
-
-/// The name of the binary's file.
-pub(crate) fn end_of_name() -> OsString {
-    Path::new(BINARY).file_name().expect("a file has a name").to_owned()
 }
 
 /// A core that we may use, another one each time.
