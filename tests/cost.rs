@@ -14,8 +14,6 @@ mod table;
 #[path = "cost/valgrind.rs"]
 mod valgrind;
 
-use std::thread;
-
 use callgrind::Callgrind;
 use support::gateway::Gateway;
 use support::images::{Image, Images, Kind};
@@ -92,7 +90,6 @@ fn a_mebibyte_costs_what_it_did() {
 fn a_byte_is_copied_as_often_as_it_was() {
     let scene = scene();
     let image = image(&scene);
-    let copied = |work: &(dyn Fn(&Gateway) + Sync)| bytes_copied(&scene.setup.text(), work);
     // The same without the bodies.
     let idle = |gateway: &Gateway| {
         get(&mut TlsClient::tls13().connect(gateway.public()).unwrap(), "/1.0");
@@ -103,19 +100,13 @@ fn a_byte_is_copied_as_often_as_it_was() {
     };
     let up = |gateway: &Gateway| upload(&mut TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap());
 
-    let works: [&(dyn Fn(&Gateway) + Sync); 4] = [&idle, &down, &down_http2, &up];
-    let copied = thread::scope(|scope| {
-        let copied = works.map(|work| scope.spawn(move || copied(work)));
-        copied.map(|copied| copied.join().unwrap())
-    });
+    let works: [&dyn Fn(&Gateway); 4] = [&idle, &down, &down_http2, &up];
+    let [idle, down, down_http2, up] = works.map(|work| bytes_copied(&scene.setup.text(), work));
+    let per_byte = |copied: f64| Figures::new(&[(Measure::BytesCopied, copied - idle)]).per(BODY * MIB);
     let mut bill = Bill::default();
-    for (work, copied_with) in ["a byte down over HTTP/1.1", "a byte down over HTTP/2", "a byte up"]
-        .iter()
-        .zip(&copied[1..])
-    {
-        let bodys = Figures::new(&[(Measure::BytesCopied, copied_with - copied[0])]);
-        bill.add(work, bodys.per(BODY * MIB));
-    }
+    bill.add("a byte down over HTTP/1.1", per_byte(down));
+    bill.add("a byte down over HTTP/2", per_byte(down_http2));
+    bill.add("a byte up", per_byte(up));
     bill.settle();
 }
 

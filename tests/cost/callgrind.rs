@@ -7,7 +7,7 @@ use std::process::Command;
 use super::support::gateway::Gateway;
 use super::support::run::run;
 use super::table::{Figures, Measure};
-use super::valgrind::Valgrind;
+use super::valgrind::{Core, Valgrind};
 
 /// What is measured is repeated, and the lowest counts: a housekeeper's round or a knock at Incus may fall into one.
 const ROUNDS: usize = 2;
@@ -25,7 +25,7 @@ impl Callgrind {
             "--compress-strings=no",
             "--compress-pos=no",
         ];
-        Self(Valgrind::start(&TOOL, "callgrind", configuration))
+        Self(Valgrind::start(Core::Last, &TOOL, "callgrind", configuration))
     }
 
     /// What `work` costs, of so many times; what it takes to get under way costs nothing.

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,10 +19,10 @@ pub(crate) struct Valgrind {
 
 impl Valgrind {
     /// `tool` is valgrind's arguments, `prefix` what its option for the file of its counts begins with.
-    pub(crate) fn start(tool: &[&str], prefix: &str, configuration: &str) -> Self {
+    pub(crate) fn start(core: Core, tool: &[&str], prefix: &str, configuration: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = format!("--{prefix}-out-file={}", folder.path().join("counts").display());
-        let core = a_core();
+        let core = core.number();
         let mut arguments = vec![
             "--cpu-list",
             &core,
@@ -47,7 +46,7 @@ impl Valgrind {
 
 /// How many bytes memcpy and its like copy in all the life of a gateway that does `work`.
 pub(crate) fn bytes_copied(configuration: &str, work: impl FnOnce(&Gateway)) -> f64 {
-    let valgrind = Valgrind::start(&["--tool=dhat", "--mode=copy"], "dhat", configuration);
+    let valgrind = Valgrind::start(Core::First, &["--tool=dhat", "--mode=copy"], "dhat", configuration);
     work(&valgrind.gateway);
     valgrind.gateway.signal("TERM");
     assert!(valgrind.gateway.exit_status().success());
@@ -57,18 +56,24 @@ pub(crate) fn bytes_copied(configuration: &str, work: impl FnOnce(&Gateway)) -> 
     points.iter().filter_map(|point| point["tb"].as_f64()).sum()
 }
 
-/// A core that we may use, another one each time.
-fn a_core() -> String {
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let status = fs::read_to_string("/proc/self/status").expect("the kernel's own file");
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let cores: Vec<usize> = list
-        .expect("the kernel's own format")
-        .trim()
-        .split(',')
-        .flat_map(cores)
-        .collect();
-    cores[STARTED.fetch_add(1, Ordering::Relaxed) % cores.len()].to_string()
+/// A core of those that we may use. Two tools at once must not share one: Incus's patience and ours would run out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Core {
+    First,
+    Last,
+}
+
+impl Core {
+    fn number(self) -> String {
+        let status = fs::read_to_string("/proc/self/status").expect("the kernel's own file");
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let mut cores = list.expect("the kernel's own format").trim().split(',').flat_map(cores);
+        let core = match self {
+            Self::First => cores.next(),
+            Self::Last => cores.last(),
+        };
+        core.expect("we run on a core").to_string()
+    }
 }
 
 /// Of `6` or `0-3`.
