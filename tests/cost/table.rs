@@ -7,7 +7,7 @@ use Measure::{Allocations, BytesCopied, Instructions, SystemCalls};
 /// What is counted for one request, or for one MiB of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Measure {
-    /// Instructions of Rust code, without optimisation: a debug build has some ten times as many as a release.
+    /// Instructions of Rust code as `make test` builds it, not optimised: a release has fewer.
     Instructions,
     /// Calls of malloc and its like.
     Allocations,
