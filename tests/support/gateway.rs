@@ -15,6 +15,8 @@ use super::run::signal;
 
 /// For what a healthy gateway does in far less.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// For its start, which takes seconds under valgrind: aws-lc gathers entropy. On a busy machine more.
+const STARTING: Duration = Duration::from_secs(60);
 /// The binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_incus-gate");
 
@@ -73,7 +75,7 @@ impl Gateway {
         };
         if gateway
             .log
-            .wait_for(0, PATIENCE, |line| line.ends_with(" ready"))
+            .wait_for(0, STARTING, |line| line.ends_with(" ready"))
             .is_some()
         {
             return Ok(gateway);
