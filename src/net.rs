@@ -13,6 +13,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::identity::PeerCertificate;
 
+/// What TLS holds of an answer that its client does not read, in bytes.
+const MAX_UNSENT: usize = 32 << 10;
+
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Port {
@@ -53,7 +56,8 @@ pub struct ClientStream {
 
 impl ClientStream {
     /// Takes over after the handshake.
-    pub fn new(tls: TlsStream<TcpStream>) -> Self {
+    pub fn new(mut tls: TlsStream<TcpStream>) -> Self {
+        tls.get_mut().1.set_buffer_limit(Some(MAX_UNSENT));
         Self { tls, closed: false }
     }
 
