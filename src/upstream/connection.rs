@@ -25,10 +25,8 @@ use crate::net;
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const MAX_HEAD_SIZE: usize = 128 << 10;
 const MAX_HEADERS: usize = 256;
-/// What is read of an answer before it is handed on, in bytes: one record of TLS. That is little enough to stay in the
-/// processor's nearest cache, and in memory for a client that does not read; and it is more than any head of Incus's.
-const MAX_READ: usize = 16 << 10;
 
 type Stream = TlsStream<TcpStream>;
 
@@ -56,7 +54,7 @@ impl Connection {
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_READ)
+            .max_header_size(MAX_HEAD_SIZE)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Http)?;
