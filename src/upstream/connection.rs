@@ -25,8 +25,10 @@ use crate::net;
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-const MAX_HEAD_SIZE: usize = 128 << 10;
 const MAX_HEADERS: usize = 256;
+/// The most that the head of an answer may be, in bytes, and the most that is read of a body at once: hyper has one limit
+/// for both, and what is read waits in memory for a client that does not.
+const MAX_READ: usize = 64 << 10;
 
 type Stream = TlsStream<TcpStream>;
 
@@ -54,7 +56,7 @@ impl Connection {
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEAD_SIZE)
+            .max_buf_size(MAX_READ)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Http)?;
