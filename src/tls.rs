@@ -155,6 +155,16 @@ pub enum PemError {
     NotAPair { chain: PathBuf, private_key: PathBuf },
     #[error("{} is not a PEM file ({source:?}); give the certificate or key in PEM form", path.display())]
     NotPem { path: PathBuf, source: pem::Error },
-    #[error("cannot read {}: {source}; correct the path or its permissions", path.display())]
+    #[error("cannot read {}: {source}; {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: io::Error },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // Which of the two it was cannot be told from within.
+        io::ErrorKind::PermissionDenied => {
+            "correct the path or its permissions; a running gateway reads only in the folders that its configuration named at the start: for another one restart it"
+        }
+        _ => "correct the path or its permissions",
+    }
 }
