@@ -43,10 +43,9 @@ pub enum RunError {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
-    let mut inherited = Inherited::from_environment()?;
+    let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
-    inherited.end()?;
     // A quota of processor time is read from files that are out of reach afterwards.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);

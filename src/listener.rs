@@ -164,7 +164,9 @@ fn remedy(error: &io::Error) -> &'static str {
             "something listens there already, a gateway perhaps (`ss -ltnp` names it): stop it or choose another port"
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address (`ip address` lists them)",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root, CAP_NET_BIND_SERVICE, or systemd's incus-gate.socket"
+        }
         _ => "choose another address",
     }
 }

@@ -163,7 +163,7 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         // Which of the two it was cannot be told from within.
         io::ErrorKind::PermissionDenied => {
-            "correct the path or its permissions; a running gateway reads only in the folders that its configuration named at the start: for another one restart it"
+            "let the gateway's user read it; where its folder is new since the gateway was started, restart it: it has confined itself to the folders it knew"
         }
         _ => "correct the path or its permissions",
     }

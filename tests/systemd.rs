@@ -203,7 +203,8 @@ impl Drop for Done<'_> {
 fn a_socket_that_does_not_fit_is_a_wrong_configuration() {
     let mut scene = Scene::with_sockets();
     let admin = scene.manager.admin();
-    scene.setup.admin = "127.0.0.1:0".to_owned();
+    // An address that could not be bound either, but that is not what is wrong.
+    scene.setup.admin = "192.0.2.1:443".to_owned();
     let ended = Gateway::try_start_command(scene.manager.command_with_sockets(), &scene.setup.text()).unwrap_err();
     assert_eq!(ended.status.code(), Some(78));
     let message = ended.log.join("\n");

@@ -28,14 +28,19 @@ pub enum InheritError {
 }
 
 impl Inherited {
-    /// Takes over what the environment names. Must come before anything else opens a file.
-    pub fn from_environment() -> Result<Self, InheritError> {
+    /// Takes over what the environment names, all of which must be wanted: connections to a socket that nobody accepts
+    /// from would wait for ever.
+    pub fn from_environment(wanted: &[SocketAddr]) -> Result<Self, InheritError> {
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..given.len() {
             if let Some(socket) = given.take_tcp_listener(index)? {
+                let address = socket.local_addr()?;
+                if !wanted.iter().any(|wanted| is_for(address, *wanted)) {
+                    return Err(InheritError::NotWanted(address));
+                }
                 socket.set_nonblocking(true)?;
-                sockets.push((socket.local_addr()?, socket));
+                sockets.push((address, socket));
             }
         }
         Ok(Self(sockets))
@@ -43,21 +48,14 @@ impl Inherited {
 
     /// The one for this address.
     pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        // On a machine without IPv6, systemd takes "every address" for every IPv4 address, as we do.
-        let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-        let is_fallback = |bound: SocketAddr| {
-            bound == fallback && address.is_ipv6() && address.ip().is_unspecified() && !super::has_ipv6()
-        };
-        let is_it = |(bound, _): &(SocketAddr, TcpListener)| *bound == address || is_fallback(*bound);
-        let index = self.0.iter().position(is_it)?;
+        let index = self.0.iter().position(|(bound, _)| is_for(*bound, address))?;
         Some(self.0.swap_remove(index).1)
     }
+}
 
-    /// Connections to one that is left would wait for ever.
-    pub fn end(self) -> Result<(), InheritError> {
-        match self.0.first() {
-            Some((address, _)) => Err(InheritError::NotWanted(*address)),
-            None => Ok(()),
-        }
-    }
+fn is_for(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    // On a machine without IPv6, systemd takes "every address" for every IPv4 address, as we do.
+    let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, wanted.port()));
+    let is_every_address = wanted.is_ipv6() && wanted.ip().is_unspecified();
+    bound == wanted || (bound == fallback && is_every_address && !super::has_ipv6())
 }
