@@ -104,3 +104,19 @@ impl Watchdog {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_has_ended_is_missed_unless_it_drains() {
+        let (mut watchdog, drain) = (Watchdog::default(), CancellationToken::new());
+        let (lives, ended) = (watchdog.pulse(), watchdog.pulse());
+        tokio::spawn(lives.beat());
+        drop(ended);
+        assert!(!watchdog.ask_everyone(&drain).await);
+        drain.cancel();
+        assert!(watchdog.ask_everyone(&drain).await);
+    }
+}

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use support::certificates::Certificates;
 use support::gateway::{BINARY, Gateway};
@@ -113,8 +114,7 @@ fn a_stuck_worker_starves_the_watchdog() {
     }
 
     for worker in workers(&gateway) {
-        ptrace::seize(worker, ptrace::Options::empty()).unwrap();
-        ptrace::interrupt(worker).unwrap();
+        let stuck = Stuck::new(worker);
         gateway.wait_for_log_after(gateway.log().len(), "a worker does not answer");
         // What came before that; and the process itself does its work all the same.
         while manager.hears(FED, Duration::from_millis(1)) {}
@@ -122,9 +122,27 @@ fn a_stuck_worker_starves_the_watchdog() {
         manager.wait_for("READY=1");
         assert!(!manager.hears(FED, 2 * LIMIT), "fed though {worker} stands still");
 
-        nix::sys::wait::waitpid(worker, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
-        ptrace::detach(worker, None).unwrap();
+        drop(stuck);
         manager.wait_for(FED);
+    }
+}
+
+/// A thread that stands still while all others of its process go on; it goes on when this is dropped.
+struct Stuck(Pid);
+
+impl Stuck {
+    fn new(thread: Pid) -> Self {
+        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        Self(thread)
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        // Or the process could not even be killed.
+        ptrace::detach(self.0, None).unwrap();
     }
 }
 
@@ -221,9 +239,8 @@ fn a_socket_that_does_not_fit_is_a_wrong_configuration() {
 
 #[test]
 fn a_port_that_is_not_handed_over_is_bound() {
-    let mut scene = Scene::with_sockets();
+    let scene = Scene::with_sockets();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    scene.setup.more_public = String::new();
     let text = scene.setup.text();
     let both = format!("listen = [\"{}\", \"{free}\"]", scene.setup.public);
     let text = text.replacen(&format!("listen = \"{}\"", scene.setup.public), &both, 1);
