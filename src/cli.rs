@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::check;
 use crate::config::{Config, ConfigError};
-use crate::lifecycle;
+use crate::lifecycle::{self, RunError};
 
 /// Puts an Incus server's images on the internet: published ones for everybody, all of Incus for admins.
 #[derive(Debug, Parser)]
@@ -82,7 +82,10 @@ impl Command {
                         Ok(()) => Exit::Done,
                         Err(error) => {
                             tracing::error!("{error}");
-                            Exit::Failed
+                            match error {
+                                RunError::Inherit(_) => Exit::Config,
+                                _ => Exit::Failed,
+                            }
                         }
                     }
                 }

@@ -1,9 +1,11 @@
 //! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
 //!
-//! `file` is the file as written, `error` every message a wrong one earns, `units` durations and sizes.
+//! `file` is the file as written, `error` every message a wrong one earns, `files` the certificates and keys that it names,
+//! `units` durations and sizes.
 
 mod error;
 mod file;
+mod files;
 mod units;
 
 use std::collections::HashSet;
@@ -20,6 +22,7 @@ use toml::Spanned;
 pub use self::error::ConfigError;
 use self::error::Source;
 use self::file::{AdminTable, ClientTable, LimitsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
+pub use self::files::Files;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 use crate::tls::{Identity, read_certificate};
@@ -40,6 +43,10 @@ pub struct Config {
     pub limits: Limits,
     /// Which log lines are written, in the words of tracing's `EnvFilter`.
     pub log_level: String,
+    /// How often the files are looked at for a change.
+    pub reload_every: Duration,
+    /// Every certificate and key that was read.
+    pub files: Files,
 }
 
 /// `[upstream]`
@@ -166,12 +173,15 @@ impl Loader<'_> {
             return Err(self.source.shared_address(*address));
         }
         let upstream = self.upstream(file.upstream)?;
+        let reload_every = self.duration("reload.every", &file.reload.every)?;
         Ok(Config {
             upstream,
             public,
             admin,
             limits,
             log_level,
+            reload_every,
+            files: self.source.files(),
         })
     }
 

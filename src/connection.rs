@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -13,7 +14,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin;
@@ -30,6 +32,9 @@ const H1_BUFFER: usize = 64 << 10;
 /// The same for each stream of HTTP/2.
 const H2_BUFFER: usize = 64 << 10;
 const H2_STREAMS: u32 = 100;
+/// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
+/// socket refuses nobody.
+const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
 pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
@@ -42,7 +47,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
     let handshake = tokio::select! {
         biased;
-        () = worker.draining() => return,
+        () = no_longer_awaited(&worker, std::future::pending()) => return,
         handshake = timeout(live.limits.handshake, handshake) => handshake,
     };
     let stream = match handshake {
@@ -58,6 +63,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
             address,
             certificate: stream.certificate(),
         },
+        begun: Notify::new(),
     });
     match stream.speaks_h2() {
         true => worker.spawn(serve_h2(client, stream, live.limits)),
@@ -70,6 +76,8 @@ struct Client {
     worker: Rc<Worker>,
     port: Port,
     peer: Peer,
+    /// Told of every request.
+    begun: Notify,
 }
 
 fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
@@ -105,8 +113,13 @@ async fn drive<C>(client: Rc<Client>, mut connection: Pin<Box<C>>, shut_down: fn
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let Client { worker, port, peer } = &*client;
-    let mut draining = pin!(worker.draining());
+    let Client {
+        worker,
+        port,
+        peer,
+        begun,
+    } = &*client;
+    let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
     let mut is_draining = false;
     loop {
@@ -130,6 +143,16 @@ where
     }
 }
 
+/// Completes in a drain, at once for who has begun, and a little later for who has not.
+async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) {
+    worker.draining().await;
+    tokio::select! {
+        () = begun => {}
+        // Boxed, for only a drain needs it, and every connection would have room for it.
+        () = Box::pin(sleep(LATECOMERS)) => {}
+    }
+}
+
 type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
 
 /// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
@@ -140,7 +163,13 @@ fn service(
 }
 
 async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply, Infallible> {
-    let Client { worker, port, peer } = &*client;
+    let Client {
+        worker,
+        port,
+        peer,
+        begun,
+    } = &*client;
+    begun.notify_one();
     let is_head = request.method() == Method::HEAD;
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {

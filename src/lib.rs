@@ -18,7 +18,9 @@
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes.
-//! - [`lifecycle`] starts, reloads and drains; [`cli`] reads the arguments; [`check`] tries a configuration.
+//! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
+//!   [`check`] tries a configuration.
+//! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
 
 pub mod admin;
 pub mod check;
@@ -32,7 +34,10 @@ pub mod listener;
 pub mod live;
 pub mod net;
 pub mod public;
+pub mod reload;
 pub mod reply;
+pub mod sandbox;
+pub mod systemd;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

@@ -1,10 +1,11 @@
-//! Start, SIGHUP reload, SIGTERM drain.
+//! Start, signals, SIGTERM drain.
 //!
-//! The configuration is loaded and both ports are bound before any worker starts. The main thread then only waits for
-//! signals and keeps the catalogue; each worker serves on a thread of its own.
+//! The configuration is loaded, both ports are bound and the process has confined itself before any worker starts. The main
+//! thread then only waits for signals and keeps the catalogue; each worker serves on a thread of its own.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,10 +14,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError};
-use crate::listener::{BindError, Listener};
+use crate::config::Config;
+use crate::listener::{BindError, InheritError, Inherited, Listener};
 use crate::live::{Live, SetUpError};
 use crate::net::Port;
+use crate::reload::Reloader;
+use crate::sandbox;
+use crate::systemd::{self, Pulse, Watchdog};
 use crate::worker::{self, Worker};
 
 /// Why the gateway does not run.
@@ -25,10 +29,10 @@ use crate::worker::{self, Worker};
 pub enum RunError {
     #[error("{key}: {0}", key = .0.key())]
     Bind(#[from] BindError),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     #[error("ended at once by a second signal; what was under way has been cut")]
     CutShort,
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     #[error("the system refuses what every program may do: {0}")]
     Io(#[from] io::Error),
     #[error("connections were still open after {} s and have been cut", .0.as_secs())]
@@ -39,12 +43,21 @@ pub enum RunError {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
-    let mut listeners = Listener::bind(Port::Public, &config.public.listen)?;
-    listeners.extend(Listener::bind(Port::Admin, &config.admin.listen)?);
-    worker::runtime()?.block_on(govern(path, config, listeners))
+    let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
+    let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
+    listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
+    // A quota of processor time is read from files that are out of reach afterwards.
+    let cores = thread::available_parallelism()?;
+    sandbox::enter(&path, &config);
+    worker::runtime()?.block_on(govern(path, config, listeners, cores))
 }
 
-async fn govern(path: PathBuf, config: Config, listeners: Vec<Listener>) -> Result<(), RunError> {
+async fn govern(
+    path: PathBuf,
+    config: Config,
+    listeners: Vec<Listener>,
+    cores: NonZero<usize>,
+) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
     if config.upstream.pin.certificate().is_none() {
         tracing::warn!(
@@ -55,22 +68,32 @@ async fn govern(path: PathBuf, config: Config, listeners: Vec<Listener>) -> Resu
     if config.admin.clients.is_empty() {
         tracing::warn!("admin.clients is empty: the admin port refuses everybody");
     }
-    let (live, in_force) = watch::channel(Arc::new(Live::new(config, None)?));
+    let mut reloader = Reloader::new(path, config)?;
     let drain = CancellationToken::new();
-    let mut workers = start_workers(&in_force, &drain, &listeners)?;
+    let mut watchdog = Watchdog::default();
+    let mut workers = start_workers(cores, &reloader.in_force(), &drain, &listeners, &mut watchdog)?;
+    tokio::task::spawn_local(watchdog.run(drain.clone()));
     for listener in &listeners {
         tracing::info!("listening port={} address={}", listener.port(), listener.address()?);
     }
     // The workers have sockets of their own; these must not keep the ports open in a drain.
     drop(listeners);
     tracing::info!("ready");
+    systemd::ready("serving");
 
-    while signals.next().await == Asked::Reload {
-        reload(&path, &live);
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::End => break,
+                Asked::Reload => reloader.reload(),
+            },
+            () = reloader.time_to_look() => reloader.reload_what_is_renewed(),
+        }
     }
 
-    let limit = live.borrow().limits.drain;
+    let limit = reloader.in_force().borrow().limits.drain;
     tracing::info!("draining for up to {} s", limit.as_secs());
+    systemd::stopping(limit);
     drain.cancel();
     tokio::select! {
         // Each worker drops its sender when it has finished.
@@ -83,40 +106,27 @@ async fn govern(path: PathBuf, config: Config, listeners: Vec<Listener>) -> Resu
     }
 }
 
-/// A wrong new configuration is refused whole, and the old one runs on.
-fn reload(path: &Path, live: &watch::Sender<Arc<Live>>) {
-    let last = Arc::clone(&live.borrow());
-    let fresh = Config::load(path)
-        .map_err(RunError::from)
-        .and_then(|config| Ok(Live::new(config, Some(&last))?));
-    match fresh {
-        Ok(fresh) => {
-            live.send_replace(Arc::new(fresh));
-            tracing::info!("reloaded; a change of the listen addresses needs a restart");
-        }
-        Err(error) => tracing::error!("reload refused, the old configuration runs on: {error}"),
-    }
-}
-
 fn start_workers(
+    cores: NonZero<usize>,
     live: &watch::Receiver<Arc<Live>>,
     drain: &CancellationToken,
     listeners: &[Listener],
+    watchdog: &mut Watchdog,
 ) -> io::Result<mpsc::Receiver<()>> {
     let (finished, workers) = mpsc::channel(1);
-    for number in 0..thread::available_parallelism()?.get() {
+    for number in 0..cores.get() {
         let listeners = listeners
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let (live, drain, finished) = (live.clone(), drain.clone(), finished.clone());
+        let (live, drain, pulse, finished) = (live.clone(), drain.clone(), watchdog.pulse(), finished.clone());
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // A worker's runtime never leaves its thread, so it has to be made there.
             match worker::runtime() {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(work(live, drain, listeners));
+                    runtime.block_on(work(live, drain, pulse, listeners));
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -127,8 +137,9 @@ fn start_workers(
     Ok(workers)
 }
 
-async fn work(live: watch::Receiver<Arc<Live>>, drain: CancellationToken, listeners: Vec<Listener>) {
+async fn work(live: watch::Receiver<Arc<Live>>, drain: CancellationToken, pulse: Pulse, listeners: Vec<Listener>) {
     let worker = Worker::start(live, drain);
+    tokio::task::spawn_local(pulse.beat());
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::task::spawn_local(listener.accept(worker.clone())))

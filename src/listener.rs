@@ -1,4 +1,6 @@
-//! Bind, and accept.
+//! Bind or inherit, and accept.
+
+mod inherited;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
+pub use self::inherited::{InheritError, Inherited};
 use crate::connection;
 use crate::net::Port;
 use crate::worker::Worker;
@@ -51,7 +54,15 @@ pub struct Listener {
 impl Listener {
     /// Binds every address of a port.
     pub fn bind(port: Port, addresses: &[SocketAddr]) -> Result<Vec<Self>, BindError> {
-        let bind = |address: &SocketAddr| {
+        Self::open(port, addresses, &mut Inherited::default())
+    }
+
+    /// The same, but for those that are bound already.
+    pub fn open(port: Port, addresses: &[SocketAddr], inherited: &mut Inherited) -> Result<Vec<Self>, BindError> {
+        let open = |address: &SocketAddr| {
+            if let Some(socket) = inherited.take(*address) {
+                return Ok(Self { port, socket });
+            }
             // Next to an IPv4 address of the same port, an IPv6 one must not take IPv4 as well.
             let only_v6 = addresses
                 .iter()
@@ -63,7 +74,7 @@ impl Listener {
             })?;
             Ok(Self { port, socket })
         };
-        addresses.iter().map(bind).collect()
+        addresses.iter().map(open).collect()
     }
 
     /// The address that was bound, with the port that the system chose where 0 was asked for.
@@ -110,6 +121,11 @@ impl Listener {
     }
 }
 
+fn has_ipv6() -> bool {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None);
+    socket.map_or_else(|error| error.raw_os_error() != Some(EAFNOSUPPORT), |_| true)
+}
+
 fn bind_one(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     match listen(address, only_v6) {
         // A machine without IPv6: "every address" then means every IPv4 address.
@@ -148,7 +164,9 @@ fn remedy(error: &io::Error) -> &'static str {
             "something listens there already, a gateway perhaps (`ss -ltnp` names it): stop it or choose another port"
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address (`ip address` lists them)",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root, CAP_NET_BIND_SERVICE, or systemd's incus-gate.socket"
+        }
         _ => "choose another address",
     }
 }

@@ -155,6 +155,16 @@ pub enum PemError {
     NotAPair { chain: PathBuf, private_key: PathBuf },
     #[error("{} is not a PEM file ({source:?}); give the certificate or key in PEM form", path.display())]
     NotPem { path: PathBuf, source: pem::Error },
-    #[error("cannot read {}: {source}; correct the path or its permissions", path.display())]
+    #[error("cannot read {}: {source}; {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: io::Error },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // Which of the two it was cannot be told from within.
+        io::ErrorKind::PermissionDenied => {
+            "let the gateway's user read it; where its folder is new since the gateway was started, restart it: it has confined itself to the folders it knew"
+        }
+        _ => "correct the path or its permissions",
+    }
 }

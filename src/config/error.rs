@@ -1,5 +1,6 @@
 //! The source text of a configuration, and every message that a wrong one earns: file, line, key, what is wrong, what to do.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::DEFAULT_PATHS;
+use super::{DEFAULT_PATHS, Files};
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]
@@ -37,6 +38,7 @@ pub enum ConfigError {
 pub(super) struct Source {
     path: PathBuf,
     text: String,
+    files: RefCell<Files>,
 }
 
 impl Source {
@@ -45,6 +47,7 @@ impl Source {
             Ok(text) => Ok(Self {
                 path: path.to_owned(),
                 text,
+                files: RefCell::default(),
             }),
             Err(source) => Err(ConfigError::Unreadable {
                 path: path.to_owned(),
@@ -53,9 +56,17 @@ impl Source {
         }
     }
 
-    /// Relative paths start at the file's folder.
+    /// Relative paths start at the file's folder. Every file that is about to be read comes by here, so that a later
+    /// change of it can be told.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or_else(|| Path::new("")).join(path)
+        let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(path);
+        self.files.borrow_mut().note(path.clone());
+        path
+    }
+
+    /// Every path that was resolved.
+    pub(super) fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {

@@ -18,6 +18,8 @@ pub(super) struct File {
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) log: LogTable,
+    #[serde(default)]
+    pub(super) reload: ReloadTable,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +120,18 @@ pub(super) struct LogTable {
 impl Default for LogTable {
     fn default() -> Self {
         Self { level: default("info") }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct ReloadTable {
+    pub(super) every: Spanned<String>,
+}
+
+impl Default for ReloadTable {
+    fn default() -> Self {
+        Self { every: default("1m") }
     }
 }
 

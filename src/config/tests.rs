@@ -51,6 +51,7 @@ fn only_certificates_have_no_default() {
     );
     assert_eq!(config.public.refresh, Duration::from_secs(1));
     assert_eq!(config.limits.head_size, 65_536);
+    assert_eq!(config.reload_every, Duration::from_mins(1));
     assert!(config.upstream.pin.certificate().is_none());
 }
 
@@ -85,6 +86,8 @@ head_size = "8KiB"
 drain = "1h"
 [log]
 level = "warn,incus_gate=debug"
+[reload]
+every = "5m"
 "#,
         "AB:".repeat(31) + "cd"
     ))
@@ -98,6 +101,9 @@ level = "warn,incus_gate=debug"
     );
     assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 8443));
     assert!(config.upstream.pin.certificate().is_some());
+    assert_eq!(config.reload_every, Duration::from_mins(5));
+    let files: Vec<_> = config.files.paths().filter_map(|path| path.file_name()).collect();
+    assert_eq!(files, ["gate.crt", "gate.key", "other.crt", "other.key"]);
 }
 
 #[test]

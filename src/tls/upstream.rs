@@ -1,7 +1,7 @@
 //! What Incus sees of us, our client certificate, and what we hold against its own: a pin.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::Resumption;
@@ -51,8 +51,12 @@ impl Pin {
 
     /// Whether both name the same file, and found the same certificate in it.
     pub fn is_same(&self, other: &Self) -> bool {
-        let path = |pin: &Self| pin.0.as_ref().map(|pinned| pinned.path.clone());
-        path(self) == path(other) && self.certificate() == other.certificate()
+        self.path() == other.path() && self.certificate() == other.certificate()
+    }
+
+    /// The file, if one is pinned.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|pinned| pinned.path.as_path())
     }
 
     /// The certificate, if one is pinned.

@@ -51,17 +51,20 @@ impl Gateway {
 
     /// The same, with the gateway's command line behind a program that ends up as the gateway, such as `prlimit`.
     pub fn try_start_by(program: &OsStr, arguments: &[&str], configuration: &str) -> Result<Self, Ended> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        Self::try_start_command(command, configuration)
+    }
+
+    /// The same, with all that a service manager may have set up.
+    pub fn try_start_command(mut command: Command, configuration: &str) -> Result<Self, Ended> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("proxy.toml");
         std::fs::write(&path, configuration).expect("a temporary file can be written");
-        let mut command = Command::new(program);
         command
-            .args(arguments)
             .args(["run", "--config"])
             .arg(&path)
             .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = command.spawn().expect("the gateway's binary runs");

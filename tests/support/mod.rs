@@ -9,6 +9,7 @@
 //! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
 //! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
 //! | [`images`], [`certificates`] | what goes in |
+//! | [`systemd`] | a service manager as the gateway sees it: held sockets, notifications |
 //! | [`run`] | other programs, with messages that tell what went wrong |
 
 #![allow(
@@ -27,4 +28,5 @@ pub mod incus;
 pub mod run;
 pub mod scene;
 pub mod scripted;
+pub mod systemd;
 pub mod tls;
