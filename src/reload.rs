@@ -36,7 +36,7 @@ enum Refusal {
 }
 
 impl Reloader {
-    /// Puts the first configuration in force. Like everything here, it must be called on the main thread's `LocalSet`.
+    /// Puts the first configuration in force. Like everything here, it must be called on the main thread's runtime.
     pub fn new(path: PathBuf, config: Config) -> Result<Self, SetUpError> {
         Ok(Self {
             path,
