@@ -1,5 +1,7 @@
-//! Who is measured: the gateway, Nginx tuned, Nginx as in the guide that came before this gateway; HAProxy and Caddy.
+//! Who is measured: the gateway, Nginx tuned, Nginx as in the guide that came before this gateway; HAProxy and Caddy; and
+//! the floor, which nobody can go below.
 
+pub(crate) mod floor;
 pub(crate) mod nginx;
 mod rivals;
 
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::machine::list;
+use crate::plan::item::{Item, Port};
 use crate::process::{Process, STARTER, family};
 use crate::site::Site;
 use crate::support::certificates::Certificates;
@@ -22,6 +25,8 @@ use crate::support::scene::Setup;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Caddy,
+    /// What nobody can go below.
+    Floor,
     /// This binary.
     Gateway(PathBuf),
     Haproxy,
@@ -34,6 +39,7 @@ impl Kind {
     pub(crate) fn binary(&self) -> &Path {
         match self {
             Self::Caddy => Path::new("/usr/bin/caddy"),
+            Self::Floor => Path::new("/proc/self/exe"),
             Self::Gateway(binary) => binary,
             Self::Haproxy => Path::new("/usr/sbin/haproxy"),
             Self::NginxAsInTheGuide | Self::NginxTuned => Path::new(nginx::PROGRAM),
@@ -45,6 +51,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Caddy => "Caddy",
+            Self::Floor => "the floor",
             Self::Gateway(_) => "the gateway",
             Self::Haproxy => "HAProxy",
             Self::NginxAsInTheGuide => "Nginx as in the guide",
@@ -71,7 +78,7 @@ pub(crate) fn versions(kinds: &[Kind]) -> Vec<String> {
         Kind::Caddy => Some(format!("Caddy {}", first_line(kind.binary(), "version"))),
         Kind::Haproxy => Some(first_line(kind.binary(), "-v")),
         Kind::NginxTuned => Some(first_line(kind.binary(), "-v")),
-        Kind::Gateway(_) | Kind::NginxAsInTheGuide => None,
+        Kind::Floor | Kind::Gateway(_) | Kind::NginxAsInTheGuide => None,
     };
     kinds.iter().filter_map(version).collect()
 }
@@ -96,10 +103,21 @@ enum Running {
 }
 
 impl Contender {
+    /// Whether it can do this work. Nginx as in the guide does so only where somebody wants to know, as it takes its time.
+    pub(crate) fn takes_part(&self, item: &Item) -> bool {
+        match (&self.kind, item.port) {
+            (Kind::Floor, _) => item.with_floor,
+            (Kind::NginxAsInTheGuide, _) => item.with_guide,
+            (_, Port::Admin) => self.admin.is_some(),
+            (_, Port::Public(_)) => true,
+        }
+    }
+
     /// Starts it on these cores, before every catalogue of the site.
     pub(crate) fn start(kind: &Kind, site: &Site, cores: &[usize]) -> Result<Self> {
         match kind {
             Kind::Caddy => rivals::caddy(site, cores),
+            Kind::Floor => floor::start(site, cores),
             Kind::Gateway(binary) => gateway(binary, site, cores),
             Kind::Haproxy => rivals::haproxy(site, cores),
             Kind::NginxAsInTheGuide => nginx::as_in_the_guide(site, cores),

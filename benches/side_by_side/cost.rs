@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::comparison::{Comparison, Unit};
-use crate::contenders::{Contender, Kind};
+use crate::contenders::Contender;
 use crate::measure::{cpu, wait_until_idle};
 use crate::plan::item::{Item, Per, Port};
 use crate::rounds::Field;
@@ -80,14 +80,8 @@ fn comparison(field: &Field, item: &Item) -> Comparison {
     }
 }
 
-/// Nginx as in the guide takes part only where somebody wants to know, as it takes its time.
 fn taking_part(field: &Field, item: &Item) -> Vec<usize> {
-    let takes_part = |contender: &Contender| match (&contender.kind, item.port) {
-        (Kind::NginxAsInTheGuide, _) => item.with_guide,
-        (_, Port::Admin) => contender.admin.is_some(),
-        (_, Port::Public(_)) => true,
-    };
     (0..field.contenders.len())
-        .filter(|&index| takes_part(&field.contenders[index]))
+        .filter(|&index| field.contenders[index].takes_part(item))
         .collect()
 }

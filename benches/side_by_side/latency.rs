@@ -77,8 +77,8 @@ pub(crate) async fn compare(
     rounds: usize,
     results: &mut Vec<Comparison>,
 ) -> Result<()> {
-    // Nginx as in the guide cannot answer so many.
-    let is_able = |contender: &Contender| contender.kind != Kind::NginxAsInTheGuide;
+    // Nginx as in the guide cannot answer so many, and the floor answers nothing.
+    let is_able = |contender: &Contender| !matches!(contender.kind, Kind::Floor | Kind::NginxAsInTheGuide);
     let able: Vec<_> = (0..field.contenders.len())
         .filter(|&index| is_able(&field.contenders[index]))
         .collect();

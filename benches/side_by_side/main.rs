@@ -1,7 +1,7 @@
 //! The gateway and Nginx side by side, on the same work, in one run: `make bench`.
 //!
 //! ```text
-//!  core 1: client ──TLS──▶ core 0: the gateway │ Nginx, tuned │ Nginx as in the guide ──TLS──▶ core 1: site
+//!  core 1: client ──TLS──▶ core 0: the gateway │ Nginx, tuned │ Nginx as in the guide │ the floor ──TLS──▶ core 1: site
 //! ```
 //!
 //! # The way of a number
@@ -44,10 +44,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use incus_gate::worker;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::contenders::floor::Loop;
 use crate::contenders::{Contender, Kind};
 use crate::machine::Cores;
 use crate::memory::Probe;
@@ -57,6 +60,10 @@ use crate::site::Site;
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// As the gateway, for the floor's sake.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const ROUNDS_OF_CURVES: usize = 3;
 
@@ -79,17 +86,34 @@ struct Arguments {
     /// Cargo says this to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What this program does in another process of its own.
+#[derive(Debug, Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Floor(Loop),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match bench(&arguments) {
+    let ended = match &arguments.part {
+        Some(Part::Floor(endless)) => be_the_floor(endless),
+        None => bench(&arguments),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("side_by_side: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn be_the_floor(endless: &Loop) -> Result<()> {
+    worker::runtime()?.block_on(endless.run())
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {
@@ -189,6 +213,7 @@ async fn in_front_of_incus(
     let contenders: Result<Vec<_>> = kinds
         .iter()
         .filter(|kind| **kind != Kind::NginxAsInTheGuide)
+        .chain([&Kind::Floor])
         .map(|kind| Contender::start(kind, &site, &cores.proxies))
         .collect();
     let field = Field::new(site, contenders?, patience);
@@ -232,6 +257,7 @@ fn start(cores: &Cores, kinds: &[Kind], patience: &Patience) -> Result<Field> {
     let site = Site::of_files(&cores.others, &plan::CATALOGUES)?;
     let contenders: Result<Vec<_>> = kinds
         .iter()
+        .chain([&Kind::Floor])
         .map(|kind| Contender::start(kind, &site, &cores.proxies))
         .collect();
     Ok(Field::new(site, contenders?, patience))

@@ -65,9 +65,11 @@ fn downloads(site: &Site) -> Result<Vec<Item>> {
     Ok(vec![
         item("download-h1-1", "download, HTTP/1.1", load(h1, 1, 1)?)
             .target(0.45)
-            .with_guide(None),
+            .with_guide(None)
+            .with_floor(),
         item("download-h1-8", "eight downloads, HTTP/1.1", load(h1, 8, 1)?)
             .target(0.45)
+            .with_floor()
             .again_on_both_cores(),
         item("download-h2-1", "download, HTTP/2", load(h2, 1, 1)?).target(0.50),
         item(

@@ -93,15 +93,15 @@ impl Results {
             .iter()
             .filter(|kind| matches!(kind, Kind::Gateway(_)))
             .collect();
-        let rivals: Vec<_> = self
-            .kinds
-            .iter()
-            .filter(|kind| matches!(kind, Kind::Haproxy | Kind::Caddy))
-            .collect();
+        let takes_part = |kind: &Kind| {
+            comparisons
+                .iter()
+                .any(|comparison| comparison.contenders.contains(kind))
+        };
+        let rivals = [Kind::Floor, Kind::Haproxy, Kind::Caddy].into_iter().filter(takes_part);
+        let rivals: Vec<_> = rivals.collect();
         let guide = Kind::NginxAsInTheGuide;
-        let with_guide = comparisons
-            .iter()
-            .any(|comparison| comparison.contenders.contains(&guide));
+        let with_guide = takes_part(&guide);
 
         let mut head = vec!["".to_owned(), Kind::NginxTuned.to_string()];
         for gateway in &gateways {

@@ -17,7 +17,7 @@ use crate::{Result, give_up_if_interrupted};
 /// Fails with the first answer that is wrong.
 pub(crate) async fn all(field: &Field, items: &[Item]) -> Result<()> {
     for item in items {
-        for contender in &field.contenders {
+        for contender in field.contenders.iter().filter(|contender| contender.takes_part(item)) {
             verify(&field.site, contender, item).await?;
         }
     }
@@ -27,10 +27,7 @@ pub(crate) async fn all(field: &Field, items: &[Item]) -> Result<()> {
 async fn verify(site: &Site, contender: &Contender, item: &Item) -> Result<()> {
     give_up_if_interrupted()?;
     let address = match item.port {
-        Port::Admin => match contender.admin {
-            Some(address) => address,
-            None => return Ok(()),
-        },
+        Port::Admin => contender.admin.ok_or("it has no admin port")?,
         Port::Public(images) => contender.public(images),
     };
     let wrong = |what: &str| format!("{} answers wrongly ({}): {what}", contender.kind, item.name);

@@ -15,7 +15,9 @@ pub(crate) struct Item {
     pub(crate) target: Option<Target>,
     /// Whether Nginx as in the guide is measured too.
     pub(crate) with_guide: bool,
-    /// The most that the gateway may use, as a part of what that one does.
+    /// Whether the floor is measured too.
+    pub(crate) with_floor: bool,
+    /// The most that the gateway may use, as a part of what Nginx as in the guide does.
     pub(crate) target_against_guide: Option<f64>,
     /// Whether it is measured again with everybody on both cores.
     again_on_both_cores: bool,
@@ -45,6 +47,7 @@ impl Item {
             port: Port::Public(CATALOGUES[0]),
             target: None,
             with_guide: false,
+            with_floor: false,
             target_against_guide: None,
             again_on_both_cores: false,
             load,
@@ -59,6 +62,11 @@ impl Item {
     pub(super) fn with_guide(mut self, target: Option<f64>) -> Self {
         self.with_guide = true;
         self.target_against_guide = target;
+        self
+    }
+
+    pub(super) fn with_floor(mut self) -> Self {
+        self.with_floor = true;
         self
     }
 
@@ -83,6 +91,8 @@ impl Item {
     pub(crate) fn on_both_cores(mut self) -> Option<Self> {
         self.name += "-both";
         self.with_guide = false;
+        // It has one thread.
+        self.with_floor = false;
         self.again_on_both_cores.then_some(self)
     }
 }
