@@ -46,19 +46,22 @@ pub(crate) fn tune(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
-/// A client's TLS stream, which is reset when it is dropped before it was closed in order: an answer that was cut must
-/// not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the answer.
+/// A client's TLS stream, which is reset when it ends before it was closed in order, though it be with the process: an answer
+/// that was cut must not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the
+/// answer.
 #[derive(Debug)]
 pub struct ClientStream {
     tls: TlsStream<TcpStream>,
-    closed: bool,
 }
 
 impl ClientStream {
     /// Takes over after the handshake.
     pub fn new(mut tls: TlsStream<TcpStream>) -> Self {
-        tls.get_mut().1.set_buffer_limit(Some(MAX_UNSENT));
-        Self { tls, closed: false }
+        let (tcp, session) = tls.get_mut();
+        session.set_buffer_limit(Some(MAX_UNSENT));
+        // Where this fails, the connection is gone already.
+        let _ = tcp.set_zero_linger();
+        Self { tls }
     }
 
     /// The leaf that the client presented, its key proved.
@@ -70,15 +73,6 @@ impl ClientStream {
     /// Whether ALPN chose HTTP/2.
     pub fn speaks_h2(&self) -> bool {
         self.tls.get_ref().1.alpn_protocol() == Some(b"h2")
-    }
-}
-
-impl Drop for ClientStream {
-    fn drop(&mut self) {
-        if !self.closed {
-            // Where even that fails, the connection is gone already.
-            let _ = self.tls.get_ref().0.set_zero_linger();
-        }
     }
 }
 
@@ -98,9 +92,9 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = ready!(Pin::new(&mut self.tls).poll_shutdown(cx));
-        self.closed = ended.is_ok();
-        Poll::Ready(ended)
+        ready!(Pin::new(&mut self.tls).poll_shutdown(cx))?;
+        // What is still on its way may take its time.
+        Poll::Ready(SockRef::from(self.tls.get_ref().0).set_linger(None))
     }
 
     fn poll_write_vectored(
