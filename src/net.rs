@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -52,6 +54,19 @@ pub(crate) fn tune(tcp: &TcpStream) {
 #[derive(Debug)]
 pub struct ClientStream {
     tls: TlsStream<TcpStream>,
+    ending: Ending,
+}
+
+/// Says of a stream that nothing is under way on it, so that it may end in order when it is dropped: a reset would destroy
+/// the end of an answer that the kernel still holds for a slow client.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// Nothing is under way any more.
+    pub fn is_no_cut(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl ClientStream {
@@ -61,7 +76,15 @@ impl ClientStream {
         session.set_buffer_limit(Some(MAX_UNSENT));
         // Where this fails, the connection is gone already.
         let _ = tcp.set_zero_linger();
-        Self { tls }
+        Self {
+            tls,
+            ending: Ending::default(),
+        }
+    }
+
+    /// For who knows why the stream will be dropped.
+    pub fn ending(&self) -> Ending {
+        self.ending.clone()
     }
 
     /// The leaf that the client presented, its key proved.
@@ -73,6 +96,19 @@ impl ClientStream {
     /// Whether ALPN chose HTTP/2.
     pub fn speaks_h2(&self) -> bool {
         self.tls.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.ending.0.load(Ordering::Relaxed) {
+            let (tcp, session) = self.tls.get_mut();
+            let tcp = SockRef::from(&*tcp);
+            session.send_close_notify();
+            // Where even these fail, the connection is gone already.
+            let _ = session.write_tls(&mut &*tcp);
+            let _ = tcp.set_linger(None);
+        }
     }
 }
 
