@@ -50,7 +50,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
     let handshake = tokio::select! {
         biased;
-        () = no_longer_awaited(&worker, std::future::pending()) => return,
+        _ = no_longer_awaited(&worker, std::future::pending()) => return,
         handshake = timeout(live.limits.handshake, handshake) => handshake,
     };
     let stream = match handshake {
@@ -135,9 +135,14 @@ where
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
                 return;
             }
-            () = &mut draining, if !is_draining => {
+            has_begun = &mut draining, if !is_draining => {
                 is_draining = true;
                 shut_down(connection.as_mut());
+                if !has_begun {
+                    // Nothing is under way: what does not end at once, as HTTP/2 that waits for its client's first word, is cut.
+                    let _ = timeout(Duration::ZERO, connection).await;
+                    return;
+                }
             }
             ended = &mut connection => {
                 match ended {
@@ -155,13 +160,13 @@ where
     }
 }
 
-/// Completes in a drain, at once for who has begun, and a little later for who has not.
-async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) {
+/// Completes in a drain, at once for who has begun, and a little later for who has not; tells which of them it is.
+async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
     worker.draining().await;
     tokio::select! {
-        () = begun => {}
+        () = begun => true,
         // Boxed, for only a drain needs it, and every connection would have room for it.
-        () = Box::pin(sleep(LATECOMERS)) => {}
+        () = Box::pin(sleep(LATECOMERS)) => false,
     }
 }
 

@@ -122,7 +122,10 @@ fn a_drain_with_nothing_to_wait_for_is_short() {
 fn a_drain_waits_for_nobody_who_has_not_begun() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
-    let silent = [scene.gateway.public(), scene.gateway.admin()].map(|port| TcpStream::connect(port).unwrap());
+    let ports = [scene.gateway.public(), scene.gateway.admin()];
+    let silent = ports.map(|port| TcpStream::connect(port).unwrap());
+    let silent_in_tls = ports.map(|port| TlsClient::tls13().connect(port).unwrap());
+    let silent_in_http2 = ports.map(|port| TlsClient::tls13().alpn(&["h2"]).connect(port).unwrap());
     // Connections are accepted in their order, so these have been.
     begin_download(&TlsClient::tls13(), scene.gateway.public());
     begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
@@ -134,7 +137,7 @@ fn a_drain_waits_for_nobody_who_has_not_begun() {
         "it took {:?}",
         begun.elapsed()
     );
-    drop(silent);
+    drop((silent, silent_in_tls, silent_in_http2));
 }
 
 #[test]
