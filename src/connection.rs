@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin;
 use crate::config::Limits;
 use crate::identity::Peer;
-use crate::net::{self, ClientStream, Port};
+use crate::net::{self, ClientStream, Ending, Port};
 use crate::public;
 use crate::reply::{self, Reply};
 use crate::worker::Worker;
@@ -32,6 +32,9 @@ const H1_BUFFER: usize = 64 << 10;
 /// The same for each stream of HTTP/2.
 const H2_BUFFER: usize = 64 << 10;
 const H2_STREAMS: u32 = 100;
+/// How long HTTP/2 waits for a sign of life. That comes only once a client has read what lies before our question, which may
+/// be megabytes in both kernels' hands: a slow one needs minutes for them.
+const H2_PONG: Duration = Duration::from_mins(5);
 /// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
 /// socket refuses nobody.
 const LATECOMERS: Duration = Duration::from_secs(2);
@@ -47,7 +50,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
     let handshake = tokio::select! {
         biased;
-        () = no_longer_awaited(&worker, std::future::pending()) => return,
+        _ = no_longer_awaited(&worker, std::future::pending()) => return,
         handshake = timeout(live.limits.handshake, handshake) => handshake,
     };
     let stream = match handshake {
@@ -64,6 +67,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
             certificate: stream.certificate(),
         },
         begun: Notify::new(),
+        ending: stream.ending(),
     });
     match stream.speaks_h2() {
         true => worker.spawn(serve_h2(client, stream, live.limits)),
@@ -78,6 +82,7 @@ struct Client {
     peer: Peer,
     /// Told of every request.
     begun: Notify,
+    ending: Ending,
 }
 
 fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
@@ -100,7 +105,7 @@ fn serve_h2(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Fu
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head)
-        .keep_alive_timeout(limits.head)
+        .keep_alive_timeout(H2_PONG)
         .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
         .max_concurrent_streams(H2_STREAMS)
         .max_send_buf_size(H2_BUFFER)
@@ -118,6 +123,7 @@ where
         port,
         peer,
         begun,
+        ending,
     } = &*client;
     let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
@@ -129,13 +135,24 @@ where
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
                 return;
             }
-            () = &mut draining, if !is_draining => {
+            has_begun = &mut draining, if !is_draining => {
                 is_draining = true;
                 shut_down(connection.as_mut());
+                if !has_begun {
+                    // Nothing is under way: what does not end at once, as HTTP/2 that waits for its client's first word, is cut.
+                    let _ = timeout(Duration::ZERO, connection).await;
+                    return;
+                }
             }
             ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%port, client = %peer.address, %error, "the connection was cut");
+                match ended {
+                    // In HTTP/1.1 time runs between answers alone; where it cuts those of HTTP/2, their frames tell.
+                    Err(error) if error.is_timeout() => {
+                        ending.is_no_cut();
+                        tracing::debug!(%port, client = %peer.address, %error, "the client was not waited for any longer");
+                    }
+                    Err(error) => tracing::debug!(%port, client = %peer.address, %error, "the connection was cut"),
+                    Ok(()) => {}
                 }
                 return;
             }
@@ -143,13 +160,13 @@ where
     }
 }
 
-/// Completes in a drain, at once for who has begun, and a little later for who has not.
-async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) {
+/// Completes in a drain, at once for who has begun, and a little later for who has not; tells which of them it is.
+async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
     worker.draining().await;
     tokio::select! {
-        () = begun => {}
+        () = begun => true,
         // Boxed, for only a drain needs it, and every connection would have room for it.
-        () = Box::pin(sleep(LATECOMERS)) => {}
+        () = Box::pin(sleep(LATECOMERS)) => false,
     }
 }
 
@@ -168,6 +185,7 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply,
         port,
         peer,
         begun,
+        ..
     } = &*client;
     begun.notify_one();
     let is_head = request.method() == Method::HEAD;

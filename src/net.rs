@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -46,19 +48,43 @@ pub(crate) fn tune(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
-/// A client's TLS stream, which is reset when it is dropped before it was closed in order: an answer that was cut must
-/// not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the answer.
+/// A client's TLS stream, which is reset when it ends before it was closed in order, though it be with the process: an answer
+/// that was cut must not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the
+/// answer.
 #[derive(Debug)]
 pub struct ClientStream {
     tls: TlsStream<TcpStream>,
-    closed: bool,
+    ending: Ending,
+}
+
+/// Says of a stream that nothing is under way on it, so that it may end in order when it is dropped: a reset would destroy
+/// the end of an answer that the kernel still holds for a slow client.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// Nothing is under way any more.
+    pub fn is_no_cut(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl ClientStream {
     /// Takes over after the handshake.
     pub fn new(mut tls: TlsStream<TcpStream>) -> Self {
-        tls.get_mut().1.set_buffer_limit(Some(MAX_UNSENT));
-        Self { tls, closed: false }
+        let (tcp, session) = tls.get_mut();
+        session.set_buffer_limit(Some(MAX_UNSENT));
+        // Where this fails, the connection is gone already.
+        let _ = tcp.set_zero_linger();
+        Self {
+            tls,
+            ending: Ending::default(),
+        }
+    }
+
+    /// For who knows why the stream will be dropped.
+    pub fn ending(&self) -> Ending {
+        self.ending.clone()
     }
 
     /// The leaf that the client presented, its key proved.
@@ -75,9 +101,13 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        if !self.closed {
-            // Where even that fails, the connection is gone already.
-            let _ = self.tls.get_ref().0.set_zero_linger();
+        if self.ending.0.load(Ordering::Relaxed) {
+            let (tcp, session) = self.tls.get_mut();
+            let tcp = SockRef::from(&*tcp);
+            session.send_close_notify();
+            // Where even these fail, the connection is gone already.
+            let _ = session.write_tls(&mut &*tcp);
+            let _ = tcp.set_linger(None);
         }
     }
 }
@@ -98,9 +128,9 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = ready!(Pin::new(&mut self.tls).poll_shutdown(cx));
-        self.closed = ended.is_ok();
-        Poll::Ready(ended)
+        ready!(Pin::new(&mut self.tls).poll_shutdown(cx))?;
+        // What is still on its way may take its time.
+        Poll::Ready(SockRef::from(self.tls.get_ref().0).set_linger(None))
     }
 
     fn poll_write_vectored(

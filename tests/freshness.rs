@@ -103,3 +103,19 @@ fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
         assert_eq!(listed, what == "renamed", "{what}");
     }
 }
+
+#[test]
+fn an_incus_that_was_away_is_looked_at_soon_however_old_the_list_may_be() {
+    let scene = Scene::start_with(|setup| "refresh = \"1h\"".clone_into(&mut setup.more_public));
+    let unknown = "/1.0/images/aliases/no-such-name";
+    assert_eq!(scene.get(unknown).status, 404);
+    scene.incus.stop();
+    assert_eq!(scene.get(unknown).status, 503, "nobody knows");
+
+    scene.incus.start_again();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while scene.get(unknown).status != 404 {
+        assert!(Instant::now() < deadline, "Incus is not looked at");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

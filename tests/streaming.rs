@@ -13,7 +13,7 @@ use support::gateway::Gateway;
 use support::scene::ScriptedScene;
 use support::scripted::{FINGERPRINT, Scripted, Then, Wire};
 use support::tls::http2::endless;
-use support::tls::{PATIENCE, TlsClient};
+use support::tls::{End, PATIENCE, TlsClient};
 
 const MIB: u64 = 1 << 20;
 
@@ -218,6 +218,65 @@ fn a_download_that_nobody_wants_any_more_ends_for_incus_too() {
         tells.recv_timeout(PATIENCE).expect("an end");
         assert!(http2.get("/1.0").is_ok(), "the connection's other streams go on");
     }
+}
+
+/// What is small enough for the kernels to hold is out of the gateway's hands long before a slow client has it.
+#[test]
+fn a_client_may_take_its_time_to_read() {
+    const SIZE: usize = 1 << 20;
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; SIZE]));
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more = "[limits]\nhead = \"1s\"\n[log]\nlevel = \"debug\"\n".to_owned();
+    });
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+    let stranger = TlsClient::tls13();
+
+    let mut http2 = stranger.clone().alpn(&["h2"]).connect(scene.gateway.public()).unwrap();
+    http2.send(http2_request(&export, SIZE)).unwrap();
+    let mut raw = stranger.connect(scene.gateway.public()).unwrap();
+    raw.send(format!("GET {export} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+        .unwrap();
+
+    scene.gateway.wait_for_log("not waited for any longer");
+    let answer = raw.read_answer().unwrap();
+    assert_eq!((answer.body.len(), answer.whole), (SIZE, Ok(())));
+    assert_eq!(raw.end(), End::CloseNotify);
+
+    // HTTP/2 asks for a sign of life after the one second, and did not wait longer than another one for it.
+    http2.patience = Duration::from_secs(4);
+    std::thread::sleep(http2.patience);
+    let (bytes, end) = http2.read_to_end();
+    assert_eq!((http2_body(&bytes), end), (SIZE, End::Silence));
+}
+
+/// Preface, settings, and a request, from a client that takes so much at once.
+fn http2_request(path: &str, window: usize) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let window = u32::try_from(window).unwrap().to_be_bytes();
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // GET, https, and as literals :path and :authority (RFC 7541 appendix A).
+    let head = [b"\x82\x87\x04".as_slice(), &text(path), b"\x01", &text("gate.test")].concat();
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+        &frame(4, 0, 0, &[&[0, 4], window.as_slice()].concat()),
+        &frame(8, 0, 0, &window),
+        &frame(1, 5, 1, &head),
+    ]
+    .concat()
+}
+
+/// How much of a body came in HTTP/2's frames.
+fn http2_body(mut frames: &[u8]) -> usize {
+    let mut body = 0;
+    while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {
+        let length = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+        body += if *kind == 0 { length } else { 0 };
+        frames = &rest[length..];
+    }
+    body
 }
 
 fn assert_flows_on(upstream: &Scripted, read: impl FnOnce()) {

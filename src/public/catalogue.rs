@@ -24,6 +24,8 @@ const MAX_SIZE: usize = 256 << 20;
 const SHARE_OF_INCUS: u32 = 5;
 /// The shortest time from the start of a fetch to the start of the next one.
 const MIN_GAP: Duration = Duration::from_millis(50);
+/// The longest one while Incus is away, however old the list may be that strangers get.
+const MAX_ABSENCE: Duration = Duration::from_secs(1);
 
 /// The published images, for anybody to ask.
 #[derive(Debug)]
@@ -191,7 +193,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    sleep_until(begun + self.refresh).await;
+                    sleep_until(begun + self.refresh.clamp(MIN_GAP, MAX_ABSENCE)).await;
                     !self.publish.is_closed()
                 }
             };
