@@ -24,7 +24,7 @@ pub async fn answer(worker: &Rc<Worker>, peer: &Peer, request: Request<Incoming>
         path = request.uri().path(),
         "forwarded"
     );
-    forward(worker, admin, peer.address.ip(), request).await
+    forward(worker, admin, peer.address, request).await
 }
 
 fn log_refusal(peer: &Peer, why: &NotAnAdmin) {

@@ -23,6 +23,7 @@ pub use self::error::ConfigError;
 use self::error::Source;
 use self::file::{AdminTable, ClientTable, LimitsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
 pub use self::files::Files;
+use crate::networks::Networks;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 use crate::tls::{Identity, read_certificate};
@@ -64,6 +65,8 @@ pub struct UpstreamConfig {
     pub identity: Identity,
     /// Incus's own certificate.
     pub pin: Arc<Pin>,
+    /// Whether Incus is told for whom each connection is.
+    pub proxy_protocol: bool,
 }
 
 /// `[public]`
@@ -71,6 +74,8 @@ pub struct UpstreamConfig {
 pub struct PublicConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// The proxies that say whose connections they bring.
+    pub proxies: Networks,
     /// What clients see.
     pub tls: Identity,
     /// Which images strangers see.
@@ -95,6 +100,8 @@ pub enum Images {
 pub struct AdminConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// The proxies that say whose connections they bring.
+    pub proxies: Networks,
     /// What clients see.
     pub tls: Identity,
     /// Who is let in.
@@ -196,6 +203,7 @@ impl Loader<'_> {
         };
         Ok(PublicConfig {
             listen: self.listen("public.listen", &table.listen)?,
+            proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
             refresh: self.duration("public.refresh", &table.refresh)?,
@@ -226,6 +234,7 @@ impl Loader<'_> {
         }
         Ok(AdminConfig {
             listen: self.listen("admin.listen", &table.listen)?,
+            proxies: self.networks("admin.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("admin.tls", table.tls.as_ref(), shared)?,
             clients,
         })
@@ -313,6 +322,7 @@ impl Loader<'_> {
             server_name,
             identity,
             pin: Arc::new(pin),
+            proxy_protocol: table.proxy_protocol,
         })
     }
 
@@ -388,6 +398,11 @@ impl Loader<'_> {
                 Ok(address)
             })
             .collect()
+    }
+
+    fn networks(&self, key: &str, networks: &Spanned<OneOrMany>) -> Result<Networks, ConfigError> {
+        Networks::parse(networks.get_ref().as_slice())
+            .map_err(|problem| self.source.wrong(key, networks.span(), problem))
     }
 
     fn duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {
