@@ -69,6 +69,13 @@ pub struct UpstreamConfig {
     pub proxy_protocol: bool,
 }
 
+impl UpstreamConfig {
+    /// Host and port as they were written.
+    pub fn authority(&self) -> &str {
+        self.url.trim_start_matches("https://").trim_end_matches('/')
+    }
+}
+
 /// `[public]`
 #[derive(Debug)]
 pub struct PublicConfig {

@@ -53,7 +53,10 @@ fn is_chacha20(suite: CipherSuite) -> bool {
 
 /// A certificate chain and the private key of its first certificate, known to belong together.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct Identity {
+    key: Arc<CertifiedKey>,
+    private_key_file: PathBuf,
+}
 
 impl Identity {
     /// Reads both PEM files.
@@ -76,16 +79,29 @@ impl Identity {
                 private_key: private_key.to_owned(),
             });
         }
-        Ok(Self(Arc::new(CertifiedKey::new(certificates, key))))
+        Ok(Self {
+            key: Arc::new(CertifiedKey::new(certificates, key)),
+            private_key_file: private_key.to_owned(),
+        })
     }
 
     /// The certificate that the key belongs to.
     pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.0.cert[0]
+        &self.key.cert[0]
+    }
+
+    /// Where its private key lies.
+    pub fn private_key_file(&self) -> &Path {
+        &self.private_key_file
+    }
+
+    /// Whether both have the same certificate, and the same key from the same file.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.certificate() == other.certificate() && self.private_key_file == other.private_key_file
     }
 
     fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.key)
     }
 }
 

@@ -30,7 +30,6 @@ pub struct Target {
 impl Target {
     /// Makes no connection yet.
     pub fn new(config: &UpstreamConfig) -> Self {
-        let host_header = config.url.trim_start_matches("https://").trim_end_matches('/');
         Self {
             url: config.url.clone(),
             client: config.identity.certificate().clone(),
@@ -38,7 +37,7 @@ impl Target {
             host: config.host.clone(),
             port: config.port,
             server_name: config.server_name.clone(),
-            host_header: HeaderValue::from_str(host_header).expect("a URL's authority is a header's value"),
+            host_header: HeaderValue::from_str(config.authority()).expect("a URL's authority is a header's value"),
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
             proxy_protocol: config.proxy_protocol,
             trouble: Mutex::new(None),
