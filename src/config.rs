@@ -26,7 +26,7 @@ pub use self::files::Files;
 use crate::networks::Networks;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
-use crate::tls::{Identity, read_certificate};
+use crate::tls::{Identity, IdentityError, read_certificate};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
@@ -301,16 +301,10 @@ impl Loader<'_> {
             .port_u16()
             .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
 
-        let identity = Identity::load(
-            &self.source.resolve(table.client_certificate.get_ref()),
-            &self.source.resolve(table.client_private_key.get_ref()),
-        )
-        .map_err(|error| {
-            let span = table.client_certificate.span();
-            self.source
-                .wrong("upstream.client_certificate", span, error.to_string())
-        })?;
-
+        let identity = self.pair(
+            ("upstream.client_certificate", &table.client_certificate),
+            ("upstream.client_private_key", &table.client_private_key),
+        )?;
         let pin = match table.server_certificate {
             Some(path) => Pin::file(self.source.resolve(path.get_ref())).map_err(|error| {
                 self.source.wrong("upstream.server_certificate", path.span(), error.to_string())
@@ -373,14 +367,25 @@ impl Loader<'_> {
                     "add a [tls] table with `certificate` and `private_key`: the server certificate that clients see",
                 )),
             };
-        let chain = self.source.resolve(table.certificate.get_ref());
-        let private_key = self.source.resolve(table.private_key.get_ref());
-        Identity::load(&chain, &private_key).map_err(|error| {
-            self.source.wrong(
-                &format!("{key}.certificate"),
-                table.certificate.span(),
-                error.to_string(),
-            )
+        self.pair(
+            (&format!("{key}.certificate"), &table.certificate),
+            (&format!("{key}.private_key"), &table.private_key),
+        )
+    }
+
+    /// Each fault is told at the key that is to blame.
+    fn pair(
+        &self,
+        certificate: (&str, &Spanned<PathBuf>),
+        private_key: (&str, &Spanned<PathBuf>),
+    ) -> Result<Identity, ConfigError> {
+        let [chain_file, key_file] = [certificate, private_key].map(|(_, path)| self.source.resolve(path.get_ref()));
+        Identity::load(&chain_file, &key_file).map_err(|error| {
+            let (key, path) = match error {
+                IdentityError::Certificate(_) => certificate,
+                IdentityError::PrivateKey(_) => private_key,
+            };
+            self.source.wrong(key, path.span(), error.to_string())
         })
     }
 

@@ -152,6 +152,8 @@ fn each_wrong_file_earns_one_message() {
         with("gate.crt", "other.crt"),
         with("gate.crt", "proxy.toml"),
         with("gate.key", "gate.crt"),
+        with("private_key = \"gate.key\"", "private_key = \"none.key\""),
+        with("client_private_key = \"gate.key\"", "client_private_key = \"gate.crt\""),
         with(
             "client_certificate = \"gate.crt\"",
             "client_certificate = \"other.crt\"",
