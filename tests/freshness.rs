@@ -4,6 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use support::client::Curl;
+use support::gateway::Gateway;
 use support::images::{Image, Images, Kind};
 use support::scene::Scene;
 
@@ -102,4 +104,20 @@ fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
         let listed = scene.get("/1.0/images").text().contains(&image.fingerprint);
         assert_eq!(listed, what == "renamed", "{what}");
     }
+}
+
+#[test]
+fn an_incus_that_comes_after_the_gateway_is_found_long_before_the_refresh_time() {
+    let scene = Scene::start_with(|setup| "refresh = \"1h\"".clone_into(&mut setup.more_public));
+    let image = Images::new().unified("there already");
+    image.import(&scene.incus, &["--public", "--alias", "there"]);
+    scene.incus.stop();
+    let early = Gateway::start(&scene.setup.text());
+    early.wait_for_log("strangers see no images meanwhile");
+    let list = || Curl::get(format!("{}/1.0/images", early.public_url())).answer();
+    assert_eq!(list().status, 503);
+    scene.incus.start_again();
+    // By itself: nobody asks.
+    early.wait_for_log("the list of images is fresh again");
+    assert!(list().text().contains(&image.fingerprint));
 }

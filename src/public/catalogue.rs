@@ -25,6 +25,9 @@ const SHARE_OF_INCUS: u32 = 5;
 /// The shortest time from the start of a fetch to the start of the next one.
 const MIN_GAP: Duration = Duration::from_millis(50);
 
+/// However seldom the list is fetched, so soon it is found out that Incus is there again.
+const MAX_RETRY: Duration = Duration::from_secs(1);
+
 /// The published images, for anybody to ask.
 #[derive(Debug)]
 pub struct Catalogue {
@@ -191,7 +194,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    sleep_until(begun + self.refresh).await;
+                    sleep_until(begun + self.refresh.min(MAX_RETRY)).await;
                     !self.publish.is_closed()
                 }
             };
