@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin;
 use crate::config::Limits;
 use crate::identity::Peer;
+use crate::leftover;
 use crate::net::{self, ClientStream, Port};
 use crate::proxy_protocol;
 use crate::public;
@@ -200,7 +201,12 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply,
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {
         Port::Admin => admin::answer(worker, peer, request).await,
-        Port::Public => public::answer(worker, peer, &request).await,
+        Port::Public => {
+            let answer = public::answer(worker, peer, &request).await;
+            // Whatever it was, it was for none of the questions.
+            leftover::dismiss(worker, request);
+            answer
+        }
     };
     let mut reply = answer.unwrap_or_else(Reply::from);
     if is_head {

@@ -13,7 +13,7 @@
 //! 3. **Who are you, may you**: on the admin port [`admin`] has the certificate judged by [`identity`], for every request
 //!    anew. On the public port nobody is anybody: [`public`] reads the request into one of six questions.
 //! 4. **Answer**: the public port from its catalogue, the admin port through [`forward`]. Both talk to Incus through
-//!    [`upstream`] alone. What is refused becomes a status in [`reply`].
+//!    [`upstream`] alone. What is refused becomes a status in [`reply`]; what its client still sends is [`leftover`].
 //!
 //! # The rest
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
@@ -30,6 +30,7 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod identity;
+pub mod leftover;
 pub mod lifecycle;
 pub mod listener;
 pub mod live;

@@ -64,7 +64,7 @@ fn each_certificate_that_is_about_to_expire() {
     let soon = certificates.server_for_days("soon", 29);
     let late = certificates.server_for_days("late", 30);
     let mut setup = fine.clone();
-    setup.server = late.clone();
+    setup.server = late;
     check(&setup).ok();
     setup.server = soon.clone();
     let expires = "the certificate expires in 29 days; renew it";
