@@ -8,15 +8,20 @@ use http::Request;
 use hyper::body::Incoming;
 
 use crate::forward::forward;
-use crate::identity::{NotAnAdmin, Peer};
+use crate::identity::{Admin, NotAnAdmin, Peer};
+use crate::leftover;
 use crate::reply::{Refusal, Reply};
 use crate::worker::Worker;
 
 /// Answers one request on the admin port, as this moment's configuration has it.
 pub async fn answer(worker: &Rc<Worker>, peer: &Peer, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
-    let admin = judged.inspect_err(|why| log_refusal(peer, why))?;
-    Refusal::unless_plain(&request)?;
+    let admin = match admit(worker, peer, &request) {
+        Ok(admin) => admin,
+        Err(refusal) => {
+            leftover::dismiss(worker, request);
+            return Err(refusal);
+        }
+    };
     tracing::debug!(
         admin = admin.name(),
         client = %peer.address,
@@ -24,7 +29,14 @@ pub async fn answer(worker: &Rc<Worker>, peer: &Peer, request: Request<Incoming>
         path = request.uri().path(),
         "forwarded"
     );
-    forward(worker, admin, peer.address.ip(), request).await
+    forward(worker, admin, peer.address, request).await
+}
+
+fn admit(worker: &Worker, peer: &Peer, request: &Request<Incoming>) -> Result<Admin, Refusal> {
+    let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
+    let admin = judged.inspect_err(|why| log_refusal(peer, why))?;
+    Refusal::unless_plain(request)?;
+    Ok(admin)
 }
 
 fn log_refusal(peer: &Peer, why: &NotAnAdmin) {

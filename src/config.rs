@@ -23,9 +23,10 @@ pub use self::error::ConfigError;
 use self::error::Source;
 use self::file::{AdminTable, ClientTable, LimitsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
 pub use self::files::Files;
+use crate::networks::Networks;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
-use crate::tls::{Identity, read_certificate};
+use crate::tls::{Identity, IdentityError, read_certificate};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
@@ -64,6 +65,15 @@ pub struct UpstreamConfig {
     pub identity: Identity,
     /// Incus's own certificate.
     pub pin: Arc<Pin>,
+    /// Whether Incus is told for whom each connection is.
+    pub proxy_protocol: bool,
+}
+
+impl UpstreamConfig {
+    /// Host and port as they were written.
+    pub fn authority(&self) -> &str {
+        self.url.trim_start_matches("https://").trim_end_matches('/')
+    }
 }
 
 /// `[public]`
@@ -71,6 +81,8 @@ pub struct UpstreamConfig {
 pub struct PublicConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// The proxies that say whose connections they bring.
+    pub proxies: Networks,
     /// What clients see.
     pub tls: Identity,
     /// Which images strangers see.
@@ -95,6 +107,8 @@ pub enum Images {
 pub struct AdminConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// The proxies that say whose connections they bring.
+    pub proxies: Networks,
     /// What clients see.
     pub tls: Identity,
     /// Who is let in.
@@ -196,6 +210,7 @@ impl Loader<'_> {
         };
         Ok(PublicConfig {
             listen: self.listen("public.listen", &table.listen)?,
+            proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
             refresh: self.duration("public.refresh", &table.refresh)?,
@@ -226,6 +241,7 @@ impl Loader<'_> {
         }
         Ok(AdminConfig {
             listen: self.listen("admin.listen", &table.listen)?,
+            proxies: self.networks("admin.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("admin.tls", table.tls.as_ref(), shared)?,
             clients,
         })
@@ -285,16 +301,10 @@ impl Loader<'_> {
             .port_u16()
             .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
 
-        let identity = Identity::load(
-            &self.source.resolve(table.client_certificate.get_ref()),
-            &self.source.resolve(table.client_private_key.get_ref()),
-        )
-        .map_err(|error| {
-            let span = table.client_certificate.span();
-            self.source
-                .wrong("upstream.client_certificate", span, error.to_string())
-        })?;
-
+        let identity = self.pair(
+            ("upstream.client_certificate", &table.client_certificate),
+            ("upstream.client_private_key", &table.client_private_key),
+        )?;
         let pin = match table.server_certificate {
             Some(path) => Pin::file(self.source.resolve(path.get_ref())).map_err(|error| {
                 self.source.wrong("upstream.server_certificate", path.span(), error.to_string())
@@ -313,6 +323,7 @@ impl Loader<'_> {
             server_name,
             identity,
             pin: Arc::new(pin),
+            proxy_protocol: table.proxy_protocol,
         })
     }
 
@@ -356,14 +367,25 @@ impl Loader<'_> {
                     "add a [tls] table with `certificate` and `private_key`: the server certificate that clients see",
                 )),
             };
-        let chain = self.source.resolve(table.certificate.get_ref());
-        let private_key = self.source.resolve(table.private_key.get_ref());
-        Identity::load(&chain, &private_key).map_err(|error| {
-            self.source.wrong(
-                &format!("{key}.certificate"),
-                table.certificate.span(),
-                error.to_string(),
-            )
+        self.pair(
+            (&format!("{key}.certificate"), &table.certificate),
+            (&format!("{key}.private_key"), &table.private_key),
+        )
+    }
+
+    /// Each fault is told at the key that is to blame.
+    fn pair(
+        &self,
+        certificate: (&str, &Spanned<PathBuf>),
+        private_key: (&str, &Spanned<PathBuf>),
+    ) -> Result<Identity, ConfigError> {
+        let [chain_file, key_file] = [certificate, private_key].map(|(_, path)| self.source.resolve(path.get_ref()));
+        Identity::load(&chain_file, &key_file).map_err(|error| {
+            let (key, path) = match error {
+                IdentityError::Certificate(_) => certificate,
+                IdentityError::PrivateKey(_) => private_key,
+            };
+            self.source.wrong(key, path.span(), error.to_string())
         })
     }
 
@@ -388,6 +410,11 @@ impl Loader<'_> {
                 Ok(address)
             })
             .collect()
+    }
+
+    fn networks(&self, key: &str, networks: &Spanned<OneOrMany>) -> Result<Networks, ConfigError> {
+        Networks::parse(networks.get_ref().as_slice())
+            .map_err(|problem| self.source.wrong(key, networks.span(), problem))
     }
 
     fn duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {

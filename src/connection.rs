@@ -1,6 +1,7 @@
 //! One connection of a client: handshake, HTTP/1.1 or 2, the answer to each request, the end.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -15,13 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin;
 use crate::config::Limits;
 use crate::identity::Peer;
+use crate::leftover;
 use crate::net::{self, ClientStream, Ending, Port};
+use crate::proxy_protocol;
 use crate::public;
 use crate::reply::{self, Reply};
 use crate::worker::Worker;
@@ -40,18 +43,28 @@ const H2_PONG: Duration = Duration::from_mins(5);
 const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
-pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
+pub async fn welcome(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, peer: SocketAddr) {
     net::tune(&tcp);
     let live = worker.live();
-    let config = match port {
-        Port::Admin => &live.admin_tls,
-        Port::Public => &live.public_tls,
+    let (config, proxies) = match port {
+        Port::Admin => (&live.admin_tls, &live.admin_proxies),
+        Port::Public => (&live.public_tls, &live.public_proxies),
+    };
+    let deadline = Instant::now() + live.limits.handshake;
+    // Here the client's address becomes known: nothing before may go by it.
+    let address = match proxies.contain(peer.ip()) {
+        // Boxed, for most connections have no proxy.
+        true => match Box::pin(announced_client(&worker, &mut tcp, peer, deadline)).await {
+            Ok(client) => client,
+            Err(error) => return tracing::debug!(%port, proxy = %peer, %error, "refused"),
+        },
+        false => peer,
     };
     let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
     let handshake = tokio::select! {
         biased;
         _ = no_longer_awaited(&worker, std::future::pending()) => return,
-        handshake = timeout(live.limits.handshake, handshake) => handshake,
+        handshake = timeout_at(deadline, handshake) => handshake,
     };
     let stream = match handshake {
         Ok(Ok(stream)) => ClientStream::new(stream),
@@ -72,6 +85,20 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     match stream.speaks_h2() {
         true => worker.spawn(serve_h2(client, stream, live.limits)),
         false => worker.spawn(serve_h1(client, stream, live.limits)),
+    }
+}
+
+/// Whom a proxy names, in the time that a handshake has.
+async fn announced_client(
+    worker: &Worker,
+    tcp: &mut TcpStream,
+    proxy: SocketAddr,
+    deadline: Instant,
+) -> io::Result<SocketAddr> {
+    tokio::select! {
+        biased;
+        _ = no_longer_awaited(worker, std::future::pending()) => Err(io::Error::other("the gateway is ending")),
+        client = timeout_at(deadline, proxy_protocol::read_client(tcp, proxy)) => client?,
     }
 }
 
@@ -192,7 +219,12 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply,
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let answer = match port {
         Port::Admin => admin::answer(worker, peer, request).await,
-        Port::Public => public::answer(worker, &request).await,
+        Port::Public => {
+            let answer = public::answer(worker, peer, &request).await;
+            // Whatever it was, it was for none of the questions.
+            leftover::dismiss(worker, request);
+            answer
+        }
     };
     let mut reply = answer.unwrap_or_else(Reply::from);
     if is_head {

@@ -3,7 +3,7 @@
 pub mod headers;
 mod upgrade;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::header::{HOST, UPGRADE};
@@ -19,7 +19,7 @@ use crate::worker::Worker;
 pub async fn forward(
     worker: &Rc<Worker>,
     admin: Admin,
-    client: IpAddr,
+    client: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Reply, Refusal> {
     if request.method() == Method::CONNECT {
@@ -31,7 +31,10 @@ pub async fn forward(
     let upgrade = upgrade::Requested::by(&mut request);
     match worker
         .upstream()
-        .send(to_upstream(worker, client, upgrade.as_ref(), request)?)
+        .send(
+            Some(client),
+            to_upstream(worker, client.ip(), upgrade.as_ref(), request)?,
+        )
         .await?
     {
         Answer::Response(response) => {

@@ -7,17 +7,18 @@
 //! ```
 //!
 //! # The way of a connection
-//! 1. **Accept**: [`listener`] hands it to a [`worker`], which it never leaves.
+//! 1. **Accept**: [`listener`] hands it to a [`worker`], which it never leaves. Behind a proxy, [`proxy_protocol`] says whose
+//!    it is.
 //! 2. **Handshake**: [`connection`], with what [`tls`] shows to clients.
 //! 3. **Who are you, may you**: on the admin port [`admin`] has the certificate judged by [`identity`], for every request
 //!    anew. On the public port nobody is anybody: [`public`] reads the request into one of six questions.
 //! 4. **Answer**: the public port from its catalogue, the admin port through [`forward`]. Both talk to Incus through
-//!    [`upstream`] alone. What is refused becomes a status in [`reply`].
+//!    [`upstream`] alone. What is refused becomes a status in [`reply`]; what its client still sends is [`leftover`].
 //!
 //! # The rest
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
-//! - [`net`] names the two ports, and is the stream that a client's TLS becomes.
+//! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
 //!   [`check`] tries a configuration.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
@@ -29,10 +30,13 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod identity;
+pub mod leftover;
 pub mod lifecycle;
 pub mod listener;
 pub mod live;
 pub mod net;
+pub mod networks;
+pub mod proxy_protocol;
 pub mod public;
 pub mod reload;
 pub mod reply;

@@ -59,15 +59,6 @@ async fn govern(
     cores: NonZero<usize>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    if config.upstream.pin.certificate().is_none() {
-        tracing::warn!(
-            "upstream.server_certificate is not set: whoever listens at {} on this machine is taken for Incus",
-            config.upstream.url
-        );
-    }
-    if config.admin.clients.is_empty() {
-        tracing::warn!("admin.clients is empty: the admin port refuses everybody");
-    }
     let mut reloader = Reloader::new(path, config)?;
     let drain = CancellationToken::new();
     let mut watchdog = Watchdog::default();

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::config::{Config, Limits};
 use crate::identity::Admins;
+use crate::networks::Networks;
 use crate::public::catalogue::Catalogue;
 use crate::tls::server;
 use crate::upstream::Target;
@@ -18,6 +19,10 @@ pub struct Live {
     pub public_tls: Arc<ServerConfig>,
     /// What clients of the admin port see.
     pub admin_tls: Arc<ServerConfig>,
+    /// The proxies in front of the public port.
+    pub public_proxies: Networks,
+    /// The proxies in front of the admin port.
+    pub admin_proxies: Networks,
     /// Who is let in.
     pub admins: Admins,
     /// What strangers may know.
@@ -46,6 +51,8 @@ impl Live {
         Ok(Self {
             public_tls: Arc::new(server::for_strangers(&config.public.tls)?),
             admin_tls: Arc::new(server::for_admins(&config.admin.tls)?),
+            public_proxies: config.public.proxies.clone(),
+            admin_proxies: config.admin.proxies,
             admins: Admins::new(config.admin.clients),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             target,

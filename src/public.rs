@@ -25,6 +25,7 @@ use self::document::Document;
 use self::image::Image;
 use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
+use crate::identity::Peer;
 use crate::reply::{Refusal, Reply};
 use crate::upstream;
 use crate::worker::Worker;
@@ -33,15 +34,20 @@ use crate::worker::Worker;
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Answers one request on the public port.
-pub async fn answer<B>(worker: &Rc<Worker>, request: &Request<B>) -> Result<Reply, Refusal> {
+pub async fn answer<B>(worker: &Rc<Worker>, peer: &Peer, request: &Request<B>) -> Result<Reply, Refusal> {
     Refusal::unless_plain(request)?;
     let route = PublicRoute::parse(request.method(), request.uri())?;
-    timeout(PATIENCE, answer_question(worker, route, request.headers()))
+    timeout(PATIENCE, answer_question(worker, peer, route, request.headers()))
         .await
         .unwrap_or(Err(Refusal::Upstream(upstream::Error::Timeout(PATIENCE))))
 }
 
-async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &HeaderMap) -> Result<Reply, Refusal> {
+async fn answer_question(
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    route: PublicRoute,
+    headers: &HeaderMap,
+) -> Result<Reply, Refusal> {
     let live = worker.live();
     let catalogue = &live.catalogue;
     match route {
@@ -64,7 +70,7 @@ async fn answer_question(worker: &Rc<Worker>, route: PublicRoute, headers: &Head
             if !catalogue.is_fresh() {
                 export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
             }
-            export::export(&upstream, &image.fingerprint, headers).await
+            export::export(&upstream, peer.address, &image.fingerprint, headers).await
         }
         PublicRoute::Aliases { recursion } => Ok(catalogue.current().await?.aliases.get(recursion).reply(headers)),
         PublicRoute::Alias(name) => {

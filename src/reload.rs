@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::check;
 use crate::config::{Config, ConfigError, Files};
 use crate::live::{Live, SetUpError};
 use crate::net::Port;
@@ -38,6 +39,7 @@ enum Refusal {
 impl Reloader {
     /// Puts the first configuration in force. Like everything here, it must be called on the main thread's runtime.
     pub fn new(path: PathBuf, config: Config) -> Result<Self, SetUpError> {
+        check::warn(&config);
         Ok(Self {
             path,
             files: config.files.clone(),
@@ -92,6 +94,7 @@ impl Reloader {
 
     fn load(&mut self, last: &Live) -> Result<(), Refusal> {
         let config = Config::load(&self.path)?;
+        check::warn(&config);
         let (files, every, listen) = (config.files.clone(), config.reload_every, listen(&config));
         self.live.send_replace(Arc::new(Live::new(config, Some(last))?));
         (self.files, self.every) = (files, every);

@@ -17,7 +17,7 @@ use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
 /// The one source of cryptography: aws-lc, whose key exchange has X25519MLKEM768 and whose signatures have P-521, but with
@@ -53,39 +53,52 @@ fn is_chacha20(suite: CipherSuite) -> bool {
 
 /// A certificate chain and the private key of its first certificate, known to belong together.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct Identity {
+    key: Arc<CertifiedKey>,
+    private_key_file: PathBuf,
+}
 
 impl Identity {
     /// Reads both PEM files.
-    pub fn load(chain: &Path, private_key: &Path) -> Result<Self, PemError> {
-        let certificates = read_chain(chain)?;
-        let key = aws_lc_rs::sign::any_supported_type(&read_private_key(private_key)?).map_err(|source| {
-            PemError::KeyKind {
-                path: private_key.to_owned(),
-                source,
-            }
-        })?;
+    pub fn load(chain: &Path, private_key: &Path) -> Result<Self, IdentityError> {
+        let certificates = read_chain(chain).map_err(IdentityError::Certificate)?;
+        let key = read_signing_key(private_key).map_err(IdentityError::PrivateKey)?;
         // Not `CertifiedKey::keys_match`: it fails for X.509 v1, which `openssl` still makes.
-        let public_key = certificate::public_key(&certificates[0]).map_err(|source| PemError::Malformed {
-            path: chain.to_owned(),
-            source,
+        let public_key = certificate::public_key(&certificates[0]).map_err(|source| {
+            IdentityError::Certificate(PemError::Malformed {
+                path: chain.to_owned(),
+                source,
+            })
         })?;
         if key.public_key().as_ref() != Some(&public_key) {
-            return Err(PemError::NotAPair {
+            return Err(IdentityError::Certificate(PemError::NotAPair {
                 chain: chain.to_owned(),
                 private_key: private_key.to_owned(),
-            });
+            }));
         }
-        Ok(Self(Arc::new(CertifiedKey::new(certificates, key))))
+        Ok(Self {
+            key: Arc::new(CertifiedKey::new(certificates, key)),
+            private_key_file: private_key.to_owned(),
+        })
     }
 
     /// The certificate that the key belongs to.
     pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.0.cert[0]
+        &self.key.cert[0]
+    }
+
+    /// Where its private key lies.
+    pub fn private_key_file(&self) -> &Path {
+        &self.private_key_file
+    }
+
+    /// Whether both have the same certificate, and the same key from the same file.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.certificate() == other.certificate() && self.private_key_file == other.private_key_file
     }
 
     fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.key)
     }
 }
 
@@ -113,6 +126,13 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     Ok(chain)
 }
 
+fn read_signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, PemError> {
+    aws_lc_rs::sign::any_supported_type(&read_private_key(path)?).map_err(|source| PemError::KeyKind {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let text = read(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
@@ -132,6 +152,16 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Which of the two files is to blame; where they do not belong together, the first.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum IdentityError {
+    #[error(transparent)]
+    Certificate(PemError),
+    #[error(transparent)]
+    PrivateKey(PemError),
 }
 
 /// Why a certificate or a key could not be had from a file.

@@ -12,6 +12,7 @@ mod response;
 mod target;
 mod turn;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,9 +66,10 @@ impl Upstream {
         Arc::ptr_eq(&self.target, target)
     }
 
-    /// Sends a request and returns as soon as the head of the answer is there, however long that takes.
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Answer, Error> {
-        let answer = self.send_with_retry(request).await;
+    /// Sends a request, a client's or our own, and returns as soon as the head of the answer is there, however long that
+    /// takes.
+    pub async fn send(&self, client: Option<SocketAddr>, request: Request<RequestBody>) -> Result<Answer, Error> {
+        let answer = self.send_with_retry(client, request).await;
         match &answer {
             // That says nothing of Incus.
             Err(Error::Client(_)) => {}
@@ -81,7 +83,7 @@ impl Upstream {
         let request = Request::get(path).header(HOST, self.host());
         // A path and a host that were a URL's make a request.
         let request = request.body(RequestBody::Empty).map_err(|_| Error::Unusable)?;
-        match self.send(request).await? {
+        match self.send(None, request).await? {
             Answer::Response(response) if response.status() == StatusCode::OK => {
                 response.into_body().collect(limit).await
             }
@@ -100,12 +102,16 @@ impl Upstream {
         self.pool.close_idle();
     }
 
-    async fn send_with_retry(&self, mut request: Request<RequestBody>) -> Result<Answer, Error> {
+    async fn send_with_retry(
+        &self,
+        client: Option<SocketAddr>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Answer, Error> {
         // A pooled connection may have gone stale in the very moment of its use. Sending twice is right only where that
         // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
-        while let Some(connection) = self.pool.take().await {
+        while let Some(connection) = self.pool.take(self.target.told(client)).await {
             let spare = is_repeatable(&request).then(|| clone_head(&request));
-            match self.exchange_if_alive(connection, request).await {
+            match self.exchange_if_alive(client, connection, request).await {
                 Ok(answer) => return Ok(answer),
                 // What cannot be parsed is an answer all the same.
                 Err(SendError {
@@ -118,7 +124,7 @@ impl Upstream {
                 Err(failed) => return Err(failed.error),
             }
         }
-        let connection = Connection::open(&self.target).await?;
+        let connection = Connection::open(&self.target, client).await?;
         self.exchange(connection, request).await.map_err(|failed| failed.error)
     }
 
@@ -126,6 +132,7 @@ impl Upstream {
     /// operation to end, but that the one lets nobody in any more.
     async fn exchange_if_alive(
         &self,
+        client: Option<SocketAddr>,
         connection: Connection,
         request: Request<RequestBody>,
     ) -> Result<Answer, SendError> {
@@ -138,7 +145,7 @@ impl Upstream {
         tokio::select! {
             biased;
             answer = &mut exchange => return answer,
-            knock = timeout(SIGN_OF_LIFE, Connection::open(&self.target)) => {
+            knock = timeout(SIGN_OF_LIFE, Connection::open(&self.target, client)) => {
                 self.pool.put(knock.map_err(|_| Error::Timeout(SIGN_OF_LIFE * 2))??);
             }
         }

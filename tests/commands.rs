@@ -76,7 +76,7 @@ fn a_wrong_configuration_is_78_before_anything_is_bound() {
         let output = incus_gate(folder.path(), &[command]);
         assert_eq!(code(&output), 78, "{command}");
         // Had it bound first, it would have met the port in use, and ended with 1.
-        let expected = "incus-gate: proxy.toml:2: tls.certificate: gate.key has no PRIVATE KEY block; give the private key's PEM file\n";
+        let expected = "incus-gate: proxy.toml:3: tls.private_key: gate.key has no PRIVATE KEY block; give the private key's PEM file\n";
         assert_eq!(stderr(&output), expected, "{command}");
         assert_eq!(stderr(&output).lines().count(), 1, "{command}");
     }

@@ -253,7 +253,7 @@ fn a_reload_that_would_break_is_refused() {
     for (wrong, why) in [
         ("this is no TOML".to_owned(), "proxy.toml"),
         (good.replace("images =", "imagse ="), "imagse"),
-        (missing.text(), "tls.certificate"),
+        (missing.text(), "tls.private_key"),
         (mismatched.text(), "tls.certificate"),
     ] {
         let before = scene.gateway.log().len();

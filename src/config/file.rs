@@ -37,6 +37,8 @@ pub(super) struct UpstreamTable {
     pub(super) client_certificate: Spanned<PathBuf>,
     pub(super) client_private_key: Spanned<PathBuf>,
     pub(super) server_certificate: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) proxy_protocol: bool,
 }
 
 fn default_url() -> Spanned<String> {
@@ -47,6 +49,7 @@ fn default_url() -> Spanned<String> {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct PublicTable {
     pub(super) listen: Spanned<OneOrMany>,
+    pub(super) proxy_protocol_from: Spanned<OneOrMany>,
     pub(super) tls: Option<TlsTable>,
     pub(super) images: Spanned<String>,
     pub(super) refresh: Spanned<String>,
@@ -57,6 +60,7 @@ impl Default for PublicTable {
     fn default() -> Self {
         Self {
             listen: default("[::]:8554"),
+            proxy_protocol_from: nobody(),
             tls: None,
             images: default("public"),
             refresh: default("1s"),
@@ -69,6 +73,7 @@ impl Default for PublicTable {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct AdminTable {
     pub(super) listen: Spanned<OneOrMany>,
+    pub(super) proxy_protocol_from: Spanned<OneOrMany>,
     pub(super) tls: Option<TlsTable>,
     pub(super) clients: Vec<ClientTable>,
 }
@@ -77,6 +82,7 @@ impl Default for AdminTable {
     fn default() -> Self {
         Self {
             listen: default("[::]:8555"),
+            proxy_protocol_from: nobody(),
             tls: None,
             clients: Vec::new(),
         }
@@ -155,6 +161,10 @@ impl From<&str> for OneOrMany {
     fn from(text: &str) -> Self {
         Self::One(text.to_owned())
     }
+}
+
+fn nobody() -> Spanned<OneOrMany> {
+    Spanned::new(0..0, OneOrMany::Many(Vec::new()))
 }
 
 /// A value that stands in no line.

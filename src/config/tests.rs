@@ -45,6 +45,8 @@ fn only_certificates_have_no_default() {
     assert_eq!(config.public.listen, ["[::]:8554".parse().unwrap()]);
     assert_eq!(config.admin.listen, ["[::]:8555".parse().unwrap()]);
     assert_eq!(config.public.images, Images::Public);
+    assert_eq!(config.public.proxies, Networks::default());
+    assert!(!config.upstream.proxy_protocol);
     assert_eq!(
         (config.upstream.host.as_str(), config.upstream.port),
         ("127.0.0.1", 8553)
@@ -59,12 +61,13 @@ fn only_certificates_have_no_default() {
 fn every_key() {
     let text = SMALLEST.replace(
         "[upstream]",
-        "[upstream]\nurl = \"https://[::1]:8443/\"\nserver_certificate = \"other.crt\"",
+        "[upstream]\nurl = \"https://[::1]:8443/\"\nproxy_protocol = true\nserver_certificate = \"other.crt\"",
     );
     let config = load(&format!(
         r#"{text}
 [public]
 listen = ["127.0.0.1:1", "[::1]:1"]
+proxy_protocol_from = ["192.0.2.0/24", "2001:db8::1"]
 images = "all"
 refresh = "250ms"
 stale = "2m"
@@ -94,6 +97,8 @@ every = "5m"
     .expect("a whole configuration");
     assert_eq!(config.public.listen.len(), 2);
     assert_eq!(config.public.images, Images::All);
+    assert!(config.public.proxies.contain([192, 0, 2, 9].into()));
+    assert!(config.upstream.proxy_protocol);
     assert_ne!(config.public.tls.certificate(), config.admin.tls.certificate());
     assert_eq!(
         config.admin.clients[1].known_by.fingerprint().to_string(),
@@ -147,6 +152,8 @@ fn each_wrong_file_earns_one_message() {
         with("gate.crt", "other.crt"),
         with("gate.crt", "proxy.toml"),
         with("gate.key", "gate.crt"),
+        with("private_key = \"gate.key\"", "private_key = \"none.key\""),
+        with("client_private_key = \"gate.key\"", "client_private_key = \"gate.crt\""),
         with(
             "client_certificate = \"gate.crt\"",
             "client_certificate = \"other.crt\"",
@@ -165,6 +172,10 @@ fn each_wrong_file_earns_one_message() {
         and("[public]\nlisten = []\n"),
         and("[public]\nlisten = [\"[::]:1\", \"[::]:1\"]\n"),
         and("[public]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:1\"\n"),
+        and("[public]\nproxy_protocol_from = true\n"),
+        and("[public]\nproxy_protocol_from = \"proxy.example.org\"\n"),
+        and("[admin]\nproxy_protocol_from = [\"192.0.2.1/24\"]\n"),
+        and("[admin]\nproxy_protocol_from = \"::ffff:192.0.2.1\"\n"),
         and("[public]\nimages = \"some\"\n"),
         and("[public]\nrefresh = \"soon\"\n"),
         and("[public]\nrefresh = \"0s\"\n"),

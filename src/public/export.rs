@@ -1,5 +1,7 @@
 //! The bytes of a published image: the one thing that comes from Incus per request.
 
+use std::net::SocketAddr;
+
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
     IF_MODIFIED_SINCE, IF_RANGE, LAST_MODIFIED, RANGE,
@@ -57,14 +59,19 @@ fn is_public(answer: &[u8]) -> bool {
 }
 
 /// Streams an image whose full fingerprint stands in the catalogue.
-pub(super) async fn export(upstream: &Upstream, fingerprint: &str, headers: &HeaderMap) -> Result<Reply, Refusal> {
+pub(super) async fn export(
+    upstream: &Upstream,
+    client: SocketAddr,
+    fingerprint: &str,
+    headers: &HeaderMap,
+) -> Result<Reply, Refusal> {
     let uri = Uri::try_from(format!("/1.0/images/{fingerprint}/export")).map_err(|_| Error::Unusable)?;
     let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = uri;
     *request.headers_mut() = pick(&UP, headers);
     request.headers_mut().insert(HOST, upstream.host());
 
-    let Answer::Response(response) = upstream.send(request).await? else {
+    let Answer::Response(response) = upstream.send(Some(client), request).await? else {
         return Err(Error::Unusable.into());
     };
     let (head, body) = response.into_parts();

@@ -9,7 +9,9 @@ use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 
 /// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
@@ -87,6 +89,24 @@ pub fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyIn
     Ok(SubjectPublicKeyInfoDer::from(
         parse(certificate)?.public_key().raw.to_vec(),
     ))
+}
+
+/// Of the names of hosts that it is for, the first.
+pub fn first_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = parse(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    })
+}
+
+/// The size of its public key, if that is one of RSA.
+pub fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
+    match parse(certificate).ok()?.public_key().parsed().ok()? {
+        PublicKey::RSA(key) => Some(key.key_size()),
+        _ => None,
+    }
 }
 
 /// The bytes are no X.509 certificate.

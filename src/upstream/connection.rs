@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 use super::error::Error;
 use super::request::RequestBody;
 use super::target::Target;
-use crate::net;
+use crate::{net, proxy_protocol};
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -37,6 +38,8 @@ type Stream = TlsStream<TcpStream>;
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
     driver: http1::Connection<TokioIo<Stream>, RequestBody>,
+    /// Whose requests it may carry, where Incus has been told.
+    client: Option<IpAddr>,
     ended: bool,
 }
 
@@ -50,8 +53,9 @@ pub struct Tunnel {
 }
 
 impl Connection {
-    pub(super) async fn open(target: &Target) -> Result<Self, Error> {
-        let stream = timeout(CONNECT_TIMEOUT, connect(target))
+    /// For a client, or for ourselves, which matters only if Incus is told.
+    pub(super) async fn open(target: &Target, client: Option<SocketAddr>) -> Result<Self, Error> {
+        let stream = timeout(CONNECT_TIMEOUT, connect(target, client))
             .await
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
         let (sender, driver) = http1::Builder::new()
@@ -63,8 +67,14 @@ impl Connection {
         Ok(Self {
             sender,
             driver,
+            client: target.told(client),
             ended: false,
         })
+    }
+
+    /// Whether Incus takes it for this client's, or for our own.
+    pub(super) fn is_for(&self, client: Option<IpAddr>) -> bool {
+        self.client == client
     }
 
     /// Sends a request, and its body for as long as no answer is there; what is left of that goes out while the answer's
@@ -128,25 +138,34 @@ impl From<Error> for SendError {
     }
 }
 
-async fn connect(target: &Target) -> Result<Stream, Error> {
-    let tcp = TcpStream::connect((target.host.as_str(), target.port))
+async fn connect(target: &Target, client: Option<SocketAddr>) -> Result<Stream, Error> {
+    let unreachable = |source| Error::Connect {
+        address: target.address(),
+        source,
+    };
+    let mut tcp = TcpStream::connect((target.host.as_str(), target.port))
         .await
-        .map_err(|source| Error::Connect {
-            address: target.address(),
-            source,
-        })?;
+        .map_err(unreachable)?;
     net::tune(&tcp);
+    let mut announced = None;
+    if target.proxy_protocol {
+        proxy_protocol::announce(&mut tcp, client).await.map_err(unreachable)?;
+        announced = Some(tcp.local_addr().map_err(unreachable)?.ip());
+    }
     TlsConnector::from(Arc::clone(&target.tls))
         .connect(target.server_name.clone(), tcp)
         .await
-        .map_err(|source| match is_wrong_pin(&source) {
-            true => Error::NotPinned {
-                address: target.address(),
-            },
-            false => Error::Tls {
-                address: target.address(),
-                source,
-            },
+        .map_err(|source| {
+            let address = target.address();
+            match announced {
+                _ if is_wrong_pin(&source) => Error::NotPinned { address },
+                Some(gateway) => Error::NoProxy {
+                    address,
+                    gateway,
+                    source,
+                },
+                None => Error::Tls { address, source },
+            }
         })
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong between us and Incus, in words for the log.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -28,6 +29,14 @@ pub enum Error {
         "what answers at {address} is not the Incus that was pinned; if Incus has a new certificate, put it at upstream.server_certificate"
     )]
     NotPinned { address: String },
+    #[error(
+        "Incus at {address} refuses the connection behind its PROXY header: {source}; with upstream.proxy_protocol, `incus config get core.https_trusted_proxy` must name the address it comes from, {gateway}"
+    )]
+    NoProxy {
+        address: String,
+        gateway: IpAddr,
+        source: io::Error,
+    },
     #[error("the TLS handshake with Incus at {address} failed: {source}; does Incus speak TLS 1.3 there?")]
     Tls { address: String, source: io::Error },
     #[error("Incus's answer is larger than {0} bytes")]

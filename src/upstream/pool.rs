@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -37,10 +38,10 @@ impl Pool {
         }
     }
 
-    /// A connection that was open a moment ago.
-    pub(super) async fn take(&self) -> Option<Connection> {
+    /// A connection that was open a moment ago, and that Incus takes for this client's.
+    pub(super) async fn take(&self, client: Option<IpAddr>) -> Option<Connection> {
         poll_fn(|cx| {
-            while let Some(Idle { mut connection, since }) = self.pop() {
+            while let Some(Idle { mut connection, since }) = self.remove(client) {
                 // Nobody drove it meanwhile: this is where we see that Incus has closed it.
                 if since.elapsed() < MAX_IDLE && connection.is_reusable(cx) {
                     return Poll::Ready(Some(connection));
@@ -55,7 +56,9 @@ impl Pool {
         self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < MAX_IDLE);
     }
 
-    fn pop(&self) -> Option<Idle> {
-        self.idle.borrow_mut().pop()
+    fn remove(&self, client: Option<IpAddr>) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        let index = idle.iter().rposition(|idle| idle.connection.is_for(client))?;
+        Some(idle.remove(index))
     }
 }

@@ -1,5 +1,6 @@
 //! Where Incus is, how it is known, and whether it was there the last time.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -21,6 +22,7 @@ pub struct Target {
     pub(super) server_name: ServerName<'static>,
     pub(super) host_header: HeaderValue,
     pub(super) tls: Arc<ClientConfig>,
+    pub(super) proxy_protocol: bool,
     /// What went wrong last, so that the log tells of changes only.
     trouble: Mutex<Option<String>>,
 }
@@ -28,7 +30,6 @@ pub struct Target {
 impl Target {
     /// Makes no connection yet.
     pub fn new(config: &UpstreamConfig) -> Self {
-        let host_header = config.url.trim_start_matches("https://").trim_end_matches('/');
         Self {
             url: config.url.clone(),
             client: config.identity.certificate().clone(),
@@ -36,15 +37,24 @@ impl Target {
             host: config.host.clone(),
             port: config.port,
             server_name: config.server_name.clone(),
-            host_header: HeaderValue::from_str(host_header).expect("a URL's authority is a header's value"),
+            host_header: HeaderValue::from_str(config.authority()).expect("a URL's authority is a header's value"),
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
+            proxy_protocol: config.proxy_protocol,
             trouble: Mutex::new(None),
         }
     }
 
-    /// Whether a configuration means the same Incus, known by the same certificates.
+    /// Whether a configuration means the same Incus, known by the same certificates, and spoken to alike.
     pub fn is_of(&self, config: &UpstreamConfig) -> bool {
-        self.url == config.url && self.client == *config.identity.certificate() && self.pin.is_same(&config.pin)
+        self.url == config.url
+            && self.client == *config.identity.certificate()
+            && self.pin.is_same(&config.pin)
+            && self.proxy_protocol == config.proxy_protocol
+    }
+
+    /// Whom Incus takes a connection for, if it is told.
+    pub(super) fn told(&self, client: Option<SocketAddr>) -> Option<IpAddr> {
+        client.filter(|_| self.proxy_protocol).map(|client| client.ip())
     }
 
     /// `host:port`, for messages.

@@ -1,8 +1,10 @@
 //! Certificates of every kind that a test shows or expects, made by rcgen; those that rcgen cannot make, by openssl.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
@@ -77,6 +79,13 @@ impl Certificates {
         let mut params = client(name);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
+        self.self_signed(name, params, &key())
+    }
+
+    /// A server's that has this many days left, and half a day.
+    pub fn server_for_days(&self, name: &str, days: u64) -> Certificate {
+        let mut params = server(name, &["localhost", "127.0.0.1", "::1"]);
+        params.not_after = (SystemTime::now() + Duration::from_hours(24 * days + 12)).into();
         self.self_signed(name, params, &key())
     }
 
@@ -174,6 +183,8 @@ impl Certificates {
         let made = self.named(name);
         std::fs::write(&made.certificate, pem).expect("a temporary file can be written");
         std::fs::write(&made.key, key.serialize_pem()).expect("a temporary file can be written");
+        // As `openssl` and `incus` leave it.
+        std::fs::set_permissions(&made.key, Permissions::from_mode(0o600)).expect("our own file");
         made
     }
 

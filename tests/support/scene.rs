@@ -27,8 +27,12 @@ pub struct Setup {
     pub admin: String,
     /// `public.images`
     pub images: String,
+    /// Further lines of the table `[upstream]`.
+    pub more_upstream: String,
     /// Further lines of the table `[public]`.
     pub more_public: String,
+    /// Further lines of the table `[admin]`.
+    pub more_admin: String,
     /// Further tables.
     pub more: String,
 }
@@ -45,7 +49,9 @@ impl Setup {
             public: "127.0.0.1:0".to_owned(),
             admin: "127.0.0.1:0".to_owned(),
             images: "public".to_owned(),
+            more_upstream: String::new(),
             more_public: String::new(),
+            more_admin: String::new(),
             more: String::new(),
         }
     }
@@ -72,6 +78,7 @@ url = "{}"
 client_certificate = {}
 client_private_key = {}
 {pin}
+{}
 
 [public]
 listen = "{}"
@@ -80,6 +87,7 @@ images = "{}"
 
 [admin]
 listen = "{}"
+{}
 {admins}
 {}
 "#,
@@ -88,10 +96,12 @@ listen = "{}"
             self.upstream,
             toml(&self.local.certificate),
             toml(&self.local.key),
+            self.more_upstream,
             self.public,
             self.images,
             self.more_public,
             self.admin,
+            self.more_admin,
             self.more,
         )
     }

@@ -1,0 +1,152 @@
+//! What Incus itself says when it is asked.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::Finding;
+use crate::config::{Config, UpstreamConfig};
+use crate::upstream::{self, Target, Upstream};
+use crate::worker;
+
+/// For Incus to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize)]
+struct Answer {
+    metadata: Server,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    auth: String,
+    #[serde(default)]
+    config: Settings,
+}
+
+/// Where Incus listens for its API. Only who is trusted sees it.
+#[derive(Default, Deserialize)]
+struct Settings {
+    #[serde(default, rename = "core.https_address")]
+    core: String,
+    #[serde(default, rename = "cluster.https_address")]
+    cluster: String,
+}
+
+/// Asks it, and judges what it says.
+pub(super) fn ask(config: &Config) -> Vec<Finding> {
+    let what = format!("Incus at {}", config.upstream.url);
+    let answer = match fetch(&config.upstream) {
+        Ok(answer) => answer,
+        Err(problem) => return vec![Finding::fail(&what, &problem)],
+    };
+    if answer.metadata.auth != "trusted" {
+        let problem = "answers, but does not trust upstream.client_certificate; run `incus config trust add-certificate` with that file";
+        return vec![Finding::fail(&what, problem)];
+    }
+    let mut findings = vec![Finding::ok(&what, "answers, and trusts upstream.client_certificate")];
+    let settings = answer.metadata.config;
+    findings.extend(way_around(&config.upstream, "core.https_address", &settings.core));
+    findings.extend(way_around(&config.upstream, "cluster.https_address", &settings.cluster));
+    findings
+}
+
+fn fetch(config: &UpstreamConfig) -> Result<Answer, String> {
+    let runtime = worker::runtime().map_err(|error| error.to_string())?;
+    let upstream = Upstream::new(Arc::new(Target::new(config)));
+    let body = runtime.block_on(async { timeout(PATIENCE, upstream.fetch("/1.0", 1 << 20)).await });
+    let body = body.unwrap_or(Err(upstream::Error::Timeout(PATIENCE)));
+    let body = body.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&body).map_err(|error| format!("answers, but not as Incus does ({error})"))
+}
+
+/// Who reaches Incus itself needs no gateway: Incus lets in whom it trusts, and not only whom admin.clients lists.
+fn way_around(config: &UpstreamConfig, key: &str, address: &str) -> Option<Finding> {
+    let what = format!("Incus's {key}");
+    match Reach::of(address)? {
+        Reach::ThisMachine => Some(Finding::ok(&what, &format!("{address:?}: no way around the gateway"))),
+        Reach::OneNetwork if !is_this_machine(&config.host) => Some(Finding::ok(
+            &what,
+            &format!("{address:?}; have its firewall let in this machine alone"),
+        )),
+        _ if key != "core.https_address" => Some(Finding::warn(
+            &what,
+            &format!("{address:?}: who reaches it goes around the gateway; have a firewall let in the cluster alone"),
+        )),
+        _ => Some(Finding::warn(
+            &what,
+            &format!(
+                "{address:?}: who reaches it goes around the gateway; run `incus config set core.https_address={}` there, or have \
+                 a firewall let in nobody but the gateway",
+                config.authority()
+            ),
+        )),
+    }
+}
+
+/// From where an address that Incus listens on can be reached.
+#[derive(Debug, Eq, PartialEq)]
+enum Reach {
+    ThisMachine,
+    OneNetwork,
+    Everywhere,
+}
+
+impl Reach {
+    /// Incus takes a host or an address, with a port or without, in brackets or not; an empty one is every address. None:
+    /// it does not listen.
+    fn of(address: &str) -> Option<Self> {
+        if address.is_empty() {
+            return None;
+        }
+        let host = match address.parse::<IpAddr>() {
+            Ok(_) => address,
+            Err(_) => address.rsplit_once(':').map_or(address, |(host, _)| host),
+        };
+        let host = host.trim_matches(['[', ']']);
+        Some(match host.parse::<IpAddr>() {
+            _ if is_this_machine(host) => Self::ThisMachine,
+            Ok(ip) if !ip.to_canonical().is_unspecified() => Self::OneNetwork,
+            Err(_) if !host.is_empty() => Self::OneNetwork,
+            _ => Self::Everywhere,
+        })
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_an_address() {
+        for address in [
+            "127.0.0.1:8553",
+            "127.0.0.1",
+            "[::1]:8443",
+            "::1",
+            "localhost:8443",
+            "127.8.8.8:1",
+        ] {
+            assert_eq!(Reach::of(address), Some(Reach::ThisMachine), "{address}");
+        }
+        for address in [":8443", "[::]:8443", "::", "0.0.0.0:8443", "0.0.0.0", "[::]"] {
+            assert_eq!(Reach::of(address), Some(Reach::Everywhere), "{address}");
+        }
+        for address in [
+            "192.0.2.1:8443",
+            "2001:db8::1",
+            "[2001:db8::1]:8443",
+            "incus.example.org:8443",
+        ] {
+            assert_eq!(Reach::of(address), Some(Reach::OneNetwork), "{address}");
+        }
+        assert_eq!(Reach::of(""), None);
+    }
+}

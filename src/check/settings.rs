@@ -1,0 +1,146 @@
+//! What can be said of a configuration without trying it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+
+use super::Finding;
+use crate::config::{Config, KnownBy};
+use crate::tls::Identity;
+use crate::tls::certificate::{self, Validity};
+
+const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
+/// What others than a file's owner and group may do with it.
+const OTHERS: u32 = 0o007;
+
+/// Every finding, good and bad.
+pub(super) fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    look_at_servers(&mut findings, config);
+    let client = &config.upstream.identity;
+    findings.push(dates("upstream.client_certificate", client.certificate()));
+    findings.extend(openness("upstream.client_private_key", client.private_key_file()));
+    look_at_admins(&mut findings, config);
+    findings.push(pin(config));
+    for (key, proxies) in [
+        ("public.proxy_protocol_from", &config.public.proxies),
+        ("admin.proxy_protocol_from", &config.admin.proxies),
+    ] {
+        if proxies.contain_everybody() {
+            let problem = "it lists everybody, and whoever it lists may claim any address; list the proxies alone";
+            findings.push(Finding::warn(key, problem));
+        }
+    }
+    findings
+}
+
+fn look_at_servers(findings: &mut Vec<Finding>, config: &Config) {
+    let (public, admin) = (&config.public.tls, &config.admin.tls);
+    // From one [tls], most likely: once is enough.
+    let ports = match public.is_same(admin) {
+        true => vec![("public.tls and admin.tls", public)],
+        false => vec![("public.tls", public), ("admin.tls", admin)],
+    };
+    for (what, identity) in ports {
+        findings.push(dates(what, identity.certificate()));
+        findings.extend(openness(what, identity.private_key_file()));
+        findings.extend(first_name(what, identity));
+        findings.extend(slowness(what, identity));
+    }
+}
+
+fn look_at_admins(findings: &mut Vec<Finding>, config: &Config) {
+    if config.admin.clients.is_empty() {
+        let problem = "nobody is listed, so the admin port refuses everybody";
+        findings.push(Finding::warn("admin.clients", problem));
+    }
+    for client in &config.admin.clients {
+        let what = format!("admin.clients {:?}", client.name);
+        findings.push(match &client.known_by {
+            KnownBy::Certificate(certificate) => dates(&what, certificate),
+            KnownBy::Fingerprint(_) => {
+                Finding::ok(&what, "known by its fingerprint; its dates show when it is presented")
+            }
+        });
+    }
+}
+
+fn pin(config: &Config) -> Finding {
+    let what = "upstream.server_certificate";
+    match config.upstream.pin.path() {
+        Some(_) => Finding::ok(what, "pinned, whatever its dates"),
+        None => Finding::warn(
+            what,
+            &format!(
+                "not set: whoever listens at {} on this machine is taken for Incus; set it to Incus's server.crt",
+                config.upstream.url
+            ),
+        ),
+    }
+}
+
+fn dates(what: &str, certificate: &CertificateDer<'_>) -> Finding {
+    let now = SystemTime::now();
+    let validity = match Validity::of(certificate) {
+        Ok(validity) => validity,
+        Err(error) => return Finding::fail(what, &error.to_string()),
+    };
+    match validity.time_left(now) {
+        None => Finding::fail(what, "the certificate has expired; renew it"),
+        Some(_) if validity.is_ahead_of(now) => Finding::fail(
+            what,
+            "the certificate is not valid yet; check its dates and this machine's clock",
+        ),
+        Some(left) => {
+            let days = left.as_secs() / 86_400;
+            match left < WARN_BELOW {
+                true => Finding::warn(what, &format!("the certificate expires in {days} days; renew it")),
+                false => Finding::ok(what, &format!("the certificate expires in {days} days")),
+            }
+        }
+    }
+}
+
+/// A group may be the way to the gateway's own user; others never are.
+fn openness(what: &str, private_key: &Path) -> Option<Finding> {
+    // It could be read a moment ago.
+    let mode = std::fs::metadata(private_key).ok()?.permissions().mode();
+    (mode & OTHERS != 0).then(|| {
+        let file = private_key.display();
+        let problem = format!(
+            "the private key in {file} is open to every user of this machine (mode {:04o}); close it: chmod o= {file}",
+            mode & 0o7777
+        );
+        Finding::warn(what, &problem)
+    })
+}
+
+/// Incus's clients that have pinned a certificate ask for its first name, to the letter.
+fn first_name(what: &str, identity: &Identity) -> Option<Finding> {
+    let name = certificate::first_name(identity.certificate())?;
+    name.contains('*').then(|| {
+        let problem = format!(
+            "the certificate's first name is {name}: Incus's clients that accepted the certificate ask for its first name as it \
+             is, a wildcard is no host's name, and so each of their requests needs a second connection; put a host's name first"
+        );
+        Finding::warn(what, &problem)
+    })
+}
+
+/// Measured of whole handshakes: RSA of 2048 bits takes three times the processor's time of ECDSA P-256, of 4096 bits twenty
+/// times. Incus's clients make one for each request.
+fn slowness(what: &str, identity: &Identity) -> Option<Finding> {
+    let bits = certificate::rsa_bits(identity.certificate())?;
+    let times = if bits > 3072 {
+        "some twenty times"
+    } else {
+        "three times or more"
+    };
+    let problem = format!(
+        "the private key is RSA of {bits} bits: a handshake costs {times} the processor time of one with ECDSA P-256, and \
+         Incus's clients make one for each request; get a certificate for such a key (certbot: --key-type ecdsa)"
+    );
+    Some(Finding::warn(what, &problem))
+}

@@ -1,0 +1,125 @@
+//! The PROXY protocol (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>): a header before the first byte of
+//! TLS, in which a proxy says for whom it has opened the connection.
+//!
+//! [`read_client`] reads it from a proxy in front of us, in both versions; [`announce`] writes it for Incus, in version 1,
+//! for the Incus of Debian 12 and 13 reads no other.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use proxy_header::{ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const V1: &[u8] = b"PROXY ";
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The longest header of version 1, as the protocol has it.
+const MAX_V1: usize = 107;
+/// The longest header of version 2 that is read, in bytes: its addresses take 52 at the most, or 232 for unix sockets, and
+/// whatever a proxy has to add is skipped. Nginx reads as much.
+const MAX_V2: usize = 4096;
+/// What version 2 says of its own length stands behind the signature, a version and a family.
+const HEAD_V2: usize = 16;
+
+/// Reads a proxy's header, and no byte of what follows it, and says whose connection it is: the proxy's own where the header
+/// names nobody, as in a health check.
+pub async fn read_client(tcp: &mut TcpStream, proxy: SocketAddr) -> io::Result<SocketAddr> {
+    let mut signature = [0; V2.len()];
+    tcp.read_exact(&mut signature).await?;
+    let header = if signature == V2 {
+        read_v2(tcp).await?
+    } else if signature.starts_with(V1) {
+        read_v1(tcp, &signature).await?
+    } else {
+        return Err(wrong("it does not begin with a PROXY header"));
+    };
+    client(&header, proxy)
+}
+
+/// Says to Incus for whom the connection is; without a client, that it is our own.
+pub async fn announce(tcp: &mut TcpStream, client: Option<SocketAddr>) -> io::Result<()> {
+    let header = header(client.map_or_else(|| tcp.local_addr(), Ok)?, tcp.peer_addr()?);
+    let mut text = [0; MAX_V1];
+    let length = header.encode_to_slice_v1(&mut text).map_err(io::Error::other)?;
+    tcp.write_all(&text[..length]).await
+}
+
+/// Nothing says how long it is but its end. What can be seen of it is taken, up to there.
+async fn read_v1(tcp: &mut TcpStream, signature: &[u8]) -> io::Result<Vec<u8>> {
+    let mut header = signature.to_vec();
+    loop {
+        let begun = header.len();
+        header.resize(MAX_V1, 0);
+        let seen = tcp.peek(&mut header[begun..]).await?;
+        let end = header[begun..begun + seen].iter().position(|byte| *byte == b'\n');
+        header.truncate(begun + end.map_or(seen, |end| end + 1));
+        tcp.read_exact(&mut header[begun..]).await?;
+        if end.is_some() {
+            return Ok(header);
+        }
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if header.len() == MAX_V1 {
+            return Err(wrong("its PROXY header is longer than version 1 allows"));
+        }
+    }
+}
+
+async fn read_v2(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut header = V2.to_vec();
+    header.resize(HEAD_V2, 0);
+    tcp.read_exact(&mut header[V2.len()..]).await?;
+    let rest = u16::from_be_bytes([header[HEAD_V2 - 2], header[HEAD_V2 - 1]]);
+    let length = HEAD_V2 + usize::from(rest);
+    if length > MAX_V2 {
+        return Err(wrong("its PROXY header is too long"));
+    }
+    header.resize(length, 0);
+    tcp.read_exact(&mut header[HEAD_V2..]).await?;
+    Ok(header)
+}
+
+/// Whom a whole header names.
+fn client(header: &[u8], proxy: SocketAddr) -> io::Result<SocketAddr> {
+    let config = ParseConfig {
+        include_tlvs: false,
+        ..ParseConfig::default()
+    };
+    match ProxyHeader::parse(header, config) {
+        Ok((_, length)) if length != header.len() => Err(wrong("its PROXY header is broken")),
+        Err(_) => Err(wrong("its PROXY header is broken")),
+        Ok((parsed, _)) => match parsed.proxied_address() {
+            None => Ok(proxy),
+            Some(address) if address.protocol == Protocol::Datagram => Err(wrong("its PROXY header is not for TCP")),
+            Some(address) => Ok(SocketAddr::new(
+                address.source.ip().to_canonical(),
+                address.source.port(),
+            )),
+        },
+    }
+}
+
+/// Both addresses must be of one kind: an IPv4 address is one of IPv6, too, if it has to be.
+fn header(source: SocketAddr, destination: SocketAddr) -> ProxyHeader<'static> {
+    let (source, destination) = match (source, destination) {
+        (SocketAddr::V4(_), SocketAddr::V4(_)) => (source, destination),
+        _ => (to_ipv6(source), to_ipv6(destination)),
+    };
+    ProxyHeader::with_address(ProxiedAddress::stream(source, destination))
+}
+
+fn to_ipv6(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        // Without a scope, which has no meaning elsewhere.
+        IpAddr::V6(ip) => SocketAddr::new(ip.into(), address.port()),
+    }
+}
+
+fn wrong(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+#[cfg(test)]
+mod tests;

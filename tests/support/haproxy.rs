@@ -1,0 +1,65 @@
+//! A real HAProxy, which says in the PROXY protocol whose connections it brings.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::gateway::PATIENCE;
+use super::incus::free_address;
+
+/// The proxy; it is killed when it is dropped.
+#[derive(Debug)]
+pub struct Haproxy {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Haproxy {
+    /// Starts one in front of a port; `how` is `send-proxy`, `send-proxy-v2` or the like.
+    pub fn before(port: SocketAddr, how: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("haproxy.cfg");
+        let address = free_address();
+        let configuration = format!(
+            "defaults\n mode tcp\n timeout connect 20s\n timeout client 20s\n timeout server 20s\n\
+             listen gate\n bind {address}\n server gate {port} {how}\n"
+        );
+        std::fs::write(&file, configuration).expect("a temporary file can be written");
+        let mut command = Command::new("haproxy");
+        command.arg("-q").arg("-db").arg("-f").arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("haproxy runs");
+        let proxy = Self {
+            child,
+            address,
+            _folder: folder,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "haproxy does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        proxy
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as an URL.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
