@@ -1,12 +1,19 @@
 //! One connection of a client: handshake, HTTP/1.1 or 2, the answer to each request, the end.
 
+mod activity;
+mod body;
+mod streams;
+
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use http::{Method, Request, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -18,12 +25,16 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use self::activity::{Activity, Clock, Overdue};
+use self::body::ClientBody;
+use self::streams::Streams;
 use crate::admin;
 use crate::config::Limits;
 use crate::identity::Peer;
+use crate::limits::{Address, Reason};
 use crate::net::{self, ClientStream, Port};
 use crate::public;
-use crate::reply::{self, Reply};
+use crate::reply::{self, Refusal, Reply, ReplyBody};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -31,15 +42,24 @@ const MAX_HEADERS: usize = 256;
 const H1_BUFFER: usize = 64 << 10;
 /// The same for each stream of HTTP/2.
 const H2_BUFFER: usize = 64 << 10;
+/// Streams of an admin's HTTP/2 connection at a time.
 const H2_STREAMS: u32 = 100;
+/// The same for a stranger: each of them may hold two buffers and a connection to Incus.
+const H2_STREAMS_OF_STRANGERS: u32 = 32;
 /// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
 /// socket refuses nobody.
 const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
 pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
-    net::tune(&tcp);
     let live = worker.live();
+    let Ok(mut place) = worker
+        .limiter()
+        .admit(port, address.ip(), live.access(port), &live.limits)
+    else {
+        return net::reset(tcp);
+    };
+    net::tune(&tcp);
     let config = match port {
         Port::Admin => &live.admin_tls,
         Port::Public => &live.public_tls,
@@ -48,26 +68,44 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     let handshake = tokio::select! {
         biased;
         () = no_longer_awaited(&worker, std::future::pending()) => return,
+        () = place.displaced() => return tracing::debug!(%port, client = %address, "made room for others in its handshake"),
         handshake = timeout(live.limits.handshake, handshake) => handshake,
     };
-    let stream = match handshake {
-        Ok(Ok(stream)) => ClientStream::new(stream),
+    let tls = match handshake {
+        Ok(Ok(tls)) => tls,
         // A client's fault is not our warning.
         Ok(Err(error)) => return tracing::debug!(%port, client = %address, %error, "handshake failed"),
         Err(_) => return tracing::debug!(%port, client = %address, "handshake took too long"),
     };
+    let peer = Peer {
+        address,
+        certificate: net::certificate(&tls),
+    };
+    if worker
+        .live()
+        .admins
+        .judge(peer.certificate.as_ref(), SystemTime::now())
+        .is_ok()
+        && !place.prove()
+    {
+        return;
+    }
+    let displaced = match place.is_safe() {
+        true => None,
+        false => Some(Box::pin(place.displaced()) as Pin<Box<dyn Future<Output = ()>>>),
+    };
     let client = Rc::new(Client {
         worker: Rc::clone(&worker),
         port,
-        peer: Peer {
-            address,
-            certificate: stream.certificate(),
-        },
+        peer,
         begun: Notify::new(),
+        counted_by: place.address(),
+        activity: Rc::default(),
     });
+    let stream = ClientStream::new(tls, place, client.activity.heard());
     match stream.speaks_h2() {
-        true => worker.spawn(serve_h2(client, stream, live.limits)),
-        false => worker.spawn(serve_h1(client, stream, live.limits)),
+        true => worker.spawn(serve_h2(client, stream, live.limits, displaced)),
+        false => worker.spawn(serve_h1(client, stream, live.limits, displaced)),
     }
 }
 
@@ -78,12 +116,31 @@ struct Client {
     peer: Peer,
     /// Told of every request.
     begun: Notify,
+    /// By what requests are counted, on the public port.
+    counted_by: Option<Arc<Address>>,
+    activity: Rc<Activity>,
 }
 
-fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
+impl Client {
+    /// It has not taken its answer.
+    fn stalled(&self) {
+        self.worker.limiter().count(Reason::Stalled);
+        tracing::debug!(port = %self.port, client = %self.peer.address, "let go: it took its answer too slowly");
+    }
+}
+
+/// Told when its client must make room for others.
+type Displaced = Option<Pin<Box<dyn Future<Output = ()>>>>;
+
+fn serve_h1(
+    client: Rc<Client>,
+    stream: ClientStream,
+    limits: Limits,
+    displaced: Displaced,
+) -> impl Future<Output = ()> {
+    // The time for a head is the `Clock`'s: hyper's would count from the last answer.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        .header_read_timeout(None)
         .max_header_size(limits.head_size)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.head_size.max(H1_BUFFER))
@@ -93,24 +150,47 @@ fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Fu
         client,
         Box::pin(connection),
         http1::UpgradeableConnection::graceful_shutdown,
+        Clock::new(limits, true),
+        displaced,
     )
 }
 
-fn serve_h2(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
-    let connection = http2::Builder::new(LocalExecutor)
+fn serve_h2(
+    client: Rc<Client>,
+    stream: ClientStream,
+    limits: Limits,
+    displaced: Displaced,
+) -> impl Future<Output = ()> {
+    let streams = match client.port {
+        Port::Admin => H2_STREAMS,
+        Port::Public => H2_STREAMS_OF_STRANGERS,
+    };
+    let connection = http2::Builder::new(Streams(Rc::clone(&client)))
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head)
         .keep_alive_timeout(limits.head)
         .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
-        .max_concurrent_streams(H2_STREAMS)
+        .max_concurrent_streams(streams)
         .max_send_buf_size(H2_BUFFER)
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
-    drive(client, Box::pin(connection), http2::Connection::graceful_shutdown)
+    drive(
+        client,
+        Box::pin(connection),
+        http2::Connection::graceful_shutdown,
+        Clock::new(limits, false),
+        displaced,
+    )
 }
 
-/// Until the connection ends: by itself, in a drain, or because its admin is none any more.
-async fn drive<C>(client: Rc<Client>, mut connection: Pin<Box<C>>, shut_down: fn(Pin<&mut C>))
-where
+/// Until the connection ends: by itself, in a drain, because its admin is none any more, or because its client takes more
+/// of us than it may.
+async fn drive<C>(
+    client: Rc<Client>,
+    mut connection: Pin<Box<C>>,
+    shut_down: fn(Pin<&mut C>),
+    mut clock: Clock,
+    mut displaced: Displaced,
+) where
     C: Future<Output = hyper::Result<()>>,
 {
     let Client {
@@ -118,6 +198,8 @@ where
         port,
         peer,
         begun,
+        activity,
+        ..
     } = &*client;
     let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
@@ -129,6 +211,9 @@ where
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
                 return;
             }
+            () = async { displaced.as_mut().expect("the condition").await }, if displaced.is_some() => {
+                return tracing::debug!(client = %peer.address, "made room for others");
+            }
             () = &mut draining, if !is_draining => {
                 is_draining = true;
                 shut_down(connection.as_mut());
@@ -138,6 +223,13 @@ where
                     tracing::debug!(%port, client = %peer.address, %error, "the connection was cut");
                 }
                 return;
+            }
+            overdue = poll_fn(|cx| clock.poll(activity, cx)) => match overdue {
+                Overdue::Close => shut_down(connection.as_mut()),
+                Overdue::Request => {
+                    return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
+                }
+                Overdue::Stalled => return client.stalled(),
             }
         }
     }
@@ -153,30 +245,53 @@ async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
+type Answered = Response<ClientBody<ReplyBody>>;
+type Answer = Pin<Box<dyn Future<Output = Result<Answered, Infallible>>>>;
 
 /// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
 fn service(
     client: Rc<Client>,
-) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future = Answer> {
+) -> impl Service<Request<Incoming>, Response = Answered, Error = Infallible, Future = Answer> {
     service_fn(move |request| -> Answer { Box::pin(answer(Rc::clone(&client), request)) })
 }
 
-async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answered, Infallible> {
     let Client {
         worker,
         port,
         peer,
         begun,
+        activity,
+        ..
     } = &*client;
     begun.notify_one();
+    let answering = activity.answer();
     let is_head = request.method() == Method::HEAD;
+    let version = request.version();
     let wish = request.extensions().get::<OnUpgrade>().cloned();
-    let answer = match port {
-        Port::Admin => admin::answer(worker, peer, request).await,
-        Port::Public => public::answer(worker, &request).await,
+    let (answer, pace) = match port {
+        Port::Admin => (admin::answer(worker, peer, request).await, None),
+        Port::Public => {
+            let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
+            match allowed {
+                Ok(pace) => (public::answer(worker, &request).await, Some(pace)),
+                Err(refusal) => (Err(refusal), None),
+            }
+        }
     };
+    let is_unwelcome = matches!(answer, Err(Refusal::Network | Refusal::NotAnAdmin(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);
+    if is_unwelcome {
+        match version {
+            // The clock sees to that.
+            Version::HTTP_2 => activity.leave(),
+            _ => drop(
+                reply
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close")),
+            ),
+        }
+    }
     if is_head {
         reply::leave_out_body(&mut reply);
     }
@@ -185,7 +300,7 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply,
     {
         worker.spawn(close_in_order(wish));
     }
-    Ok(reply)
+    Ok(reply.map(|body| ClientBody::new(body, answering, activity, pace)))
 }
 
 /// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
@@ -199,17 +314,7 @@ async fn close_in_order(wish: OnUpgrade) {
 
 async fn revoked(worker: &Worker, peer: &Peer) {
     match &peer.certificate {
-        Some(certificate) => worker.revoked(certificate.clone()).await,
+        Some(certificate) => worker.revoked(certificate.clone(), peer.address.ip()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// hyper's HTTP/2 runs each stream as a task; ours stay on their worker.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
     }
 }

@@ -17,7 +17,8 @@
 //! # The rest
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
-//! - [`net`] names the two ports, and is the stream that a client's TLS becomes.
+//! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
+//! - [`limits`] says who may connect, and how much of us a client may take.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
 //!   [`check`] tries a configuration.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
@@ -30,9 +31,11 @@ pub mod connection;
 pub mod forward;
 pub mod identity;
 pub mod lifecycle;
+pub mod limits;
 pub mod listener;
 pub mod live;
 pub mod net;
+pub mod networks;
 pub mod public;
 pub mod reload;
 pub mod reply;

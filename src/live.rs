@@ -7,6 +7,8 @@ use thiserror::Error;
 
 use crate::config::{Config, Limits};
 use crate::identity::Admins;
+use crate::limits::{Access, descriptors};
+use crate::net::Port;
 use crate::public::catalogue::Catalogue;
 use crate::tls::server;
 use crate::upstream::Target;
@@ -18,6 +20,10 @@ pub struct Live {
     pub public_tls: Arc<ServerConfig>,
     /// What clients of the admin port see.
     pub admin_tls: Arc<ServerConfig>,
+    /// Who may connect to the public port.
+    pub public_access: Access,
+    /// Who may connect to the admin port.
+    pub admin_access: Access,
     /// Who is let in.
     pub admins: Admins,
     /// What strangers may know.
@@ -46,10 +52,20 @@ impl Live {
         Ok(Self {
             public_tls: Arc::new(server::for_strangers(&config.public.tls)?),
             admin_tls: Arc::new(server::for_admins(&config.admin.tls)?),
+            public_access: config.public.access.clone(),
+            admin_access: config.admin.access,
             admins: Admins::new(config.admin.clients),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             target,
-            limits: config.limits,
+            limits: descriptors::fit(config.limits),
         })
+    }
+
+    /// Who may connect to a port.
+    pub fn access(&self, port: Port) -> &Access {
+        match port {
+            Port::Admin => &self.admin_access,
+            Port::Public => &self.public_access,
+        }
     }
 }

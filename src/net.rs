@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::identity::PeerCertificate;
+use crate::limits::Place;
 
 /// What TLS holds of an answer that its client does not read, in bytes.
 const MAX_UNSENT: usize = 32 << 10;
@@ -46,25 +49,40 @@ pub(crate) fn tune(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
+/// Has done with a connection at once, without keeping anything of it in the kernel.
+pub(crate) fn reset(tcp: TcpStream) {
+    // Where even that fails, the connection is gone already.
+    let _ = tcp.set_zero_linger();
+}
+
+/// The leaf that the client presented, its key proved.
+pub(crate) fn certificate(tls: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
+    let chain = tls.get_ref().1.peer_certificates()?;
+    chain.first().map(PeerCertificate::new)
+}
+
 /// A client's TLS stream, which is reset when it is dropped before it was closed in order: an answer that was cut must
 /// not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the answer.
 #[derive(Debug)]
 pub struct ClientStream {
     tls: TlsStream<TcpStream>,
     closed: bool,
+    /// Told when bytes come.
+    heard: Arc<AtomicBool>,
+    /// Held for as long as there is the stream, whatever it becomes.
+    _place: Place,
 }
 
 impl ClientStream {
     /// Takes over after the handshake.
-    pub fn new(mut tls: TlsStream<TcpStream>) -> Self {
+    pub(crate) fn new(mut tls: TlsStream<TcpStream>, place: Place, heard: Arc<AtomicBool>) -> Self {
         tls.get_mut().1.set_buffer_limit(Some(MAX_UNSENT));
-        Self { tls, closed: false }
-    }
-
-    /// The leaf that the client presented, its key proved.
-    pub fn certificate(&self) -> Option<PeerCertificate> {
-        let chain = self.tls.get_ref().1.peer_certificates()?;
-        chain.first().map(PeerCertificate::new)
+        Self {
+            tls,
+            closed: false,
+            heard,
+            _place: place,
+        }
     }
 
     /// Whether ALPN chose HTTP/2.
@@ -84,7 +102,12 @@ impl Drop for ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
