@@ -1,7 +1,7 @@
 //! A network of a test's own: clients have other addresses there than this machine's loopback.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
 
@@ -15,20 +15,23 @@ pub fn own(test: &str, addresses: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         ip(&["link", "set", "lo", "up"]);
         for address in addresses {
-            ip(&["address", "add", address, "dev", "lo", "nodad"]);
+            ip(&["address", "add", address, "dev", "lo"]);
         }
         return true;
     }
     let this = std::env::current_exe().expect("a test is a program");
-    let status = Command::new("unshare")
+    let ran = Command::new("unshare")
         .arg("--net")
         .arg(this)
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
-        .status();
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("util-linux has unshare");
+    let told = String::from_utf8_lossy(&ran.stdout);
     assert!(
-        status.expect("util-linux has unshare").success(),
-        "it failed in its network"
+        ran.status.success() && told.contains("test result: ok. 1 passed"),
+        "it failed in its network: {told}"
     );
     false
 }
