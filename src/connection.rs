@@ -31,7 +31,7 @@ use self::streams::Streams;
 use crate::admin;
 use crate::config::Limits;
 use crate::identity::Peer;
-use crate::limits::{Address, Reason};
+use crate::limits::{Address, Place, Reason};
 use crate::net::{self, ClientStream, Port};
 use crate::public;
 use crate::reply::{self, Refusal, Reply, ReplyBody};
@@ -51,15 +51,9 @@ const H2_STREAMS_OF_STRANGERS: u32 = 32;
 const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
-pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr) {
-    let live = worker.live();
-    let Ok(mut place) = worker
-        .limiter()
-        .admit(port, address.ip(), live.access(port), &live.limits)
-    else {
-        return net::reset(tcp);
-    };
+pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr, mut place: Place) {
     net::tune(&tcp);
+    let live = worker.live();
     let config = match port {
         Port::Admin => &live.admin_tls,
         Port::Public => &live.public_tls,

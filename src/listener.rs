@@ -13,7 +13,7 @@ use thiserror::Error;
 pub use self::inherited::{InheritError, Inherited};
 use crate::connection;
 use crate::limits::Reason;
-use crate::net::Port;
+use crate::net::{self, Port};
 use crate::worker::Worker;
 
 /// Handshakes that may wait for their turn.
@@ -126,7 +126,17 @@ impl Listener {
                 Ok((tcp, address)) => {
                     // An IPv4 client of an IPv6 socket is an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address));
+                    // Before anything else is done with it: in a crowd, many come before any task has its turn.
+                    match worker.admit(self.port, address.ip()) {
+                        Some(place) => {
+                            worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address, place));
+                            // Those whom it displaces have to go before the next one comes.
+                            if self.port == Port::Admin {
+                                tokio::task::yield_now().await;
+                            }
+                        }
+                        None => net::reset(tcp),
+                    }
                 }
                 Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
                 Err(error) => {

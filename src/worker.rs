@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::PeerCertificate;
-use crate::limits::{Address, Limiter, Pace, Reason};
+use crate::limits::{Address, Limiter, Pace, Place, Reason};
 use crate::live::Live;
+use crate::net::Port;
 use crate::reply::Refusal;
 use crate::upstream::Upstream;
 
@@ -79,6 +80,12 @@ impl Worker {
     /// What all workers count by.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.limiter
+    }
+
+    /// Judges a new connection by its client's own address; `None` if it is to be closed.
+    pub fn admit(&self, port: Port, client: IpAddr) -> Option<Place> {
+        let live = self.live.borrow();
+        self.limiter.admit(port, client, live.access(port), &live.limits).ok()
     }
 
     /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.
