@@ -13,20 +13,20 @@ mod access;
 pub mod address;
 pub mod descriptors;
 mod pace;
+mod place;
 mod unproven;
 
-use std::future::pending;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
-
 pub use self::access::Access;
 pub use self::address::Address;
 use self::address::Addresses;
 pub use self::pace::{Alarm, Pace};
+use self::place::Held;
+pub use self::place::Place;
 use self::unproven::Unproven;
 use crate::config::Limits;
 use crate::net::Port;
@@ -117,10 +117,7 @@ impl Limiter {
             true => self.present().admit(port, client, limits),
         };
         match held {
-            Ok(held) => Ok(Place {
-                limiter: Arc::clone(self),
-                held,
-            }),
+            Ok(held) => Ok(Place::new(Arc::clone(self), held)),
             Err(reason) => {
                 let begins = self.count(reason);
                 tracing::debug!(%port, %client, ?reason, "refused a connection");
@@ -214,91 +211,6 @@ impl Present {
 /// All who have not shown a listed certificate on the admin port, together. The other half is the admins' own.
 fn unproven_at_most(limits: &Limits) -> usize {
     (limits.admin_connections / 2).max(1)
-}
-
-/// A connection's right to be there, which ends when this is dropped.
-#[derive(Debug)]
-pub struct Place {
-    limiter: Arc<Limiter>,
-    held: Held,
-}
-
-#[derive(Debug)]
-enum Held {
-    Admin,
-    /// Without an address for clients of this machine.
-    Stranger(Option<Arc<Address>>),
-    /// Told when it is displaced.
-    Unproven(Arc<Notify>),
-}
-
-impl Place {
-    /// Makes it an admin's, who has shown a listed certificate; `false` if others have come before.
-    #[must_use]
-    pub fn prove(&mut self) -> bool {
-        if let Held::Unproven(displaced) = &self.held {
-            let mut present = self.limiter.present();
-            if !present.unproven.leave(displaced) {
-                return false;
-            }
-            present.admins += 1;
-            drop(present);
-            self.held = Held::Admin;
-        }
-        true
-    }
-
-    /// Whether it can no longer be lost to others.
-    pub fn is_safe(&self) -> bool {
-        !matches!(self.held, Held::Unproven(_))
-    }
-
-    /// Completes when others have come and this one must go. An admin's place is never lost, nor one on the public port.
-    pub fn displaced(&self) -> impl Future<Output = ()> + use<> {
-        let displaced = match &self.held {
-            Held::Unproven(displaced) => Some((Arc::clone(displaced), Arc::clone(&self.limiter))),
-            Held::Admin | Held::Stranger(_) => None,
-        };
-        async move {
-            let Some((displaced, limiter)) = displaced else {
-                return pending().await;
-            };
-            displaced.notified().await;
-            if limiter.count(Reason::Displaced) {
-                tracing::warn!(
-                    "limits.admin_connections: more clients without a listed certificate than half of it; those who have waited \
-                     longest are closed. No more of this is told until a minute has gone by without it"
-                );
-            }
-        }
-    }
-
-    /// By what its requests are counted.
-    pub fn address(&self) -> Option<Arc<Address>> {
-        match &self.held {
-            Held::Stranger(address) => address.clone(),
-            Held::Admin | Held::Unproven(_) => None,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut present = self.limiter.present();
-        match &self.held {
-            Held::Admin => present.admins -= 1,
-            Held::Stranger(address) => {
-                present.strangers -= 1;
-                if let Some(address) = address {
-                    present.addresses.leave(address);
-                }
-            }
-            Held::Unproven(displaced) => {
-                // Unless it has been displaced.
-                present.unproven.leave(displaced);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
