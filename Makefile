@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 BINARY := target/release/incus-gate
 # What the demo and the tests use, besides Incus itself; and what Rust needs to link with.
-TOOLS := busybox-static curl haproxy openssl squashfs-tools systemd valgrind xz-utils
+TOOLS := busybox-static curl haproxy iproute2 openssl squashfs-tools systemd valgrind xz-utils
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
 .PHONY: help build demo demo-end test bench deny install clean

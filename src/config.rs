@@ -9,7 +9,9 @@ mod files;
 mod units;
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ pub use self::error::ConfigError;
 use self::error::Source;
 use self::file::{AdminTable, ClientTable, LimitsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
 pub use self::files::Files;
+use crate::limits::Access;
 use crate::networks::Networks;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
@@ -30,6 +33,9 @@ use crate::tls::{Identity, IdentityError, read_certificate};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
+
+/// `limits.admin_connections`, but no more than half of all.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// All that a running gateway needs to know.
 #[derive(Debug)]
@@ -81,6 +87,8 @@ impl UpstreamConfig {
 pub struct PublicConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// Who may connect.
+    pub access: Access,
     /// The proxies that say whose connections they bring.
     pub proxies: Networks,
     /// What clients see.
@@ -107,6 +115,8 @@ pub enum Images {
 pub struct AdminConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// Who may connect.
+    pub access: Access,
     /// The proxies that say whose connections they bring.
     pub proxies: Networks,
     /// What clients see.
@@ -152,6 +162,20 @@ pub struct Limits {
     pub head: Duration,
     /// Size of the head of a request, in bytes.
     pub head_size: usize,
+    /// Time for which a connection may do nothing between requests.
+    pub idle: Duration,
+    /// Connections, on both ports together.
+    pub connections: usize,
+    /// How many of them the public port may not use.
+    pub admin_connections: usize,
+    /// How many of them one address may use on the public port.
+    pub connections_per_address: usize,
+    /// How many requests a second one address may make on the public port, in the long run.
+    pub requests: u32,
+    /// How slowly an answer may be taken on the public port, in bytes a second.
+    pub download_rate: u32,
+    /// For how long it may be taken more slowly.
+    pub stall: Duration,
     /// Time that connections have to finish after SIGTERM.
     pub drain: Duration,
 }
@@ -210,6 +234,7 @@ impl Loader<'_> {
         };
         Ok(PublicConfig {
             listen: self.listen("public.listen", &table.listen)?,
+            access: self.access("public", &table.allow, &table.deny)?,
             proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
@@ -241,6 +266,7 @@ impl Loader<'_> {
         }
         Ok(AdminConfig {
             listen: self.listen("admin.listen", &table.listen)?,
+            access: self.access("admin", &table.allow, &table.deny)?,
             proxies: self.networks("admin.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("admin.tls", table.tls.as_ref(), shared)?,
             clients,
@@ -337,11 +363,55 @@ impl Loader<'_> {
                     .ok_or_else(|| "must lie between 8KiB and 1MiB".to_owned())
             })
             .map_err(|problem| self.source.wrong("limits.head_size", table.head_size.span(), problem))?;
+        let connections = self.number("limits.connections", &table.connections, 4..=1_000_000)?;
+        let half = connections / 2;
+        let admin_connections = match &table.admin_connections {
+            Some(number) => self.number("limits.admin_connections", number, 2..=half)?,
+            None => half.min(ADMIN_CONNECTIONS),
+        };
         Ok(Limits {
             handshake: self.duration("limits.handshake", &table.handshake)?,
             head: self.duration("limits.head", &table.head)?,
             head_size,
+            idle: self.duration("limits.idle", &table.idle)?,
+            connections,
+            admin_connections,
+            connections_per_address: self.number(
+                "limits.connections_per_address",
+                &table.connections_per_address,
+                1..=1_000_000,
+            )?,
+            requests: self.number("limits.requests", &table.requests, 1..=1_000_000)?,
+            download_rate: self.download_rate(&table.download_rate)?,
+            stall: self.duration("limits.stall", &table.stall)?,
             drain: self.duration("limits.drain", &table.drain)?,
+        })
+    }
+
+    fn download_rate(&self, table: &Spanned<String>) -> Result<u32, ConfigError> {
+        units::size(table.get_ref())
+            .and_then(|size| match u32::try_from(size) {
+                Ok(rate) if (1..=1 << 20).contains(&rate) => Ok(rate),
+                _ => Err("must lie between 1B and 1MiB, for a second".to_owned()),
+            })
+            .map_err(|problem| self.source.wrong("limits.download_rate", table.span(), problem))
+    }
+
+    fn number<T>(&self, key: &str, number: &Spanned<u64>, range: RangeInclusive<T>) -> Result<T, ConfigError>
+    where
+        T: Display + PartialOrd + TryFrom<u64>,
+    {
+        let within = T::try_from(*number.get_ref())
+            .ok()
+            .filter(|number| range.contains(number));
+        within.ok_or_else(|| {
+            let problem = format!(
+                "{} is not between {} and {}",
+                number.get_ref(),
+                range.start(),
+                range.end()
+            );
+            self.source.wrong(key, number.span(), problem)
         })
     }
 
@@ -410,6 +480,13 @@ impl Loader<'_> {
                 Ok(address)
             })
             .collect()
+    }
+
+    fn access(&self, port: &str, allow: &Spanned<OneOrMany>, deny: &Spanned<OneOrMany>) -> Result<Access, ConfigError> {
+        Ok(Access {
+            allow: self.networks(&format!("{port}.allow"), allow)?,
+            deny: self.networks(&format!("{port}.deny"), deny)?,
+        })
     }
 
     fn networks(&self, key: &str, networks: &Spanned<OneOrMany>) -> Result<Networks, ConfigError> {

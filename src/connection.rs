@@ -1,13 +1,20 @@
 //! One connection of a client: handshake, HTTP/1.1 or 2, the answer to each request, the end.
 
+mod activity;
+mod body;
+mod streams;
+
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use http::{Method, Request, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -16,17 +23,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use self::activity::{Activity, Clock, Overdue};
+use self::body::ClientBody;
+use self::streams::Streams;
 use crate::admin;
 use crate::config::Limits;
 use crate::identity::Peer;
 use crate::leftover;
+use crate::limits::{Address, Place, Reason};
 use crate::net::{self, ClientStream, Ending, Port};
 use crate::proxy_protocol;
 use crate::public;
-use crate::reply::{self, Reply};
+use crate::reply::{self, Refusal, Reply, ReplyBody};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -34,7 +45,10 @@ const MAX_HEADERS: usize = 256;
 const H1_BUFFER: usize = 64 << 10;
 /// The same for each stream of HTTP/2.
 const H2_BUFFER: usize = 64 << 10;
+/// Streams of an admin's HTTP/2 connection at a time.
 const H2_STREAMS: u32 = 100;
+/// The same for a stranger: each of them may hold two buffers and a connection to Incus.
+const H2_STREAMS_OF_STRANGERS: u32 = 32;
 /// How long HTTP/2 waits for a sign of life. That comes only once a client has read what lies before our question, which may
 /// be megabytes in both kernels' hands: a slow one needs minutes for them.
 const H2_PONG: Duration = Duration::from_mins(5);
@@ -42,63 +56,72 @@ const H2_PONG: Duration = Duration::from_mins(5);
 /// socket refuses nobody.
 const LATECOMERS: Duration = Duration::from_secs(2);
 
+/// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
+pub async fn welcome_behind(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, proxy: SocketAddr) {
+    let patience = worker.live().limits.handshake;
+    let announced = tokio::select! {
+        biased;
+        _ = no_longer_awaited(&worker, std::future::pending()) => return,
+        announced = timeout(patience, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
+    };
+    let client = match announced.map_err(io::Error::from).flatten() {
+        Ok(client) => client,
+        Err(error) => return tracing::debug!(%port, %proxy, %error, "refused"),
+    };
+    match worker.admit(port, client.ip()) {
+        Some(place) => welcome(worker, port, tcp, client, place).await,
+        None => net::reset(tcp),
+    }
+}
+
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
-pub async fn welcome(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, peer: SocketAddr) {
+pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr, mut place: Place) {
     net::tune(&tcp);
     let live = worker.live();
-    let (config, proxies) = match port {
-        Port::Admin => (&live.admin_tls, &live.admin_proxies),
-        Port::Public => (&live.public_tls, &live.public_proxies),
-    };
-    let deadline = Instant::now() + live.limits.handshake;
-    // Here the client's address becomes known: nothing before may go by it.
-    let address = match proxies.contain(peer.ip()) {
-        // Boxed, for most connections have no proxy.
-        true => match Box::pin(announced_client(&worker, &mut tcp, peer, deadline)).await {
-            Ok(client) => client,
-            Err(error) => return tracing::debug!(%port, proxy = %peer, %error, "refused"),
-        },
-        false => peer,
-    };
-    let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
+    let handshake = TlsAcceptor::from(live.entrance(port).tls.clone()).accept(tcp);
     let handshake = tokio::select! {
         biased;
         _ = no_longer_awaited(&worker, std::future::pending()) => return,
-        handshake = timeout_at(deadline, handshake) => handshake,
+        () = place.displaced() => return tracing::debug!(%port, client = %address, "made room for others in its handshake"),
+        handshake = timeout(live.limits.handshake, handshake) => handshake,
     };
-    let stream = match handshake {
-        Ok(Ok(stream)) => ClientStream::new(stream),
+    let tls = match handshake {
+        Ok(Ok(tls)) => tls,
         // A client's fault is not our warning.
         Ok(Err(error)) => return tracing::debug!(%port, client = %address, %error, "handshake failed"),
         Err(_) => return tracing::debug!(%port, client = %address, "handshake took too long"),
     };
+    let peer = Peer {
+        address,
+        certificate: net::certificate(&tls),
+    };
+    if worker
+        .live()
+        .admins
+        .judge(peer.certificate.as_ref(), SystemTime::now())
+        .is_ok()
+        && !place.prove()
+    {
+        return;
+    }
+    let displaced = match place.is_safe() {
+        true => None,
+        false => Some(Box::pin(place.displaced()) as Pin<Box<dyn Future<Output = ()>>>),
+    };
+    let (activity, counted_by) = (Rc::new(Activity::default()), place.address());
+    let stream = ClientStream::new(tls, place, activity.heard());
     let client = Rc::new(Client {
         worker: Rc::clone(&worker),
         port,
-        peer: Peer {
-            address,
-            certificate: stream.certificate(),
-        },
+        peer,
         begun: Notify::new(),
         ending: stream.ending(),
+        counted_by,
+        activity,
     });
     match stream.speaks_h2() {
-        true => worker.spawn(serve_h2(client, stream, live.limits)),
-        false => worker.spawn(serve_h1(client, stream, live.limits)),
-    }
-}
-
-/// Whom a proxy names, in the time that a handshake has.
-async fn announced_client(
-    worker: &Worker,
-    tcp: &mut TcpStream,
-    proxy: SocketAddr,
-    deadline: Instant,
-) -> io::Result<SocketAddr> {
-    tokio::select! {
-        biased;
-        _ = no_longer_awaited(worker, std::future::pending()) => Err(io::Error::other("the gateway is ending")),
-        client = timeout_at(deadline, proxy_protocol::read_client(tcp, proxy)) => client?,
+        true => worker.spawn(serve_h2(client, stream, live.limits, displaced)),
+        false => worker.spawn(serve_h1(client, stream, live.limits, displaced)),
     }
 }
 
@@ -110,12 +133,31 @@ struct Client {
     /// Told of every request.
     begun: Notify,
     ending: Ending,
+    /// By what requests are counted, on the public port.
+    counted_by: Option<Arc<Address>>,
+    activity: Rc<Activity>,
 }
 
-fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
+impl Client {
+    /// It has not taken its answer.
+    fn stalled(&self) {
+        self.worker.limiter().count(Reason::Stalled);
+        tracing::debug!(port = %self.port, client = %self.peer.address, "let go: it took its answer too slowly");
+    }
+}
+
+/// Told when its client must make room for others.
+type Displaced = Option<Pin<Box<dyn Future<Output = ()>>>>;
+
+fn serve_h1(
+    client: Rc<Client>,
+    stream: ClientStream,
+    limits: Limits,
+    displaced: Displaced,
+) -> impl Future<Output = ()> {
+    // The time for a head is the `Clock`'s: hyper's would count from the last answer.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        .header_read_timeout(None)
         .max_header_size(limits.head_size)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.head_size.max(H1_BUFFER))
@@ -125,24 +167,47 @@ fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Fu
         client,
         Box::pin(connection),
         http1::UpgradeableConnection::graceful_shutdown,
+        Clock::new(limits, true),
+        displaced,
     )
 }
 
-fn serve_h2(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
-    let connection = http2::Builder::new(LocalExecutor)
+fn serve_h2(
+    client: Rc<Client>,
+    stream: ClientStream,
+    limits: Limits,
+    displaced: Displaced,
+) -> impl Future<Output = ()> {
+    let streams = match client.port {
+        Port::Admin => H2_STREAMS,
+        Port::Public => H2_STREAMS_OF_STRANGERS,
+    };
+    let connection = http2::Builder::new(Streams(Rc::clone(&client)))
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head)
         .keep_alive_timeout(H2_PONG)
         .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
-        .max_concurrent_streams(H2_STREAMS)
+        .max_concurrent_streams(streams)
         .max_send_buf_size(H2_BUFFER)
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
-    drive(client, Box::pin(connection), http2::Connection::graceful_shutdown)
+    drive(
+        client,
+        Box::pin(connection),
+        http2::Connection::graceful_shutdown,
+        Clock::new(limits, false),
+        displaced,
+    )
 }
 
-/// Until the connection ends: by itself, in a drain, or because its admin is none any more.
-async fn drive<C>(client: Rc<Client>, mut connection: Pin<Box<C>>, shut_down: fn(Pin<&mut C>))
-where
+/// Until the connection ends: by itself, in a drain, because its admin is none any more, or because its client takes more
+/// of us than it may.
+async fn drive<C>(
+    client: Rc<Client>,
+    mut connection: Pin<Box<C>>,
+    shut_down: fn(Pin<&mut C>),
+    mut clock: Clock,
+    mut displaced: Displaced,
+) where
     C: Future<Output = hyper::Result<()>>,
 {
     let Client {
@@ -151,6 +216,8 @@ where
         peer,
         begun,
         ending,
+        activity,
+        ..
     } = &*client;
     let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
@@ -162,6 +229,9 @@ where
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
                 return;
             }
+            () = async { displaced.as_mut().expect("the condition").await }, if displaced.is_some() => {
+                return tracing::debug!(client = %peer.address, "made room for others");
+            }
             has_begun = &mut draining, if !is_draining => {
                 is_draining = true;
                 shut_down(connection.as_mut());
@@ -172,16 +242,19 @@ where
                 }
             }
             ended = &mut connection => {
-                match ended {
-                    // In HTTP/1.1 time runs between answers alone; where it cuts those of HTTP/2, their frames tell.
-                    Err(error) if error.is_timeout() => {
-                        ending.is_no_cut();
-                        tracing::debug!(%port, client = %peer.address, %error, "the client was not waited for any longer");
-                    }
-                    Err(error) => tracing::debug!(%port, client = %peer.address, %error, "the connection was cut"),
-                    Ok(()) => {}
+                if let Err(error) = ended {
+                    tracing::debug!(%port, client = %peer.address, %error, "the connection was cut");
                 }
                 return;
+            }
+            overdue = poll_fn(|cx| clock.poll(activity, cx)) => match overdue {
+                Overdue::Close => shut_down(connection.as_mut()),
+                Overdue::Request => {
+                    // Time runs between answers alone.
+                    ending.is_no_cut();
+                    return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
+                }
+                Overdue::Stalled => return client.stalled(),
             }
         }
     }
@@ -197,36 +270,56 @@ async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) -> 
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
+type Answered = Response<ClientBody<ReplyBody>>;
+type Answer = Pin<Box<dyn Future<Output = Result<Answered, Infallible>>>>;
 
 /// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
 fn service(
     client: Rc<Client>,
-) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future = Answer> {
+) -> impl Service<Request<Incoming>, Response = Answered, Error = Infallible, Future = Answer> {
     service_fn(move |request| -> Answer { Box::pin(answer(Rc::clone(&client), request)) })
 }
 
-async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answered, Infallible> {
     let Client {
         worker,
         port,
         peer,
         begun,
+        activity,
         ..
     } = &*client;
     begun.notify_one();
+    let answering = activity.answer();
     let is_head = request.method() == Method::HEAD;
+    let version = request.version();
     let wish = request.extensions().get::<OnUpgrade>().cloned();
-    let answer = match port {
-        Port::Admin => admin::answer(worker, peer, request).await,
+    let (answer, pace) = match port {
+        Port::Admin => (admin::answer(worker, peer, request).await, None),
         Port::Public => {
-            let answer = public::answer(worker, peer, &request).await;
+            let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
+            let (answer, pace) = match allowed {
+                Ok(pace) => (public::answer(worker, peer, &request).await, Some(pace)),
+                Err(refusal) => (Err(refusal), None),
+            };
             // Whatever it was, it was for none of the questions.
             leftover::dismiss(worker, request);
-            answer
+            (answer, pace)
         }
     };
+    let is_unwelcome = matches!(answer, Err(Refusal::Network | Refusal::NotAnAdmin(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);
+    if is_unwelcome {
+        match version {
+            // The clock sees to that.
+            Version::HTTP_2 => activity.leave(),
+            _ => drop(
+                reply
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close")),
+            ),
+        }
+    }
     if is_head {
         reply::leave_out_body(&mut reply);
     }
@@ -235,7 +328,7 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply,
     {
         worker.spawn(close_in_order(wish));
     }
-    Ok(reply)
+    Ok(reply.map(|body| ClientBody::new(body, answering, activity, pace)))
 }
 
 /// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
@@ -249,17 +342,7 @@ async fn close_in_order(wish: OnUpgrade) {
 
 async fn revoked(worker: &Worker, peer: &Peer) {
     match &peer.certificate {
-        Some(certificate) => worker.revoked(certificate.clone()).await,
+        Some(certificate) => worker.revoked(certificate.clone(), peer.address.ip()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// hyper's HTTP/2 runs each stream as a task; ours stay on their worker.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
     }
 }

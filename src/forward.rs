@@ -43,7 +43,7 @@ pub async fn forward(
             Ok(Response::from_parts(head, ReplyBody::Upstream(body)))
         }
         Answer::Upgraded(response, tunnel) => match upgrade {
-            Some(upgrade) => Ok(upgrade.accept(worker, admin, response, tunnel)),
+            Some(upgrade) => Ok(upgrade.accept(worker, admin, client.ip(), response, tunnel)),
             None => Err(Refusal::Upstream(crate::upstream::Error::Unusable)),
         },
     }

@@ -19,6 +19,7 @@
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
+//! - [`limits`] says who may connect, and how much of us a client may take.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
 //!   [`check`] tries a configuration.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
@@ -32,6 +33,7 @@ pub mod forward;
 pub mod identity;
 pub mod leftover;
 pub mod lifecycle;
+pub mod limits;
 pub mod listener;
 pub mod live;
 pub mod net;

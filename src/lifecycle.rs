@@ -6,6 +6,7 @@
 use std::io;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::limits::{Limiter, descriptors};
 use crate::listener::{BindError, InheritError, Inherited, Listener};
 use crate::live::{Live, SetUpError};
 use crate::net::Port;
@@ -43,6 +45,7 @@ pub enum RunError {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
+    descriptors::raise();
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
@@ -62,7 +65,8 @@ async fn govern(
     let mut reloader = Reloader::new(path, config)?;
     let drain = CancellationToken::new();
     let mut watchdog = Watchdog::default();
-    let mut workers = start_workers(cores, &reloader.in_force(), &drain, &listeners, &mut watchdog)?;
+    let limiter = Arc::new(Limiter::default());
+    let mut workers = start_workers(cores, &reloader.in_force(), &limiter, &drain, &listeners, &mut watchdog)?;
     tokio::task::spawn_local(watchdog.run(drain.clone()));
     for listener in &listeners {
         tracing::info!("listening port={} address={}", listener.port(), listener.address()?);
@@ -100,6 +104,7 @@ async fn govern(
 fn start_workers(
     cores: NonZero<usize>,
     live: &watch::Receiver<Arc<Live>>,
+    limiter: &Arc<Limiter>,
     drain: &CancellationToken,
     listeners: &[Listener],
     watchdog: &mut Watchdog,
@@ -110,14 +115,17 @@ fn start_workers(
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let (live, drain, pulse, finished) = (live.clone(), drain.clone(), watchdog.pulse(), finished.clone());
+        let worker = (live.clone(), Arc::clone(limiter), drain.clone());
+        let (pulse, finished) = (watchdog.pulse(), finished.clone());
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // A worker's runtime never leaves its thread, so it has to be made there.
             match worker::runtime() {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(work(live, drain, pulse, listeners));
+                    let (live, limiter, drain) = worker;
+                    let start = || Worker::start(live, limiter, drain);
+                    runtime.block_on(work(start, pulse, listeners));
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -128,8 +136,8 @@ fn start_workers(
     Ok(workers)
 }
 
-async fn work(live: watch::Receiver<Arc<Live>>, drain: CancellationToken, pulse: Pulse, listeners: Vec<Listener>) {
-    let worker = Worker::start(live, drain);
+async fn work(start: impl FnOnce() -> Rc<Worker>, pulse: Pulse, listeners: Vec<Listener>) {
+    let worker = start();
     tokio::task::spawn_local(pulse.beat());
     let accepting: Vec<_> = listeners
         .into_iter()

@@ -7,18 +7,25 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 
 pub use self::inherited::{InheritError, Inherited};
 use crate::connection;
-use crate::net::Port;
+use crate::limits::Reason;
+use crate::net::{self, Port};
 use crate::worker::Worker;
 
 /// Handshakes that may wait for their turn.
 const BACKLOG: i32 = 4096;
 /// After an error that is ours (no file descriptors left), so that the loop is not a busy one.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(500);
+/// The same on the admin port: what becomes free is for admins first.
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
+/// The most that the kernel holds of answers that were never sent yet, in bytes, on each connection of the public port. What
+/// a client has taken is known only to within about half of this: without it, the kernel takes megabytes at once and then
+/// nothing for minutes, and a slow client looks like one that has stopped.
+const UNSENT: u32 = 128 << 10;
 
 /// Linux's errno of a machine without IPv6; the standard library has no name for it.
 const EAFNOSUPPORT: i32 = 97;
@@ -61,7 +68,7 @@ impl Listener {
     pub fn open(port: Port, addresses: &[SocketAddr], inherited: &mut Inherited) -> Result<Vec<Self>, BindError> {
         let open = |address: &SocketAddr| {
             if let Some(socket) = inherited.take(*address) {
-                return Ok(Self { port, socket });
+                return Ok(Self::new(port, socket));
             }
             // Next to an IPv4 address of the same port, an IPv6 one must not take IPv4 as well.
             let only_v6 = addresses
@@ -72,9 +79,19 @@ impl Listener {
                 address: *address,
                 source,
             })?;
-            Ok(Self { port, socket })
+            Ok(Self::new(port, socket))
         };
         addresses.iter().map(open).collect()
+    }
+
+    fn new(port: Port, socket: TcpListener) -> Self {
+        // Connections inherit it. Where it cannot be had, slow clients are judged less exactly.
+        if port == Port::Public
+            && let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT)
+        {
+            tracing::debug!(%error, "the kernel does not bound what it holds unsent");
+        }
+        Self { port, socket }
     }
 
     /// The address that was bound, with the port that the system chose where 0 was asked for.
@@ -109,12 +126,35 @@ impl Listener {
                 Ok((tcp, address)) => {
                     // An IPv4 client of an IPv6 socket is an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address));
+                    if worker.live().entrance(self.port).proxies.contain(address.ip()) {
+                        worker.spawn(connection::welcome_behind(Rc::clone(&worker), self.port, tcp, address));
+                        continue;
+                    }
+                    // Before anything else is done with it: in a crowd, many come before any task has its turn.
+                    match worker.admit(self.port, address.ip()) {
+                        Some(place) => {
+                            worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address, place));
+                            // Those whom it displaces have to go before the next one comes.
+                            if self.port == Port::Admin {
+                                tokio::task::yield_now().await;
+                            }
+                        }
+                        None => net::reset(tcp),
+                    }
                 }
                 Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
                 Err(error) => {
-                    tracing::error!(port = %self.port, %error, "cannot accept connections for the moment");
-                    tokio::time::sleep(PAUSE).await;
+                    if worker.limiter().count(Reason::Descriptors) {
+                        tracing::error!(
+                            "cannot accept connections for the moment: {error}; raise LimitNOFILE= (systemd) or `ulimit -n`, or \
+                             lower limits.connections. No more of this is told until a minute has gone by without it"
+                        );
+                    }
+                    tokio::time::sleep(match self.port {
+                        Port::Admin => SHORT_PAUSE,
+                        Port::Public => PAUSE,
+                    })
+                    .await;
                 }
             }
         }

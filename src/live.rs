@@ -7,6 +7,8 @@ use thiserror::Error;
 
 use crate::config::{Config, Limits};
 use crate::identity::Admins;
+use crate::limits::{Access, descriptors};
+use crate::net::Port;
 use crate::networks::Networks;
 use crate::public::catalogue::Catalogue;
 use crate::tls::server;
@@ -15,14 +17,10 @@ use crate::upstream::Target;
 /// All that is derived from one configuration.
 #[derive(Debug)]
 pub struct Live {
-    /// What clients of the public port see.
-    pub public_tls: Arc<ServerConfig>,
-    /// What clients of the admin port see.
-    pub admin_tls: Arc<ServerConfig>,
-    /// The proxies in front of the public port.
-    pub public_proxies: Networks,
-    /// The proxies in front of the admin port.
-    pub admin_proxies: Networks,
+    /// What the public port asks of who comes.
+    pub public: Entrance,
+    /// What the admin port does.
+    pub admin: Entrance,
     /// Who is let in.
     pub admins: Admins,
     /// What strangers may know.
@@ -31,6 +29,17 @@ pub struct Live {
     pub target: Arc<Target>,
     /// What a client may take.
     pub limits: Limits,
+}
+
+/// What a port asks of who comes, and shows them.
+#[derive(Debug)]
+pub struct Entrance {
+    /// What clients see.
+    pub tls: Arc<ServerConfig>,
+    /// Who may connect.
+    pub access: Access,
+    /// The proxies in front of it, who say whose connections they bring.
+    pub proxies: Networks,
 }
 
 /// The configuration is right, but TLS could not be set up with it.
@@ -49,14 +58,28 @@ impl Live {
             _ => Arc::new(Target::new(&config.upstream)),
         };
         Ok(Self {
-            public_tls: Arc::new(server::for_strangers(&config.public.tls)?),
-            admin_tls: Arc::new(server::for_admins(&config.admin.tls)?),
-            public_proxies: config.public.proxies.clone(),
-            admin_proxies: config.admin.proxies,
+            public: Entrance {
+                tls: Arc::new(server::for_strangers(&config.public.tls)?),
+                access: config.public.access.clone(),
+                proxies: config.public.proxies.clone(),
+            },
+            admin: Entrance {
+                tls: Arc::new(server::for_admins(&config.admin.tls)?),
+                access: config.admin.access,
+                proxies: config.admin.proxies,
+            },
             admins: Admins::new(config.admin.clients),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             target,
-            limits: config.limits,
+            limits: descriptors::fit(config.limits),
         })
+    }
+
+    /// That of a port.
+    pub fn entrance(&self, port: Port) -> &Entrance {
+        match port {
+            Port::Admin => &self.admin,
+            Port::Public => &self.public,
+        }
     }
 }

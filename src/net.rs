@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::identity::PeerCertificate;
+use crate::limits::Place;
 
 /// What TLS holds of an answer that its client does not read, in bytes.
 const MAX_UNSENT: usize = 32 << 10;
@@ -48,6 +49,18 @@ pub(crate) fn tune(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
+/// Has done with a connection at once, without keeping anything of it in the kernel.
+pub(crate) fn reset(tcp: TcpStream) {
+    // Where even that fails, the connection is gone already.
+    let _ = tcp.set_zero_linger();
+}
+
+/// The leaf that the client presented, its key proved.
+pub(crate) fn certificate(tls: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
+    let chain = tls.get_ref().1.peer_certificates()?;
+    chain.first().map(PeerCertificate::new)
+}
+
 /// A client's TLS stream, which is reset when it ends before it was closed in order, though it be with the process: an answer
 /// that was cut must not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the
 /// answer.
@@ -55,6 +68,10 @@ pub(crate) fn tune(tcp: &TcpStream) {
 pub struct ClientStream {
     tls: TlsStream<TcpStream>,
     ending: Ending,
+    /// Told when bytes come.
+    heard: Arc<AtomicBool>,
+    /// Held for as long as there is the stream, whatever it becomes.
+    _place: Place,
 }
 
 /// Says of a stream that nothing is under way on it, so that it may end in order when it is dropped: a reset would destroy
@@ -71,7 +88,7 @@ impl Ending {
 
 impl ClientStream {
     /// Takes over after the handshake.
-    pub fn new(mut tls: TlsStream<TcpStream>) -> Self {
+    pub(crate) fn new(mut tls: TlsStream<TcpStream>, place: Place, heard: Arc<AtomicBool>) -> Self {
         let (tcp, session) = tls.get_mut();
         session.set_buffer_limit(Some(MAX_UNSENT));
         // Where this fails, the connection is gone already.
@@ -79,18 +96,14 @@ impl ClientStream {
         Self {
             tls,
             ending: Ending::default(),
+            heard,
+            _place: place,
         }
     }
 
     /// For who knows why the stream will be dropped.
     pub fn ending(&self) -> Ending {
         self.ending.clone()
-    }
-
-    /// The leaf that the client presented, its key proved.
-    pub fn certificate(&self) -> Option<PeerCertificate> {
-        let chain = self.tls.get_ref().1.peer_certificates()?;
-        chain.first().map(PeerCertificate::new)
     }
 
     /// Whether ALPN chose HTTP/2.
@@ -114,7 +127,12 @@ impl Drop for ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 

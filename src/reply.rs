@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
@@ -41,6 +42,10 @@ pub enum Refusal {
     NotAnAdmin(#[from] NotAnAdmin),
     #[error("Public access limited to image downloads only")]
     NotPublic,
+    #[error("this address is not served here")]
+    Network,
+    #[error("too many requests from this address, try again later")]
+    TooManyRequests(Duration),
     /// What is wrong behind us is for our log, not for strangers.
     #[error("Incus cannot be reached at the moment, try again later")]
     Upstream(upstream::Error),
@@ -71,7 +76,8 @@ impl Refusal {
             Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotAnAdmin(_) | Self::NotPublic => StatusCode::FORBIDDEN,
+            Self::Network | Self::NotAnAdmin(_) | Self::NotPublic => StatusCode::FORBIDDEN,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -108,8 +114,14 @@ impl From<Refusal> for Reply {
             })
             .into(),
         );
-        if matches!(refusal, Refusal::MethodNotAllowed) {
-            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        match refusal {
+            Refusal::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
+            // In whole seconds (RFC 9110 §10.2.3), and not too early.
+            Refusal::TooManyRequests(wait) => {
+                let seconds = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
+                reply.headers_mut().insert(RETRY_AFTER, seconds);
+            }
+            _ => {}
         }
         reply
     }

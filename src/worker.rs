@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::PeerCertificate;
+use crate::limits::{Address, Limiter, Pace, Place, Reason};
 use crate::live::Live;
+use crate::net::Port;
+use crate::reply::Refusal;
 use crate::upstream::Upstream;
 
 /// How often connections to Incus are looked over that have been idle too long.
@@ -38,17 +42,19 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 pub struct Worker {
     live: watch::Receiver<Arc<Live>>,
     upstream: RefCell<Rc<Upstream>>,
+    limiter: Arc<Limiter>,
     tasks: TaskTracker,
     drain: CancellationToken,
 }
 
 impl Worker {
     /// Must be called, like everything here, on the worker's own [`runtime`].
-    pub fn start(live: watch::Receiver<Arc<Live>>, drain: CancellationToken) -> Rc<Self> {
+    pub fn start(live: watch::Receiver<Arc<Live>>, limiter: Arc<Limiter>, drain: CancellationToken) -> Rc<Self> {
         let upstream = Rc::new(Upstream::new(Arc::clone(&live.borrow().target)));
         let worker = Rc::new(Self {
             live,
             upstream: RefCell::new(upstream),
+            limiter,
             tasks: TaskTracker::new(),
             drain,
         });
@@ -71,12 +77,48 @@ impl Worker {
         Rc::clone(&upstream)
     }
 
-    /// Completes when a certificate that is listed is so no longer.
-    pub fn revoked(&self, certificate: PeerCertificate) -> impl Future<Output = ()> + use<> {
+    /// What all workers count by.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
+    }
+
+    /// Judges a new connection by its client's own address; `None` if it is to be closed.
+    pub fn admit(&self, port: Port, client: IpAddr) -> Option<Place> {
+        let live = self.live.borrow();
+        self.limiter
+            .admit(port, client, &live.entrance(port).access, &live.limits)
+            .ok()
+    }
+
+    /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.
+    pub fn allow(&self, client: IpAddr, counted_by: Option<&Address>) -> Result<Pace, Refusal> {
+        let live = self.live.borrow();
+        if !live.public.access.permits(client) {
+            self.limiter.count(Reason::Network);
+            return Err(Refusal::Network);
+        }
+        if let Some(address) = counted_by
+            && let Err(wait) = address.book(live.limits.requests)
+        {
+            if self.limiter.count(Reason::Requests) {
+                tracing::info!(
+                    "limits.requests: refused a request of {client}, which makes more than {} a second; no more of this is told \
+                     until a minute has gone by without it",
+                    live.limits.requests
+                );
+            }
+            return Err(Refusal::TooManyRequests(wait));
+        }
+        Ok(Pace::new(live.limits.download_rate, live.limits.stall))
+    }
+
+    /// Completes when a certificate that is listed is so no longer, or where it is used from is closed to admins.
+    pub fn revoked(&self, certificate: PeerCertificate, client: IpAddr) -> impl Future<Output = ()> + use<> {
         let mut live = self.live.clone();
         async move {
             let listed = live.wait_for(|live| live.admins.list(&certificate)).await.is_ok();
-            if !listed || live.wait_for(|live| !live.admins.list(&certificate)).await.is_err() {
+            let is_none = |live: &Arc<Live>| !live.admins.list(&certificate) || !live.admin.access.permits(client);
+            if !listed || live.wait_for(is_none).await.is_err() {
                 // Nobody reloads any more: the gateway is ending.
                 std::future::pending::<()>().await;
             }

@@ -116,7 +116,7 @@ const LIST: &str = "/1.0/images?recursion=1";
 fn scene() -> Scene {
     Scene::start_with(|setup| {
         setup.more_public = "refresh = \"24h\"".to_owned();
-        setup.more = "[limits]\nhandshake = \"5m\"\nhead = \"5m\"\n".to_owned();
+        setup.more = "[limits]\nhandshake = \"5m\"\nhead = \"5m\"\nidle = \"5m\"\nstall = \"5m\"\n".to_owned();
     })
 }
 

@@ -54,9 +54,8 @@ fn assert_refused(status: u16, json: &Value) {
     assert_eq!(*json, expected);
 }
 
-/// Refused over HTTP/1.1 and HTTP/2, whatever is asked for.
+/// Refused over HTTP/1.1 and HTTP/2, whatever is asked for, and not kept.
 fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
-    let mut raw = client.connect(admin).unwrap();
     for request in [
         format!("GET {TARGET} HTTP/1.1\r\nHost: gate.test\r\n\r\n"),
         "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n".to_owned(),
@@ -64,11 +63,12 @@ fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
         "GET /1.0/events HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned(),
         "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
     ] {
-        let answer = raw.ask(request).unwrap();
+        let answer = client.connect(admin).unwrap().ask(request).unwrap();
         assert_refused(answer.head.status, &answer.json());
+        assert_eq!(answer.head.field("connection"), Some("close"));
     }
-    let mut http2 = client.connect_http2(admin).unwrap();
     for method in ["GET", "DELETE"] {
+        let mut http2 = client.connect_http2(admin).unwrap();
         let answer = http2.ask(http2.request(method, TARGET)).unwrap();
         assert_refused(answer.status.as_u16(), &answer.json());
     }

@@ -157,6 +157,8 @@ fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
         setup.server = site.server.clone();
         setup.local = site.local.clone();
         setup.admins = vec![("ops".to_owned(), site.ops.clone())];
+        // Room for the most connections that are measured, and time for readers that stop on purpose.
+        setup.more = "[limits]\nconnections = 8192\nstall = \"5m\"\n".to_owned();
         let binary = binary.to_str().ok_or("the gateway's path is no text")?;
         contender.prepared_in = begun.elapsed();
         let cores = list(cores);

@@ -49,6 +49,8 @@ fn default_url() -> Spanned<String> {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct PublicTable {
     pub(super) listen: Spanned<OneOrMany>,
+    pub(super) allow: Spanned<OneOrMany>,
+    pub(super) deny: Spanned<OneOrMany>,
     pub(super) proxy_protocol_from: Spanned<OneOrMany>,
     pub(super) tls: Option<TlsTable>,
     pub(super) images: Spanned<String>,
@@ -60,6 +62,8 @@ impl Default for PublicTable {
     fn default() -> Self {
         Self {
             listen: default("[::]:8554"),
+            allow: nobody(),
+            deny: nobody(),
             proxy_protocol_from: nobody(),
             tls: None,
             images: default("public"),
@@ -73,6 +77,8 @@ impl Default for PublicTable {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct AdminTable {
     pub(super) listen: Spanned<OneOrMany>,
+    pub(super) allow: Spanned<OneOrMany>,
+    pub(super) deny: Spanned<OneOrMany>,
     pub(super) proxy_protocol_from: Spanned<OneOrMany>,
     pub(super) tls: Option<TlsTable>,
     pub(super) clients: Vec<ClientTable>,
@@ -82,6 +88,8 @@ impl Default for AdminTable {
     fn default() -> Self {
         Self {
             listen: default("[::]:8555"),
+            allow: nobody(),
+            deny: nobody(),
             proxy_protocol_from: nobody(),
             tls: None,
             clients: Vec::new(),
@@ -103,6 +111,13 @@ pub(super) struct LimitsTable {
     pub(super) handshake: Spanned<String>,
     pub(super) head: Spanned<String>,
     pub(super) head_size: Spanned<String>,
+    pub(super) idle: Spanned<String>,
+    pub(super) connections: Spanned<u64>,
+    pub(super) admin_connections: Option<Spanned<u64>>,
+    pub(super) connections_per_address: Spanned<u64>,
+    pub(super) requests: Spanned<u64>,
+    pub(super) download_rate: Spanned<String>,
+    pub(super) stall: Spanned<String>,
     pub(super) drain: Spanned<String>,
 }
 
@@ -112,6 +127,13 @@ impl Default for LimitsTable {
             handshake: default("10s"),
             head: default("10s"),
             head_size: default("64KiB"),
+            idle: default("60s"),
+            connections: default(4096_u64),
+            admin_connections: None,
+            connections_per_address: default(256_u64),
+            requests: default(50_u64),
+            download_rate: default("4KiB"),
+            stall: default("30s"),
             drain: default("30s"),
         }
     }
@@ -168,6 +190,6 @@ fn nobody() -> Spanned<OneOrMany> {
 }
 
 /// A value that stands in no line.
-fn default<T: From<&'static str>>(value: &'static str) -> Spanned<T> {
+fn default<T: From<V>, V>(value: V) -> Spanned<T> {
     Spanned::new(0..0, value.into())
 }

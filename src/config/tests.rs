@@ -52,7 +52,12 @@ fn only_certificates_have_no_default() {
         ("127.0.0.1", 8553)
     );
     assert_eq!(config.public.refresh, Duration::from_secs(1));
-    assert_eq!(config.limits.head_size, 65_536);
+    let limits = config.limits;
+    assert_eq!((limits.head_size, limits.idle), (65_536, Duration::from_mins(1)));
+    assert_eq!((limits.connections, limits.admin_connections), (4096, 64));
+    assert_eq!((limits.connections_per_address, limits.requests), (256, 50));
+    assert_eq!(limits.download_rate, 4096);
+    assert!(config.public.access.permits([192, 0, 2, 1].into()));
     assert_eq!(config.reload_every, Duration::from_mins(1));
     assert!(config.upstream.pin.certificate().is_none());
 }
@@ -71,11 +76,13 @@ proxy_protocol_from = ["192.0.2.0/24", "2001:db8::1"]
 images = "all"
 refresh = "250ms"
 stale = "2m"
+deny = "192.0.2.0/24"
 [public.tls]
 certificate = "other.crt"
 private_key = "other.key"
 [admin]
 listen = "127.0.0.1:2"
+allow = ["192.0.2.1", "2001:db8::/32"]
 [[admin.clients]]
 name = "ops"
 certificate = "gate.crt"
@@ -86,6 +93,13 @@ fingerprint = "{}"
 handshake = "1s"
 head = "2s"
 head_size = "8KiB"
+idle = "2m"
+connections = 100
+admin_connections = 50
+connections_per_address = 10
+requests = 20
+download_rate = "1KiB"
+stall = "1m"
 drain = "1h"
 [log]
 level = "warn,incus_gate=debug"
@@ -99,6 +113,13 @@ every = "5m"
     assert_eq!(config.public.images, Images::All);
     assert!(config.public.proxies.contain([192, 0, 2, 9].into()));
     assert!(config.upstream.proxy_protocol);
+    assert!(!config.public.access.permits([192, 0, 2, 1].into()));
+    assert!(config.admin.access.permits([192, 0, 2, 1].into()));
+    assert!(!config.admin.access.permits([192, 0, 2, 2].into()));
+    let limits = config.limits;
+    assert_eq!((limits.connections, limits.admin_connections), (100, 50));
+    assert_eq!((limits.connections_per_address, limits.requests), (10, 20));
+    assert_eq!((limits.download_rate, limits.idle), (1024, Duration::from_mins(2)));
     assert_ne!(config.public.tls.certificate(), config.admin.tls.certificate());
     assert_eq!(
         config.admin.clients[1].known_by.fingerprint().to_string(),
@@ -183,6 +204,16 @@ fn each_wrong_file_earns_one_message() {
         and("[public]\nstale = \"99999999999999999999h\"\n"),
         and("[limits]\nhead_size = \"64kb\"\n"),
         and("[limits]\nhead_size = \"1KiB\"\n"),
+        and("[limits]\nconnections = 3\n"),
+        and("[limits]\nconnections = -1\n"),
+        and("[limits]\nconnections = \"100\"\n"),
+        and("[limits]\nconnections = 100\nadmin_connections = 51\n"),
+        and("[limits]\nadmin_connections = 1\n"),
+        and("[limits]\nconnections_per_address = 0\n"),
+        and("[limits]\nrequests = 0\n"),
+        and("[limits]\ndownload_rate = \"0B\"\n"),
+        and("[public]\ndeny = \"192.0.2.0/33\"\n"),
+        and("[admin]\nallow = [\"192.0.2.1/24\"]\n"),
         and("[log]\nlevel = \"loud=very=much\"\n"),
         client("name = \"ops\""),
         client("name = \"ops\"\ncertificate = \"none.crt\""),

@@ -1,6 +1,7 @@
 //! 101 and the two pipes after it: websockets, `sftp`, `nbd`, `tcp`, and whatever Incus will think of.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -50,6 +51,7 @@ impl Requested {
         self,
         worker: &Rc<Worker>,
         admin: Admin,
+        from: IpAddr,
         mut response: Response<()>,
         tunnel: Box<Tunnel>,
     ) -> Reply {
@@ -60,7 +62,7 @@ impl Requested {
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
 
-        let revoked = worker.revoked(admin.into_certificate());
+        let revoked = worker.revoked(admin.into_certificate(), from);
         let client = self.client;
         worker.spawn(async move {
             tokio::select! {

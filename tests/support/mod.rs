@@ -10,6 +10,7 @@
 //! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
 //! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
 //! | [`images`], [`certificates`] | what goes in |
+//! | [`network`] | a network of a test's own, with addresses to come from |
 //! | [`systemd`] | a service manager as the gateway sees it: held sockets, notifications |
 //! | [`run`] | other programs, with messages that tell what went wrong |
 
@@ -27,6 +28,7 @@ pub mod gateway;
 pub mod haproxy;
 pub mod images;
 pub mod incus;
+pub mod network;
 pub mod run;
 pub mod scene;
 pub mod scripted;

@@ -16,6 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, NamedGroup, SignatureScheme, SupportedProtocolVersion};
 
 use super::super::certificates::Certificate;
+use super::super::network;
 use super::{End, Raw};
 
 /// How a client connects. Every connection of one client shares its store of sessions.
@@ -87,6 +88,11 @@ impl TlsClient {
     /// the first read finds.
     pub fn connect(&self, address: SocketAddr) -> Result<Raw, End> {
         Raw::open(self, address)
+    }
+
+    /// The same from one of the addresses of [`network::own`].
+    pub fn connect_from(&self, from: &str, address: SocketAddr) -> Result<Raw, End> {
+        Raw::over(self, network::connect(from, address), address)
     }
 
     fn with_version(version: &'static SupportedProtocolVersion) -> Self {

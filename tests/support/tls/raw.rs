@@ -27,7 +27,10 @@ pub struct Raw {
 
 impl Raw {
     pub(super) fn open(client: &TlsClient, address: SocketAddr) -> Result<Self, End> {
-        let tcp = TcpStream::connect(address)?;
+        Self::over(client, TcpStream::connect(address)?, address)
+    }
+
+    pub(super) fn over(client: &TlsClient, tcp: TcpStream, address: SocketAddr) -> Result<Self, End> {
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         let name = ServerName::from(address.ip());

@@ -1,0 +1,168 @@
+//! What a connection is at, and when it has been at nothing for too long.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use crate::config::Limits;
+use crate::limits::{Alarm, Pace};
+
+/// Told by all who serve the connection, each of them on its one worker.
+#[derive(Default)]
+pub(super) struct Activity {
+    /// Answers that are made or on their way.
+    answers: Cell<usize>,
+    /// Requests that there were.
+    requests: Cell<usize>,
+    /// Whether anything has come since the last request. The stream says so, which hyper wants to be able to send to threads.
+    heard: Arc<AtomicBool>,
+    /// No further request is to be answered.
+    leaving: Cell<bool>,
+    /// The answer that has just been begun, for who watches how it is taken.
+    begun: Cell<Option<Rc<Pace>>>,
+}
+
+impl Activity {
+    /// A request has come. It is being answered until what is returned is dropped.
+    pub(super) fn answer(self: &Rc<Self>) -> Answering {
+        self.answers.update(|answers| answers + 1);
+        self.requests.update(|requests| requests.wrapping_add(1));
+        self.heard.store(false, Ordering::Relaxed);
+        Answering(Rc::clone(self))
+    }
+
+    /// To be set when bytes have come.
+    pub(super) fn heard(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.heard)
+    }
+
+    /// This was the last answer.
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Has whoever polls this answer watch how it is taken.
+    pub(super) fn watch(&self, pace: Rc<Pace>) {
+        self.begun.set(Some(pace));
+    }
+
+    pub(super) fn to_watch(&self) -> Option<Rc<Pace>> {
+        self.begun.take()
+    }
+}
+
+/// An answer that is made or on its way.
+pub(super) struct Answering(Rc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answers.update(|answers| answers - 1);
+    }
+}
+
+/// What has to happen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Overdue {
+    /// The time between two requests is over, or there must be none: the connection is to be closed in order.
+    Close,
+    /// No request has come in time, or the end has not.
+    Request,
+    /// The client takes its answer too slowly.
+    Stalled,
+}
+
+/// One connection's clock.
+pub(super) struct Clock {
+    limits: Limits,
+    /// Whether requests come one after the other, so that what comes while none is answered is the next one.
+    is_sequential: bool,
+    alarm: Alarm,
+    /// How many requests there were when `since` was set.
+    requests: usize,
+    /// Since when no request has been answered.
+    since: Option<Instant>,
+    /// When the head of the next one began.
+    head: Option<Instant>,
+    /// Whether it has been told to close.
+    closing: bool,
+    watched: Option<Rc<Pace>>,
+}
+
+impl Clock {
+    pub(super) fn new(limits: Limits, is_sequential: bool) -> Self {
+        Self {
+            limits,
+            is_sequential,
+            alarm: Alarm::default(),
+            requests: 0,
+            since: Some(Instant::now()),
+            head: None,
+            closing: false,
+            watched: None,
+        }
+    }
+
+    /// To be polled after the connection, in the same task. What is overdue stays so, but for [`Overdue::Close`], after which
+    /// there is as much time again.
+    pub(super) fn poll(&mut self, activity: &Activity, cx: &mut Context<'_>) -> Poll<Overdue> {
+        if activity.leaving.get() && !self.closing {
+            return self.close();
+        }
+        let (due, overdue) = match activity.answers.get() {
+            0 => self.quiet(activity),
+            _ => {
+                self.since = None;
+                (self.taken_until(activity), Overdue::Stalled)
+            }
+        };
+        match self.alarm.poll(due, cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if overdue == Overdue::Close => self.close(),
+            Poll::Ready(()) => Poll::Ready(overdue),
+        }
+    }
+
+    fn close(&mut self) -> Poll<Overdue> {
+        self.closing = true;
+        self.since = Some(Instant::now());
+        Poll::Ready(Overdue::Close)
+    }
+
+    /// By when something must have come, while nothing is answered.
+    fn quiet(&mut self, activity: &Activity) -> (Option<Instant>, Overdue) {
+        self.watched = None;
+        let requests = activity.requests.get();
+        let since = match self.since {
+            Some(since) if self.requests == requests => since,
+            _ => {
+                // What has come until now was the request.
+                activity.heard.store(false, Ordering::Relaxed);
+                self.head = None;
+                self.requests = requests;
+                *self.since.insert(Instant::now())
+            }
+        };
+        if requests == 0 {
+            return (Some(since + self.limits.head), Overdue::Request);
+        }
+        if self.closing {
+            return (Some(since + self.limits.idle), Overdue::Request);
+        }
+        if self.is_sequential && activity.heard.load(Ordering::Relaxed) {
+            let begun = *self.head.get_or_insert_with(Instant::now);
+            return (Some(begun + self.limits.head), Overdue::Request);
+        }
+        (Some(since + self.limits.idle), Overdue::Close)
+    }
+
+    fn taken_until(&mut self, activity: &Activity) -> Option<Instant> {
+        if let Some(pace) = activity.to_watch() {
+            self.watched = Some(pace);
+        }
+        self.watched.as_ref()?.due()
+    }
+}

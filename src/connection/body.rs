@@ -1,0 +1,87 @@
+//! An answer's body on its way to the client.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::activity::{Activity, Answering};
+use crate::limits::Pace;
+
+/// The most that is handed over at once where it matters how it is taken; what is smaller as a whole fits into buffers.
+const PIECE: usize = 64 << 10;
+
+/// Keeps its connection from being idle, and tells how it is taken.
+pub(super) struct ClientBody<B> {
+    body: B,
+    /// The rest of a frame that was too large.
+    rest: Bytes,
+    pace: Option<Rc<Pace>>,
+    _answering: Answering,
+}
+
+impl<B: Body> ClientBody<B> {
+    /// With a pace, a client that does not keep it is let go.
+    pub(super) fn new(body: B, answering: Answering, activity: &Activity, pace: Option<Pace>) -> Self {
+        let is_large = body.size_hint().upper().is_none_or(|size| size > PIECE as u64);
+        let pace = pace.filter(|_| is_large).map(Rc::new);
+        if let Some(pace) = &pace {
+            activity.watch(Rc::clone(pace));
+        }
+        Self {
+            body,
+            rest: Bytes::new(),
+            pace,
+            _answering: answering,
+        }
+    }
+}
+
+impl<B> Drop for ClientBody<B> {
+    fn drop(&mut self) {
+        if let Some(pace) = &self.pace {
+            pace.end();
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ClientBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        let Some(pace) = &this.pace else {
+            return Pin::new(&mut this.body).poll_frame(cx);
+        };
+        let now = Instant::now();
+        pace.ask(now);
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        pace.give(piece.len(), now);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.body.size_hint();
+        match hint.exact() {
+            Some(size) => SizeHint::with_exact(size + self.rest.len() as u64),
+            None => hint,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The streams of an HTTP/2 connection, each of them a task on the connection's own worker.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::Client;
+use crate::limits::{Alarm, Pace};
+
+/// What hyper runs them by.
+#[derive(Clone)]
+pub(super) struct Streams(pub(super) Rc<Client>);
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        let client = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            let mut task = pin!(task);
+            let mut watched = None;
+            poll_fn(|cx| {
+                if task.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                if let Some(pace) = client.activity.to_watch() {
+                    watched = Some((pace, Alarm::default()));
+                }
+                let Some((pace, alarm)): &mut Option<(Rc<Pace>, Alarm)> = &mut watched else {
+                    return Poll::Pending;
+                };
+                // With its task, a stream is reset.
+                alarm.poll(pace.due(), cx).map(|()| client.stalled())
+            })
+            .await;
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! What the clients of one address have taken: an address of IPv4, or a /64 of IPv6, which is what one customer gets.
+//!
+//! An address is remembered for as long as somebody is connected from it, and a little longer where it has asked for much.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Who has asked for nothing lately may ask for what these seconds allow at once.
+const BURST: Duration = Duration::from_secs(10);
+
+/// So many addresses are held without looking whether they have to be.
+const FEW: usize = 1024;
+
+/// Whom an address belongs to.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Group(u128);
+
+impl Group {
+    pub(super) fn of(client: IpAddr) -> Self {
+        match client {
+            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
+            // No such network begins as those of IPv4 above do: they are of 64 zeros.
+            IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
+        }
+    }
+}
+
+/// One address from which somebody is, or has just been, connected.
+#[derive(Debug)]
+pub struct Address {
+    group: Group,
+    /// Changed by [`Addresses`] alone.
+    connections: AtomicUsize,
+    since: Instant,
+    /// When all that was asked for will have had its time, in nanoseconds after `since`.
+    booked: AtomicU64,
+}
+
+impl Address {
+    fn new(group: Group) -> Self {
+        Self {
+            group,
+            connections: AtomicUsize::new(0),
+            since: Instant::now(),
+            booked: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether one more request keeps to so many a second; if not, after which time one will. This is the generic cell rate
+    /// algorithm, in one number that all workers share.
+    pub fn book(&self, requests_a_second: u32) -> Result<(), Duration> {
+        self.book_at(self.now(), requests_a_second)
+    }
+
+    fn book_at(&self, now: u64, requests_a_second: u32) -> Result<(), Duration> {
+        let each = nanoseconds(Duration::from_secs(1) / requests_a_second.max(1));
+        let ahead = nanoseconds(BURST).saturating_sub(each);
+        let book = |booked: u64| (booked <= now + ahead).then(|| booked.max(now) + each);
+        match self.booked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, book) {
+            Ok(_) => Ok(()),
+            Err(booked) => Err(Duration::from_nanos(booked - now - ahead)),
+        }
+    }
+
+    /// Whether a new one would be like it.
+    fn is_forgettable(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) == 0 && self.booked.load(Ordering::Relaxed) <= self.now()
+    }
+
+    fn now(&self) -> u64 {
+        nanoseconds(self.since.elapsed())
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    // They last for 584 years.
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    known: HashMap<Group, Arc<Address>>,
+    /// How many there may be before those are looked for that can be forgotten.
+    enough: usize,
+}
+
+impl Addresses {
+    /// One more connection, unless there are as many from there as there may be.
+    pub(super) fn enter(&mut self, client: IpAddr, most: usize) -> Option<Arc<Address>> {
+        if self.known.len() >= self.enough.max(FEW) {
+            self.known.retain(|_, address| !address.is_forgettable());
+            self.enough = self.known.len() * 2;
+        }
+        let group = Group::of(client);
+        let address = self.known.entry(group).or_insert_with(|| Arc::new(Address::new(group)));
+        let connections = address.connections.load(Ordering::Relaxed);
+        if connections >= most {
+            return None;
+        }
+        address.connections.store(connections + 1, Ordering::Relaxed);
+        Some(Arc::clone(address))
+    }
+
+    pub(super) fn leave(&mut self, address: &Address) {
+        address.connections.fetch_sub(1, Ordering::Relaxed);
+        if address.is_forgettable() {
+            self.known.remove(&address.group);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_customer_of_ipv6_is_one_address() {
+        let group = |text| Group::of(ip(text));
+        assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:0:0:1"));
+        assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));
+        assert_ne!(group("192.0.2.1"), group("192.0.2.2"));
+        assert_ne!(group("192.0.2.1"), group("::1"));
+    }
+
+    #[test]
+    fn ten_seconds_worth_at_once_and_then_one_after_the_other() {
+        let address = Address::new(Group::of(ip("192.0.2.1")));
+        for _ in 0..20 {
+            assert_eq!(address.book_at(0, 2), Ok(()));
+        }
+        assert_eq!(address.book_at(0, 2), Err(Duration::from_millis(500)));
+        assert_eq!(address.book_at(SECOND / 4, 2), Err(Duration::from_millis(250)));
+        assert_eq!(address.book_at(SECOND / 2, 2), Ok(()));
+        assert!(address.book_at(SECOND / 2, 2).is_err());
+        // A long rest is worth no more than ten seconds.
+        for _ in 0..20 {
+            assert_eq!(address.book_at(1_000 * SECOND, 2), Ok(()));
+        }
+        assert!(address.book_at(1_000 * SECOND, 2).is_err());
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten_but_not_what_they_have_booked() {
+        let mut addresses = Addresses::default();
+        let quiet = addresses.enter(ip("192.0.2.1"), 1).unwrap();
+        assert!(addresses.enter(ip("192.0.2.1"), 1).is_none());
+        addresses.leave(&quiet);
+        assert!(addresses.known.is_empty());
+
+        let busy = addresses.enter(ip("192.0.2.1"), 1).unwrap();
+        while busy.book(1).is_ok() {}
+        addresses.leave(&busy);
+        assert!(addresses.enter(ip("192.0.2.1"), 1).unwrap().book(1).is_err());
+    }
+
+    #[test]
+    fn a_crowd_of_passers_by_does_not_fill_the_memory() {
+        let mut addresses = Addresses::default();
+        for n in 0..100_000_u32 {
+            let address = addresses.enter(IpAddr::from(n.to_be_bytes()), 1).unwrap();
+            // Over by the time that the next one comes, but not when it leaves.
+            address.booked.store(address.now() + 1, Ordering::Relaxed);
+            addresses.leave(&address);
+        }
+        assert!(addresses.known.len() <= 2 * FEW, "{}", addresses.known.len());
+    }
+}
