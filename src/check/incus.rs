@@ -104,6 +104,7 @@ impl Reach {
         }
         let host = match address.parse::<IpAddr>() {
             Ok(_) => address,
+            Err(_) if address.ends_with(']') => address,
             Err(_) => address.rsplit_once(':').map_or(address, |(host, _)| host),
         };
         let host = host.trim_matches(['[', ']']);
