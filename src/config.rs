@@ -105,7 +105,7 @@ pub struct AdminConfig {
 #[derive(Clone, Debug)]
 pub struct AdminClient {
     /// What the log calls them.
-    pub name: String,
+    pub name: Arc<str>,
     /// What they must present.
     pub known_by: KnownBy,
 }
@@ -254,7 +254,7 @@ impl Loader<'_> {
             }
         };
         Ok(AdminClient {
-            name: table.name.into_inner(),
+            name: table.name.into_inner().into(),
             known_by,
         })
     }

@@ -1,12 +1,13 @@
 //! One connection of a client: handshake, HTTP/1.1 or 2, the answer to each request, the end.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -19,11 +20,13 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin;
+use crate::client::{Client, Cut};
 use crate::config::Limits;
 use crate::identity::Peer;
 use crate::net::{self, ClientStream, Port};
 use crate::public;
 use crate::reply::{self, Reply};
+use crate::telemetry::exchange::{Exchange, RecordedBody};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -63,21 +66,14 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
             address,
             certificate: stream.certificate(),
         },
+        tls: stream.version(),
         begun: Notify::new(),
+        cut: Cell::new(None),
     });
     match stream.speaks_h2() {
         true => worker.spawn(serve_h2(client, stream, live.limits)),
         false => worker.spawn(serve_h1(client, stream, live.limits)),
     }
-}
-
-/// Who is served, where.
-struct Client {
-    worker: Rc<Worker>,
-    port: Port,
-    peer: Peer,
-    /// Told of every request.
-    begun: Notify,
 }
 
 fn serve_h1(client: Rc<Client>, stream: ClientStream, limits: Limits) -> impl Future<Output = ()> {
@@ -118,6 +114,8 @@ where
         port,
         peer,
         begun,
+        cut,
+        ..
     } = &*client;
     let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
@@ -127,6 +125,7 @@ where
             biased;
             () = &mut revoked => {
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
+                cut.set(Some(Cut::Revoked));
                 return;
             }
             () = &mut draining, if !is_draining => {
@@ -153,28 +152,23 @@ async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
+type Answer = Pin<Box<dyn Future<Output = Result<Response<RecordedBody>, Infallible>>>>;
 
 /// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
 fn service(
     client: Rc<Client>,
-) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future = Answer> {
+) -> impl Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future = Answer> {
     service_fn(move |request| -> Answer { Box::pin(answer(Rc::clone(&client), request)) })
 }
 
-async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply, Infallible> {
-    let Client {
-        worker,
-        port,
-        peer,
-        begun,
-    } = &*client;
-    begun.notify_one();
+async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RecordedBody>, Infallible> {
+    client.begun.notify_one();
+    let exchange = Exchange::begin(Rc::clone(&client), &request);
     let is_head = request.method() == Method::HEAD;
     let wish = request.extensions().get::<OnUpgrade>().cloned();
-    let answer = match port {
-        Port::Admin => admin::answer(worker, peer, request).await,
-        Port::Public => public::answer(worker, &request).await,
+    let answer = match client.port {
+        Port::Admin => admin::answer(&exchange, request).await,
+        Port::Public => public::answer(&exchange, &request).await,
     };
     let mut reply = answer.unwrap_or_else(Reply::from);
     if is_head {
@@ -183,9 +177,9 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Reply,
     if let Some(wish) = wish
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {
-        worker.spawn(close_in_order(wish));
+        client.worker.spawn(close_in_order(wish));
     }
-    Ok(reply)
+    Ok(exchange.answer(reply))
 }
 
 /// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds

@@ -8,10 +8,12 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -22,6 +24,9 @@ use crate::reload::Reloader;
 use crate::sandbox;
 use crate::systemd::{self, Pulse, Watchdog};
 use crate::worker::{self, Worker};
+
+/// For workers to tell of what they were doing when they were told to end at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
@@ -36,7 +41,7 @@ pub enum RunError {
     #[error("the system refuses what every program may do: {0}")]
     Io(#[from] io::Error),
     #[error("connections were still open after {} s and have been cut", .0.as_secs())]
-    NotDrained(std::time::Duration),
+    NotDrained(Duration),
     #[error(transparent)]
     SetUp(#[from] SetUpError),
 }
@@ -69,9 +74,9 @@ async fn govern(
         tracing::warn!("admin.clients is empty: the admin port refuses everybody");
     }
     let mut reloader = Reloader::new(path, config)?;
-    let drain = CancellationToken::new();
+    let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let mut watchdog = Watchdog::default();
-    let mut workers = start_workers(cores, &reloader.in_force(), &drain, &listeners, &mut watchdog)?;
+    let mut workers = start_workers(cores, &reloader.in_force(), (&drain, &cut), &listeners, &mut watchdog)?;
     tokio::task::spawn_local(watchdog.run(drain.clone()));
     for listener in &listeners {
         tracing::info!("listening port={} address={}", listener.port(), listener.address()?);
@@ -95,21 +100,25 @@ async fn govern(
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
     drain.cancel();
-    tokio::select! {
+    let why = tokio::select! {
         // Each worker drops its sender when it has finished.
         _ = workers.recv() => {
             tracing::info!("drained");
-            Ok(())
+            return Ok(());
         }
-        () = tokio::time::sleep(limit) => Err(RunError::NotDrained(limit)),
-        () = signals.end() => Err(RunError::CutShort),
-    }
+        () = tokio::time::sleep(limit) => RunError::NotDrained(limit),
+        () = signals.end() => RunError::CutShort,
+    };
+    cut.cancel();
+    // What is cut is still told of, unless a worker hangs.
+    let _ = timeout(LAST_WORDS, workers.recv()).await;
+    Err(why)
 }
 
 fn start_workers(
     cores: NonZero<usize>,
     live: &watch::Receiver<Arc<Live>>,
-    drain: &CancellationToken,
+    (drain, cut): (&CancellationToken, &CancellationToken),
     listeners: &[Listener],
     watchdog: &mut Watchdog,
 ) -> io::Result<mpsc::Receiver<()>> {
@@ -119,14 +128,15 @@ fn start_workers(
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let (live, drain, pulse, finished) = (live.clone(), drain.clone(), watchdog.pulse(), finished.clone());
+        let (live, pulse, finished) = (live.clone(), watchdog.pulse(), finished.clone());
+        let (drain, cut) = (drain.clone(), cut.clone());
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // A worker's runtime never leaves its thread, so it has to be made there.
             match worker::runtime() {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(work(live, drain, pulse, listeners));
+                    runtime.block_on(work(live, (drain, cut), pulse, listeners));
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -137,7 +147,12 @@ fn start_workers(
     Ok(workers)
 }
 
-async fn work(live: watch::Receiver<Arc<Live>>, drain: CancellationToken, pulse: Pulse, listeners: Vec<Listener>) {
+async fn work(
+    live: watch::Receiver<Arc<Live>>,
+    (drain, cut): (CancellationToken, CancellationToken),
+    pulse: Pulse,
+    listeners: Vec<Listener>,
+) {
     let worker = Worker::start(live, drain);
     tokio::task::spawn_local(pulse.beat());
     let accepting: Vec<_> = listeners
@@ -151,7 +166,7 @@ async fn work(live: watch::Receiver<Arc<Live>>, drain: CancellationToken, pulse:
             Err(error) => tracing::error!(%error, "a worker has stopped accepting connections"),
         }
     }
-    worker.finish().await;
+    worker.finish(cut).await;
 }
 
 #[derive(Debug, Eq, PartialEq)]

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -65,6 +66,12 @@ impl ClientStream {
     pub fn certificate(&self) -> Option<PeerCertificate> {
         let chain = self.tls.get_ref().1.peer_certificates()?;
         chain.first().map(PeerCertificate::new)
+    }
+
+    /// What the handshake has settled on.
+    pub fn version(&self) -> ProtocolVersion {
+        let version = self.tls.get_ref().1.protocol_version();
+        version.unwrap_or(ProtocolVersion::Unknown(0))
     }
 
     /// Whether ALPN chose HTTP/2.

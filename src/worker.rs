@@ -2,7 +2,7 @@
 //!
 //! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -40,6 +40,7 @@ pub struct Worker {
     upstream: RefCell<Rc<Upstream>>,
     tasks: TaskTracker,
     drain: CancellationToken,
+    is_cut: Cell<bool>,
 }
 
 impl Worker {
@@ -51,6 +52,7 @@ impl Worker {
             upstream: RefCell::new(upstream),
             tasks: TaskTracker::new(),
             drain,
+            is_cut: Cell::new(false),
         });
         tokio::task::spawn_local(Rc::clone(&worker).keep_house());
         worker
@@ -93,10 +95,18 @@ impl Worker {
         self.drain.clone().cancelled_owned()
     }
 
-    /// Waits for every task.
-    pub async fn finish(&self) {
+    /// Waits for every task, but no longer than until `cut`. Those that are left then go with the runtime.
+    pub async fn finish(&self, cut: CancellationToken) {
         self.tasks.close();
-        self.tasks.wait().await;
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = cut.cancelled() => self.is_cut.set(true),
+        }
+    }
+
+    /// Whether what is still under way is about to be dropped, since the time for a drain is over.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     async fn keep_house(self: Rc<Self>) {

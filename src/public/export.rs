@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::route::image_not_found;
 use crate::config::Images;
 use crate::reply::{Refusal, Reply, ReplyBody};
+use crate::telemetry::exchange::Exchange;
 use crate::upstream::{Answer, Error, RequestBody, Upstream};
 
 /// What goes up of a stranger's headers.
@@ -57,14 +58,19 @@ fn is_public(answer: &[u8]) -> bool {
 }
 
 /// Streams an image whose full fingerprint stands in the catalogue.
-pub(super) async fn export(upstream: &Upstream, fingerprint: &str, headers: &HeaderMap) -> Result<Reply, Refusal> {
+pub(super) async fn export(
+    exchange: &Exchange,
+    upstream: &Upstream,
+    fingerprint: &str,
+    headers: &HeaderMap,
+) -> Result<Reply, Refusal> {
     let uri = Uri::try_from(format!("/1.0/images/{fingerprint}/export")).map_err(|_| Error::Unusable)?;
     let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = uri;
     *request.headers_mut() = pick(&UP, headers);
     request.headers_mut().insert(HOST, upstream.host());
 
-    let Answer::Response(response) = upstream.send(request).await? else {
+    let Answer::Response(response) = exchange.ask_incus(upstream.send(request)).await? else {
         return Err(Error::Unusable.into());
     };
     let (head, body) = response.into_parts();

@@ -1,0 +1,5 @@
+//! What is told of what was done: one [`exchange`] after the other.
+
+pub mod access;
+pub mod exchange;
+pub mod tunnel;
