@@ -6,6 +6,7 @@
 use std::io;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::net::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
 use crate::systemd::{self, Pulse, Watchdog};
+use crate::telemetry::file::LogFileError;
+use crate::telemetry::log::Log;
 use crate::worker::{self, Worker};
 
 /// For workers to tell of what they were doing when they were told to end at once.
@@ -32,6 +35,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RunError {
+    #[error("log.audit: {0}")]
+    Audit(#[from] LogFileError),
     #[error("{key}: {0}", key = .0.key())]
     Bind(#[from] BindError),
     #[error("ended at once by a second signal; what was under way has been cut")]
@@ -47,19 +52,22 @@ pub enum RunError {
 }
 
 /// Runs the gateway until a signal ends it.
-pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
+pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> {
+    log.reload(&config.log, Log::open_audit(&config.log)?);
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
     // A quota of processor time is read from files that are out of reach afterwards.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);
-    worker::runtime()?.block_on(govern(path, config, listeners, cores))
+    log.write_apart()?;
+    worker::runtime()?.block_on(govern(path, config, log, listeners, cores))
 }
 
 async fn govern(
     path: PathBuf,
     config: Config,
+    log: Rc<Log>,
     listeners: Vec<Listener>,
     cores: NonZero<usize>,
 ) -> Result<(), RunError> {
@@ -73,7 +81,7 @@ async fn govern(
     if config.admin.clients.is_empty() {
         tracing::warn!("admin.clients is empty: the admin port refuses everybody");
     }
-    let mut reloader = Reloader::new(path, config)?;
+    let mut reloader = Reloader::new(path, config, log)?;
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &reloader.in_force(), (&drain, &cut), &listeners, &mut watchdog)?;

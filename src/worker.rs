@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::identity::PeerCertificate;
 use crate::live::Live;
+use crate::telemetry::audit::Refusals;
 use crate::upstream::Upstream;
 
 /// How often connections to Incus are looked over that have been idle too long.
@@ -41,6 +42,7 @@ pub struct Worker {
     tasks: TaskTracker,
     drain: CancellationToken,
     is_cut: Cell<bool>,
+    refusals: Refusals,
 }
 
 impl Worker {
@@ -53,6 +55,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             drain,
             is_cut: Cell::new(false),
+            refusals: Refusals::default(),
         });
         tokio::task::spawn_local(Rc::clone(&worker).keep_house());
         worker
@@ -109,12 +112,18 @@ impl Worker {
         self.is_cut.get()
     }
 
+    /// Who was refused here.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     async fn keep_house(self: Rc<Self>) {
         let mut interval = tokio::time::interval(HOUSEKEEPING);
         loop {
             interval.tick().await;
             let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
+            self.refusals.tell();
         }
     }
 }

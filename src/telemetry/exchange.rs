@@ -15,7 +15,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 
-use super::access;
+use super::{access, audit};
 use crate::client::{Client, Cut};
 use crate::reply::{Reply, ReplyBody};
 use crate::upstream;
@@ -190,12 +190,17 @@ impl Exchange {
         if is_over && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.complete();
         }
+        audit::record(&self);
         reply.map(|body| RecordedBody { body, exchange: self })
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        // Whether Incus has done it though nobody waited for the answer, nobody knows.
+        if self.status.get().is_none() {
+            audit::record(self);
+        }
         access::record(self);
     }
 }
