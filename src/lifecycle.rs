@@ -87,7 +87,7 @@ async fn govern(
     let mut workers = start_workers(cores, &reloader.in_force(), (&drain, &cut), &listeners, &mut watchdog)?;
     tokio::task::spawn_local(watchdog.run(drain.clone()));
     for listener in &listeners {
-        tracing::info!("listening port={} address={}", listener.port(), listener.address()?);
+        tracing::info!(port = %listener.port(), address = %listener.address()?, "listening");
     }
     // The workers have sockets of their own; these must not keep the ports open in a drain.
     drop(listeners);

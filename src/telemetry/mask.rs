@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 
 use http::Uri;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 /// The longest that is told, in bytes.
 const MAX_PATH: usize = 1024;
+/// What stands for the rest.
+const MORE: &str = "...";
 
 /// Keys of Incus's queries whose values are no secrets. Every other value is masked: a list of secrets would be outgrown by
 /// the next version of Incus, and outwitted by `%73ecret`.
@@ -26,50 +29,47 @@ const HARMLESS: [&str; 14] = [
     "wait",
 ];
 
-/// Path and query, each value of the query as `***` that might be a secret.
+/// Path and query, each value of the query as `***` that might be a secret. It is plain ASCII, as a target should be.
 pub fn masked(uri: &Uri) -> Cow<'_, str> {
-    match uri.query() {
-        None => shortened(uri.path()),
-        Some(query) => {
-            let mut told = String::with_capacity(MAX_PATH.min(uri.path().len() + 1 + query.len()));
-            told.push_str(&shortened(uri.path()));
-            let mut separator = '?';
-            // Some read a semicolon as an ampersand.
-            for pair in query.split_inclusive(['&', ';']) {
-                let (pair, next) = match pair.char_indices().next_back() {
-                    Some((at, end @ ('&' | ';'))) => (&pair[..at], end),
-                    _ => (pair, '&'),
-                };
-                told.push(separator);
-                push(&mut told, pair);
-                separator = next;
-                if told.len() > MAX_PATH {
-                    break;
-                }
+    let Some(query) = uri.query() else {
+        return shortened(uri.path());
+    };
+    let mut told = shortened(uri.path()).into_owned();
+    let mut separator = '?';
+    // Some read a semicolon as an ampersand.
+    for pair in query.split_inclusive(['&', ';']) {
+        if told.len() >= MAX_PATH {
+            break;
+        }
+        let (pair, next) = match pair.strip_suffix(['&', ';']) {
+            Some(rest) => (rest, if pair.ends_with('&') { '&' } else { ';' }),
+            None => (pair, '&'),
+        };
+        told.push(separator);
+        match pair.split_once('=') {
+            Some((key, _)) if !HARMLESS.contains(&key) => {
+                told.push_str(&shortened(key));
+                told.push_str("=***");
             }
-            Cow::Owned(shortened(&told).into_owned())
+            // Without a value it may be a secret in the place of a key.
+            None if !pair.is_empty() && !HARMLESS.contains(&pair) => told.push_str("***"),
+            _ => told.push_str(&shortened(pair)),
         }
+        separator = next;
     }
+    told.truncate(MAX_PATH + MORE.len());
+    Cow::Owned(told)
 }
 
-fn push(told: &mut String, pair: &str) {
-    match pair.split_once('=') {
-        Some((key, _)) if !HARMLESS.contains(&key) => {
-            told.push_str(key);
-            told.push_str("=***");
-        }
-        // Without a value it may be a secret in the place of a key.
-        None if !pair.is_empty() && !HARMLESS.contains(&pair) => told.push_str("***"),
-        _ => told.push_str(pair),
-    }
-}
-
+/// hyper lets through what is no ASCII.
 fn shortened(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_PATH {
-        return Cow::Borrowed(text);
+    let beginning = &text[..text.floor_char_boundary(MAX_PATH)];
+    let mut told = Cow::from(utf8_percent_encode(beginning, CONTROLS));
+    if text.len() > MAX_PATH || told.len() > MAX_PATH {
+        told.to_mut().truncate(MAX_PATH);
+        told.to_mut().push_str(MORE);
     }
-    let end = text.floor_char_boundary(MAX_PATH);
-    Cow::Owned(format!("{}…", &text[..end]))
+    told
 }
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
     fn what_is_no_secret_is_told() {
         is_told("/1.0", "/1.0");
         is_told("/1.0/images/aliases/a%2Fb", "/1.0/images/aliases/a%2Fb");
-        is_told("/1.0/images?", "/1.0/images?");
+        is_told("/1.0/images?", "/1.0/images");
         is_told(
             "/1.0/images?recursion=1&project=default&filter=",
             "/1.0/images?recursion=1&project=default&filter=",
@@ -124,13 +124,13 @@ mod tests {
     #[test]
     fn nobody_fills_the_log_with_one_line() {
         let long = format!("/{}", "ä".repeat(20_000));
-        let short = format!("/{}…", "ä".repeat(511));
+        let short = format!("/{}...", "%C3%A4".repeat(171).split_at(1_023).0);
         is_told(&long, &short);
-        is_told(
-            &format!("{long}?secret=a"),
-            &masked(&format!("{short}?secret=a").parse().unwrap()),
-        );
-        let many = format!("/1.0?{}", "a=b&".repeat(10_000));
-        assert!(masked(&many.parse().unwrap()).len() <= MAX_PATH + '…'.len_utf8());
+        is_told(&format!("{long}?secret=a"), &short);
+        for pair in ["a=b&", "filter=a", "&"] {
+            let uri: Uri = format!("/1.0?{}", pair.repeat(5_000)).parse().expect("a target");
+            let told = masked(&uri);
+            assert!(told.len() <= MAX_PATH + MORE.len(), "{told}");
+        }
     }
 }

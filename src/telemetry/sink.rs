@@ -15,7 +15,7 @@ use super::file::LogFile;
 /// The most that waits to be written, in bytes: thousands of lines.
 const MAX_WAITING: usize = 1 << 20;
 /// Between two writes. A crowd's lines gather meanwhile, and their writers need not wake anybody.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(50);
 /// For the last lines to be written before the gateway ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -88,6 +88,8 @@ impl Sink {
             state.waiting.extend_from_slice(line);
             if state.thread == Thread::Asleep {
                 state.thread = Thread::Writing;
+                // It would only wait for us.
+                drop(state);
                 self.0.filled.notify_one();
             }
         }
