@@ -385,7 +385,7 @@ impl Loader<'_> {
             Ok(_) => Ok(level.into_inner()),
             Err(error) => {
                 let problem = format!(
-                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::admin=debug\""
+                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::access=warn\""
                 );
                 Err(self.source.wrong("log.level", level.span(), problem))
             }

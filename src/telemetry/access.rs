@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Version;
 use rustls::ProtocolVersion;
 use tracing::Level;
+use tracing::field::display;
 
 use super::exchange::Exchange;
 use super::mask::masked;
@@ -28,31 +29,30 @@ pub(super) fn record(exchange: &Exchange) {
         target: TARGET,
         port = %client.port,
         client = %client.peer.address,
-        admin = exchange.admin(),
-        method = method(exchange),
+        admin = exchange.admin().map(display),
+        method = %method(exchange),
         path = &*masked(exchange.uri()),
         status = exchange.status().map(|status| status.as_u16()),
         received = exchange.received(),
         sent = exchange.sent(),
-        duration = seconds(exchange.duration()),
-        first_byte = exchange.first_byte().map(seconds),
-        upstream = exchange.upstream().map(seconds),
-        http = http(exchange.version()),
-        tls = tls(client.tls),
-        cut = exchange.cut().map(|cut| cut.as_str()),
-        operation = exchange.operation(),
+        duration_us = microseconds(exchange.duration()),
+        first_byte_us = exchange.first_byte().map(microseconds),
+        upstream_us = exchange.upstream().map(microseconds),
+        http = %http(exchange.version()),
+        tls = %tls(client.tls),
+        cut = exchange.cut().map(display),
+        operation = exchange.operation().map(display),
     );
 }
 
-/// A method is of plain characters, which hyper has seen to.
+/// A method is of plain characters, as HTTP has them: it needs no quotes.
 pub(super) fn method(exchange: &Exchange) -> &str {
     let method = exchange.method().as_str();
     method.get(..MAX_METHOD).unwrap_or(method)
 }
 
-/// Whole microseconds: what lies behind them is noise.
-fn seconds(duration: Duration) -> f64 {
-    Duration::from_micros(duration.as_micros() as u64).as_secs_f64()
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn http(version: Version) -> &'static str {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
+use tracing::field::display;
 
 use super::access::method;
 use super::exchange::Exchange;
@@ -32,12 +33,12 @@ pub(super) fn record(exchange: &Exchange) {
     }
     tracing::info!(
         target: TARGET,
-        admin,
+        admin = %admin,
         client = %exchange.client().peer.address,
-        method = method(exchange),
+        method = %method(exchange),
         path = &*masked(exchange.uri()),
         status = exchange.status().map(|status| status.as_u16()),
-        operation = exchange.operation(),
+        operation = exchange.operation().map(display),
         "{}", if is_tunnel { "tunnel" } else { "request" }
     );
 }
@@ -90,7 +91,7 @@ impl Refusals {
                 tracing::info!(
                     target: TARGET,
                     times = untold,
-                    network = told(*network),
+                    network = %told(*network),
                     "refused more often than is told"
                 );
             }

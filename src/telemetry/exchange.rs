@@ -20,6 +20,9 @@ use crate::client::{Client, Cut};
 use crate::reply::{Reply, ReplyBody};
 use crate::upstream;
 
+/// The length of an operation's id.
+const UUID: usize = 36;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Exchange {
@@ -135,7 +138,8 @@ impl Exchange {
     pub fn operation(&self) -> Option<&str> {
         let path = self.location.get()?.to_str().ok()?;
         let id = path.strip_prefix("/1.0/operations/")?;
-        Some(id.split(['/', '?']).next().unwrap_or(id))
+        let is_id = id.len() == UUID && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        is_id.then_some(id)
     }
 
     /// Notes who it was.

@@ -34,7 +34,8 @@ pub fn masked(uri: &Uri) -> Cow<'_, str> {
     let Some(query) = uri.query() else {
         return shortened(uri.path());
     };
-    let mut told = shortened(uri.path()).into_owned();
+    let mut told = String::with_capacity(MAX_PATH.min(uri.path().len() + query.len() + MORE.len()));
+    told.push_str(&shortened(uri.path()));
     let mut separator = '?';
     // Some read a semicolon as an ampersand.
     for pair in query.split_inclusive(['&', ';']) {
