@@ -78,8 +78,9 @@ impl Command {
             },
             Self::Run(argument) => match argument.load() {
                 Ok((path, config)) => {
+                    // Until the last word is said.
                     let log = Rc::new(Log::start(&config.log));
-                    match lifecycle::run(path, config, log) {
+                    match lifecycle::run(path, config, Rc::clone(&log)) {
                         Ok(()) => Exit::Done,
                         Err(error) => {
                             tracing::error!("{error}");

@@ -2,8 +2,8 @@
 //!
 //! An [`exchange`] is one request and its answer, also where these become a [`tunnel`]; when it is over, [`access`] has a
 //! line for it, without the secrets that [`mask`] takes out. [`audit`] tells of what changes something, and of who was
-//! refused. Both write into the [`log`], whose lines a [`sink`] takes off the hands of
-//! whoever writes them, into a [`file`] perhaps.
+//! refused. Both write into the [`log`], whose lines a [`sink`] takes off the hands of whoever has them, into a [`file`]
+//! perhaps.
 
 pub mod access;
 pub mod audit;

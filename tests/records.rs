@@ -7,7 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use support::certificates::Certificates;
@@ -251,6 +251,8 @@ fn a_record_tells_who_has_cut_a_transfer() {
     assert_eq!(scene.gateway.exit_status().code(), Some(1));
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["cut"], &told["sent"]), (&"drain".into(), &5.into()));
+    // The last word of all.
+    scene.gateway.wait_for_log("connections were still open");
     drop(drained);
 }
 
@@ -394,6 +396,17 @@ fn a_reload_changes_what_is_told() {
     assert!(!log.contains("/1.0/silent"), "{log}");
 }
 
+/// A gateway whose log nobody reads.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn who_does_not_read_the_log_holds_up_nobody() {
     let upstream = upstream();
@@ -404,13 +417,14 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.toml");
     fs::write(&path, setup.text()).unwrap();
-    let mut gateway = Command::new(BINARY)
+    let gateway = Command::new(BINARY)
         .args(["run", "--config"])
         .arg(&path)
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(gateway.stderr.take().unwrap());
+        .spawn();
+    let mut gateway = Unread(gateway.unwrap());
+    let mut log = BufReader::new(gateway.0.stderr.take().unwrap());
     let mut line = String::new();
     while !line.ends_with(" ready\n") {
         line.clear();
@@ -422,21 +436,16 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     for _ in 0..2_000 {
         assert_eq!(raw.get(&path).unwrap().head.status, 403);
     }
-    let mut lost = String::new();
-    let stderr = std::thread::spawn(move || {
-        while !lost.contains("lines of the log are lost") {
-            lost.clear();
-            assert_ne!(log.read_line(&mut lost).unwrap(), 0);
-        }
-        (lost, log)
-    });
-    let (lost, mut log) = stderr.join().unwrap();
-    assert!(lost.contains("ERROR"), "{lost}");
+    while !line.contains("lines of the log are lost") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0);
+    }
+    assert!(line.contains("ERROR"), "{line}");
     // It goes on.
     assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);
-    support::run::signal(gateway.id(), "TERM");
+    support::run::signal(gateway.0.id(), "TERM");
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("/1.0/last") && rest.contains("drained"), "{rest}");
-    assert!(gateway.wait().unwrap().success());
+    assert!(gateway.0.wait().unwrap().success());
 }

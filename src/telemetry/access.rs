@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::Version;
 use rustls::ProtocolVersion;
 use tracing::Level;
-use tracing::field::display;
 
 use super::exchange::Exchange;
 use super::mask::masked;

@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use tracing::field::display;
 
 use super::access::method;
 use super::exchange::Exchange;

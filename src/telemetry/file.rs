@@ -43,7 +43,7 @@ impl LogFile {
         let probed = match open(path, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                folder.unwrap_or(Path::new(".")).metadata().map(drop)
+                folder.unwrap_or_else(|| Path::new(".")).metadata().map(drop)
             }
             opened => opened.map(drop),
         };

@@ -179,7 +179,7 @@ fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) {
         let path = file.path().display();
         match (before, &written) {
             (false, Err(error)) => {
-                tracing::error!("{what} cannot be written to {path}, and goes here meanwhile: {error}")
+                tracing::error!("{what} cannot be written to {path}, and goes here meanwhile: {error}");
             }
             (true, Ok(())) => tracing::info!("{what} goes to {path} again"),
             _ => {}
