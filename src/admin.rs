@@ -7,45 +7,38 @@ use std::time::SystemTime;
 use http::Request;
 use hyper::body::Incoming;
 
+use crate::client::Client;
 use crate::forward::forward;
 use crate::identity::{Admin, NotAnAdmin, Peer};
 use crate::leftover;
 use crate::reply::{Refusal, Reply};
+use crate::telemetry::exchange::Exchange;
 use crate::worker::Worker;
 
 /// Answers one request on the admin port, as this moment's configuration has it.
-pub async fn answer(worker: &Rc<Worker>, peer: &Peer, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let admin = match admit(worker, peer, &request) {
-        Ok(admin) => admin,
+pub async fn answer(exchange: &Rc<Exchange>, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    match admit(exchange, &request) {
+        Ok(admin) => forward(exchange, admin, request).await,
         Err(refusal) => {
-            leftover::dismiss(worker, request);
-            return Err(refusal);
+            leftover::dismiss(&exchange.client().worker, request);
+            Err(refusal)
         }
-    };
-    tracing::debug!(
-        admin = admin.name(),
-        client = %peer.address,
-        method = %request.method(),
-        path = request.uri().path(),
-        "forwarded"
-    );
-    forward(worker, admin, peer.address, request).await
+    }
 }
 
-fn admit(worker: &Worker, peer: &Peer, request: &Request<Incoming>) -> Result<Admin, Refusal> {
+fn admit(exchange: &Exchange, request: &Request<Incoming>) -> Result<Admin, Refusal> {
+    let Client { worker, peer, .. } = &**exchange.client();
     let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
-    let admin = judged.inspect_err(|why| log_refusal(peer, why))?;
+    let admin = judged.inspect_err(|why| tell(worker, peer, why))?;
+    exchange.is_of_admin(admin.name());
     Refusal::unless_plain(request)?;
     Ok(admin)
 }
 
-fn log_refusal(peer: &Peer, why: &NotAnAdmin) {
-    let client = peer.address;
+fn tell(worker: &Worker, peer: &Peer, why: &NotAnAdmin) {
     match &peer.certificate {
-        Some(shown) => {
-            tracing::info!(%client, subject = shown.subject(), fingerprint = %shown.fingerprint(), "refused: {why}");
-        }
+        Some(certificate) => worker.refusals().record(peer, certificate, why),
         // `incus remote add` begins so.
-        None => tracing::debug!(%client, "refused: {why}"),
+        None => tracing::debug!(client = %peer.address, "refused: {why}"),
     }
 }

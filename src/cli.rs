@@ -1,15 +1,16 @@
 //! The commands: `run`, `check`.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::check;
 use crate::config::{Config, ConfigError};
 use crate::lifecycle::{self, RunError};
+use crate::telemetry::log::Log;
 
 /// Puts an Incus server's images on the internet: published ones for everybody, all of Incus for admins.
 #[derive(Debug, Parser)]
@@ -77,13 +78,14 @@ impl Command {
             },
             Self::Run(argument) => match argument.load() {
                 Ok((path, config)) => {
-                    start_log(&config.log_level);
-                    match lifecycle::run(path, config) {
+                    // Until the last word is said.
+                    let log = Rc::new(Log::start(&config.log));
+                    match lifecycle::run(path, config, Rc::clone(&log)) {
                         Ok(()) => Exit::Done,
                         Err(error) => {
                             tracing::error!("{error}");
                             match error {
-                                RunError::Inherit(_) => Exit::Config,
+                                RunError::Audit(_) | RunError::Inherit(_) => Exit::Config,
                                 _ => Exit::Failed,
                             }
                         }
@@ -108,14 +110,4 @@ impl ConfigArgument {
             Exit::Config
         })
     }
-}
-
-fn start_log(level: &str) {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
-        .with_writer(std::io::stderr)
-        // Nobody reading the log is no reason to end.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
 }

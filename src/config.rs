@@ -23,10 +23,11 @@ use toml::Spanned;
 
 pub use self::error::ConfigError;
 use self::error::Source;
-use self::file::{AdminTable, ClientTable, LimitsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
+use self::file::{AdminTable, ClientTable, LimitsTable, LogTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
 pub use self::files::Files;
 use crate::limits::Access;
 use crate::networks::Networks;
+use crate::telemetry::file::LogFile;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 use crate::tls::{Identity, IdentityError, read_certificate};
@@ -48,8 +49,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What a client may take of our time and memory.
     pub limits: Limits,
-    /// Which log lines are written, in the words of tracing's `EnvFilter`.
-    pub log_level: String,
+    /// What is told, how, and where.
+    pub log: LogConfig,
     /// How often the files are looked at for a change.
     pub reload_every: Duration,
     /// Every certificate and key that was read.
@@ -129,7 +130,7 @@ pub struct AdminConfig {
 #[derive(Clone, Debug)]
 pub struct AdminClient {
     /// What the log calls them.
-    pub name: String,
+    pub name: Arc<str>,
     /// What they must present.
     pub known_by: KnownBy,
 }
@@ -180,6 +181,26 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Which lines are written, in the words of tracing's `EnvFilter`.
+    pub level: String,
+    /// For whom they are.
+    pub format: LogFormat,
+    /// Where the audit log goes; without it, where all else does.
+    pub audit: Option<PathBuf>,
+}
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// Machines, an object a line.
+    Json,
+    /// People.
+    Text,
+}
+
 impl Config {
     /// The file in use: the one named, or the first of [`DEFAULT_PATHS`] that exists.
     pub fn find(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
@@ -203,7 +224,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn load(&self, file: file::File) -> Result<Config, ConfigError> {
         let limits = self.limits(&file.limits)?;
-        let log_level = self.log_level(file.log.level)?;
+        let log = self.log(file.log)?;
         let public = self.public(file.public, file.tls.as_ref())?;
         let admin = self.admin(file.admin, file.tls.as_ref())?;
         let is_shared = |address: &&SocketAddr| address.port() != 0 && public.listen.contains(address);
@@ -217,7 +238,7 @@ impl Loader<'_> {
             public,
             admin,
             limits,
-            log_level,
+            log,
             reload_every,
             files: self.source.files(),
         })
@@ -296,7 +317,7 @@ impl Loader<'_> {
             }
         };
         Ok(AdminClient {
-            name: table.name.into_inner(),
+            name: table.name.into_inner().into(),
             known_by,
         })
     }
@@ -415,12 +436,37 @@ impl Loader<'_> {
         })
     }
 
+    fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {
+        let format = match table.format.get_ref().as_str() {
+            "json" => LogFormat::Json,
+            "text" => LogFormat::Text,
+            other => {
+                let problem = format!("`{other}` is neither \"text\" nor \"json\"; write one of the two");
+                return Err(self.source.wrong("log.format", table.format.span(), problem));
+            }
+        };
+        let audit = match table.audit {
+            Some(path) => {
+                let file = self.source.beside(path.get_ref());
+                LogFile::probe(&file)
+                    .map_err(|error| self.source.wrong("log.audit", path.span(), error.to_string()))?;
+                Some(file)
+            }
+            None => None,
+        };
+        Ok(LogConfig {
+            level: self.log_level(table.level)?,
+            format,
+            audit,
+        })
+    }
+
     fn log_level(&self, level: Spanned<String>) -> Result<String, ConfigError> {
         match tracing_subscriber::EnvFilter::try_new(level.get_ref()) {
             Ok(_) => Ok(level.into_inner()),
             Err(error) => {
                 let problem = format!(
-                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::admin=debug\""
+                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::access=warn\""
                 );
                 Err(self.source.wrong("log.level", level.span(), problem))
             }

@@ -1,16 +1,15 @@
 //! One connection of a client: handshake, HTTP/1.1 or 2, the answer to each request, the end.
 
-mod activity;
 mod body;
 mod streams;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::CONNECTION;
@@ -26,18 +25,20 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use self::activity::{Activity, Clock, Overdue};
 use self::body::ClientBody;
 use self::streams::Streams;
 use crate::admin;
+use crate::client::activity::{Activity, Clock, Overdue};
+use crate::client::{Client, Cut};
 use crate::config::Limits;
 use crate::identity::Peer;
 use crate::leftover;
-use crate::limits::{Address, Place, Reason};
-use crate::net::{self, ClientStream, Ending, Port};
+use crate::limits::{Place, Reason};
+use crate::net::{self, ClientStream, Port};
 use crate::proxy_protocol;
 use crate::public;
-use crate::reply::{self, Refusal, Reply, ReplyBody};
+use crate::reply::{self, Refusal, Reply};
+use crate::telemetry::exchange::{Exchange, RecordedBody};
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -114,7 +115,9 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
         worker: Rc::clone(&worker),
         port,
         peer,
+        tls: stream.version(),
         begun: Notify::new(),
+        cut: Cell::new(None),
         ending: stream.ending(),
         counted_by,
         activity,
@@ -125,25 +128,11 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     }
 }
 
-/// Who is served, where.
-struct Client {
-    worker: Rc<Worker>,
-    port: Port,
-    peer: Peer,
-    /// Told of every request.
-    begun: Notify,
-    ending: Ending,
-    /// By what requests are counted, on the public port.
-    counted_by: Option<Arc<Address>>,
-    activity: Rc<Activity>,
-}
-
-impl Client {
-    /// It has not taken its answer.
-    fn stalled(&self) {
-        self.worker.limiter().count(Reason::Stalled);
-        tracing::debug!(port = %self.port, client = %self.peer.address, "let go: it took its answer too slowly");
-    }
+/// It has not taken its answer.
+fn let_go_of_stalled(client: &Client) {
+    client.cut.set(Some(Cut::Limit));
+    client.worker.limiter().count(Reason::Stalled);
+    tracing::debug!(port = %client.port, client = %client.peer.address, "let go: it took its answer too slowly");
 }
 
 /// Told when its client must make room for others.
@@ -215,6 +204,7 @@ async fn drive<C>(
         port,
         peer,
         begun,
+        cut,
         ending,
         activity,
         ..
@@ -227,9 +217,11 @@ async fn drive<C>(
             biased;
             () = &mut revoked => {
                 tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
+                cut.set(Some(Cut::Revoked));
                 return;
             }
             () = async { displaced.as_mut().expect("the condition").await }, if displaced.is_some() => {
+                cut.set(Some(Cut::Limit));
                 return tracing::debug!(client = %peer.address, "made room for others");
             }
             has_begun = &mut draining, if !is_draining => {
@@ -254,7 +246,7 @@ async fn drive<C>(
                     ending.is_no_cut();
                     return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
                 }
-                Overdue::Stalled => return client.stalled(),
+                Overdue::Stalled => return let_go_of_stalled(&client),
             }
         }
     }
@@ -270,7 +262,7 @@ async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) -> 
     }
 }
 
-type Answered = Response<ClientBody<ReplyBody>>;
+type Answered = Response<ClientBody<RecordedBody>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Answered, Infallible>>>>;
 
 /// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
@@ -291,15 +283,16 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     } = &*client;
     begun.notify_one();
     let answering = activity.answer();
+    let exchange = Exchange::begin(Rc::clone(&client), &request);
     let is_head = request.method() == Method::HEAD;
     let version = request.version();
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let (answer, pace) = match port {
-        Port::Admin => (admin::answer(worker, peer, request).await, None),
+        Port::Admin => (admin::answer(&exchange, request).await, None),
         Port::Public => {
             let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
             let (answer, pace) = match allowed {
-                Ok(pace) => (public::answer(worker, peer, &request).await, Some(pace)),
+                Ok(pace) => (public::answer(&exchange, &request).await, Some(pace)),
                 Err(refusal) => (Err(refusal), None),
             };
             // Whatever it was, it was for none of the questions.
@@ -328,7 +321,8 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     {
         worker.spawn(close_in_order(wish));
     }
-    Ok(reply.map(|body| ClientBody::new(body, answering, activity, pace)))
+    let answer = exchange.answer(reply);
+    Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace)))
 }
 
 /// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds

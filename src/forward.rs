@@ -3,7 +3,6 @@
 pub mod headers;
 mod upgrade;
 
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::header::{HOST, UPGRADE};
@@ -12,16 +11,11 @@ use hyper::body::Incoming;
 
 use crate::identity::Admin;
 use crate::reply::{Refusal, Reply, ReplyBody};
-use crate::upstream::{Answer, RequestBody};
-use crate::worker::Worker;
+use crate::telemetry::exchange::Exchange;
+use crate::upstream::{Answer, RequestBody, Upstream};
 
 /// Hands a request on. Only who holds an [`Admin`] can ask for this.
-pub async fn forward(
-    worker: &Rc<Worker>,
-    admin: Admin,
-    client: SocketAddr,
-    mut request: Request<Incoming>,
-) -> Result<Reply, Refusal> {
+pub async fn forward(exchange: &Rc<Exchange>, admin: Admin, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::Incus(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -29,12 +23,10 @@ pub async fn forward(
         ));
     }
     let upgrade = upgrade::Requested::by(&mut request);
-    match worker
-        .upstream()
-        .send(
-            Some(client),
-            to_upstream(worker, client.ip(), upgrade.as_ref(), request)?,
-        )
+    let upstream = exchange.client().worker.upstream();
+    let request = to_upstream(exchange, &upstream, upgrade.as_ref(), request)?;
+    match exchange
+        .ask_incus(upstream.send(Some(exchange.client().peer.address), request))
         .await?
     {
         Answer::Response(response) => {
@@ -43,15 +35,15 @@ pub async fn forward(
             Ok(Response::from_parts(head, ReplyBody::Upstream(body)))
         }
         Answer::Upgraded(response, tunnel) => match upgrade {
-            Some(upgrade) => Ok(upgrade.accept(worker, admin, client.ip(), response, tunnel)),
+            Some(upgrade) => Ok(upgrade.accept(exchange, admin, response, tunnel)),
             None => Err(Refusal::Upstream(crate::upstream::Error::Unusable)),
         },
     }
 }
 
 fn to_upstream(
-    worker: &Worker,
-    client: IpAddr,
+    exchange: &Rc<Exchange>,
+    upstream: &Upstream,
     upgrade: Option<&upgrade::Requested>,
     request: Request<Incoming>,
 ) -> Result<Request<RequestBody>, Refusal> {
@@ -63,18 +55,18 @@ fn to_upstream(
         head.headers.insert(HOST, host);
     }
     // HTTP/1.0 may name none.
-    head.headers.entry(HOST).or_insert_with(|| worker.upstream().host());
+    head.headers.entry(HOST).or_insert_with(|| upstream.host());
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = Uri::try_from(target).map_err(|_| Refusal::bad_request("the path cannot be handed on"))?;
     head.version = http::Version::HTTP_11;
     headers::drop_hop_by_hop(&mut head.headers);
     headers::drop_identity(&mut head.headers);
-    headers::add_forwarded(&mut head.headers, client);
+    headers::add_forwarded(&mut head.headers, exchange.client().peer.address.ip());
     headers::join_cookies(&mut head.headers);
     if let Some(upgrade) = upgrade {
         head.headers.insert(UPGRADE, upgrade.protocol().clone());
         head.headers
             .insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    Ok(Request::from_parts(head, body.into()))
+    Ok(Request::from_parts(head, RequestBody::of_client(body, exchange)))
 }

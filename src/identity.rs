@@ -1,6 +1,7 @@
 //! Who is at the other end, and whether that is an admin: peer certificate → [`Admin`].
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
@@ -52,13 +53,13 @@ impl PeerCertificate {
 /// Proof that a request is an admin's: to hold one is to be let through. Only [`Admins::judge`] makes it.
 #[derive(Debug)]
 pub struct Admin {
-    name: String,
+    name: Arc<str>,
     certificate: PeerCertificate,
 }
 
 impl Admin {
     /// What the log calls them.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -104,7 +105,7 @@ impl Admins {
             return Err(NotAnAdmin::Expired);
         }
         Ok(Admin {
-            name: client.name.clone(),
+            name: Arc::clone(&client.name),
             certificate: certificate.clone(),
         })
     }

@@ -16,6 +16,7 @@
 //!    [`upstream`] alone. What is refused becomes a status in [`reply`]; what its client still sends is [`leftover`].
 //!
 //! # The rest
+//! - A [`client`] is what its connection is known by, and [`telemetry`] tells what became of each of its requests.
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
@@ -27,6 +28,7 @@
 pub mod admin;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod connection;
 pub mod forward;
@@ -44,6 +46,7 @@ pub mod reload;
 pub mod reply;
 pub mod sandbox;
 pub mod systemd;
+pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

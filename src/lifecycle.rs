@@ -9,26 +9,35 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::limits::{Limiter, descriptors};
+use crate::limits::descriptors;
 use crate::listener::{BindError, InheritError, Inherited, Listener};
-use crate::live::{Live, SetUpError};
+use crate::live::SetUpError;
 use crate::net::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
 use crate::systemd::{self, Pulse, Watchdog};
-use crate::worker::{self, Worker};
+use crate::telemetry::file::LogFileError;
+use crate::telemetry::log::Log;
+use crate::worker::{self, Common, Worker};
+
+/// For workers to tell of what they were doing when they were told to end at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RunError {
+    #[error("log.audit: {0}")]
+    Audit(#[from] LogFileError),
     #[error("{key}: {0}", key = .0.key())]
     Bind(#[from] BindError),
     #[error("ended at once by a second signal; what was under way has been cut")]
@@ -38,13 +47,14 @@ pub enum RunError {
     #[error("the system refuses what every program may do: {0}")]
     Io(#[from] io::Error),
     #[error("connections were still open after {} s and have been cut", .0.as_secs())]
-    NotDrained(std::time::Duration),
+    NotDrained(Duration),
     #[error(transparent)]
     SetUp(#[from] SetUpError),
 }
 
 /// Runs the gateway until a signal ends it.
-pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
+pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> {
+    log.reload(&config.log, Log::open_audit(&config.log)?);
     descriptors::raise();
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
@@ -52,24 +62,30 @@ pub fn run(path: PathBuf, config: Config) -> Result<(), RunError> {
     // A quota of processor time is read from files that are out of reach afterwards.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);
-    worker::runtime()?.block_on(govern(path, config, listeners, cores))
+    log.write_apart()?;
+    worker::runtime()?.block_on(govern(path, config, log, listeners, cores))
 }
 
 async fn govern(
     path: PathBuf,
     config: Config,
+    log: Rc<Log>,
     listeners: Vec<Listener>,
     cores: NonZero<usize>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    let mut reloader = Reloader::new(path, config)?;
-    let drain = CancellationToken::new();
+    let mut reloader = Reloader::new(path, config, log)?;
+    let common = Common {
+        live: reloader.in_force(),
+        limiter: Arc::default(),
+        drain: CancellationToken::new(),
+        cut: CancellationToken::new(),
+    };
     let mut watchdog = Watchdog::default();
-    let limiter = Arc::new(Limiter::default());
-    let mut workers = start_workers(cores, &reloader.in_force(), &limiter, &drain, &listeners, &mut watchdog)?;
-    tokio::task::spawn_local(watchdog.run(drain.clone()));
+    let mut workers = start_workers(cores, &common, &listeners, &mut watchdog)?;
+    tokio::task::spawn_local(watchdog.run(common.drain.clone()));
     for listener in &listeners {
-        tracing::info!("listening port={} address={}", listener.port(), listener.address()?);
+        tracing::info!(port = %listener.port(), address = %listener.address()?, "listening");
     }
     // The workers have sockets of their own; these must not keep the ports open in a drain.
     drop(listeners);
@@ -89,23 +105,25 @@ async fn govern(
     let limit = reloader.in_force().borrow().limits.drain;
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
-    drain.cancel();
-    tokio::select! {
+    common.drain.cancel();
+    let why = tokio::select! {
         // Each worker drops its sender when it has finished.
         _ = workers.recv() => {
             tracing::info!("drained");
-            Ok(())
+            return Ok(());
         }
-        () = tokio::time::sleep(limit) => Err(RunError::NotDrained(limit)),
-        () = signals.end() => Err(RunError::CutShort),
-    }
+        () = tokio::time::sleep(limit) => RunError::NotDrained(limit),
+        () = signals.end() => RunError::CutShort,
+    };
+    common.cut.cancel();
+    // What is cut is still told of, unless a worker hangs.
+    let _ = timeout(LAST_WORDS, workers.recv()).await;
+    Err(why)
 }
 
 fn start_workers(
     cores: NonZero<usize>,
-    live: &watch::Receiver<Arc<Live>>,
-    limiter: &Arc<Limiter>,
-    drain: &CancellationToken,
+    common: &Common,
     listeners: &[Listener],
     watchdog: &mut Watchdog,
 ) -> io::Result<mpsc::Receiver<()>> {
@@ -115,17 +133,14 @@ fn start_workers(
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let worker = (live.clone(), Arc::clone(limiter), drain.clone());
-        let (pulse, finished) = (watchdog.pulse(), finished.clone());
+        let (common, pulse, finished) = (common.clone(), watchdog.pulse(), finished.clone());
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // A worker's runtime never leaves its thread, so it has to be made there.
             match worker::runtime() {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    let (live, limiter, drain) = worker;
-                    let start = || Worker::start(live, limiter, drain);
-                    runtime.block_on(work(start, pulse, listeners));
+                    runtime.block_on(work(common, pulse, listeners));
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -136,8 +151,8 @@ fn start_workers(
     Ok(workers)
 }
 
-async fn work(start: impl FnOnce() -> Rc<Worker>, pulse: Pulse, listeners: Vec<Listener>) {
-    let worker = start();
+async fn work(common: Common, pulse: Pulse, listeners: Vec<Listener>) {
+    let worker = Worker::start(common);
     tokio::task::spawn_local(pulse.beat());
     let accepting: Vec<_> = listeners
         .into_iter()

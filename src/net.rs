@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -104,6 +105,12 @@ impl ClientStream {
     /// For who knows why the stream will be dropped.
     pub fn ending(&self) -> Ending {
         self.ending.clone()
+    }
+
+    /// What the handshake has settled on.
+    pub fn version(&self) -> ProtocolVersion {
+        let version = self.tls.get_ref().1.protocol_version();
+        version.unwrap_or(ProtocolVersion::Unknown(0))
     }
 
     /// Whether ALPN chose HTTP/2.

@@ -13,7 +13,6 @@ mod listing;
 pub mod route;
 pub mod snapshot;
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,29 +24,24 @@ use self::document::Document;
 use self::image::Image;
 use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
-use crate::identity::Peer;
 use crate::reply::{Refusal, Reply};
+use crate::telemetry::exchange::Exchange;
 use crate::upstream;
-use crate::worker::Worker;
 
 /// A client has its answer, or the head of it, within five seconds, whatever has become of Incus.
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Answers one request on the public port.
-pub async fn answer<B>(worker: &Rc<Worker>, peer: &Peer, request: &Request<B>) -> Result<Reply, Refusal> {
+pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
     Refusal::unless_plain(request)?;
     let route = PublicRoute::parse(request.method(), request.uri())?;
-    timeout(PATIENCE, answer_question(worker, peer, route, request.headers()))
+    timeout(PATIENCE, answer_question(exchange, route, request.headers()))
         .await
         .unwrap_or(Err(Refusal::Upstream(upstream::Error::Timeout(PATIENCE))))
 }
 
-async fn answer_question(
-    worker: &Rc<Worker>,
-    peer: &Peer,
-    route: PublicRoute,
-    headers: &HeaderMap,
-) -> Result<Reply, Refusal> {
+async fn answer_question(exchange: &Exchange, route: PublicRoute, headers: &HeaderMap) -> Result<Reply, Refusal> {
+    let worker = &exchange.client().worker;
     let live = worker.live();
     let catalogue = &live.catalogue;
     match route {
@@ -70,7 +64,7 @@ async fn answer_question(
             if !catalogue.is_fresh() {
                 export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
             }
-            export::export(&upstream, peer.address, &image.fingerprint, headers).await
+            export::export(exchange, &upstream, &image.fingerprint, headers).await
         }
         PublicRoute::Aliases { recursion } => Ok(catalogue.current().await?.aliases.get(recursion).reply(headers)),
         PublicRoute::Alias(name) => {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::config::{Config, ConfigError, Files};
 use crate::live::{Live, SetUpError};
 use crate::net::Port;
 use crate::systemd;
+use crate::telemetry::file::LogFileError;
+use crate::telemetry::log::Log;
 
 /// What is in force, and what it was made of.
 #[derive(Debug)]
@@ -24,12 +27,15 @@ pub struct Reloader {
     /// What was there when the last reload was refused: the same again need not be tried, nor told.
     refused: Option<Files>,
     every: Duration,
+    log: Rc<Log>,
     /// As it was bound.
     listen: [(Port, Vec<SocketAddr>); 2],
 }
 
 #[derive(Debug, Error)]
 enum Refusal {
+    #[error("log.audit: {0}")]
+    Audit(#[from] LogFileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -38,13 +44,14 @@ enum Refusal {
 
 impl Reloader {
     /// Puts the first configuration in force. Like everything here, it must be called on the main thread's runtime.
-    pub fn new(path: PathBuf, config: Config) -> Result<Self, SetUpError> {
+    pub fn new(path: PathBuf, config: Config, log: Rc<Log>) -> Result<Self, SetUpError> {
         check::warn(&config);
         Ok(Self {
             path,
             files: config.files.clone(),
             refused: None,
             every: config.reload_every,
+            log,
             listen: listen(&config),
             live: watch::channel(Arc::new(Live::new(config, None)?)).0,
         })
@@ -96,7 +103,9 @@ impl Reloader {
         let config = Config::load(&self.path)?;
         check::warn(&config);
         let (files, every, listen) = (config.files.clone(), config.reload_every, listen(&config));
+        let (log, audit) = (config.log.clone(), Log::open_audit(&config.log)?);
         self.live.send_replace(Arc::new(Live::new(config, Some(last))?));
+        self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
         for ((port, bound), (_, wanted)) in self.listen.iter().zip(&listen) {
             if bound != wanted {

@@ -1,5 +1,5 @@
 //! What the gateway takes from itself by Landlock once its sockets are bound: whoever takes it over reads no more than it
-//! must, writes nothing, runs nothing, and opens no further port.
+//! must, writes nothing but the audit log, runs nothing, and opens no further port.
 //!
 //! It holds for the thread that enters it and for all that this one starts.
 
@@ -27,11 +27,16 @@ const NAMES: [&str; 5] = [
 
 /// Enters it, as far as the kernel can, and says in the log how far that was.
 pub fn enter(path: &Path, config: &Config) {
-    let folders = folders(path, config);
-    match confine(&folders, config.upstream.pin.path()) {
-        Ok(status) => tell(&status, &folders),
+    let (folders, written) = (folders(path, config), written(config));
+    match confine(&folders, config.upstream.pin.path(), &written) {
+        Ok(status) => tell(&status, &folders, &written),
         Err(error) => tracing::warn!("not confined by Landlock: {error}"),
     }
+}
+
+/// The audit log is opened anew when it has been renamed; it need be neither read nor shortened.
+fn written(config: &Config) -> BTreeSet<PathBuf> {
+    config.log.audit.iter().flat_map(|file| folders_of(file)).collect()
 }
 
 /// A renewed file is another file in the same folder, or where certbot's link then leads: in the folder where it led before.
@@ -39,18 +44,23 @@ fn folders(path: &Path, config: &Config) -> BTreeSet<PathBuf> {
     // Except Incus's certificate, which Incus overwrites in its place: beside it lies all that Incus has.
     let pin = config.upstream.pin.path();
     let files = config.files.paths().filter(|file| Some(*file) != pin);
-    files
-        .chain([path])
-        .flat_map(|file| [Some(file.to_owned()), file.canonicalize().ok()])
-        .flatten()
-        .filter_map(|file| match file.parent()? {
-            here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
-            folder => Some(folder.to_owned()),
-        })
-        .collect()
+    files.chain([path]).flat_map(folders_of).collect()
 }
 
-fn confine(folders: &BTreeSet<PathBuf>, pin: Option<&Path>) -> Result<RestrictionStatus, RulesetError> {
+/// Where a file is, and where its link leads.
+fn folders_of(file: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let paths = [Some(file.to_owned()), file.canonicalize().ok()];
+    paths.into_iter().flatten().filter_map(|file| match file.parent()? {
+        here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        folder => Some(folder.to_owned()),
+    })
+}
+
+fn confine(
+    folders: &BTreeSet<PathBuf>,
+    pin: Option<&Path>,
+    written: &BTreeSet<PathBuf>,
+) -> Result<RestrictionStatus, RulesetError> {
     Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         // Connecting stays free: a reload may bring another port of Incus.
@@ -60,10 +70,11 @@ fn confine(folders: &BTreeSet<PathBuf>, pin: Option<&Path>) -> Result<Restrictio
         .add_rules(path_beneath_rules(folders, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(pin, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(NAMES, AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(written, AccessFs::WriteFile | AccessFs::MakeReg))?
         .restrict_self()
 }
 
-fn tell(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>) {
+fn tell(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>, written: &BTreeSet<PathBuf>) {
     let (abi, missing) = match (status.landlock, &status.ruleset) {
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::FullyEnforced) => (effective_abi, ""),
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::PartiallyEnforced) => {
@@ -71,10 +82,18 @@ fn tell(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>) {
         }
         _ => return tracing::info!("not confined by Landlock: this kernel has none, or it is not enabled"),
     };
-    let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
     tracing::info!(
-        "confined by Landlock (ABI {}){missing}: reads upstream.server_certificate and in {}, writes nothing, binds nothing",
+        "confined by Landlock (ABI {}){missing}: reads upstream.server_certificate and in {}, writes {}, binds nothing",
         abi as i32,
-        folders.join(", ")
+        list(folders),
+        match written.is_empty() {
+            true => "nothing".to_owned(),
+            false => format!("in {}", list(written)),
+        }
     );
+}
+
+fn list(folders: &BTreeSet<PathBuf>) -> String {
+    let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    folders.join(", ")
 }

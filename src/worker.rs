@@ -2,7 +2,7 @@
 //!
 //! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -20,6 +20,7 @@ use crate::limits::{Address, Limiter, Pace, Place, Reason};
 use crate::live::Live;
 use crate::net::Port;
 use crate::reply::Refusal;
+use crate::telemetry::audit::Refusals;
 use crate::upstream::Upstream;
 
 /// How often connections to Incus are looked over that have been idle too long.
@@ -37,26 +38,39 @@ pub fn runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The configuration in force.
+    pub live: watch::Receiver<Arc<Live>>,
+    /// What they count by.
+    pub limiter: Arc<Limiter>,
+    /// No new work is to be taken on.
+    pub drain: CancellationToken,
+    /// What is still under way is to be dropped.
+    pub cut: CancellationToken,
+}
+
 /// What every connection of one worker shares.
 #[derive(Debug)]
 pub struct Worker {
-    live: watch::Receiver<Arc<Live>>,
+    common: Common,
     upstream: RefCell<Rc<Upstream>>,
-    limiter: Arc<Limiter>,
     tasks: TaskTracker,
-    drain: CancellationToken,
+    is_cut: Cell<bool>,
+    refusals: Refusals,
 }
 
 impl Worker {
     /// Must be called, like everything here, on the worker's own [`runtime`].
-    pub fn start(live: watch::Receiver<Arc<Live>>, limiter: Arc<Limiter>, drain: CancellationToken) -> Rc<Self> {
-        let upstream = Rc::new(Upstream::new(Arc::clone(&live.borrow().target)));
+    pub fn start(common: Common) -> Rc<Self> {
+        let upstream = Rc::new(Upstream::new(Arc::clone(&common.live.borrow().target)));
         let worker = Rc::new(Self {
-            live,
+            common,
             upstream: RefCell::new(upstream),
-            limiter,
             tasks: TaskTracker::new(),
-            drain,
+            is_cut: Cell::new(false),
+            refusals: Refusals::default(),
         });
         tokio::task::spawn_local(Rc::clone(&worker).keep_house());
         worker
@@ -64,12 +78,12 @@ impl Worker {
 
     /// The configuration in force at this moment.
     pub fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.live.borrow())
+        Arc::clone(&self.common.live.borrow())
     }
 
     /// The client of the Incus that is in force at this moment.
     pub fn upstream(&self) -> Rc<Upstream> {
-        let live = self.live.borrow();
+        let live = self.common.live.borrow();
         let mut upstream = self.upstream.borrow_mut();
         if !upstream.is_for(&live.target) {
             *upstream = Rc::new(Upstream::new(Arc::clone(&live.target)));
@@ -79,28 +93,29 @@ impl Worker {
 
     /// What all workers count by.
     pub fn limiter(&self) -> &Arc<Limiter> {
-        &self.limiter
+        &self.common.limiter
     }
 
     /// Judges a new connection by its client's own address; `None` if it is to be closed.
     pub fn admit(&self, port: Port, client: IpAddr) -> Option<Place> {
-        let live = self.live.borrow();
-        self.limiter
+        let live = self.common.live.borrow();
+        self.common
+            .limiter
             .admit(port, client, &live.entrance(port).access, &live.limits)
             .ok()
     }
 
     /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.
     pub fn allow(&self, client: IpAddr, counted_by: Option<&Address>) -> Result<Pace, Refusal> {
-        let live = self.live.borrow();
+        let live = self.common.live.borrow();
         if !live.public.access.permits(client) {
-            self.limiter.count(Reason::Network);
+            self.common.limiter.count(Reason::Network);
             return Err(Refusal::Network);
         }
         if let Some(address) = counted_by
             && let Err(wait) = address.book(live.limits.requests)
         {
-            if self.limiter.count(Reason::Requests) {
+            if self.common.limiter.count(Reason::Requests) {
                 tracing::info!(
                     "limits.requests: refused a request of {client}, which makes more than {} a second; no more of this is told \
                      until a minute has gone by without it",
@@ -114,7 +129,7 @@ impl Worker {
 
     /// Completes when a certificate that is listed is so no longer, or where it is used from is closed to admins.
     pub fn revoked(&self, certificate: PeerCertificate, client: IpAddr) -> impl Future<Output = ()> + use<> {
-        let mut live = self.live.clone();
+        let mut live = self.common.live.clone();
         async move {
             let listed = live.wait_for(|live| live.admins.list(&certificate)).await.is_ok();
             let is_none = |live: &Arc<Live>| !live.admins.list(&certificate) || !live.admin.access.permits(client);
@@ -132,13 +147,26 @@ impl Worker {
 
     /// Completes when no new work is to be taken on.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
-        self.drain.clone().cancelled_owned()
+        self.common.drain.clone().cancelled_owned()
     }
 
-    /// Waits for every task.
+    /// Waits for every task, but no longer than until they are cut. Those that are left then go with the runtime.
     pub async fn finish(&self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = self.common.cut.cancelled() => self.is_cut.set(true),
+        }
+    }
+
+    /// Whether what is still under way is about to be dropped, since the time for a drain is over.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    /// Who was refused here.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     async fn keep_house(self: Rc<Self>) {
@@ -147,6 +175,7 @@ impl Worker {
             interval.tick().await;
             let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
+            self.refusals.tell();
         }
     }
 }

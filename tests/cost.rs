@@ -64,6 +64,14 @@ fn a_small_answer_costs_what_it_did() {
     bill.add("the list of 201 images, compressed", compressed);
     let unchanged = gateway.cost(REQUESTS, || ask(&mut http1, &format!("If-None-Match: {tag}"), 304));
     bill.add("the list of 201 images, unchanged", unchanged);
+
+    drop(gateway);
+    let mut setup = scene.setup.clone();
+    setup.more += "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
+    let gateway = Callgrind::start(&setup.text());
+    let mut http1 = TlsClient::tls13().connect(gateway.public()).unwrap();
+    let untold = gateway.cost(REQUESTS, || get(&mut http1, "/1.0"));
+    bill.add("/1.0 over HTTP/1.1, not recorded", untold);
     bill.settle();
 }
 

@@ -59,9 +59,14 @@ impl Source {
     /// Relative paths start at the file's folder. Every file that is about to be read comes by here, so that a later
     /// change of it can be told.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
-        let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(path);
+        let path = self.beside(path);
         self.files.borrow_mut().note(path.clone());
         path
+    }
+
+    /// The same for a file that is not read, and whose change means nothing.
+    pub(super) fn beside(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 
     /// Every path that was resolved.

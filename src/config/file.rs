@@ -143,11 +143,17 @@ impl Default for LimitsTable {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct LogTable {
     pub(super) level: Spanned<String>,
+    pub(super) format: Spanned<String>,
+    pub(super) audit: Option<Spanned<PathBuf>>,
 }
 
 impl Default for LogTable {
     fn default() -> Self {
-        Self { level: default("info") }
+        Self {
+            level: default("info"),
+            format: default("text"),
+            audit: None,
+        }
     }
 }
 

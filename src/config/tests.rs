@@ -59,6 +59,11 @@ fn only_certificates_have_no_default() {
     assert_eq!(limits.download_rate, 4096);
     assert!(config.public.access.permits([192, 0, 2, 1].into()));
     assert_eq!(config.reload_every, Duration::from_mins(1));
+    assert_eq!(
+        (config.log.level.as_str(), config.log.format),
+        ("info", LogFormat::Text)
+    );
+    assert_eq!(config.log.audit, None);
     assert!(config.upstream.pin.certificate().is_none());
 }
 
@@ -103,6 +108,8 @@ stall = "1m"
 drain = "1h"
 [log]
 level = "warn,incus_gate=debug"
+format = "json"
+audit = "audit.log"
 [reload]
 every = "5m"
 "#,
@@ -128,6 +135,9 @@ every = "5m"
     assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 8443));
     assert!(config.upstream.pin.certificate().is_some());
     assert_eq!(config.reload_every, Duration::from_mins(5));
+    assert_eq!(config.log.format, LogFormat::Json);
+    let audit = config.log.audit.expect("a path");
+    assert!(audit.ends_with("audit.log") && !audit.exists(), "it is not made yet");
     let files: Vec<_> = config.files.paths().filter_map(|path| path.file_name()).collect();
     assert_eq!(files, ["gate.crt", "gate.key", "other.crt", "other.key"]);
 }
@@ -215,6 +225,9 @@ fn each_wrong_file_earns_one_message() {
         and("[public]\ndeny = \"192.0.2.0/33\"\n"),
         and("[admin]\nallow = [\"192.0.2.1/24\"]\n"),
         and("[log]\nlevel = \"loud=very=much\"\n"),
+        and("[log]\nformat = \"xml\"\n"),
+        and("[log]\naudit = \"none/audit.log\"\n"),
+        and("[log]\naudit = \".\"\n"),
         client("name = \"ops\""),
         client("name = \"ops\"\ncertificate = \"none.crt\""),
         client("name = \"ops\"\ncertificate = \"gate.crt\"\nfingerprint = \"ab\""),

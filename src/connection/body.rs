@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::activity::{Activity, Answering};
+use crate::client::activity::{Activity, Answering};
 use crate::limits::Pace;
 
 /// The most that is handed over at once where it matters how it is taken; what is smaller as a whole fits into buffers.

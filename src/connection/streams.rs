@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::Client;
+use super::let_go_of_stalled;
+use crate::client::Client;
 use crate::limits::{Alarm, Pace};
 
 /// What hyper runs them by.
@@ -16,22 +17,38 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
         let client = Rc::clone(&self.0);
         tokio::task::spawn_local(async move {
-            let mut task = pin!(task);
-            let mut watched = None;
-            poll_fn(|cx| {
-                if task.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                if let Some(pace) = client.activity.to_watch() {
-                    watched = Some((pace, Alarm::default()));
-                }
-                let Some((pace, alarm)): &mut Option<(Rc<Pace>, Alarm)> = &mut watched else {
-                    return Poll::Pending;
-                };
-                // With its task, a stream is reset.
-                alarm.poll(pace.due(), cx).map(|()| client.stalled())
-            })
-            .await;
+            if serve(&client, task).await == Ended::Stalled {
+                // That was said of this stream alone.
+                client.cut.set(None);
+            }
         });
     }
+}
+
+#[derive(Eq, PartialEq)]
+enum Ended {
+    ByItself,
+    Stalled,
+}
+
+async fn serve(client: &Client, stream: impl Future) -> Ended {
+    let mut task = pin!(stream);
+    let mut watched = None;
+    poll_fn(|cx| {
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ended::ByItself);
+        }
+        if let Some(pace) = client.activity.to_watch() {
+            watched = Some((pace, Alarm::default()));
+        }
+        let Some((pace, alarm)): &mut Option<(Rc<Pace>, Alarm)> = &mut watched else {
+            return Poll::Pending;
+        };
+        // With its task, a stream is reset.
+        alarm.poll(pace.due(), cx).map(|()| {
+            let_go_of_stalled(client);
+            Ended::Stalled
+        })
+    })
+    .await
 }

@@ -1,7 +1,6 @@
 //! 101 and the two pipes after it: websockets, `sftp`, `nbd`, `tcp`, and whatever Incus will think of.
 
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -13,11 +12,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 
 use super::headers;
+use crate::client::{Client, Cut};
 use crate::identity::Admin;
 use crate::net::ClientStream;
 use crate::reply::{Reply, ReplyBody};
+use crate::telemetry::exchange::Exchange;
+use crate::telemetry::tunnel::RecordedStream;
 use crate::upstream::Tunnel;
-use crate::worker::Worker;
 
 /// What a tunnel holds in memory each way.
 const BUFFER_SIZE: usize = 32 << 10;
@@ -49,9 +50,8 @@ impl Requested {
     /// follow, for Incus's client throws away what comes in one record with the 101.
     pub(super) fn accept(
         self,
-        worker: &Rc<Worker>,
+        exchange: &Rc<Exchange>,
         admin: Admin,
-        from: IpAddr,
         mut response: Response<()>,
         tunnel: Box<Tunnel>,
     ) -> Reply {
@@ -62,14 +62,23 @@ impl Requested {
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
 
-        let revoked = worker.revoked(admin.into_certificate(), from);
+        let Client { worker, peer, .. } = &**exchange.client();
+        let revoked = worker.revoked(admin.into_certificate(), peer.address.ip());
         let client = self.client;
+        let exchange = Rc::clone(exchange);
         worker.spawn(async move {
             tokio::select! {
-                ended = pipe(client, tunnel) => if let Err(error) = ended {
-                    tracing::debug!(%error, "a tunnel was cut");
+                ended = pipe(client, tunnel, &exchange) => match ended {
+                    Ok(()) => exchange.complete(),
+                    Err(error) => {
+                        exchange.cut_by(Cut::Incus);
+                        tracing::debug!(%error, "a tunnel was cut");
+                    }
                 },
-                () = revoked => tracing::info!("closed the tunnel of an admin who is none any more"),
+                () = revoked => {
+                    exchange.cut_by(Cut::Revoked);
+                    tracing::info!("closed the tunnel of an admin who is none any more");
+                }
             }
         });
         response.map(|()| ReplyBody::Whole(None))
@@ -85,8 +94,12 @@ fn names_upgrade(request: &Request<Incoming>) -> bool {
 }
 
 /// Ends when both sides have ended. When one breaks off, both streams are dropped unfinished, which the other side sees.
-async fn pipe(client: OnUpgrade, mut tunnel: Box<Tunnel>) -> io::Result<()> {
-    let (mut client, read_ahead) = take_over(client).await?;
+async fn pipe(client: OnUpgrade, mut tunnel: Box<Tunnel>, exchange: &Rc<Exchange>) -> io::Result<()> {
+    let (client, read_ahead) = take_over(client)
+        .await
+        .inspect_err(|_| exchange.cut_by(exchange.client().cut()))?;
+    let mut client = RecordedStream::new(client, Rc::clone(exchange));
+    exchange.receive(read_ahead.len());
     client.write_all(&tunnel.read_ahead).await?;
     client.flush().await?;
     tunnel.stream.write_all(&read_ahead).await?;

@@ -1,7 +1,5 @@
 //! The bytes of a published image: the one thing that comes from Incus per request.
 
-use std::net::SocketAddr;
-
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
     IF_MODIFIED_SINCE, IF_RANGE, LAST_MODIFIED, RANGE,
@@ -13,6 +11,7 @@ use serde::Deserialize;
 use super::route::image_not_found;
 use crate::config::Images;
 use crate::reply::{Refusal, Reply, ReplyBody};
+use crate::telemetry::exchange::Exchange;
 use crate::upstream::{Answer, Error, RequestBody, Upstream};
 
 /// What goes up of a stranger's headers.
@@ -60,8 +59,8 @@ fn is_public(answer: &[u8]) -> bool {
 
 /// Streams an image whose full fingerprint stands in the catalogue.
 pub(super) async fn export(
+    exchange: &Exchange,
     upstream: &Upstream,
-    client: SocketAddr,
     fingerprint: &str,
     headers: &HeaderMap,
 ) -> Result<Reply, Refusal> {
@@ -71,7 +70,10 @@ pub(super) async fn export(
     *request.headers_mut() = pick(&UP, headers);
     request.headers_mut().insert(HOST, upstream.host());
 
-    let Answer::Response(response) = upstream.send(Some(client), request).await? else {
+    let Answer::Response(response) = exchange
+        .ask_incus(upstream.send(Some(exchange.client().peer.address), request))
+        .await?
+    else {
         return Err(Error::Unusable.into());
     };
     let (head, body) = response.into_parts();

@@ -1,6 +1,7 @@
 //! What goes up.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::turn::Turn;
+use crate::telemetry::exchange::Exchange;
 
 /// The body of a request to Incus.
 #[derive(Debug)]
@@ -24,14 +26,29 @@ pub enum RequestBody {
 pub struct ClientBody {
     incoming: Incoming,
     turn: Turn,
+    exchange: Rc<Exchange>,
 }
 
-impl From<Incoming> for RequestBody {
-    fn from(incoming: Incoming) -> Self {
+impl RequestBody {
+    /// Hands on what a client sends.
+    pub fn of_client(incoming: Incoming, exchange: &Rc<Exchange>) -> Self {
         Self::Client(ClientBody {
             incoming,
             turn: Turn::default(),
+            exchange: Rc::clone(exchange),
         })
+    }
+}
+
+impl ClientBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = self.turn.poll(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx));
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.exchange.receive(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(Some(Err(_))) => self.exchange.cut_by(self.exchange.client().cut()),
+            _ => {}
+        }
+        polled
     }
 }
 
@@ -42,7 +59,7 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(ClientBody { incoming, turn }) => turn.poll(cx, |cx| Pin::new(incoming).poll_frame(cx)),
+            Self::Client(body) => body.poll_frame(cx),
         }
     }
 

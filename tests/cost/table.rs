@@ -34,6 +34,11 @@ const COSTS: &[Cost] = &[
         why: "the answer is there, in one piece, before anybody asks: one read, one write",
     },
     Cost {
+        work: "/1.0 over HTTP/1.1, not recorded",
+        figures: &[(Instructions, 184_000.0), (Allocations, 13.0), (SystemCalls, 3.2)],
+        why: "a record that nobody wants is not made",
+    },
+    Cost {
         work: "/1.0 over HTTP/2",
         figures: &[(Instructions, 312_000.0), (Allocations, 10.0), (SystemCalls, 3.2)],
         why: "HTTP/2 adds its frames and a task for each stream, and the answer is the same",

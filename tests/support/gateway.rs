@@ -78,7 +78,9 @@ impl Gateway {
         };
         if gateway
             .log
-            .wait_for(0, STARTING, |line| line.ends_with(" ready"))
+            .wait_for(0, STARTING, |line| {
+                line.ends_with(" ready") || line.contains(r#""message":"ready""#)
+            })
             .is_some()
         {
             return Ok(gateway);
@@ -142,8 +144,13 @@ impl Gateway {
     /// The same, but of the lines after so many (`gateway.log().len()` before what should cause one).
     #[track_caller]
     pub fn wait_for_log_after(&self, count: usize, text: &str) -> String {
-        let found = self.log.wait_for(count, PATIENCE, |line| line.contains(text));
+        let found = self.wait_for_line_after(count, |line| line.contains(text));
         found.unwrap_or_else(|| panic!("no line of the log holds {text:?}"))
+    }
+
+    /// The first line after so many that is wanted, if one comes.
+    pub fn wait_for_line_after(&self, count: usize, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+        self.log.wait_for(count, PATIENCE, is_wanted)
     }
 
     /// Its process id.
@@ -193,9 +200,19 @@ impl Gateway {
     }
 
     fn listening_on(&self, port: &str) -> SocketAddr {
-        let line = self.wait_for_log(&format!("listening port={port} "));
-        let (_, address) = line.split_once("address=").expect("the line tells the address");
-        let address = address.split_whitespace().next().unwrap_or_default();
+        // In both forms that the log has.
+        let texts = [
+            format!("listening port={port} address="),
+            format!(r#""message":"listening","port":"{port}","address":""#),
+        ];
+        let address_in = |line: &str| {
+            let after = texts.iter().find_map(|text| Some(line.split_once(text)?.1))?;
+            after.split([' ', '"']).next().map(str::to_owned)
+        };
+        let line = self.log.wait_for(0, PATIENCE, |line| address_in(line).is_some());
+        let address = line
+            .and_then(|line| address_in(&line))
+            .expect("a line tells the address");
         address.parse().expect("an address with a port")
     }
 

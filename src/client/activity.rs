@@ -1,6 +1,7 @@
 //! What a connection is at, and when it has been at nothing for too long.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use crate::limits::{Alarm, Pace};
 
 /// Told by all who serve the connection, each of them on its one worker.
 #[derive(Default)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     /// Answers that are made or on their way.
     answers: Cell<usize>,
     /// Requests that there were.
@@ -26,9 +27,16 @@ pub(super) struct Activity {
     begun: Cell<Option<Rc<Pace>>>,
 }
 
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut activity = f.debug_struct("Activity");
+        activity.field("answers", &self.answers).finish_non_exhaustive()
+    }
+}
+
 impl Activity {
     /// A request has come. It is being answered until what is returned is dropped.
-    pub(super) fn answer(self: &Rc<Self>) -> Answering {
+    pub(crate) fn answer(self: &Rc<Self>) -> Answering {
         self.answers.update(|answers| answers + 1);
         self.requests.update(|requests| requests.wrapping_add(1));
         self.heard.store(false, Ordering::Relaxed);
@@ -36,27 +44,27 @@ impl Activity {
     }
 
     /// To be set when bytes have come.
-    pub(super) fn heard(&self) -> Arc<AtomicBool> {
+    pub(crate) fn heard(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heard)
     }
 
     /// This was the last answer.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.leaving.set(true);
     }
 
     /// Has whoever polls this answer watch how it is taken.
-    pub(super) fn watch(&self, pace: Rc<Pace>) {
+    pub(crate) fn watch(&self, pace: Rc<Pace>) {
         self.begun.set(Some(pace));
     }
 
-    pub(super) fn to_watch(&self) -> Option<Rc<Pace>> {
+    pub(crate) fn to_watch(&self) -> Option<Rc<Pace>> {
         self.begun.take()
     }
 }
 
 /// An answer that is made or on its way.
-pub(super) struct Answering(Rc<Activity>);
+pub(crate) struct Answering(Rc<Activity>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -66,7 +74,7 @@ impl Drop for Answering {
 
 /// What has to happen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Overdue {
+pub(crate) enum Overdue {
     /// The time between two requests is over, or there must be none: the connection is to be closed in order.
     Close,
     /// No request has come in time, or the end has not.
@@ -76,7 +84,7 @@ pub(super) enum Overdue {
 }
 
 /// One connection's clock.
-pub(super) struct Clock {
+pub(crate) struct Clock {
     limits: Limits,
     /// Whether requests come one after the other, so that what comes while none is answered is the next one.
     is_sequential: bool,
@@ -93,7 +101,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(limits: Limits, is_sequential: bool) -> Self {
+    pub(crate) fn new(limits: Limits, is_sequential: bool) -> Self {
         Self {
             limits,
             is_sequential,
@@ -108,7 +116,7 @@ impl Clock {
 
     /// To be polled after the connection, in the same task. What is overdue stays so, but for [`Overdue::Close`], after which
     /// there is as much time again.
-    pub(super) fn poll(&mut self, activity: &Activity, cx: &mut Context<'_>) -> Poll<Overdue> {
+    pub(crate) fn poll(&mut self, activity: &Activity, cx: &mut Context<'_>) -> Poll<Overdue> {
         if activity.leaving.get() && !self.closing {
             return self.close();
         }

@@ -1,0 +1,72 @@
+//! The access log: a line for every exchange, when it is over.
+//!
+//! It is on unless `log.level` turns it off, as with Nginx: who needs it afterwards cannot have it written any more, and
+//! under systemd the journal keeps it within bounds.
+
+use std::time::Duration;
+
+use http::Version;
+use rustls::ProtocolVersion;
+use tracing::Level;
+
+use super::exchange::Exchange;
+use super::mask::masked;
+
+/// By this name `log.level` knows it.
+pub const TARGET: &str = "incus_gate::access";
+
+/// Nobody needs more of a method to know that it is none.
+const MAX_METHOD: usize = 32;
+
+/// Writes it, unless nobody wants to know.
+pub(super) fn record(exchange: &Exchange) {
+    if !tracing::enabled!(target: TARGET, Level::INFO) {
+        return;
+    }
+    let client = exchange.client();
+    tracing::info!(
+        target: TARGET,
+        port = %client.port,
+        client = %client.peer.address,
+        admin = exchange.admin().map(display),
+        method = %method(exchange),
+        path = &*masked(exchange.uri()),
+        status = exchange.status().map(|status| status.as_u16()),
+        received = exchange.received(),
+        sent = exchange.sent(),
+        duration_us = microseconds(exchange.duration()),
+        first_byte_us = exchange.first_byte().map(microseconds),
+        upstream_us = exchange.upstream().map(microseconds),
+        http = %http(exchange.version()),
+        tls = %tls(client.tls),
+        cut = exchange.cut().map(display),
+        operation = exchange.operation().map(display),
+    );
+}
+
+/// A method is of plain characters, as HTTP has them: it needs no quotes.
+pub(super) fn method(exchange: &Exchange) -> &str {
+    let method = exchange.method().as_str();
+    method.get(..MAX_METHOD).unwrap_or(method)
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn http(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_11 => "1.1",
+        Version::HTTP_2 => "2",
+        _ => "other",
+    }
+}
+
+fn tls(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_2 => "1.2",
+        ProtocolVersion::TLSv1_3 => "1.3",
+        _ => "other",
+    }
+}

@@ -1,0 +1,193 @@
+//! Where lines go: a buffer, and a thread that empties it.
+//!
+//! Nobody who serves waits for who reads the log: a pipe that is full, a terminal that was stopped, or a disk that is slow
+//! would hold up a whole worker. Lines that find the buffer full are lost, and counted. This also takes the system call of
+//! each line off the worker, and makes one of many lines where there are many. (tracing-appender does the first, but makes an
+//! allocation, a wake-up and a system call of each line, and keeps it to itself when a file cannot be written.)
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::file::LogFile;
+
+/// The most that waits to be written, in bytes: thousands of lines.
+const MAX_WAITING: usize = 1 << 20;
+/// Between two writes. A crowd's lines gather meanwhile, and their writers need not wake anybody.
+const REST: Duration = Duration::from_millis(50);
+/// For the last lines to be written before the gateway ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// What may be written by many threads, a line at a time.
+#[derive(Clone, Debug)]
+pub struct Sink(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    what: &'static str,
+    state: Mutex<State>,
+    filled: Condvar,
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<u8>,
+    lost: u64,
+    /// What is to be written to from now on.
+    change: Option<Option<LogFile>>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default, Eq, PartialEq)]
+enum Thread {
+    #[default]
+    None,
+    Asleep,
+    Writing,
+}
+
+impl Sink {
+    /// Writes to stderr. `what` is its name in messages.
+    pub fn new(what: &'static str) -> Self {
+        Self(Arc::new(Shared {
+            what,
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+        }))
+    }
+
+    /// From here on lines are written by a thread of their own; up to here by whoever has one. The thread is confined as
+    /// who starts it.
+    pub fn start(&self) -> io::Result<()> {
+        self.0.state().thread = Thread::Writing;
+        let shared = Arc::clone(&self.0);
+        let started = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || shared.empty());
+        started.map(drop)
+    }
+
+    /// Writes to a file, or to stderr, after all that was written before.
+    pub fn redirect(&self, file: Option<LogFile>) {
+        self.0.state().change = Some(file);
+        self.0.filled.notify_one();
+    }
+
+    /// Takes a line, with its end.
+    fn put(&self, line: &[u8]) {
+        let mut state = self.0.state();
+        if state.thread == Thread::None {
+            // A closed stderr leaves nobody to tell.
+            let _ = io::stderr().write_all(line);
+        } else if state.waiting.len() + line.len() > MAX_WAITING {
+            state.lost += 1;
+        } else {
+            state.waiting.extend_from_slice(line);
+            if state.thread == Thread::Asleep {
+                state.thread = Thread::Writing;
+                // It would only wait for us.
+                drop(state);
+                self.0.filled.notify_one();
+            }
+        }
+    }
+
+    /// Waits until all is written, but not for ever.
+    pub fn finish(&self) {
+        let busy = |state: &mut State| state.thread == Thread::Writing;
+        let waited = self.0.emptied.wait_timeout_while(self.0.state(), LAST_LINES, busy);
+        drop(waited);
+    }
+}
+
+/// A line comes whole, in one call.
+impl Write for &Sink {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match line.split_last() {
+            // Whatever a message is made of, it is one line.
+            Some((_, text)) if text.contains(&b'\n') || text.contains(&b'\r') => {
+                let mut line = line.to_owned();
+                let (_, text) = line.split_last_mut().expect("it was split before");
+                let ends = text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r'));
+                ends.for_each(|end| *end = b' ');
+                self.put(&line);
+            }
+            _ => self.put(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the thread does for ever.
+    fn empty(&self) {
+        let (mut file, mut lines) = (None::<LogFile>, Vec::new());
+        loop {
+            let (lost, change) = self.wait(&mut lines);
+            if lost > 0 {
+                tracing::error!(
+                    "{lost} lines of {} are lost: they came faster than they could be written",
+                    self.what
+                );
+            }
+            if !lines.is_empty() {
+                write(self.what, file.as_mut(), &lines);
+                lines.clear();
+            }
+            if let Some(change) = change {
+                file = change;
+            }
+            thread::sleep(REST);
+        }
+    }
+
+    /// Waits for lines, and exchanges the buffer for an empty one.
+    fn wait(&self, lines: &mut Vec<u8>) -> (u64, Option<Option<LogFile>>) {
+        let mut state = self.state();
+        let idle = |state: &mut State| state.waiting.is_empty() && state.change.is_none();
+        if idle(&mut state) {
+            state.thread = Thread::Asleep;
+            self.emptied.notify_all();
+            state = self
+                .filled
+                .wait_while(state, idle)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.thread = Thread::Writing;
+        }
+        std::mem::swap(&mut state.waiting, lines);
+        (std::mem::take(&mut state.lost), state.change.take())
+    }
+}
+
+/// What cannot be written into the file is written to stderr: it is too late then to keep who serves from serving, but
+/// nothing is lost.
+fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) {
+    if let Some(file) = file {
+        let before = file.is_failing();
+        let written = file.append(lines);
+        let path = file.path().display();
+        match (before, &written) {
+            (false, Err(error)) => {
+                tracing::error!("{what} cannot be written to {path}, and goes here meanwhile: {error}");
+            }
+            (true, Ok(())) => tracing::info!("{what} goes to {path} again"),
+            _ => {}
+        }
+        if written.is_ok() {
+            return;
+        }
+    }
+    // A closed stderr leaves nobody to tell.
+    let _ = io::stderr().write_all(lines);
+}
