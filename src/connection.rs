@@ -152,11 +152,12 @@ fn serve_h1(
         .max_buf_size(limits.head_size.max(H1_BUFFER))
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)))
         .with_upgrades();
+    let clock = Clock::new(&limits, client.port, true);
     drive(
         client,
         Box::pin(connection),
         http1::UpgradeableConnection::graceful_shutdown,
-        Clock::new(limits, true),
+        clock,
         displaced,
     )
 }
@@ -179,11 +180,12 @@ fn serve_h2(
         .max_concurrent_streams(streams)
         .max_send_buf_size(H2_BUFFER)
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
+    let clock = Clock::new(&limits, client.port, false);
     drive(
         client,
         Box::pin(connection),
         http2::Connection::graceful_shutdown,
-        Clock::new(limits, false),
+        clock,
         displaced,
     )
 }

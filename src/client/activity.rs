@@ -6,11 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::limits::{Alarm, Pace};
+use crate::net::Port;
 
 /// Told by all who serve the connection, each of them on its one worker.
 #[derive(Default)]
@@ -85,7 +87,10 @@ pub(crate) enum Overdue {
 
 /// One connection's clock.
 pub(crate) struct Clock {
-    limits: Limits,
+    head_time: Duration,
+    idle_time: Duration,
+    /// Whether its client may take its time to take the end of an answer.
+    is_patient: bool,
     /// Whether requests come one after the other, so that what comes while none is answered is the next one.
     is_sequential: bool,
     alarm: Alarm,
@@ -101,9 +106,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(limits: Limits, is_sequential: bool) -> Self {
+    pub(crate) fn new(limits: &Limits, port: Port, is_sequential: bool) -> Self {
         Self {
-            limits,
+            head_time: limits.head,
+            idle_time: limits.idle,
+            is_patient: port == Port::Admin,
             is_sequential,
             alarm: Alarm::default(),
             requests: 0,
@@ -115,7 +122,7 @@ impl Clock {
     }
 
     /// To be polled after the connection, in the same task. What is overdue stays so, but for [`Overdue::Close`], after which
-    /// there is as much time again.
+    /// a stranger has as much time again.
     pub(crate) fn poll(&mut self, activity: &Activity, cx: &mut Context<'_>) -> Poll<Overdue> {
         if activity.leaving.get() && !self.closing {
             return self.close();
@@ -155,16 +162,18 @@ impl Clock {
             }
         };
         if requests == 0 {
-            return (Some(since + self.limits.head), Overdue::Request);
+            return (Some(since + self.head_time), Overdue::Request);
         }
         if self.closing {
-            return (Some(since + self.limits.idle), Overdue::Request);
+            // The end of its last answer may still be in a buffer.
+            let due = (!self.is_patient).then_some(since + self.idle_time);
+            return (due, Overdue::Request);
         }
         if self.is_sequential && activity.heard.load(Ordering::Relaxed) {
             let begun = *self.head.get_or_insert_with(Instant::now);
-            return (Some(begun + self.limits.head), Overdue::Request);
+            return (Some(begun + self.head_time), Overdue::Request);
         }
-        (Some(since + self.limits.idle), Overdue::Close)
+        (Some(since + self.idle_time), Overdue::Close)
     }
 
     fn taken_until(&mut self, activity: &Activity) -> Option<Instant> {
