@@ -38,6 +38,8 @@ struct State {
     /// What is to be written to from now on.
     change: Option<Option<LogFile>>,
     thread: Thread,
+    /// Somebody waits until all is written.
+    is_awaited: bool,
 }
 
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -97,9 +99,10 @@ impl Sink {
 
     /// Waits until all is written, but not for ever.
     pub fn finish(&self) {
-        let busy = |state: &mut State| state.thread == Thread::Writing;
-        let waited = self.0.emptied.wait_timeout_while(self.0.state(), LAST_LINES, busy);
-        drop(waited);
+        let mut state = self.0.state();
+        state.is_awaited = true;
+        let is_busy = |state: &mut State| state.thread == Thread::Writing;
+        drop(self.0.emptied.wait_timeout_while(state, LAST_LINES, is_busy));
     }
 }
 
@@ -158,7 +161,9 @@ impl Shared {
         let idle = |state: &mut State| state.waiting.is_empty() && state.change.is_none();
         if idle(&mut state) {
             state.thread = Thread::Asleep;
-            self.emptied.notify_all();
+            if state.is_awaited {
+                self.emptied.notify_all();
+            }
             state = self
                 .filled
                 .wait_while(state, idle)
