@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::file::LogFile;
 
@@ -16,6 +16,10 @@ use super::file::LogFile;
 const MAX_WAITING: usize = 1 << 20;
 /// Between two writes. A crowd's lines gather meanwhile, and their writers need not wake anybody.
 const REST: Duration = Duration::from_millis(50);
+/// What the buffer keeps of its room, in bytes.
+const USUAL: usize = 64 << 10;
+/// A crowd that overruns the log must not fill it with that.
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(1);
 /// For the last lines to be written before the gateway ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -136,17 +140,22 @@ impl Shared {
     /// What the thread does for ever.
     fn empty(&self) {
         let (mut file, mut lines) = (None::<LogFile>, Vec::new());
+        let (mut lost, mut told) = (0, None::<Instant>);
         loop {
-            let (lost, change) = self.wait(&mut lines);
-            if lost > 0 {
+            let (newly_lost, change) = self.wait(&mut lines);
+            lost += newly_lost;
+            if lost > 0 && told.is_none_or(|told| told.elapsed() >= BETWEEN_COMPLAINTS) {
                 tracing::error!(
                     "{lost} lines of {} are lost: they came faster than they could be written",
                     self.what
                 );
+                (lost, told) = (0, Some(Instant::now()));
             }
             if !lines.is_empty() {
                 write(self.what, file.as_mut(), &lines);
                 lines.clear();
+                // A crowd's lines are over some day.
+                lines.shrink_to(USUAL);
             }
             if let Some(change) = change {
                 file = change;
