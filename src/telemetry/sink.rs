@@ -39,11 +39,17 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     lost: u64,
-    /// What is to be written to from now on.
-    change: Option<Option<LogFile>>,
+    change: Option<Change>,
     thread: Thread,
     /// Somebody waits until all is written.
     is_awaited: bool,
+}
+
+/// What is to be written to, from so many of the waiting bytes on.
+#[derive(Debug)]
+struct Change {
+    at: usize,
+    to: Option<LogFile>,
 }
 
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -76,9 +82,12 @@ impl Sink {
         started.map(drop)
     }
 
-    /// Writes to a file, or to stderr, after all that was written before.
-    pub fn redirect(&self, file: Option<LogFile>) {
-        self.0.state().change = Some(file);
+    /// Writes what comes from now on to a file, or to stderr.
+    pub fn redirect(&self, to: Option<LogFile>) {
+        let mut state = self.0.state();
+        let at = state.waiting.len();
+        state.change = Some(Change { at, to });
+        drop(state);
         self.0.filled.notify_one();
     }
 
@@ -151,21 +160,21 @@ impl Shared {
                 );
                 (lost, told) = (0, Some(Instant::now()));
             }
-            if !lines.is_empty() {
-                write(self.what, file.as_mut(), &lines);
-                lines.clear();
-                // A crowd's lines are over some day.
-                lines.shrink_to(USUAL);
-            }
+            let (before, after) = lines.split_at(change.as_ref().map_or(lines.len(), |change| change.at));
+            write(self.what, file.as_mut(), before);
             if let Some(change) = change {
-                file = change;
+                file = change.to;
             }
+            write(self.what, file.as_mut(), after);
+            lines.clear();
+            // A crowd's lines are over some day.
+            lines.shrink_to(USUAL);
             thread::sleep(REST);
         }
     }
 
     /// Waits for lines, and exchanges the buffer for an empty one.
-    fn wait(&self, lines: &mut Vec<u8>) -> (u64, Option<Option<LogFile>>) {
+    fn wait(&self, lines: &mut Vec<u8>) -> (u64, Option<Change>) {
         let mut state = self.state();
         let idle = |state: &mut State| state.waiting.is_empty() && state.change.is_none();
         if idle(&mut state) {
@@ -187,6 +196,9 @@ impl Shared {
 /// What cannot be written into the file is written to stderr: it is too late then to keep who serves from serving, but
 /// nothing is lost.
 fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) {
+    if lines.is_empty() {
+        return;
+    }
     if let Some(file) = file {
         let before = file.is_failing();
         let written = file.append(lines);
