@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::file::LogFile;
 
@@ -16,6 +16,10 @@ use super::file::LogFile;
 const MAX_WAITING: usize = 1 << 20;
 /// Between two writes. A crowd's lines gather meanwhile, and their writers need not wake anybody.
 const REST: Duration = Duration::from_millis(50);
+/// What the buffer keeps of its room, in bytes.
+const USUAL: usize = 64 << 10;
+/// A crowd that overruns the log must not fill it with that.
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(1);
 /// For the last lines to be written before the gateway ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -35,9 +39,17 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     lost: u64,
-    /// What is to be written to from now on.
-    change: Option<Option<LogFile>>,
+    change: Option<Change>,
     thread: Thread,
+    /// Somebody waits until all is written.
+    is_awaited: bool,
+}
+
+/// What is to be written to, from so many of the waiting bytes on.
+#[derive(Debug)]
+struct Change {
+    at: usize,
+    to: Option<LogFile>,
 }
 
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -70,9 +82,12 @@ impl Sink {
         started.map(drop)
     }
 
-    /// Writes to a file, or to stderr, after all that was written before.
-    pub fn redirect(&self, file: Option<LogFile>) {
-        self.0.state().change = Some(file);
+    /// Writes what comes from now on to a file, or to stderr.
+    pub fn redirect(&self, to: Option<LogFile>) {
+        let mut state = self.0.state();
+        let at = state.waiting.len();
+        state.change = Some(Change { at, to });
+        drop(state);
         self.0.filled.notify_one();
     }
 
@@ -97,9 +112,10 @@ impl Sink {
 
     /// Waits until all is written, but not for ever.
     pub fn finish(&self) {
-        let busy = |state: &mut State| state.thread == Thread::Writing;
-        let waited = self.0.emptied.wait_timeout_while(self.0.state(), LAST_LINES, busy);
-        drop(waited);
+        let mut state = self.0.state();
+        state.is_awaited = true;
+        let is_busy = |state: &mut State| state.thread == Thread::Writing;
+        drop(self.0.emptied.wait_timeout_while(state, LAST_LINES, is_busy));
     }
 }
 
@@ -133,32 +149,39 @@ impl Shared {
     /// What the thread does for ever.
     fn empty(&self) {
         let (mut file, mut lines) = (None::<LogFile>, Vec::new());
+        let (mut lost, mut told) = (0, None::<Instant>);
         loop {
-            let (lost, change) = self.wait(&mut lines);
-            if lost > 0 {
+            let (newly_lost, change) = self.wait(&mut lines);
+            lost += newly_lost;
+            if lost > 0 && told.is_none_or(|told| told.elapsed() >= BETWEEN_COMPLAINTS) {
                 tracing::error!(
                     "{lost} lines of {} are lost: they came faster than they could be written",
                     self.what
                 );
+                (lost, told) = (0, Some(Instant::now()));
             }
-            if !lines.is_empty() {
-                write(self.what, file.as_mut(), &lines);
-                lines.clear();
-            }
+            let (before, after) = lines.split_at(change.as_ref().map_or(lines.len(), |change| change.at));
+            write(self.what, file.as_mut(), before);
             if let Some(change) = change {
-                file = change;
+                file = change.to;
             }
+            write(self.what, file.as_mut(), after);
+            lines.clear();
+            // A crowd's lines are over some day.
+            lines.shrink_to(USUAL);
             thread::sleep(REST);
         }
     }
 
     /// Waits for lines, and exchanges the buffer for an empty one.
-    fn wait(&self, lines: &mut Vec<u8>) -> (u64, Option<Option<LogFile>>) {
+    fn wait(&self, lines: &mut Vec<u8>) -> (u64, Option<Change>) {
         let mut state = self.state();
         let idle = |state: &mut State| state.waiting.is_empty() && state.change.is_none();
         if idle(&mut state) {
             state.thread = Thread::Asleep;
-            self.emptied.notify_all();
+            if state.is_awaited {
+                self.emptied.notify_all();
+            }
             state = self
                 .filled
                 .wait_while(state, idle)
@@ -173,6 +196,9 @@ impl Shared {
 /// What cannot be written into the file is written to stderr: it is too late then to keep who serves from serving, but
 /// nothing is lost.
 fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) {
+    if lines.is_empty() {
+        return;
+    }
     if let Some(file) = file {
         let before = file.is_failing();
         let written = file.append(lines);
