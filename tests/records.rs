@@ -239,6 +239,7 @@ fn a_record_tells_who_has_cut_a_transfer() {
     scene.gateway.signal("HUP");
     let told = record(&scene.gateway, "/1.0/endless?force=1");
     assert_eq!((&told["cut"], &told["admin"]), (&"revoked".into(), &"ops".into()));
+    scene.gateway.wait_for_log(r#""message":"reloaded""#);
     drop(dismissed);
     let before = scene.gateway.log().len();
     scene.gateway.reconfigure(&scene.setup.text());
