@@ -1,42 +1,33 @@
 //! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
 //!
-//! `file` is the file as written, `error` every message a wrong one earns, `files` the certificates and keys that it names,
-//! `units` durations and sizes.
+//! `file` is the file as written, `load` makes a configuration of it, `error` is every message that a wrong one earns, `files`
+//! the certificates and keys that it names, `units` durations and sizes.
 
 mod error;
 mod file;
 mod files;
+mod load;
 mod units;
 
-use std::collections::HashSet;
-use std::fmt::Display;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
-use http::uri::Scheme;
 use rustls::pki_types::{CertificateDer, ServerName};
-use toml::Spanned;
 
 pub use self::error::ConfigError;
 use self::error::Source;
-use self::file::{AdminTable, ClientTable, LimitsTable, LogTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
 pub use self::files::Files;
+use self::load::Loader;
 use crate::limits::Access;
 use crate::networks::Networks;
-use crate::telemetry::file::LogFile;
+use crate::tls::Identity;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
-use crate::tls::{Identity, IdentityError, read_certificate};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
-
-/// `limits.admin_connections`, but no more than half of all.
-const ADMIN_CONNECTIONS: usize = 64;
 
 /// All that a running gateway needs to know.
 #[derive(Debug)]
@@ -212,336 +203,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let source = Source::read(path)?;
         let file: file::File = source.parse()?;
-        let loader = Loader { source: &source };
-        loader.load(file)
-    }
-}
-
-struct Loader<'a> {
-    source: &'a Source,
-}
-
-impl Loader<'_> {
-    fn load(&self, file: file::File) -> Result<Config, ConfigError> {
-        let limits = self.limits(&file.limits)?;
-        let log = self.log(file.log)?;
-        let public = self.public(file.public, file.tls.as_ref())?;
-        let admin = self.admin(file.admin, file.tls.as_ref())?;
-        let is_shared = |address: &&SocketAddr| address.port() != 0 && public.listen.contains(address);
-        if let Some(address) = admin.listen.iter().find(is_shared) {
-            return Err(self.source.shared_address(*address));
-        }
-        let upstream = self.upstream(file.upstream)?;
-        let reload_every = self.duration("reload.every", &file.reload.every)?;
-        Ok(Config {
-            upstream,
-            public,
-            admin,
-            limits,
-            log,
-            reload_every,
-            files: self.source.files(),
-        })
-    }
-
-    fn public(&self, table: PublicTable, shared: Option<&TlsTable>) -> Result<PublicConfig, ConfigError> {
-        let images = match table.images.get_ref().as_str() {
-            "all" => Images::All,
-            "public" => Images::Public,
-            other => {
-                let problem = format!("`{other}` is neither \"public\" nor \"all\"; write one of the two");
-                return Err(self.source.wrong("public.images", table.images.span(), problem));
-            }
-        };
-        Ok(PublicConfig {
-            listen: self.listen("public.listen", &table.listen)?,
-            access: self.access("public", &table.allow, &table.deny)?,
-            proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
-            tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
-            images,
-            refresh: self.duration("public.refresh", &table.refresh)?,
-            stale: self.duration("public.stale", &table.stale)?,
-        })
-    }
-
-    fn admin(&self, table: AdminTable, shared: Option<&TlsTable>) -> Result<AdminConfig, ConfigError> {
-        let mut names = HashSet::new();
-        let mut fingerprints = HashSet::new();
-        let mut clients = Vec::new();
-        for (index, client) in table.clients.into_iter().enumerate() {
-            let key = format!("admin.clients[{index}]");
-            let name = client.name.clone();
-            let client = self.client(&key, client)?;
-            if !names.insert(client.name.clone()) {
-                let problem = format!(
-                    "`{}` is already another admin's name; give each one their own",
-                    client.name
-                );
-                return Err(self.source.wrong(&format!("{key}.name"), name.span(), problem));
-            }
-            if !fingerprints.insert(client.known_by.fingerprint()) {
-                let problem = "this certificate is already another admin's; one certificate is one admin".to_owned();
-                return Err(self.source.wrong(&key, name.span(), problem));
-            }
-            clients.push(client);
-        }
-        Ok(AdminConfig {
-            listen: self.listen("admin.listen", &table.listen)?,
-            access: self.access("admin", &table.allow, &table.deny)?,
-            proxies: self.networks("admin.proxy_protocol_from", &table.proxy_protocol_from)?,
-            tls: self.identity("admin.tls", table.tls.as_ref(), shared)?,
-            clients,
-        })
-    }
-
-    fn client(&self, key: &str, table: ClientTable) -> Result<AdminClient, ConfigError> {
-        let name = table.name.get_ref();
-        // The name goes into logs: nothing in it may look like another field or another line.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
-            return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
-        }
-        let known_by = match (table.certificate, table.fingerprint) {
-            (Some(path), None) => KnownBy::Certificate(
-                read_certificate(&self.source.resolve(path.get_ref()))
-                    .map_err(|error| self.source.wrong(&format!("{key}.certificate"), path.span(), error.to_string()))?,
-            ),
-            (None, Some(text)) => KnownBy::Fingerprint(Fingerprint::parse(text.get_ref()).ok_or_else(|| {
-                let problem = "this is no SHA-256 fingerprint; give its 64 hexadecimal digits, as in `incus config trust list --format json`";
-                self.source.wrong(&format!("{key}.fingerprint"), text.span(), problem.to_owned())
-            })?),
-            _ => {
-                let problem = "needs either `certificate` or `fingerprint`, one of the two".to_owned();
-                return Err(self.source.wrong(key, table.name.span(), problem));
-            }
-        };
-        Ok(AdminClient {
-            name: table.name.into_inner().into(),
-            known_by,
-        })
-    }
-
-    fn upstream(&self, table: UpstreamTable) -> Result<UpstreamConfig, ConfigError> {
-        let wrong_url = |problem: &str| {
-            let problem = format!("{problem}; write it like \"https://127.0.0.1:8553\"");
-            self.source.wrong("upstream.url", table.url.span(), problem)
-        };
-        let text = table.url.get_ref().as_str();
-        let url: Uri = text
-            .parse()
-            .map_err(|error| wrong_url(&format!("`{text}` is no URL ({error})")))?;
-        if url.scheme() != Some(&Scheme::HTTPS) {
-            return Err(wrong_url("Incus is reached over https only"));
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() {
-            return Err(wrong_url("the URL must end after the port"));
-        }
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        if authority.contains('@') {
-            return Err(wrong_url("the URL must not hold a user name"));
-        }
-        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let server_name = ServerName::try_from(host.clone())
-            .map_err(|_| wrong_url(&format!("`{host}` is neither a host name nor an IP address")))?;
-        let port = url
-            .port_u16()
-            .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
-
-        let identity = self.pair(
-            ("upstream.client_certificate", &table.client_certificate),
-            ("upstream.client_private_key", &table.client_private_key),
-        )?;
-        let pin = match table.server_certificate {
-            Some(path) => Pin::file(self.source.resolve(path.get_ref())).map_err(|error| {
-                self.source.wrong("upstream.server_certificate", path.span(), error.to_string())
-            })?,
-            None => Pin::none_on_loopback(&host).ok_or_else(|| {
-                let problem = format!(
-                    "`{host}` is not this machine, so nothing would tell Incus from an impostor; set upstream.server_certificate to a copy of Incus's server.crt (in a cluster: cluster.crt)"
-                );
-                self.source.wrong("upstream.server_certificate", table.url.span(), problem)
-            })?,
-        };
-        Ok(UpstreamConfig {
-            url: text.to_owned(),
-            host,
-            port,
-            server_name,
-            identity,
-            pin: Arc::new(pin),
-            proxy_protocol: table.proxy_protocol,
-        })
-    }
-
-    fn limits(&self, table: &LimitsTable) -> Result<Limits, ConfigError> {
-        let head_size = units::size(table.head_size.get_ref())
-            .and_then(|size| {
-                // The lower bound is hyper's own, the upper one keeps a crowd of heads out of memory.
-                (8 << 10..=1 << 20)
-                    .contains(&size)
-                    .then_some(size)
-                    .ok_or_else(|| "must lie between 8KiB and 1MiB".to_owned())
-            })
-            .map_err(|problem| self.source.wrong("limits.head_size", table.head_size.span(), problem))?;
-        let connections = self.number("limits.connections", &table.connections, 4..=1_000_000)?;
-        let half = connections / 2;
-        let admin_connections = match &table.admin_connections {
-            Some(number) => self.number("limits.admin_connections", number, 2..=half)?,
-            None => half.min(ADMIN_CONNECTIONS),
-        };
-        Ok(Limits {
-            handshake: self.duration("limits.handshake", &table.handshake)?,
-            head: self.duration("limits.head", &table.head)?,
-            head_size,
-            idle: self.duration("limits.idle", &table.idle)?,
-            connections,
-            admin_connections,
-            connections_per_address: self.number(
-                "limits.connections_per_address",
-                &table.connections_per_address,
-                1..=1_000_000,
-            )?,
-            requests: self.number("limits.requests", &table.requests, 1..=1_000_000)?,
-            download_rate: self.download_rate(&table.download_rate)?,
-            stall: self.duration("limits.stall", &table.stall)?,
-            drain: self.duration("limits.drain", &table.drain)?,
-        })
-    }
-
-    fn download_rate(&self, table: &Spanned<String>) -> Result<u32, ConfigError> {
-        units::size(table.get_ref())
-            .and_then(|size| match u32::try_from(size) {
-                Ok(rate) if (1..=1 << 20).contains(&rate) => Ok(rate),
-                _ => Err("must lie between 1B and 1MiB, for a second".to_owned()),
-            })
-            .map_err(|problem| self.source.wrong("limits.download_rate", table.span(), problem))
-    }
-
-    fn number<T>(&self, key: &str, number: &Spanned<u64>, range: RangeInclusive<T>) -> Result<T, ConfigError>
-    where
-        T: Display + PartialOrd + TryFrom<u64>,
-    {
-        let within = T::try_from(*number.get_ref())
-            .ok()
-            .filter(|number| range.contains(number));
-        within.ok_or_else(|| {
-            let problem = format!(
-                "{} is not between {} and {}",
-                number.get_ref(),
-                range.start(),
-                range.end()
-            );
-            self.source.wrong(key, number.span(), problem)
-        })
-    }
-
-    fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {
-        let format = match table.format.get_ref().as_str() {
-            "json" => LogFormat::Json,
-            "text" => LogFormat::Text,
-            other => {
-                let problem = format!("`{other}` is neither \"text\" nor \"json\"; write one of the two");
-                return Err(self.source.wrong("log.format", table.format.span(), problem));
-            }
-        };
-        let audit = match table.audit {
-            Some(path) => {
-                let file = self.source.beside(path.get_ref());
-                LogFile::probe(&file)
-                    .map_err(|error| self.source.wrong("log.audit", path.span(), error.to_string()))?;
-                Some(file)
-            }
-            None => None,
-        };
-        Ok(LogConfig {
-            level: self.log_level(table.level)?,
-            format,
-            audit,
-        })
-    }
-
-    fn log_level(&self, level: Spanned<String>) -> Result<String, ConfigError> {
-        match tracing_subscriber::EnvFilter::try_new(level.get_ref()) {
-            Ok(_) => Ok(level.into_inner()),
-            Err(error) => {
-                let problem = format!(
-                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::access=warn\""
-                );
-                Err(self.source.wrong("log.level", level.span(), problem))
-            }
-        }
-    }
-
-    fn identity(&self, key: &str, own: Option<&TlsTable>, shared: Option<&TlsTable>) -> Result<Identity, ConfigError> {
-        let (key, table) =
-            match (own, shared) {
-                (Some(own), _) => (key, own),
-                (None, Some(shared)) => ("tls", shared),
-                (None, None) => return Err(self.source.missing(
-                    "tls",
-                    "add a [tls] table with `certificate` and `private_key`: the server certificate that clients see",
-                )),
-            };
-        self.pair(
-            (&format!("{key}.certificate"), &table.certificate),
-            (&format!("{key}.private_key"), &table.private_key),
-        )
-    }
-
-    /// Each fault is told at the key that is to blame.
-    fn pair(
-        &self,
-        certificate: (&str, &Spanned<PathBuf>),
-        private_key: (&str, &Spanned<PathBuf>),
-    ) -> Result<Identity, ConfigError> {
-        let [chain_file, key_file] = [certificate, private_key].map(|(_, path)| self.source.resolve(path.get_ref()));
-        Identity::load(&chain_file, &key_file).map_err(|error| {
-            let (key, path) = match error {
-                IdentityError::Certificate(_) => certificate,
-                IdentityError::PrivateKey(_) => private_key,
-            };
-            self.source.wrong(key, path.span(), error.to_string())
-        })
-    }
-
-    fn listen(&self, key: &str, listen: &Spanned<OneOrMany>) -> Result<Vec<SocketAddr>, ConfigError> {
-        let addresses = listen.get_ref().as_slice();
-        let wrong = |problem: String| self.source.wrong(key, listen.span(), problem);
-        if addresses.is_empty() {
-            return Err(wrong(
-                "the list is empty; give at least one address like \"[::]:8554\"".to_owned(),
-            ));
-        }
-        let mut seen = HashSet::new();
-        addresses
-            .iter()
-            .map(|text| {
-                let address: SocketAddr = text.parse().map_err(|_| {
-                    wrong(format!("`{text}` is no address with a port; write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\""))
-                })?;
-                if address.port() != 0 && !seen.insert(address) {
-                    return Err(wrong(format!("`{text}` stands twice; remove one")));
-                }
-                Ok(address)
-            })
-            .collect()
-    }
-
-    fn access(&self, port: &str, allow: &Spanned<OneOrMany>, deny: &Spanned<OneOrMany>) -> Result<Access, ConfigError> {
-        Ok(Access {
-            allow: self.networks(&format!("{port}.allow"), allow)?,
-            deny: self.networks(&format!("{port}.deny"), deny)?,
-        })
-    }
-
-    fn networks(&self, key: &str, networks: &Spanned<OneOrMany>) -> Result<Networks, ConfigError> {
-        Networks::parse(networks.get_ref().as_slice())
-            .map_err(|problem| self.source.wrong(key, networks.span(), problem))
-    }
-
-    fn duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {
-        units::duration(text.get_ref()).map_err(|problem| self.source.wrong(key, text.span(), problem))
+        Loader { source: &source }.load(file)
     }
 }
 

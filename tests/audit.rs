@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -158,19 +159,24 @@ fn a_crowd_of_refusals_is_a_number() {
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
     let other = scene.certificates.client("other");
-    let mut raw = TlsClient::of(&other).connect(scene.gateway.admin()).unwrap();
+    let other = TlsClient::of(&other);
     for _ in 0..200 {
+        let mut raw = other.connect(scene.gateway.admin()).unwrap();
         assert_eq!(raw.get("/1.0").unwrap().head.status, 403);
     }
-    drop(raw);
     scene.gateway.signal("TERM");
     assert!(scene.gateway.exit_status().success());
     let told = audit.wait_for("refused more often than is told");
-    assert_eq!(told.len(), 11, "{told:#?}");
-    assert_eq!(
-        (&told[10]["times"], &told[10]["network"]),
-        (&190.into(), &"127.0.0.1".into())
+    // Ten of each worker's, and the others as one number.
+    let (numbers, each): (Vec<_>, Vec<_>) = told.iter().partition(|told| told["times"].is_u64());
+    let workers = thread::available_parallelism().unwrap().get();
+    assert!(each.len() <= 10 * workers && numbers.len() <= workers, "{told:#?}");
+    assert!(
+        numbers.iter().all(|told| told["network"] == "127.0.0.1"),
+        "{numbers:#?}"
     );
+    let others: u64 = numbers.iter().filter_map(|told| told["times"].as_u64()).sum();
+    assert_eq!(each.len() as u64 + others, 200);
 }
 
 #[test]

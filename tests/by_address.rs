@@ -96,11 +96,13 @@ fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
             assert!(Instant::now() < deadline, "the place is not free again");
         }
     }
-    let told = scene.gateway.log();
-    let told = told
-        .iter()
-        .filter(|line| line.contains("limits.connections_per_address:"));
-    assert_eq!(told.count(), 1, "one line an episode");
+    let is_it = |line: &&String| line.contains("limits.connections_per_address:");
+    scene.gateway.wait_for_log("limits.connections_per_address:");
+    assert_eq!(
+        scene.gateway.log().iter().filter(is_it).count(),
+        1,
+        "one line an episode"
+    );
     // A proxy on this machine is not one client.
     let address = SocketAddr::from(([127, 0, 0, 1], scene.gateway.public_port()));
     let open: Vec<_> = (0..5).map(|_| TlsClient::tls13().connect(address).unwrap()).collect();

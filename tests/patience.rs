@@ -79,9 +79,9 @@ fn a_head_must_come_in_time() {
     let begun = Instant::now();
     let mut dribbling = connect(&scene.gateway);
     dribbling.send("GET /1.0 HTTP/1.1\r\nHost: gate.test\r\n").unwrap();
-    assert_eq!(silent.end(), End::Reset);
+    assert_eq!(silent.end(), End::CloseNotify);
     assert_after(HEAD, begun);
-    assert_eq!(dribbling.end(), End::Reset);
+    assert_eq!(dribbling.end(), End::CloseNotify);
     assert_after(HEAD, begun);
 
     // A later one too, from its first byte on; before that, the connection is merely idle.
@@ -92,7 +92,7 @@ fn a_head_must_come_in_time() {
     let begun = Instant::now();
     thread::sleep(HEAD / 2);
     raw.send("Host: gate.test\r\n").unwrap();
-    assert_eq!(raw.end(), End::Reset);
+    assert_eq!(raw.end(), End::CloseNotify);
     assert_after(HEAD, begun);
 }
 
