@@ -75,6 +75,8 @@ pub struct PublicConfig {
     pub tls: Identity,
     /// Which images strangers see.
     pub images: Images,
+    /// What a browser gets, if anything.
+    pub page: Option<Page>,
     /// The age at which the catalogue is no longer answered from, while Incus can be asked.
     pub refresh: Duration,
     /// The age up to which it is answered from while Incus cannot.
@@ -88,6 +90,13 @@ pub enum Images {
     All,
     /// Those that Incus calls public.
     Public,
+}
+
+/// The page for people.
+#[derive(Debug)]
+pub struct Page {
+    /// Its heading; without one it is made of the server's name.
+    pub title: Option<String>,
 }
 
 /// `[admin]`
@@ -194,13 +203,26 @@ impl Loader<'_> {
                 return Err(self.source.wrong("public.images", table.images.span(), problem));
             }
         };
+        let title = table.title.map(|title| self.title(title)).transpose()?;
         Ok(PublicConfig {
             listen: self.listen("public.listen", &table.listen)?,
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
+            page: table.page.then_some(Page { title }),
             refresh: self.duration("public.refresh", &table.refresh)?,
             stale: self.duration("public.stale", &table.stale)?,
         })
+    }
+
+    fn title(&self, title: Spanned<String>) -> Result<String, ConfigError> {
+        let text = title.get_ref();
+        match text.trim().is_empty() || text.chars().count() > 100 || text.contains(char::is_control) {
+            true => {
+                let problem = "a heading has 1 to 100 characters, all in one line".to_owned();
+                Err(self.source.wrong("public.title", title.span(), problem))
+            }
+            false => Ok(title.into_inner()),
+        }
     }
 
     fn admin(&self, table: AdminTable, shared: Option<&TlsTable>) -> Result<AdminConfig, ConfigError> {

@@ -49,6 +49,8 @@ pub(super) struct PublicTable {
     pub(super) listen: Spanned<OneOrMany>,
     pub(super) tls: Option<TlsTable>,
     pub(super) images: Spanned<String>,
+    pub(super) page: bool,
+    pub(super) title: Option<Spanned<String>>,
     pub(super) refresh: Spanned<String>,
     pub(super) stale: Spanned<String>,
 }
@@ -59,6 +61,8 @@ impl Default for PublicTable {
             listen: default("[::]:8554"),
             tls: None,
             images: default("public"),
+            page: true,
+            title: None,
             refresh: default("1s"),
             stale: default("1h"),
         }

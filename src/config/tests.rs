@@ -66,6 +66,8 @@ fn every_key() {
 [public]
 listen = ["127.0.0.1:1", "[::1]:1"]
 images = "all"
+page = false
+title = "Ours"
 refresh = "250ms"
 stale = "2m"
 [public.tls]
@@ -94,6 +96,7 @@ every = "5m"
     .expect("a whole configuration");
     assert_eq!(config.public.listen.len(), 2);
     assert_eq!(config.public.images, Images::All);
+    assert!(config.public.page.is_none());
     assert_ne!(config.public.tls.certificate(), config.admin.tls.certificate());
     assert_eq!(
         config.admin.clients[1].known_by.fingerprint().to_string(),
@@ -166,6 +169,8 @@ fn each_wrong_file_earns_one_message() {
         and("[public]\nlisten = [\"[::]:1\", \"[::]:1\"]\n"),
         and("[public]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:1\"\n"),
         and("[public]\nimages = \"some\"\n"),
+        and("[public]\npage = \"no\"\n"),
+        and("[public]\ntitle = \"\"\n"),
         and("[public]\nrefresh = \"soon\"\n"),
         and("[public]\nrefresh = \"0s\"\n"),
         and("[public]\nrefresh = 1\n"),

@@ -5,6 +5,7 @@
 //! | [`scene`] | the usual scene in one line: Incus, the gateway in front of it, one admin |
 //! | [`incus`] | a throw-away daemon, to be stopped, killed, paused, started again |
 //! | [`gateway`] | the binary under test: its ports, log, memory, signals, end |
+//! | [`browser`] | a real browser |
 //! | [`client`] | the real `incus` client of a stranger or an admin; curl |
 //! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
 //! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
@@ -20,6 +21,7 @@
     reason = "each test file uses a part, and nothing else does"
 )]
 
+pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod gateway;
