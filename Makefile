@@ -5,6 +5,8 @@ CARGO ?= cargo
 BINARY := target/release/incus-gate
 # What the demo and the tests use, besides Incus itself; and what Rust needs to link with.
 TOOLS := busybox-static curl iproute2 openssl squashfs-tools systemd valgrind xz-utils
+# In which the tests look at the page for people.
+BROWSER := chromium chromium-driver fonts-dejavu-core
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
 .PHONY: help build demo demo-end test bench deny install clean
@@ -28,7 +30,7 @@ demo-end: ## end the demos that KEEP=1 left up
 
 test: ## install what tests need, then formatting, lints and all tests, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
-	scripts/install-incus $(TOOLS) haproxy $(LINKER)
+	scripts/install-incus $(TOOLS) $(BROWSER) haproxy $(LINKER)
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check

@@ -87,6 +87,8 @@ pub struct PublicConfig {
     pub tls: Identity,
     /// Which images strangers see.
     pub images: Images,
+    /// What a browser gets, if anything.
+    pub page: Option<Page>,
     /// The age at which the catalogue is no longer answered from, while Incus can be asked.
     pub refresh: Duration,
     /// The age up to which it is answered from while Incus cannot.
@@ -100,6 +102,13 @@ pub enum Images {
     All,
     /// Those that Incus calls public.
     Public,
+}
+
+/// The page for people.
+#[derive(Debug)]
+pub struct Page {
+    /// Its heading; without one it is made of the server's name.
+    pub title: Option<String>,
 }
 
 /// `[admin]`

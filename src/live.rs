@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use thiserror::Error;
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Page};
 use crate::identity::Admins;
 use crate::limits::{Access, descriptors};
 use crate::net::Port;
@@ -25,6 +25,8 @@ pub struct Live {
     pub admins: Admins,
     /// What strangers may know.
     pub catalogue: Catalogue,
+    /// What people see of that, if anything.
+    pub page: Option<Page>,
     /// Where Incus is.
     pub target: Arc<Target>,
     /// What a client may take.
@@ -70,6 +72,7 @@ impl Live {
             },
             admins: Admins::new(config.admin.clients),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
+            page: config.public.page,
             target,
             limits: descriptors::fit(config.limits),
         })

@@ -1,8 +1,8 @@
 //! The public port: question → answer. No request of a stranger goes up to Incus.
 //!
 //! [`route`] reads a request into a question, [`catalogue`] keeps what may be answered, [`snapshot`] is one state of that,
-//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a `listing`. Image bytes alone come
-//! from Incus, asked for by `export` with a fingerprint from the catalogue.
+//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a `listing`; `page` shows it to people.
+//! Image bytes alone come from Incus, asked for by `export` with a fingerprint from the catalogue.
 
 pub mod catalogue;
 pub mod document;
@@ -10,6 +10,7 @@ mod export;
 pub mod filter;
 pub mod image;
 mod listing;
+mod page;
 pub mod route;
 pub mod snapshot;
 
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use self::catalogue::Catalogue;
 use self::document::Document;
 use self::image::Image;
+use self::page::PageRequest;
 use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
 use crate::reply::{Refusal, Reply};
@@ -34,8 +36,16 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 /// Answers one request on the public port.
 pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
     Refusal::unless_plain(request)?;
+    let live = exchange.client().worker.live();
+    if let (Some(page), Some(asked)) = (&live.page, PageRequest::of(request)) {
+        return Ok(asked.reply(page, in_time(live.catalogue.current()).await));
+    }
     let route = PublicRoute::parse(request.method(), request.uri())?;
-    timeout(PATIENCE, answer_question(exchange, route, request.headers()))
+    in_time(answer_question(exchange, route, request.headers())).await
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(PATIENCE, answer)
         .await
         .unwrap_or(Err(Refusal::Upstream(upstream::Error::Timeout(PATIENCE))))
 }

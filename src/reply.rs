@@ -71,7 +71,8 @@ impl Refusal {
         Self::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
     }
 
-    fn status(&self) -> StatusCode {
+    /// What a client is answered.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,

@@ -57,7 +57,7 @@ fn wait_for(path: &Path, text: &str) -> Vec<Value> {
             return log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         }
         assert!(Instant::now() < deadline, "no line holds {text}: {log}");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

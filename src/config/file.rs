@@ -54,6 +54,8 @@ pub(super) struct PublicTable {
     pub(super) proxy_protocol_from: Spanned<OneOrMany>,
     pub(super) tls: Option<TlsTable>,
     pub(super) images: Spanned<String>,
+    pub(super) page: bool,
+    pub(super) title: Option<Spanned<String>>,
     pub(super) refresh: Spanned<String>,
     pub(super) stale: Spanned<String>,
 }
@@ -67,6 +69,8 @@ impl Default for PublicTable {
             proxy_protocol_from: nobody(),
             tls: None,
             images: default("public"),
+            page: true,
+            title: None,
             refresh: default("1s"),
             stale: default("1h"),
         }

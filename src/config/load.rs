@@ -18,7 +18,7 @@ use super::file::{
     AdminTable, ClientTable, File, LimitsTable, LogTable, OneOrMany, PublicTable, TlsTable, UpstreamTable,
 };
 use super::{
-    AdminClient, AdminConfig, Config, ConfigError, Images, KnownBy, Limits, LogConfig, LogFormat, PublicConfig,
+    AdminClient, AdminConfig, Config, ConfigError, Images, KnownBy, Limits, LogConfig, LogFormat, Page, PublicConfig,
     UpstreamConfig, units,
 };
 use crate::limits::Access;
@@ -67,15 +67,28 @@ impl Loader<'_> {
                 return Err(self.source.wrong("public.images", table.images.span(), problem));
             }
         };
+        let title = table.title.map(|title| self.title(title)).transpose()?;
         Ok(PublicConfig {
             listen: self.listen("public.listen", &table.listen)?,
             access: self.access("public", &table.allow, &table.deny)?,
             proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
+            page: table.page.then_some(Page { title }),
             refresh: self.duration("public.refresh", &table.refresh)?,
             stale: self.duration("public.stale", &table.stale)?,
         })
+    }
+
+    fn title(&self, title: Spanned<String>) -> Result<String, ConfigError> {
+        let text = title.get_ref();
+        match text.trim().is_empty() || text.chars().count() > 100 || text.contains(char::is_control) {
+            true => {
+                let problem = "a heading has 1 to 100 characters, all in one line".to_owned();
+                Err(self.source.wrong("public.title", title.span(), problem))
+            }
+            false => Ok(title.into_inner()),
+        }
     }
 
     fn admin(&self, table: AdminTable, shared: Option<&TlsTable>) -> Result<AdminConfig, ConfigError> {

@@ -79,6 +79,8 @@ fn every_key() {
 listen = ["127.0.0.1:1", "[::1]:1"]
 proxy_protocol_from = ["192.0.2.0/24", "2001:db8::1"]
 images = "all"
+page = false
+title = "Ours"
 refresh = "250ms"
 stale = "2m"
 deny = "192.0.2.0/24"
@@ -127,6 +129,7 @@ every = "5m"
     assert_eq!((limits.connections, limits.admin_connections), (100, 50));
     assert_eq!((limits.connections_per_address, limits.requests), (10, 20));
     assert_eq!((limits.download_rate, limits.idle), (1024, Duration::from_mins(2)));
+    assert!(config.public.page.is_none());
     assert_ne!(config.public.tls.certificate(), config.admin.tls.certificate());
     assert_eq!(
         config.admin.clients[1].known_by.fingerprint().to_string(),
@@ -208,6 +211,8 @@ fn each_wrong_file_earns_one_message() {
         and("[admin]\nproxy_protocol_from = [\"192.0.2.1/24\"]\n"),
         and("[admin]\nproxy_protocol_from = \"::ffff:192.0.2.1\"\n"),
         and("[public]\nimages = \"some\"\n"),
+        and("[public]\npage = \"no\"\n"),
+        and("[public]\ntitle = \"\"\n"),
         and("[public]\nrefresh = \"soon\"\n"),
         and("[public]\nrefresh = \"0s\"\n"),
         and("[public]\nrefresh = 1\n"),

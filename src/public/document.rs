@@ -52,7 +52,7 @@ impl Document {
 
     /// In the form that a request asks for, or 304 for a client that has it.
     pub fn reply(&self, request: &HeaderMap) -> Reply {
-        let mut reply = match (&self.gzip, accepts_gzip(request)) {
+        let mut reply = match (&self.gzip, accepts(request, ACCEPT_ENCODING, "gzip")) {
             _ if is_known(request, &self.etag) => {
                 let mut unchanged = Response::new(ReplyBody::Whole(None));
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
@@ -94,12 +94,12 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
     elements(request, IF_NONE_MATCH).any(|known| known == "*" || opaque(known) == etag)
 }
 
-/// RFC 9110 §12.5.3
-fn accepts_gzip(request: &HeaderMap) -> bool {
-    elements(request, ACCEPT_ENCODING).any(|element| {
-        let (coding, weight) = element.split_once(';').unwrap_or((element, "q=1"));
-        let is_zero = |weight: &str| weight.trim_start_matches("q=").parse() == Ok(0.0);
-        coding.trim().eq_ignore_ascii_case("gzip") && !is_zero(weight.trim())
+/// Whether a header of preferences names this very one, and not to refuse it (RFC 9110 §12.4.2).
+pub(super) fn accepts(request: &HeaderMap, header: HeaderName, what: &str) -> bool {
+    elements(request, header).any(|element| {
+        let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
+        let mut weights = parameters.split(';').filter_map(|one| one.trim().strip_prefix("q="));
+        name.trim().eq_ignore_ascii_case(what) && !weights.any(|weight| weight.trim().parse() == Ok(0.0))
     })
 }
 

@@ -62,6 +62,29 @@ impl Image {
         self.project == DEFAULT_PROJECT
     }
 
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        let name = self.alias_names().next().or_else(|| self.description());
+        name.unwrap_or(&self.fingerprint)
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> Option<&str> {
+        let description = self.properties.get("description")?;
+        (!description.is_empty()).then_some(description)
+    }
+
+    /// The day it came here, as in `2026-11-21`.
+    pub fn uploaded_on(&self) -> Option<&str> {
+        let (day, _) = self.uploaded_at.split_once('T')?;
+        (self.uploaded_at != never()).then_some(day)
+    }
+
+    /// Its names, as clients ask for them.
+    pub fn alias_names(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().map(|alias| alias.name.as_str())
+    }
+
     /// Its names, each by itself.
     pub fn aliases(&self) -> impl Iterator<Item = Alias> {
         self.aliases.iter().map(|alias| Alias {

@@ -179,10 +179,10 @@ fn has_broken_escape(text: &str) -> bool {
 
 /// A query as Go's `url.ParseQuery` reads it: `+` is a space, a pair with a semicolon or a broken escape is none, and of
 /// several values the first counts.
-struct Query<'a>(&'a str);
+pub(super) struct Query<'a>(pub(super) &'a str);
 
 impl Query<'_> {
-    fn value(&self, key: &str) -> String {
+    pub(super) fn value(&self, key: &str) -> String {
         let pairs = self.0.split('&').filter(|pair| !pair.contains(';'));
         pairs
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub aliases: List,
     /// In the order of their fingerprints.
     sorted: Vec<Image>,
+    /// Places in that, in the order of the images' names.
+    by_name: Vec<u32>,
     by_alias: BTreeMap<String, Alias>,
 }
 
@@ -91,6 +93,7 @@ impl Snapshot {
             server: Document::plain(&cut(server.metadata)),
             images: List::new(&sorted.iter().collect::<Vec<_>>(), Image::path),
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
+            by_name: by_name(&sorted),
             sorted,
             by_alias,
         })
@@ -115,7 +118,18 @@ impl Snapshot {
             .collect()
     }
 
-    /// The image at a place that [`Self::images_matching`] has named.
+    /// The same for people: in the order of names, and of any kind of match.
+    pub fn by_name(&self, matches: impl Fn(&Image) -> bool) -> Vec<u32> {
+        let places = self.by_name.iter().copied();
+        places.filter(|place| matches(self.image_at(*place))).collect()
+    }
+
+    /// How many there are.
+    pub fn image_count(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// The image at a place that [`Self::images_matching`] or [`Self::by_name`] has named.
     pub fn image_at(&self, place: u32) -> &Image {
         &self.sorted[place as usize]
     }
@@ -146,6 +160,12 @@ impl Snapshot {
     pub fn alias(&self, name: &str) -> Option<&Alias> {
         self.by_alias.get(name)
     }
+}
+
+fn by_name(images: &[Image]) -> Vec<u32> {
+    let mut places: Vec<_> = (0..).zip(images).collect();
+    places.sort_by_key(|(_, image)| image.name());
+    places.into_iter().map(|(place, _)| place).collect()
 }
 
 /// `public: true` makes `incus remote add` ask for no trust token, even without `--public`.

@@ -6,6 +6,7 @@
 //! | [`incus`] | a throw-away daemon, to be stopped, killed, paused, started again |
 //! | [`gateway`] | the binary under test: its ports, log, memory, signals, end |
 //! | [`haproxy`] | a proxy in front of the gateway that says whose connections it brings |
+//! | [`browser`] | a real browser |
 //! | [`client`] | the real `incus` client of a stranger or an admin; curl |
 //! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
 //! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
@@ -22,6 +23,7 @@
     reason = "each test file uses a part, and nothing else does"
 )]
 
+pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod gateway;

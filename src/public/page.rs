@@ -1,0 +1,181 @@
+//! The page for people: what a browser sees of the published images, with the commands to copy.
+//!
+//! It asks nothing of anybody: styles and script are in it, and its policy lets the browser load and run nothing else.
+//! [`view`] writes it; whatever an image says of itself is escaped there, and commands are made of plain characters alone.
+
+mod view;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use self::view::Head;
+use super::document::accepts;
+use super::image::Image;
+use super::route::Query;
+use super::snapshot::Snapshot;
+use crate::config::Page;
+use crate::reply::{Refusal, Reply, ReplyBody};
+
+/// How many images one page shows; with more, people search.
+const MAX_SHOWN: usize = 200;
+/// How many of them are written at once, so that who asks and does not read costs little.
+const AT_ONCE: usize = 10;
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// Nothing but the style and the script that are written here; nobody may frame it, and it sends nothing anywhere else.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = |text: &str| BASE64.encode(digest(&SHA256, text.as_bytes()).as_ref());
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    );
+    HeaderValue::from_str(&policy).expect("a policy is a header's value")
+});
+
+/// What a browser asks for.
+#[derive(Debug)]
+pub(super) struct PageRequest {
+    /// As the browser reached us.
+    host: Host,
+    /// What it looks for, in lower case.
+    words: Vec<String>,
+    /// The same as it was typed.
+    search: String,
+}
+
+impl PageRequest {
+    /// `/`, asked for as HTML. Incus's clients and curl do not.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let is_asked_for = request.method() == Method::GET
+            && request.uri().path() == "/"
+            && accepts(request.headers(), ACCEPT, "text/html");
+        is_asked_for.then(|| {
+            let search = Query(request.uri().query().unwrap_or_default()).value("q");
+            Self {
+                host: Host::of(request),
+                words: search.split_whitespace().map(str::to_lowercase).collect(),
+                search,
+            }
+        })
+    }
+
+    /// The page, with the images that have every word; or with what is wrong.
+    pub(super) fn reply(&self, page: &Page, snapshot: Result<Arc<Snapshot>, Refusal>) -> Reply {
+        let title = page.title.as_deref();
+        match snapshot {
+            Ok(snapshot) => with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(self.parts(title, snapshot)))),
+            Err(refusal) => {
+                let text = view::trouble(&self.host, title, &refusal.to_string());
+                with_policy(refusal.status(), text.into_bytes().into())
+            }
+        }
+    }
+
+    fn parts(&self, title: Option<&str>, snapshot: Arc<Snapshot>) -> impl Iterator<Item = Bytes> + use<> {
+        let mut shown = snapshot.by_name(|image| {
+            let text = view::searched(image);
+            self.words.iter().all(|word| text.contains(word))
+        });
+        let found = shown.len();
+        shown.truncate(MAX_SHOWN);
+        let head = Head {
+            host: &self.host,
+            title,
+            search: &self.search,
+            shown: shown.len(),
+            found,
+            all: snapshot.image_count(),
+        };
+        let head = head.text();
+        let remote = self.host.remote();
+        let mut first = 0;
+        let images = std::iter::from_fn(move || {
+            let places = shown.get(first..)?.iter().take(AT_ONCE);
+            first += AT_ONCE;
+            Some(
+                places
+                    .map(|place| view::image(snapshot.image_at(*place), &remote))
+                    .collect(),
+            )
+        });
+        let parts = std::iter::once(head)
+            .chain(images)
+            .chain(std::iter::once_with(view::end));
+        parts.map(Bytes::from)
+    }
+}
+
+fn with_policy(status: StatusCode, body: ReplyBody) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    let headers: [(HeaderName, &str); 5] = [
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (REFERRER_POLICY, "no-referrer"),
+        (VARY, "accept"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in headers {
+        reply.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY.clone());
+    reply
+}
+
+/// The name, and the port if it is no usual one, under which a browser has found us. It goes into a command that people
+/// paste into a shell, so it is plain, or it is not there.
+#[derive(Clone, Debug)]
+struct Host(Option<Authority>);
+
+impl Host {
+    fn of<B>(request: &Request<B>) -> Self {
+        let authority = match request.uri().authority() {
+            Some(authority) => Some(authority.clone()),
+            None => request
+                .headers()
+                .get(HOST)
+                .and_then(|host| host.to_str().ok()?.parse().ok()),
+        };
+        let is_plain = |authority: &Authority| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-.:[]_".contains(c);
+            authority.as_str().chars().all(plain)
+        };
+        Self(authority.filter(is_plain))
+    }
+
+    /// What `incus remote add` may call this server: the first part of its name.
+    fn remote(&self) -> String {
+        let host = self.0.as_ref().map_or("", Authority::host);
+        let label = host.split('.').next().unwrap_or_default();
+        let is_name = label.starts_with(|c: char| c.is_ascii_alphabetic()) && label != "localhost" && label != "local";
+        match is_name {
+            true => label.to_ascii_lowercase(),
+            false => "published".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(authority) => authority.fmt(f),
+            None => f.write_str("THIS-SERVER"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

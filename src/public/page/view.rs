@@ -1,0 +1,206 @@
+//! How the page is written. maud escapes every value; direction and control characters are kept within theirs.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{Host, Image, SCRIPT, STYLE};
+
+/// A frame around a ramp: what goes out, from one place.
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%232563eb' d='M2 3h12v10H2z'/%3E%3Cpath fill='none' stroke='%23fff' stroke-width='2' d='M8 5v6M5 8l3 3 3-3'/%3E%3C/svg%3E";
+
+/// All that stands above the images.
+pub(super) struct Head<'a> {
+    pub(super) host: &'a Host,
+    pub(super) title: Option<&'a str>,
+    /// As it was typed.
+    pub(super) search: &'a str,
+    pub(super) found: usize,
+    pub(super) all: usize,
+    pub(super) shown: usize,
+}
+
+impl Head<'_> {
+    pub(super) fn text(&self) -> String {
+        let is_whole = self.shown == self.all;
+        let remote = self.host.remote();
+        let text = html! {
+            (begin(self.host, self.title))
+            section aria-labelledby="add" {
+                h2 id="add" { "Add this server to your Incus client" }
+                (command(&format!("incus remote add {remote} https://{} --public", self.host)))
+            }
+            section aria-labelledby="images" {
+                h2 id="images" { "Images" }
+                form role="search" action="/" {
+                    label for="q" { "Search" }
+                    input id="q" type="search" name="q" value=(plain(self.search)) autocomplete="off" spellcheck="false"
+                        placeholder="name, release, architecture …" data-whole[is_whole];
+                    output for="q" { (self.summary()) }
+                }
+            }
+        };
+        // The list is written in parts.
+        text.into_string() + "<ul class=\"images\">"
+    }
+
+    fn summary(&self) -> String {
+        let images = |count| format!("{count} image{}", if count == 1 { "" } else { "s" });
+        match (self.found, self.all) {
+            (_, 0) => "Nothing is published yet.".to_owned(),
+            (0, all) => format!("None of {} has all these words.", images(all)),
+            (found, _) if found > self.shown => {
+                format!(
+                    "The first {} of {}. Search to find the others.",
+                    self.shown,
+                    images(found)
+                )
+            }
+            (found, all) if found < all => format!("{found} of {}", images(all)),
+            (found, _) => images(found),
+        }
+    }
+}
+
+/// One image.
+pub(super) fn image(image: &Image, remote: &str) -> String {
+    let fingerprint = image.fingerprint.get(..12).unwrap_or(&image.fingerprint);
+    let description = image.description().filter(|description| *description != image.name());
+    let text = html! {
+        li id=(image.fingerprint) data-search=(plain(&searched(image))) {
+            h3 { bdi { (plain(image.name())) } }
+            @if let Some(description) = description {
+                p { bdi { (plain(description)) } }
+            }
+            ul class="facts" {
+                li { (kind(image)) }
+                li { (plain(&image.architecture)) }
+                li { (size(image.size)) }
+                @if let Some(day) = image.uploaded_on() {
+                    li { time datetime=(day) { (day) } }
+                }
+                li { code title=(image.fingerprint) { (fingerprint) } }
+            }
+            @let others: Vec<_> = image.alias_names().filter(|name| *name != image.name()).collect();
+            @if !others.is_empty() {
+                ul class="aliases" aria-label="Other names" {
+                    @for name in others {
+                        li { bdi { (plain(name)) } }
+                    }
+                }
+            }
+            (command(&launch(image, fingerprint, remote)))
+        }
+    };
+    text.into_string()
+}
+
+pub(super) fn end() -> String {
+    let text = html! {
+        (PreEscaped("</ul>"))
+        footer { p { "Served by incus-gate, which shows what was published and nothing else." } }
+        script { (PreEscaped(SCRIPT)) }
+    };
+    text.into_string()
+}
+
+/// The whole page, where there is nothing to show.
+pub(super) fn trouble(host: &Host, title: Option<&str>, problem: &str) -> String {
+    let text = html! {
+        (begin(host, title))
+        p class="trouble" role="alert" { "Sorry: " (plain(problem)) "." }
+    };
+    text.into_string()
+}
+
+fn begin(host: &Host, title: Option<&str>) -> Markup {
+    let title = title.map_or_else(|| format!("Images of {host}"), plain);
+    html! {
+        (DOCTYPE)
+        html lang="en";
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) }
+            link rel="icon" href=(PreEscaped(ICON));
+            style { (PreEscaped(STYLE)) }
+        }
+        header {
+            h1 { bdi { (title) } }
+            p { "System containers and virtual machines for " a href="https://linuxcontainers.org/incus/" rel="noreferrer" { "Incus" } "." }
+        }
+    }
+}
+
+/// A button beside it appears where there is a script to copy it.
+fn command(text: &str) -> Markup {
+    html! {
+        div class="command" {
+            code { (text) }
+            button type="button" hidden { "Copy" }
+        }
+    }
+}
+
+/// Who pastes it into a shell runs this and nothing else: a name that a shell might read otherwise is not in it.
+fn launch(image: &Image, fingerprint: &str, remote: &str) -> String {
+    let is_plain = |name: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@+".contains(c);
+        name.chars().all(plain) && !name.is_empty()
+    };
+    let name = image.alias_names().find(is_plain).unwrap_or(fingerprint);
+    let virtual_machine = if is_virtual_machine(image) { " --vm" } else { "" };
+    format!("incus launch {remote}:{name}{virtual_machine}")
+}
+
+/// What a search looks at, in lower case.
+pub(super) fn searched(image: &Image) -> String {
+    let mut text = format!(
+        "{}\n{}\n{}\n{}",
+        image.fingerprint,
+        image.architecture,
+        kind(image),
+        image.uploaded_on().unwrap_or_default()
+    );
+    let names = image.alias_names().chain(image.properties.values().map(String::as_str));
+    for name in names {
+        text.push('\n');
+        text.push_str(name);
+    }
+    text.to_lowercase()
+}
+
+/// Incus's word for it, as people write it.
+fn kind(image: &Image) -> &'static str {
+    if is_virtual_machine(image) {
+        "virtual machine"
+    } else {
+        "container"
+    }
+}
+
+fn is_virtual_machine(image: &Image) -> bool {
+    image.kind == "virtual-machine"
+}
+
+/// As Incus's client shows it.
+fn size(bytes: i64) -> String {
+    const STEP: f64 = 1024.0;
+    let mut size = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for larger in units {
+        if size < STEP {
+            break;
+        }
+        (size, unit) = (size / STEP, larger);
+    }
+    let decimals = if unit == "B" || size >= 100.0 { 0 } else { 1 };
+    format!("{size:.decimals$} {unit}")
+}
+
+/// HTML has no place for control characters.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
+}
