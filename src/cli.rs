@@ -1,4 +1,4 @@
-//! The commands: `run`, `check`.
+//! The commands: `run`, `check`, `init`.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::check;
 use crate::config::{Config, ConfigError};
+use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
 
 /// Puts an Incus server's images on the internet: published ones for everybody, all of Incus for admins.
@@ -25,6 +26,8 @@ enum Command {
     Run(ConfigArgument),
     /// Load all that `run` would load, then try the ports and Incus itself
     Check(ConfigArgument),
+    /// Make certificates and a configuration for the Incus of this machine; what is there is kept
+    Init(Box<init::Options>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +78,17 @@ impl Command {
                 },
                 Err(exit) => exit,
             },
+            Self::Init(options) => match init::init(&options) {
+                Ok(()) => Exit::Done,
+                Err(error) => {
+                    complain(&error);
+                    match error {
+                        InitError::AdminName(_) | InitError::Ask(_) | InitError::ServerName(_) => Exit::Usage,
+                        InitError::Config(_) => Exit::Config,
+                        _ => Exit::Failed,
+                    }
+                }
+            },
             Self::Run(argument) => match argument.load() {
                 Ok((path, config)) => {
                     start_log(&config.log_level);
@@ -103,11 +117,15 @@ impl ConfigArgument {
             Ok((path, config))
         };
         load().map_err(|error| {
-            // A closed stderr leaves nobody to tell.
-            let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
+            complain(&error);
             Exit::Config
         })
     }
+}
+
+/// A closed stderr leaves nobody to tell.
+fn complain(error: &dyn std::error::Error) {
+    let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
 }
 
 fn start_log(level: &str) {

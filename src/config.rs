@@ -158,6 +158,12 @@ impl Config {
     }
 }
 
+/// An admin's name goes into logs: nothing in it may look like another field or another line.
+pub fn is_admin_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(plain)
+}
+
 struct Loader<'a> {
     source: &'a Source,
 }
@@ -233,9 +239,7 @@ impl Loader<'_> {
 
     fn client(&self, key: &str, table: ClientTable) -> Result<AdminClient, ConfigError> {
         let name = table.name.get_ref();
-        // The name goes into logs: nothing in it may look like another field or another line.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        if !is_admin_name(name) {
             let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
             return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
         }

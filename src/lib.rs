@@ -19,7 +19,7 @@
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
-//!   [`check`] tries a configuration.
+//!   [`check`] tries a configuration, [`init`] makes one.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
 
 pub mod admin;
@@ -29,6 +29,7 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod identity;
+pub mod init;
 pub mod lifecycle;
 pub mod listener;
 pub mod live;

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 /// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
@@ -80,6 +81,24 @@ impl Validity {
 /// The subject's distinguished name, for people to read.
 pub fn subject(certificate: &CertificateDer<'_>) -> Result<String, Malformed> {
     Ok(parse(certificate)?.subject().to_string())
+}
+
+/// The first DNS name that it is for (RFC 6125 §6.4: the subject's name counts for nothing).
+pub fn first_dns_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, Malformed> {
+    let parsed = parse(certificate)?;
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    let mut dns_names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    Ok(dns_names.next())
+}
+
+/// Whether it is signed by nobody but itself.
+pub fn is_self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Malformed> {
+    let parsed = parse(certificate)?;
+    Ok(parsed.issuer() == parsed.subject())
 }
 
 /// The public key, in any version of X.509.
