@@ -1,4 +1,4 @@
-//! The commands: `run`, `check`.
+//! The commands: `run`, `check`, `init`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::check;
 use crate::config::{Config, ConfigError};
+use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
 use crate::telemetry::log::Log;
 
@@ -26,6 +27,8 @@ enum Command {
     Run(ConfigArgument),
     /// Load all that `run` would load, then try the ports and Incus itself
     Check(ConfigArgument),
+    /// Make certificates and a configuration for the Incus of this machine; what is there is kept
+    Init(Box<init::Options>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +79,17 @@ impl Command {
                 },
                 Err(exit) => exit,
             },
+            Self::Init(options) => match init::init(&options) {
+                Ok(()) => Exit::Done,
+                Err(error) => {
+                    complain(&error);
+                    match error {
+                        InitError::AdminName(_) | InitError::Ask(_) | InitError::ServerName(_) => Exit::Usage,
+                        InitError::Config(_) => Exit::Config,
+                        _ => Exit::Failed,
+                    }
+                }
+            },
             Self::Run(argument) => match argument.load() {
                 Ok((path, config)) => {
                     // Until the last word is said.
@@ -105,9 +119,13 @@ impl ConfigArgument {
             Ok((path, config))
         };
         load().map_err(|error| {
-            // A closed stderr leaves nobody to tell.
-            let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
+            complain(&error);
             Exit::Config
         })
     }
+}
+
+/// A closed stderr leaves nobody to tell.
+fn complain(error: &dyn std::error::Error) {
+    let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
 }

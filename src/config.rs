@@ -216,5 +216,11 @@ impl Config {
     }
 }
 
+/// An admin's name goes into logs: nothing in it may look like another field or another line.
+pub fn is_admin_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(plain)
+}
+
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use super::file::{
 };
 use super::{
     AdminClient, AdminConfig, Config, ConfigError, Images, KnownBy, Limits, LogConfig, LogFormat, Page, PublicConfig,
-    UpstreamConfig, units,
+    UpstreamConfig, is_admin_name, units,
 };
 use crate::limits::Access;
 use crate::networks::Networks;
@@ -123,9 +123,7 @@ impl Loader<'_> {
 
     fn client(&self, key: &str, table: ClientTable) -> Result<AdminClient, ConfigError> {
         let name = table.name.get_ref();
-        // The name goes into logs: nothing in it may look like another field or another line.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        if !is_admin_name(name) {
             let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
             return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
         }

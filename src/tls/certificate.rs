@@ -84,6 +84,12 @@ pub fn subject(certificate: &CertificateDer<'_>) -> Result<String, Malformed> {
     Ok(parse(certificate)?.subject().to_string())
 }
 
+/// Whether it is signed by nobody but itself.
+pub fn is_self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Malformed> {
+    let parsed = parse(certificate)?;
+    Ok(parsed.issuer() == parsed.subject())
+}
+
 /// The public key, in any version of X.509.
 pub fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Malformed> {
     Ok(SubjectPublicKeyInfoDer::from(

@@ -112,7 +112,8 @@ impl Incus {
         pid.trim().parse().expect("a process id")
     }
 
-    fn variable(&self) -> PathBuf {
+    /// `INCUS_DIR`
+    pub fn variable(&self) -> PathBuf {
         self.folder.path().join("var")
     }
 

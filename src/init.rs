@@ -1,0 +1,282 @@
+//! `incus-gate init`: from an Incus to a gateway that is ready to start, in one command.
+//!
+//! Each step looks first whether it is done already, so that a second run changes nothing, and one that was broken off is
+//! gone on with. What is there is never overwritten. [`incus`] talks to the local Incus, [`pair`] makes certificates and
+//! keys, [`site`] finds out what clients see, [`text`] writes `proxy.toml`, [`next`] says what is left to do; [`ask`] asks
+//! before anything but our own files is touched.
+
+mod ask;
+mod incus;
+mod next;
+mod pair;
+mod site;
+mod text;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use self::ask::AskError;
+use self::ask::Questions;
+use self::incus::Incus;
+pub use self::incus::LocalError;
+pub use self::pair::PairError;
+use self::pair::{Kind, Pair, Purpose};
+use self::site::Site;
+use crate::check;
+use crate::config::{self, Config, ConfigError};
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The configuration to write; what is made goes into the folder `certs` beside it
+    #[arg(long, value_name = "FILE", default_value = "/etc/incus-gate/proxy.toml")]
+    config: PathBuf,
+    /// The name under which clients reach this server, such as lxc.example.org
+    #[arg(long, value_name = "DNS")]
+    name: Option<String>,
+    /// PEM file: the certificate that clients see, then its chain. Else it is certbot's for that name, or is made here
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// PEM file: its key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
+    /// An admin, for whom a certificate is made; may be given several times
+    #[arg(long = "admin", value_name = "NAME")]
+    admins: Vec<String>,
+    /// Where strangers are served
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8554")]
+    public: SocketAddr,
+    /// Where admins are served
+    #[arg(long = "admin-listen", value_name = "ADDRESS", default_value = "[::]:8555")]
+    admin: SocketAddr,
+    /// Make RSA keys of 4,096 bits, in place of ECDSA on P-384 as Incus itself does
+    #[arg(long)]
+    rsa: bool,
+    /// The folder of the local Incus; without it $INCUS_DIR, or /var/lib/incus
+    #[arg(long, value_name = "DIR")]
+    incus: Option<PathBuf>,
+    /// Certbot's folder
+    #[arg(long, value_name = "DIR", default_value = "/etc/letsencrypt/live")]
+    letsencrypt: PathBuf,
+    /// Ask nothing, and take what would be proposed
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Why it could not be done, or not all of it.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum InitError {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(
+        "`{0}` is no name for an admin; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +, no dot first, and neither `server` nor `incus-client`"
+    )]
+    AdminName(String),
+    #[error("something above is not as it should be yet; mend it, then see with `incus-gate check --config {}`", .0.display())]
+    Check(PathBuf),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Incus(#[from] LocalError),
+    #[error(transparent)]
+    Pair(#[from] PairError),
+    #[error("`{0}` is no name that clients could ask for; give a DNS name without a *, like --name lxc.example.org")]
+    ServerName(String),
+    #[error("cannot write {}: {source}; {}", path.display(), remedy(source))]
+    Unwritable { path: PathBuf, source: io::Error },
+}
+
+/// Does it, and says what was done.
+pub fn init(options: &Options) -> Result<(), InitError> {
+    if let Some(wrong) = options.admins.iter().find(|name| !is_admin_name(name)) {
+        return Err(InitError::AdminName(wrong.clone()));
+    }
+    let questions = Questions::new(options.yes)?;
+    let mut done = Steps::default();
+    let folder = options.config.parent().unwrap_or_else(|| Path::new("")).join("certs");
+    let kind = if options.rsa { Kind::Rsa4096 } else { Kind::EcdsaP384 };
+
+    if options.config.exists() {
+        add_admins(options, &folder, kind, &mut done)?;
+        done.kept(&options.config);
+    } else {
+        set_up(options, &folder, kind, &questions, &mut done)?;
+    }
+    let config = Config::load(&options.config)?;
+    let client = Pair::at(&folder, "incus-client");
+    trust(options, &client, &questions, &mut done)?;
+    if !done.changed {
+        println!("\nNothing was changed: all of it was there already.");
+    }
+
+    println!("\nincus-gate check --config {}", options.config.display());
+    let checked = check::check(&options.config, &config);
+    println!("\n{}", next::steps(options, &config, &folder));
+    checked.map_err(|check::Failed| InitError::Check(options.config.clone()))
+}
+
+fn set_up(
+    options: &Options,
+    folder: &Path,
+    kind: Kind,
+    questions: &Questions,
+    done: &mut Steps,
+) -> Result<(), InitError> {
+    fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+    let incus = incus_of(options).reached(questions, done)?;
+    let client = Pair::at(folder, "incus-client");
+    done.pair(&client, client.make("incus-gate", Purpose::Client, kind)?);
+    let site = Site::find(options, folder, questions)?;
+    if let Some((pair, name)) = site.to_make() {
+        done.pair(pair, pair.make(name, Purpose::Server, kind)?);
+    }
+    let mut admins = options.admins.clone();
+    if admins.is_empty()
+        && let Some(name) = questions.text_if_asked(
+            "A first admin, for whom to make a certificate (empty: none, their own comes later)",
+            is_admin_name,
+        )?
+    {
+        admins.push(name);
+    }
+    for name in &admins {
+        let pair = Pair::at(folder, name);
+        done.pair(&pair, pair.make(name, Purpose::Client, kind)?);
+    }
+    let text = text::configuration(options, &incus, &site, &admins);
+    write_new(&options.config, &text)?;
+    done.wrote(&options.config);
+    Ok(())
+}
+
+/// Lists admins who are not listed yet, at the end of the file that is there.
+fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut Steps) -> Result<(), InitError> {
+    let config = Config::load(&options.config)?;
+    let is_listed = |name: &String| config.admin.clients.iter().any(|client| *client.name == **name);
+    for name in options.admins.iter().filter(|name| !is_listed(name)) {
+        fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+        let pair = Pair::at(folder, name);
+        done.pair(&pair, pair.make(name, Purpose::Client, kind)?);
+        let file = OpenOptions::new().append(true).open(&options.config);
+        let lines = text::admin(name, &pair, &options.config);
+        file.and_then(|mut file| file.write_all(lines.as_bytes()))
+            .map_err(|source| unwritable(&options.config, source))?;
+        done.step("added", &format!("the admin {name} to {}", options.config.display()));
+    }
+    Ok(())
+}
+
+/// Whoever has the key is root to Incus: that is asked for, where it can be done here at all.
+fn trust(options: &Options, client: &Pair, questions: &Questions, done: &mut Steps) -> Result<(), InitError> {
+    let Ok(certificate) = client.read() else {
+        // A configuration that was there has its own.
+        return Ok(());
+    };
+    let incus = incus_of(options);
+    let by_hand = format!(
+        "incus config trust add-certificate {} --name incus-gate",
+        client.certificate.display()
+    );
+    match incus.trusts(&certificate) {
+        Ok(true) => done.step_kept(&format!("Incus's trust in {}", client.certificate.display())),
+        Ok(false)
+            if questions
+                .yes_or_no("Let Incus trust the gateway's certificate? Its key is then as good as root's")? =>
+        {
+            incus.trust(&certificate)?;
+            done.step(
+                "added",
+                &format!("{} to Incus's trust store", client.certificate.display()),
+            );
+        }
+        Ok(false) => done.left(&by_hand),
+        Err(error) => {
+            println!("  note   {error}");
+            done.left(&by_hand);
+        }
+    }
+    Ok(())
+}
+
+fn incus_of(options: &Options) -> Incus {
+    let named = options
+        .incus
+        .clone()
+        .or_else(|| std::env::var_os("INCUS_DIR").map(PathBuf::from));
+    Incus::at(named.unwrap_or_else(|| PathBuf::from("/var/lib/incus")))
+}
+
+fn is_admin_name(name: &str) -> bool {
+    config::is_admin_name(name) && !name.starts_with('.') && !matches!(name, "server" | "incus-client")
+}
+
+/// Never over a file that is there, and only what loads.
+fn write_new(path: &Path, text: &str) -> Result<(), InitError> {
+    let aside = path.with_extension(format!("toml.{}", std::process::id()));
+    let write = || {
+        fs::write(&aside, text).map_err(|source| unwritable(&aside, source))?;
+        Config::load(&aside)?;
+        fs::hard_link(&aside, path).map_err(|source| unwritable(path, source))
+    };
+    let written = write();
+    // Whether or not that went well.
+    let _ = fs::remove_file(&aside);
+    written
+}
+
+fn unwritable(path: &Path, source: io::Error) -> InitError {
+    InitError::Unwritable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run this as root, or choose another place with --config",
+        io::ErrorKind::AlreadyExists => "it has come to be there meanwhile, and is never overwritten",
+        _ => "choose another place with --config",
+    }
+}
+
+/// What was done, a line each.
+#[derive(Debug, Default)]
+struct Steps {
+    changed: bool,
+}
+
+impl Steps {
+    fn step(&mut self, what: &str, which: &str) {
+        self.changed = true;
+        println!("  {what:<6} {which}");
+    }
+
+    fn step_kept(&self, which: &str) {
+        println!("  {:<6} {which}", "kept");
+    }
+
+    fn kept(&self, path: &Path) {
+        self.step_kept(&path.display().to_string());
+    }
+
+    fn wrote(&mut self, path: &Path) {
+        self.step("wrote", &path.display().to_string());
+    }
+
+    fn pair(&mut self, pair: &Pair, made: pair::Made) {
+        let files = format!("{} and its key", pair.certificate.display());
+        match made {
+            pair::Made::Now => self.step("made", &files),
+            pair::Made::Before => self.step_kept(&files),
+        }
+    }
+
+    fn left(&self, command: &str) {
+        println!("  {:<6} run: {command}", "to do");
+    }
+}

@@ -1,0 +1,218 @@
+//! The Incus of this machine, by its unix socket: who may open that is root to it already.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::net::UnixStream;
+
+use super::ask::Questions;
+use super::{InitError, Steps};
+use crate::tls::certificate::Fingerprint;
+use crate::worker;
+
+/// Where Incus listens, if nobody has said otherwise.
+const USUAL: &str = "127.0.0.1:8553";
+/// Incus's own port, where an address names none.
+const PORT: u16 = 8443;
+const MAX_ANSWER: usize = 16 << 20;
+
+/// The local daemon.
+#[derive(Debug)]
+pub(super) struct Incus {
+    folder: PathBuf,
+}
+
+/// How the gateway reaches it.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) url: String,
+    /// Its certificate's file, if that is here.
+    pub(super) pin: Option<PathBuf>,
+}
+
+/// Why nothing is known of the local Incus.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum LocalError {
+    #[error("Incus refuses to {what}: {why}")]
+    Refused { what: String, why: String },
+    #[error("Incus's socket {} cannot be opened: {source}; {}", socket.display(), remedy(source))]
+    Socket { socket: PathBuf, source: io::Error },
+    #[error("Incus does not answer as Incus does: {0}")]
+    Strange(String),
+}
+
+impl Incus {
+    pub(super) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Its address and its certificate. One that listens on no TCP port is asked to listen on this machine's own.
+    pub(super) fn reached(&self, questions: &Questions, done: &mut Steps) -> Result<Reached, InitError> {
+        let server = match self.ask(Method::GET, "/1.0", None, "tell of itself") {
+            Ok(server) => server,
+            Err(error) => {
+                // Perhaps it is elsewhere, or we are not root: the configuration can be written all the same.
+                println!("  note   {error}");
+                let url = format!("https://{USUAL}");
+                return Ok(Reached {
+                    url,
+                    pin: self.pin(false),
+                });
+            }
+        };
+        let is_cluster = server["environment"]["server_clustered"] == true;
+        let mut address = server["config"]["core.https_address"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        if address.is_empty() {
+            let question = format!("Incus listens on its unix socket alone. Let it listen on {USUAL} too?");
+            if questions.yes_or_no(&question)? {
+                let config = json!({"config": {"core.https_address": USUAL}});
+                self.ask(Method::PATCH, "/1.0", Some(&config), "listen")?;
+                done.step("set", &format!("Incus's core.https_address to {USUAL}"));
+            }
+            USUAL.clone_into(&mut address);
+        }
+        Ok(Reached {
+            url: format!("https://{}", local(&address)),
+            pin: self.pin(is_cluster),
+        })
+    }
+
+    /// Whether the certificate is in its trust store.
+    pub(super) fn trusts(&self, certificate: &CertificateDer<'_>) -> Result<bool, LocalError> {
+        let certificates = self.ask(Method::GET, "/1.0/certificates", None, "list its trust store")?;
+        let path = format!("/1.0/certificates/{}", Fingerprint::of(certificate));
+        Ok(certificates
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| *one == path)))
+    }
+
+    /// Puts it there.
+    pub(super) fn trust(&self, certificate: &CertificateDer<'_>) -> Result<(), LocalError> {
+        let body = json!({
+            "name": "incus-gate",
+            "type": "client",
+            "restricted": false,
+            "certificate": BASE64.encode(certificate),
+        });
+        self.ask(Method::POST, "/1.0/certificates", Some(&body), "trust the certificate")?;
+        Ok(())
+    }
+
+    fn pin(&self, is_cluster: bool) -> Option<PathBuf> {
+        let file = self.folder.join(if is_cluster { "cluster.crt" } else { "server.crt" });
+        fs::metadata(&file).is_ok().then_some(file)
+    }
+
+    /// The answer's `metadata`.
+    fn ask(&self, method: Method, path: &str, body: Option<&Value>, what: &str) -> Result<Value, LocalError> {
+        let socket = self.folder.join("unix.socket");
+        let strange = |error: &dyn std::error::Error| LocalError::Strange(error.to_string());
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "incus")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| strange(&error))?;
+        let runtime = worker::runtime().map_err(|error| strange(&error))?;
+        let answer = runtime.block_on(async {
+            let stream = UnixStream::connect(&socket)
+                .await
+                .map_err(|source| LocalError::Socket {
+                    socket: socket.clone(),
+                    source,
+                })?;
+            send(stream, request)
+                .await
+                .map_err(|error| LocalError::Strange(error.to_string()))
+        })?;
+        let answer: Value = serde_json::from_slice(&answer).map_err(|error| strange(&error))?;
+        match answer["type"].as_str() {
+            Some("error") => Err(LocalError::Refused {
+                what: what.to_owned(),
+                why: answer["error"].as_str().unwrap_or_default().to_owned(),
+            }),
+            Some("sync") => Ok(answer["metadata"].clone()),
+            _ => Err(LocalError::Strange(format!("its answer to {path} is of no known type"))),
+        }
+    }
+}
+
+async fn send(
+    stream: UnixStream,
+    request: Request<Full<Bytes>>,
+) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let answer = sender.send_request(request).await?;
+        Ok(Limited::new(answer.into_body(), MAX_ANSWER).collect().await?.to_bytes())
+    };
+    tokio::select! {
+        answer = exchange => answer,
+        // It ends first only where it fails.
+        ended = connection => Err(ended.err().map_or_else(|| "the connection has ended".into(), Into::into)),
+    }
+}
+
+/// How this machine reaches what Incus listens on.
+fn local(address: &str) -> String {
+    let (host, port) = match address.rsplit_once(':') {
+        // Of an IPv6 address without a port, the last part is none.
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.to_owned()),
+        _ => (address, PORT.to_string()),
+    };
+    let bare = host.trim_matches(['[', ']']);
+    match bare.parse::<IpAddr>() {
+        _ if bare.is_empty() => format!("127.0.0.1:{port}"),
+        Ok(ip) if ip.is_unspecified() => format!("127.0.0.1:{port}"),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+        _ => format!("{bare}:{port}"),
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "start Incus, or say with --incus where its folder is",
+        io::ErrorKind::PermissionDenied => "run this as root",
+        _ => "see whether Incus runs",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::local;
+
+    #[test]
+    fn every_form_of_an_address_leads_to_this_machine() {
+        for (listened_on, reached) in [
+            ("127.0.0.1:8553", "127.0.0.1:8553"),
+            (":8443", "127.0.0.1:8443"),
+            ("[::]:8443", "127.0.0.1:8443"),
+            ("0.0.0.0", "127.0.0.1:8443"),
+            ("[::]", "127.0.0.1:8443"),
+            ("::1", "[::1]:8443"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("192.0.2.7", "192.0.2.7:8443"),
+            ("incus.example.org:443", "incus.example.org:443"),
+        ] {
+            assert_eq!(local(listened_on), reached, "{listened_on}");
+        }
+    }
+}

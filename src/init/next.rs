@@ -1,0 +1,69 @@
+//! What is left to do, as commands to copy.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::Options;
+use super::pair::{Pair, group};
+use crate::config::Config;
+use crate::tls::certificate::{Fingerprint, first_name, is_self_signed};
+
+/// For the server, for strangers, for admins.
+pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String {
+    let shown = config.public.tls.certificate();
+    let host = first_name(shown).unwrap_or_else(|| "THIS-SERVER".to_owned());
+    let label = host.split('.').next().unwrap_or_default();
+    let remote = if label.is_empty() || label == "localhost" {
+        "gate"
+    } else {
+        label
+    };
+    let (public, admin) = (port(&config.public.listen), port(&config.admin.listen));
+    let file = options.config.display();
+
+    let mut text = String::from("Next, on this server:\n");
+    text += &format!(
+        "  incus-gate run --config {file}          in the foreground; or, with the units that come with it:\n"
+    );
+    if group().is_none() {
+        text += "  systemd-sysusers                        makes the user incus-gate\n";
+        text += &format!(
+            "  chgrp incus-gate {0}/*.key && chmod 640 {0}/*.key\n",
+            folder.display()
+        );
+    }
+    text += "  systemctl daemon-reload && systemctl enable --now incus-gate\n";
+    if config.files.paths().any(|path| path.starts_with(&options.letsencrypt)) {
+        text += "  docs/OPERATING.md says how the user incus-gate gets to read certbot's key.\n";
+    }
+    text += &format!("  Open the ports {public} and {admin} in the firewall; leave Incus's own port closed.\n");
+    text += "To publish an image that is there:\n  incus image edit IMAGE                  and set `public: true`\n";
+    text += &format!(
+        "\nNext, for strangers:\n  incus remote add {remote} https://{host}:{public} --public\n  incus image list {remote}:\n"
+    );
+    if is_self_signed(shown).unwrap_or_default() {
+        text += &format!(
+            "  They are asked whether this is the server's fingerprint, since nobody has signed its certificate:\n  {}\n",
+            Fingerprint::of(shown)
+        );
+    }
+    for client in &config.admin.clients {
+        let pair = Pair::at(folder, &client.name);
+        text += &format!("\nNext, for the admin {}:\n", client.name);
+        if pair.key.exists() {
+            text += &format!(
+                "  Bring {} and {} to their machine, over a channel you trust, as\n  ~/.config/incus/client.crt and ~/.config/incus/client.key, and delete the key here.\n",
+                pair.certificate.display(),
+                pair.key.display()
+            );
+        }
+        text += &format!("  incus remote add {remote}-admin https://{host}:{admin} --accept-certificate\n");
+        text += &format!("  incus image import FILES {remote}-admin: --alias NAME --public\n");
+    }
+    text
+}
+
+/// All addresses of a port have the same port, or the admin knows better.
+fn port(addresses: &[SocketAddr]) -> u16 {
+    addresses.first().map_or(0, SocketAddr::port)
+}

@@ -1,0 +1,296 @@
+//! One command makes a gateway that serves; twice is as good as once, and nothing that was there is lost.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::certificates::Certificate;
+use support::client::Client;
+use support::gateway::{BINARY, Gateway};
+use support::images::Images;
+use support::incus::Incus;
+use support::run::{Output, run};
+use tempfile::TempDir;
+
+/// An Incus that trusts nobody yet, and an empty folder.
+struct Start {
+    incus: Incus,
+    folder: TempDir,
+}
+
+impl Start {
+    fn new() -> Self {
+        Self {
+            incus: Incus::start(&[]),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["init", "--public=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+            .arg(format!("--config={}", self.path("proxy.toml").display()))
+            .arg(format!("--letsencrypt={}", self.path("live").display()))
+            .args(more);
+        if !more.iter().any(|argument| argument.starts_with("--incus")) {
+            command.arg(format!("--incus={}", self.incus.variable().display()));
+        }
+        command
+    }
+
+    fn init(&self, more: &[&str]) -> Output {
+        run(&mut self.command(more))
+    }
+
+    fn configuration(&self) -> String {
+        fs::read_to_string(self.path("proxy.toml")).expect("a configuration")
+    }
+
+    /// On what was made, from another folder.
+    fn gateway(&self) -> Gateway {
+        let folder = self.folder.path().display();
+        let at_home = |text: String, name: &str| text.replace(&format!("\"{name}/"), &format!("\"{folder}/{name}/"));
+        Gateway::start(&at_home(at_home(self.configuration(), "certs"), "live"))
+    }
+
+    /// Every file, with all that could change of it.
+    fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64)> {
+        let folders = [self.folder.path().to_owned(), self.path("certs")];
+        let entries = folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+        let paths = entries
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.is_file());
+        let of = |path: PathBuf| {
+            let metadata = fs::metadata(&path).expect("a file");
+            let all = (fs::read(&path).expect("a file"), metadata.mode(), metadata.mtime_nsec());
+            (path, all)
+        };
+        paths.map(of).collect()
+    }
+
+    fn trusted(&self) -> usize {
+        let list = self.incus.run(&["config", "trust", "list", "--format=csv"]).ok();
+        list.lines().count()
+    }
+}
+
+#[test]
+fn from_nothing_to_published() {
+    let start = Start::new();
+    let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    assert!(said.contains("ok    Incus at"), "{said}");
+    assert!(!said.contains("FAIL"), "{said}");
+
+    let configuration = start.configuration();
+    assert!(
+        configuration.contains(&format!("url = \"{}\"", start.incus.url())),
+        "{configuration}"
+    );
+    let pin = start.incus.server_certificate();
+    assert!(
+        configuration.contains(&format!("server_certificate = \"{}\"", pin.display())),
+        "{configuration}"
+    );
+    for key in ["incus-client.key", "ops.key", "server.key"] {
+        let mode = fs::metadata(start.path("certs").join(key))
+            .expect("a key")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o007, 0, "others can do nothing with {key}");
+    }
+    assert!(about(&start.path("certs/incus-client.crt")).contains("NIST CURVE: P-384"));
+
+    // What it tells people to do next is what works.
+    let gateway = start.gateway();
+    let ops = Certificate {
+        certificate: start.path("certs/ops.crt"),
+        key: start.path("certs/ops.key"),
+    };
+    let admin = Client::admin(&ops);
+    admin
+        .run(&["remote", "add", "own", &gateway.admin_url(), "--accept-certificate"])
+        .ok();
+    let image = Images::new().split("made by CI");
+    let mut import = admin.command();
+    import
+        .args(["image", "import"])
+        .args(&image.files)
+        .args(["own:", "--alias", "first", "--public"]);
+    run(&mut import).ok();
+    let stranger = Client::stranger();
+    let add = [
+        "remote",
+        "add",
+        "them",
+        &gateway.public_url(),
+        "--public",
+        "--accept-certificate",
+    ];
+    stranger.run(&add).ok();
+    let info = stranger.run(&["image", "info", "them:first"]).ok();
+    assert!(info.contains(&image.fingerprint), "{info}");
+}
+
+#[test]
+fn a_second_run_changes_nothing_and_says_so() {
+    let start = Start::new();
+    start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    let (files, trusted) = (start.files(), start.trusted());
+    assert_eq!((files.len(), trusted), (7, 1));
+    let said = start
+        .init(&["--yes", "--name=other.example", "--admin=ops", "--rsa"])
+        .ok();
+    assert!(said.contains("Nothing was changed"), "{said}");
+    assert_eq!((start.files(), start.trusted()), (files, trusted));
+}
+
+#[test]
+fn what_was_broken_off_is_gone_on_with() {
+    let start = Start::new();
+    start.init(&["--yes", "--name=localhost"]).ok();
+    let made = start.files();
+    fs::remove_file(start.path("proxy.toml")).expect("it was there");
+    let said = start.init(&["--yes", "--name=localhost"]).ok();
+    assert!(said.contains("kept") && said.contains("wrote"), "{said}");
+    let same = |(path, of): (&PathBuf, &(Vec<u8>, u32, i64))| path.ends_with("proxy.toml") || made[path] == *of;
+    assert!(start.files().iter().all(same), "no key is made anew");
+
+    fs::remove_file(start.path("proxy.toml")).expect("it was there");
+    fs::remove_file(start.path("certs/server.key")).expect("it was there");
+    let complaint = start.init(&["--yes", "--name=localhost"]);
+    assert_eq!(complaint.status.code(), Some(1));
+    assert!(complaint.stderr.contains("half of a pair"), "{complaint}");
+    assert!(!start.path("proxy.toml").exists() && !start.path("certs/server.key").exists());
+}
+
+#[test]
+fn an_admin_is_added_to_what_is_there() {
+    let start = Start::new();
+    start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    let before = start.configuration();
+    let said = start.init(&["--yes", "--admin=ops", "--admin=ci"]).ok();
+    assert!(
+        said.contains("added  the admin ci") && !said.contains("the admin ops to"),
+        "{said}"
+    );
+    let after = start.configuration();
+    let added = after.strip_prefix(&before).expect("nothing else has changed");
+    assert_eq!(
+        added,
+        "\n[[admin.clients]]\nname = \"ci\"\ncertificate = \"certs/ci.crt\"\n"
+    );
+    start.gateway();
+
+    let wrong = start.init(&["--yes", "--admin=../ops"]);
+    assert_eq!(wrong.status.code(), Some(64));
+    assert_eq!(start.configuration(), after);
+}
+
+#[test]
+fn certbots_certificate_is_found_and_rsa_is_made_for_who_wants_it() {
+    let start = Start::new();
+    let live = start.path("live/lxc.example.org");
+    fs::create_dir_all(&live).expect("a folder");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(["lxc.example.org".to_owned()]).expect("a name");
+    fs::write(live.join("privkey.pem"), key.serialize_pem()).expect("a file");
+    fs::write(
+        live.join("fullchain.pem"),
+        params.self_signed(&key).expect("made").pem(),
+    )
+    .expect("a file");
+    let said = start.init(&["--yes", "--rsa"]).ok();
+    assert!(
+        said.contains("incus remote add lxc https://lxc.example.org:0 --public"),
+        "{said}"
+    );
+    assert!(start.configuration().contains("live/lxc.example.org/fullchain.pem"));
+    assert!(!start.path("certs/server.crt").exists());
+    assert!(about(&start.path("certs/incus-client.crt")).contains("(4096 bit)"));
+    start.gateway();
+}
+
+#[test]
+fn an_incus_that_listens_nowhere_is_made_to() {
+    let start = Start::new();
+    start.incus.run(&["config", "unset", "core.https_address"]).ok();
+    let said = start.init(&["--yes", "--name=localhost"]).ok();
+    assert!(
+        said.contains("set    Incus's core.https_address to 127.0.0.1:8553"),
+        "{said}"
+    );
+    assert_eq!(
+        start.incus.run(&["config", "get", "core.https_address"]).ok().trim(),
+        "127.0.0.1:8553"
+    );
+}
+
+#[test]
+fn without_an_incus_here_it_says_what_is_left_to_do() {
+    let start = Start::new();
+    let output = start.init(&["--yes", "--name=localhost", "--incus=/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = &output.stdout;
+    assert!(said.contains("/nowhere/unix.socket cannot be opened"), "{said}");
+    assert!(said.contains("run: incus config trust add-certificate"), "{said}");
+    assert!(start.path("proxy.toml").exists());
+}
+
+#[test]
+fn people_are_asked_and_others_need_to_say_yes() {
+    let start = Start::new();
+    let output = start.init(&[]);
+    assert_eq!(output.status.code(), Some(64), "{output}");
+    assert!(output.stderr.contains("--yes"), "{output}");
+    assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
+
+    // The name, twice; no admin; no trust.
+    let said = at_a_terminal(&start.command(&[]), "not a name\nlocalhost\n\nn\n");
+    assert!(
+        said.contains("Under which name do clients reach this server?"),
+        "{said}"
+    );
+    assert!(said.contains("That will not do."), "{said}");
+    assert!(said.contains("run: incus config trust add-certificate"), "{said}");
+    assert_eq!(start.trusted(), 0);
+    assert!(start.path("proxy.toml").exists());
+}
+
+/// What it shows to somebody who types this.
+fn at_a_terminal(command: &Command, typed: &str) -> String {
+    let line = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = line
+        .map(|word| word.to_str().expect("text"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script is installed");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(typed.as_bytes()).expect("somebody reads");
+    let output = child.wait_with_output().expect("it ends");
+    drop(stdin);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn about(certificate: &Path) -> String {
+    run(Command::new("openssl")
+        .args(["x509", "-noout", "-text", "-in"])
+        .arg(certificate))
+    .ok()
+}
