@@ -23,7 +23,9 @@ use toml::Spanned;
 
 pub use self::error::ConfigError;
 use self::error::Source;
-use self::file::{AdminTable, ClientTable, LimitsTable, LogTable, OneOrMany, PublicTable, TlsTable, UpstreamTable};
+use self::file::{
+    AdminTable, ClientTable, LimitsTable, LogTable, MetricsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable,
+};
 pub use self::files::Files;
 use crate::limits::Access;
 use crate::networks::Networks;
@@ -51,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is told, how, and where.
     pub log: LogConfig,
+    /// Addresses to bind for metrics and health; none unless `[metrics]` is there.
+    pub metrics: Vec<SocketAddr>,
     /// How often the files are looked at for a change.
     pub reload_every: Duration,
     /// Every certificate and key that was read.
@@ -231,6 +235,7 @@ impl Loader<'_> {
         if let Some(address) = admin.listen.iter().find(is_shared) {
             return Err(self.source.shared_address(*address));
         }
+        let metrics = self.metrics(file.metrics, &public, &admin)?;
         let upstream = self.upstream(file.upstream)?;
         let reload_every = self.duration("reload.every", &file.reload.every)?;
         Ok(Config {
@@ -239,6 +244,7 @@ impl Loader<'_> {
             admin,
             limits,
             log,
+            metrics,
             reload_every,
             files: self.source.files(),
         })
@@ -434,6 +440,26 @@ impl Loader<'_> {
             );
             self.source.wrong(key, number.span(), problem)
         })
+    }
+
+    fn metrics(
+        &self,
+        table: Option<MetricsTable>,
+        public: &PublicConfig,
+        admin: &AdminConfig,
+    ) -> Result<Vec<SocketAddr>, ConfigError> {
+        let Some(MetricsTable { listen }) = table else {
+            return Ok(Vec::new());
+        };
+        let addresses = self.listen("metrics.listen", &listen)?;
+        for (port, others) in [("public", &public.listen), ("admin", &admin.listen)] {
+            let is_shared = |address: &&SocketAddr| address.port() != 0 && others.contains(address);
+            if let Some(address) = addresses.iter().find(is_shared) {
+                let problem = format!("{address} is in {port}.listen already; give each its own port");
+                return Err(self.source.wrong("metrics.listen", listen.span(), problem));
+            }
+        }
+        Ok(addresses)
     }
 
     fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {

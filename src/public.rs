@@ -35,9 +35,14 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
     Refusal::unless_plain(request)?;
     let route = PublicRoute::parse(request.method(), request.uri())?;
+    exchange.asks(route.question());
     timeout(PATIENCE, answer_question(exchange, route, request.headers()))
         .await
-        .unwrap_or(Err(Refusal::Upstream(upstream::Error::Timeout(PATIENCE))))
+        .unwrap_or_else(|_| {
+            let error = upstream::Error::Timeout(PATIENCE);
+            exchange.client().worker.live().target.counts().failed(&error);
+            Err(Refusal::Upstream(error))
+        })
 }
 
 async fn answer_question(exchange: &Exchange, route: PublicRoute, headers: &HeaderMap) -> Result<Reply, Refusal> {
