@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::forward::forward;
 use crate::identity::{Admin, NotAnAdmin, Peer};
 use crate::leftover;
+use crate::metrics::question::Question;
 use crate::reply::{Refusal, Reply};
 use crate::telemetry::exchange::Exchange;
 use crate::worker::Worker;
@@ -31,11 +32,13 @@ fn admit(exchange: &Exchange, request: &Request<Incoming>) -> Result<Admin, Refu
     let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
     let admin = judged.inspect_err(|why| tell(worker, peer, why))?;
     exchange.is_of_admin(admin.name());
+    exchange.asks(Question::of_admin(request.uri().path()));
     Refusal::unless_plain(request)?;
     Ok(admin)
 }
 
 fn tell(worker: &Worker, peer: &Peer, why: &NotAnAdmin) {
+    worker.counts().not_admins.of(*why).add(1);
     match &peer.certificate {
         Some(certificate) => worker.refusals().record(peer, certificate, why),
         // `incus remote add` begins so.

@@ -6,11 +6,11 @@ mod incus;
 mod settings;
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use crate::config::Config;
-use crate::listener::Listener;
+use crate::listener;
 use crate::net::Port;
 
 /// At least one line said so.
@@ -24,10 +24,13 @@ pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
     for finding in settings::look(config) {
         report.add(&finding);
     }
-    let public = check_port(&mut report, Port::Public, &config.public.listen);
-    // While that one is held: both may have been given the same address.
-    check_port(&mut report, Port::Admin, &config.admin.listen);
-    drop(public);
+    // While the others are held: they may have been given the same address.
+    let public = check_port(&mut report, Port::Public.name(), &config.public.listen);
+    let admin = check_port(&mut report, Port::Admin.name(), &config.admin.listen);
+    if !config.metrics.is_empty() {
+        check_port(&mut report, "metrics", &config.metrics);
+    }
+    drop((public, admin));
     for finding in incus::ask(config) {
         report.add(&finding);
     }
@@ -97,10 +100,10 @@ impl Report {
     }
 }
 
-fn check_port(report: &mut Report, port: Port, addresses: &[SocketAddr]) -> Option<Vec<Listener>> {
-    match Listener::bind(port, addresses) {
+fn check_port(report: &mut Report, table: &'static str, addresses: &[SocketAddr]) -> Option<Vec<TcpListener>> {
+    match listener::bind(table, addresses) {
         Ok(listeners) => {
-            report.add(&Finding::ok(&format!("{port}.listen"), "free"));
+            report.add(&Finding::ok(&format!("{table}.listen"), "free"));
             Some(listeners)
         }
         // By a gateway that runs already, most likely.

@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is told, how, and where.
     pub log: LogConfig,
+    /// Addresses to bind for metrics and health; none unless `[metrics]` is there.
+    pub metrics: Vec<SocketAddr>,
     /// How often the files are looked at for a change.
     pub reload_every: Duration,
     /// Every certificate and key that was read.

@@ -34,6 +34,7 @@ use crate::config::Limits;
 use crate::identity::Peer;
 use crate::leftover;
 use crate::limits::{Place, Reason};
+use crate::metrics::handshake::Handshake;
 use crate::net::{self, ClientStream, Port};
 use crate::proxy_protocol;
 use crate::public;
@@ -60,14 +61,18 @@ const LATECOMERS: Duration = Duration::from_secs(2);
 /// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
 pub async fn welcome_behind(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, proxy: SocketAddr) {
     let patience = worker.live().limits.handshake;
+    let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
     let announced = tokio::select! {
         biased;
-        _ = no_longer_awaited(&worker, std::future::pending()) => return,
+        _ = no_longer_awaited(&worker, std::future::pending()) => return ended(Handshake::Drain),
         announced = timeout(patience, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
     };
     let client = match announced.map_err(io::Error::from).flatten() {
         Ok(client) => client,
-        Err(error) => return tracing::debug!(%port, %proxy, %error, "refused"),
+        Err(error) => {
+            ended(Handshake::ProxyHeader);
+            return tracing::debug!(%port, %proxy, %error, "refused");
+        }
     };
     match worker.admit(port, client.ip()) {
         Some(place) => welcome(worker, port, tcp, client, place).await,
@@ -78,20 +83,31 @@ pub async fn welcome_behind(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, 
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
 pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr, mut place: Place) {
     net::tune(&tcp);
+    let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
     let live = worker.live();
     let handshake = TlsAcceptor::from(live.entrance(port).tls.clone()).accept(tcp);
     let handshake = tokio::select! {
         biased;
-        _ = no_longer_awaited(&worker, std::future::pending()) => return,
-        () = place.displaced() => return tracing::debug!(%port, client = %address, "made room for others in its handshake"),
+        _ = no_longer_awaited(&worker, std::future::pending()) => return ended(Handshake::Drain),
+        () = place.displaced() => {
+            ended(Handshake::Displaced);
+            return tracing::debug!(%port, client = %address, "made room for others in its handshake");
+        }
         handshake = timeout(live.limits.handshake, handshake) => handshake,
     };
     let tls = match handshake {
         Ok(Ok(tls)) => tls,
         // A client's fault is not our warning.
-        Ok(Err(error)) => return tracing::debug!(%port, client = %address, %error, "handshake failed"),
-        Err(_) => return tracing::debug!(%port, client = %address, "handshake took too long"),
+        Ok(Err(error)) => {
+            ended(Handshake::failed(&error));
+            return tracing::debug!(%port, client = %address, %error, "handshake failed");
+        }
+        Err(_) => {
+            ended(Handshake::Timeout);
+            return tracing::debug!(%port, client = %address, "handshake took too long");
+        }
     };
+    ended(Handshake::Done);
     let peer = Peer {
         address,
         certificate: net::certificate(&tls),

@@ -21,6 +21,7 @@
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
 //! - [`limits`] says who may connect, and how much of us a client may take.
+//! - [`metrics`] counts, and says whether all is well.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
 //!   [`check`] tries a configuration, [`init`] makes one.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
@@ -39,6 +40,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod listener;
 pub mod live;
+pub mod metrics;
 pub mod net;
 pub mod networks;
 pub mod proxy_protocol;

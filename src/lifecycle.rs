@@ -4,6 +4,7 @@
 //! thread then only waits for signals and keeps the catalogue; each worker serves on a thread of its own.
 
 use std::io;
+use std::net::TcpListener;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,8 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::limits::descriptors;
-use crate::listener::{BindError, InheritError, Inherited, Listener};
+use crate::listener::{self, BindError, InheritError, Inherited, Listener};
 use crate::live::SetUpError;
+use crate::metrics::export::Exporter;
+use crate::metrics::health::Health;
+use crate::metrics::{Metrics, server};
 use crate::net::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
@@ -59,11 +63,12 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
+    let observers = listener::bind("metrics", &config.metrics)?;
     // A quota of processor time is read from files that are out of reach afterwards.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);
     log.write_apart()?;
-    worker::runtime()?.block_on(govern(path, config, log, listeners, cores))
+    worker::runtime()?.block_on(govern(path, config, log, listeners, observers, cores))
 }
 
 async fn govern(
@@ -71,19 +76,25 @@ async fn govern(
     config: Config,
     log: Rc<Log>,
     listeners: Vec<Listener>,
+    observers: Vec<TcpListener>,
     cores: NonZero<usize>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    let mut reloader = Reloader::new(path, config, log)?;
+    let metrics = Arc::<Metrics>::default();
+    let mut reloader = Reloader::new(path, config, log, Arc::clone(&metrics))?;
     let common = Common {
         live: reloader.in_force(),
         limiter: Arc::default(),
+        metrics,
         drain: CancellationToken::new(),
         cut: CancellationToken::new(),
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &common, &listeners, &mut watchdog)?;
-    tokio::task::spawn_local(watchdog.run(common.drain.clone()));
+    let watchdog = Rc::new(watchdog);
+    let (fed, drain) = (Rc::clone(&watchdog), common.drain.clone());
+    tokio::task::spawn_local(async move { fed.run(drain).await });
+    observe(observers, &common, watchdog)?;
     for listener in &listeners {
         tracing::info!(port = %listener.port(), address = %listener.address()?, "listening");
     }
@@ -119,6 +130,20 @@ async fn govern(
     // What is cut is still told of, unless a worker hangs.
     let _ = timeout(LAST_WORDS, workers.recv()).await;
     Err(why)
+}
+
+/// Until the process ends: who looks at it, sees it drain.
+fn observe(sockets: Vec<TcpListener>, common: &Common, watchdog: Rc<Watchdog>) -> io::Result<()> {
+    let health = Health::new(common.live.clone(), watchdog, common.drain.clone());
+    let (live, limiter, metrics) = (&common.live, &common.limiter, &common.metrics);
+    let exporter = Exporter::new(live.clone(), Arc::clone(limiter), Arc::clone(metrics), health);
+    let exporter = Rc::new(exporter);
+    for socket in sockets {
+        tracing::info!(port = %"metrics", address = %socket.local_addr()?, "listening");
+        let listener = tokio::net::TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(server::serve(listener, Rc::clone(&exporter)));
+    }
+    Ok(())
 }
 
 fn start_workers(

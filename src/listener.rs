@@ -34,7 +34,7 @@ const EAFNOSUPPORT: i32 = 97;
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {source}; {}", remedy(source))]
 pub struct BindError {
-    port: Port,
+    table: &'static str,
     address: SocketAddr,
     source: io::Error,
 }
@@ -42,7 +42,7 @@ pub struct BindError {
 impl BindError {
     /// The key that is to blame.
     pub fn key(&self) -> String {
-        format!("{}.listen", self.port)
+        format!("{}.listen", self.table)
     }
 
     /// Whether somebody else has the address.
@@ -59,27 +59,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds every address of a port.
-    pub fn bind(port: Port, addresses: &[SocketAddr]) -> Result<Vec<Self>, BindError> {
-        Self::open(port, addresses, &mut Inherited::default())
-    }
-
-    /// The same, but for those that are bound already.
+    /// Binds every address of a port, but for those that are bound already.
     pub fn open(port: Port, addresses: &[SocketAddr], inherited: &mut Inherited) -> Result<Vec<Self>, BindError> {
         let open = |address: &SocketAddr| {
             if let Some(socket) = inherited.take(*address) {
                 return Ok(Self::new(port, socket));
             }
-            // Next to an IPv4 address of the same port, an IPv6 one must not take IPv4 as well.
-            let only_v6 = addresses
-                .iter()
-                .any(|other| other.is_ipv4() && other.port() == address.port());
-            let socket = bind_one(*address, only_v6).map_err(|source| BindError {
-                port,
-                address: *address,
-                source,
-            })?;
-            Ok(Self::new(port, socket))
+            Ok(Self::new(port, bind_among(port.name(), *address, addresses)?))
         };
         addresses.iter().map(open).collect()
     }
@@ -159,6 +145,20 @@ impl Listener {
             }
         }
     }
+}
+
+/// Binds every address of a table's `listen`.
+pub fn bind(table: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    let bind = |address: &SocketAddr| bind_among(table, *address, addresses);
+    addresses.iter().map(bind).collect()
+}
+
+fn bind_among(table: &'static str, address: SocketAddr, addresses: &[SocketAddr]) -> Result<TcpListener, BindError> {
+    // Next to an IPv4 address of the same port, an IPv6 one must not take IPv4 as well.
+    let only_v6 = addresses
+        .iter()
+        .any(|other| other.is_ipv4() && other.port() == address.port());
+    bind_one(address, only_v6).map_err(|source| BindError { table, address, source })
 }
 
 fn has_ipv6() -> bool {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
-use crate::config::{Config, Limits, Page};
+use crate::config::{Config, KnownBy, Limits, Page};
 use crate::identity::Admins;
 use crate::limits::{Access, descriptors};
 use crate::net::Port;
 use crate::networks::Networks;
 use crate::public::catalogue::Catalogue;
+use crate::tls::certificate::Validity;
 use crate::tls::server;
 use crate::upstream::Target;
 
@@ -31,6 +33,29 @@ pub struct Live {
     pub target: Arc<Target>,
     /// What a client may take.
     pub limits: Limits,
+    expiries: Vec<Expiry>,
+}
+
+/// When a certificate expires.
+#[derive(Clone, Debug)]
+pub struct Expiry {
+    /// The key that names it.
+    pub certificate: &'static str,
+    /// Whose it is, for one of `admin.clients`.
+    pub admin: Option<Arc<str>>,
+    /// In seconds since 1970.
+    pub at: i64,
+}
+
+impl Expiry {
+    /// None, if it cannot be read: then nobody is let in by it, either.
+    fn of(key: &'static str, admin: Option<&Arc<str>>, certificate: &CertificateDer<'_>) -> Option<Self> {
+        Some(Self {
+            certificate: key,
+            admin: admin.cloned(),
+            at: Validity::of(certificate).ok()?.not_after(),
+        })
+    }
 }
 
 /// What a port asks of who comes, and shows them.
@@ -57,9 +82,14 @@ impl Live {
     pub fn new(config: Config, last: Option<&Self>) -> Result<Self, SetUpError> {
         let target = match last {
             Some(last) if last.target.is_of(&config.upstream) => Arc::clone(&last.target),
-            _ => Arc::new(Target::new(&config.upstream)),
+            last => {
+                let counts = last.map(|last| Arc::clone(last.target.counts()));
+                Arc::new(Target::new(&config.upstream, counts.unwrap_or_default()))
+            }
         };
+        let expiries = expiries(&config);
         Ok(Self {
+            expiries,
             public: Entrance {
                 tls: Arc::new(server::for_strangers(&config.public.tls)?),
                 access: config.public.access.clone(),
@@ -78,6 +108,14 @@ impl Live {
         })
     }
 
+    /// When which certificate expires. What Incus must present may have been renewed meanwhile; of an admin who is known by
+    /// a fingerprint, nothing else is known.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        let pinned = self.target.pinned();
+        let pinned = pinned.and_then(|pinned| Expiry::of("upstream.server_certificate", None, &pinned));
+        self.expiries.iter().cloned().chain(pinned).collect()
+    }
+
     /// That of a port.
     pub fn entrance(&self, port: Port) -> &Entrance {
         match port {
@@ -85,4 +123,20 @@ impl Live {
             Port::Public => &self.public,
         }
     }
+}
+
+fn expiries(config: &Config) -> Vec<Expiry> {
+    let ours = [
+        ("public.tls", &config.public.tls),
+        ("admin.tls", &config.admin.tls),
+        ("upstream.client_certificate", &config.upstream.identity),
+    ];
+    let ours = ours
+        .into_iter()
+        .filter_map(|(key, identity)| Expiry::of(key, None, identity.certificate()));
+    let admins = config.admin.clients.iter().filter_map(|client| match &client.known_by {
+        KnownBy::Certificate(certificate) => Expiry::of("admin.clients", Some(&client.name), certificate),
+        KnownBy::Fingerprint(_) => None,
+    });
+    ours.chain(admins).collect()
 }

@@ -29,12 +29,19 @@ pub enum Port {
     Public,
 }
 
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Port {
+    /// The table of the configuration that it is from, and what logs and figures call it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Admin => "admin",
             Self::Public => "public",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -26,6 +26,8 @@ use self::image::Image;
 use self::page::PageRequest;
 use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
+use crate::live::Live;
+use crate::metrics::question::Question;
 use crate::reply::{Refusal, Reply};
 use crate::telemetry::exchange::Exchange;
 use crate::upstream;
@@ -38,16 +40,20 @@ pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Repl
     Refusal::unless_plain(request)?;
     let live = exchange.client().worker.live();
     if let (Some(page), Some(asked)) = (&live.page, PageRequest::of(request)) {
-        return Ok(asked.reply(page, in_time(live.catalogue.current()).await));
+        exchange.asks(Question::Page);
+        return Ok(asked.reply(page, in_time(&live, live.catalogue.current()).await));
     }
     let route = PublicRoute::parse(request.method(), request.uri())?;
-    in_time(answer_question(exchange, route, request.headers())).await
+    exchange.asks(route.question());
+    in_time(&live, answer_question(exchange, route, request.headers())).await
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-    timeout(PATIENCE, answer)
-        .await
-        .unwrap_or(Err(Refusal::Upstream(upstream::Error::Timeout(PATIENCE))))
+async fn in_time<T>(live: &Live, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+        let error = upstream::Error::Timeout(PATIENCE);
+        live.target.counts().failed(&error);
+        Err(Refusal::Upstream(error))
+    })
 }
 
 async fn answer_question(exchange: &Exchange, route: PublicRoute, headers: &HeaderMap) -> Result<Reply, Refusal> {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::check;
 use crate::config::{Config, ConfigError, Files};
 use crate::live::{Live, SetUpError};
+use crate::metrics::Metrics;
 use crate::net::Port;
 use crate::systemd;
 use crate::telemetry::file::LogFileError;
@@ -29,7 +30,8 @@ pub struct Reloader {
     every: Duration,
     log: Rc<Log>,
     /// As it was bound.
-    listen: [(Port, Vec<SocketAddr>); 2],
+    listen: [(&'static str, Vec<SocketAddr>); 3],
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Error)]
@@ -44,7 +46,7 @@ enum Refusal {
 
 impl Reloader {
     /// Puts the first configuration in force. Like everything here, it must be called on the main thread's runtime.
-    pub fn new(path: PathBuf, config: Config, log: Rc<Log>) -> Result<Self, SetUpError> {
+    pub fn new(path: PathBuf, config: Config, log: Rc<Log>, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
         check::warn(&config);
         Ok(Self {
             path,
@@ -53,6 +55,7 @@ impl Reloader {
             every: config.reload_every,
             log,
             listen: listen(&config),
+            metrics,
             live: watch::channel(Arc::new(Live::new(config, None)?)).0,
         })
     }
@@ -85,7 +88,9 @@ impl Reloader {
         systemd::reloading();
         let now = self.now();
         let last = Arc::clone(&self.live.borrow());
-        match self.load(&last) {
+        let loaded = self.load(&last);
+        self.metrics.reloaded(loaded.is_ok());
+        match loaded {
             Ok(()) => {
                 self.refused = None;
                 tracing::info!("reloaded");
@@ -107,10 +112,10 @@ impl Reloader {
         self.live.send_replace(Arc::new(Live::new(config, Some(last))?));
         self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
-        for ((port, bound), (_, wanted)) in self.listen.iter().zip(&listen) {
+        for ((table, bound), (_, wanted)) in self.listen.iter().zip(&listen) {
             if bound != wanted {
                 tracing::warn!(
-                    "{port}.listen is {wanted:?} now: this needs a restart; until then the gateway listens on {bound:?}"
+                    "{table}.listen is {wanted:?} now: this needs a restart; until then the gateway listens on {bound:?}"
                 );
             }
         }
@@ -125,9 +130,10 @@ impl Reloader {
     }
 }
 
-fn listen(config: &Config) -> [(Port, Vec<SocketAddr>); 2] {
+fn listen(config: &Config) -> [(&'static str, Vec<SocketAddr>); 3] {
     [
-        (Port::Public, config.public.listen.clone()),
-        (Port::Admin, config.admin.listen.clone()),
+        (Port::Public.name(), config.public.listen.clone()),
+        (Port::Admin.name(), config.admin.listen.clone()),
+        ("metrics", config.metrics.clone()),
     ]
 }

@@ -75,7 +75,7 @@ impl Watchdog {
     }
 
     /// Runs for as long as the gateway does.
-    pub async fn run(self, drain: CancellationToken) {
+    pub async fn run(&self, drain: CancellationToken) {
         let Some(limit) = sd_notify::watchdog_enabled() else {
             return;
         };
@@ -92,7 +92,8 @@ impl Watchdog {
         }
     }
 
-    async fn ask_everyone(&self, drain: &CancellationToken) -> bool {
+    /// Whether every worker answers; in a drain, those who are left.
+    pub async fn ask_everyone(&self, drain: &CancellationToken) -> bool {
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
             let lives = worker.send(answer).await.is_ok() && answered.await.is_ok();

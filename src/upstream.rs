@@ -5,6 +5,7 @@
 //! a slow reader slows Incus down and nobody else.
 
 mod connection;
+mod counts;
 mod error;
 mod pool;
 mod request;
@@ -21,10 +22,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use self::connection::Tunnel;
 use self::connection::{Connection, SendError};
+pub use self::counts::{Counts, Kind};
 pub use self::error::Error;
 use self::pool::Pool;
 pub use self::request::{ClientBody, RequestBody};
@@ -56,8 +58,8 @@ impl Upstream {
     /// A client with an empty pool.
     pub fn new(target: Arc<Target>) -> Self {
         Self {
+            pool: Rc::new(Pool::new(Arc::clone(target.counts()))),
             target,
-            pool: Rc::new(Pool::default()),
         }
     }
 
@@ -69,7 +71,12 @@ impl Upstream {
     /// Sends a request, a client's or our own, and returns as soon as the head of the answer is there, however long that
     /// takes.
     pub async fn send(&self, client: Option<SocketAddr>, request: Request<RequestBody>) -> Result<Answer, Error> {
+        let asked = Instant::now();
         let answer = self.send_with_retry(client, request).await;
+        match &answer {
+            Ok(_) => self.target.counts().answers.observe(asked.elapsed()),
+            Err(error) => self.target.counts().failed(error),
+        }
         match &answer {
             // That says nothing of Incus.
             Err(Error::Client(_)) => {}
@@ -80,6 +87,15 @@ impl Upstream {
 
     /// Fetches a JSON document of at most `limit` bytes.
     pub async fn fetch(&self, path: &str, limit: usize) -> Result<Bytes, Error> {
+        let document = self.fetch_document(path, limit).await;
+        // All others have been counted where they happened.
+        if let Err(error @ (Error::Status(..) | Error::TooLarge(_) | Error::Unusable)) = &document {
+            self.target.counts().failed(error);
+        }
+        document
+    }
+
+    async fn fetch_document(&self, path: &str, limit: usize) -> Result<Bytes, Error> {
         let request = Request::get(path).header(HOST, self.host());
         // A path and a host that were a URL's make a request.
         let request = request.body(RequestBody::Empty).map_err(|_| Error::Unusable)?;
@@ -110,6 +126,7 @@ impl Upstream {
         // A pooled connection may have gone stale in the very moment of its use. Sending twice is right only where that
         // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
         while let Some(connection) = self.pool.take(self.target.told(client)).await {
+            self.target.counts().reused.add(1);
             let spare = is_repeatable(&request).then(|| clone_head(&request));
             match self.exchange_if_alive(client, connection, request).await {
                 Ok(answer) => return Ok(answer),

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::identity::PeerCertificate;
 use crate::limits::{Address, Limiter, Pace, Place, Reason};
 use crate::live::Live;
+use crate::metrics::{Counts, Metrics};
 use crate::net::Port;
 use crate::reply::Refusal;
 use crate::telemetry::audit::Refusals;
@@ -45,6 +46,8 @@ pub struct Common {
     pub live: watch::Receiver<Arc<Live>>,
     /// What they count by.
     pub limiter: Arc<Limiter>,
+    /// Where each of them has its own figures.
+    pub metrics: Arc<Metrics>,
     /// No new work is to be taken on.
     pub drain: CancellationToken,
     /// What is still under way is to be dropped.
@@ -59,18 +62,21 @@ pub struct Worker {
     tasks: TaskTracker,
     is_cut: Cell<bool>,
     refusals: Refusals,
+    counts: Arc<Counts>,
 }
 
 impl Worker {
     /// Must be called, like everything here, on the worker's own [`runtime`].
     pub fn start(common: Common) -> Rc<Self> {
         let upstream = Rc::new(Upstream::new(Arc::clone(&common.live.borrow().target)));
+        let counts = common.metrics.of_worker();
         let worker = Rc::new(Self {
             common,
             upstream: RefCell::new(upstream),
             tasks: TaskTracker::new(),
             is_cut: Cell::new(false),
             refusals: Refusals::default(),
+            counts,
         });
         tokio::task::spawn_local(Rc::clone(&worker).keep_house());
         worker
@@ -94,6 +100,11 @@ impl Worker {
     /// What all workers count by.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.common.limiter
+    }
+
+    /// What this one counts.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Judges a new connection by its client's own address; `None` if it is to be closed.

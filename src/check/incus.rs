@@ -56,7 +56,7 @@ pub(super) fn ask(config: &Config) -> Vec<Finding> {
 
 fn fetch(config: &UpstreamConfig) -> Result<Answer, String> {
     let runtime = worker::runtime().map_err(|error| error.to_string())?;
-    let upstream = Upstream::new(Arc::new(Target::new(config)));
+    let upstream = Upstream::new(Arc::new(Target::new(config, Arc::default())));
     let body = runtime.block_on(async { timeout(PATIENCE, upstream.fetch("/1.0", 1 << 20)).await });
     let body = body.unwrap_or(Err(upstream::Error::Timeout(PATIENCE)));
     let body = body.map_err(|error| error.to_string())?;

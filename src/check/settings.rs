@@ -33,6 +33,15 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
             findings.push(Finding::warn(key, problem));
         }
     }
+    if !config
+        .metrics
+        .iter()
+        .all(|address| address.ip().to_canonical().is_loopback())
+    {
+        let problem = "it can be reached from elsewhere, and asks nobody who they are; listen on 127.0.0.1, or have a firewall let \
+                       in the scraper alone";
+        findings.push(Finding::warn("metrics.listen", problem));
+    }
     findings
 }
 

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) log: LogTable,
+    pub(super) metrics: Option<MetricsTable>,
     #[serde(default)]
     pub(super) reload: ReloadTable,
 }
@@ -157,6 +158,20 @@ impl Default for LogTable {
             level: default("info"),
             format: default("text"),
             audit: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct MetricsTable {
+    pub(super) listen: Spanned<OneOrMany>,
+}
+
+impl Default for MetricsTable {
+    fn default() -> Self {
+        Self {
+            listen: default("127.0.0.1:9555"),
         }
     }
 }

@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use super::error::Source;
 use super::file::{
-    AdminTable, ClientTable, File, LimitsTable, LogTable, OneOrMany, PublicTable, TlsTable, UpstreamTable,
+    AdminTable, ClientTable, File, LimitsTable, LogTable, MetricsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable,
 };
 use super::{
     AdminClient, AdminConfig, Config, ConfigError, Images, KnownBy, Limits, LogConfig, LogFormat, Page, PublicConfig,
@@ -45,6 +45,7 @@ impl Loader<'_> {
         if let Some(address) = admin.listen.iter().find(is_shared) {
             return Err(self.source.shared_address(*address));
         }
+        let metrics = self.metrics(file.metrics, &public, &admin)?;
         let upstream = self.upstream(file.upstream)?;
         let reload_every = self.duration("reload.every", &file.reload.every)?;
         Ok(Config {
@@ -53,6 +54,7 @@ impl Loader<'_> {
             admin,
             limits,
             log,
+            metrics,
             reload_every,
             files: self.source.files(),
         })
@@ -259,6 +261,26 @@ impl Loader<'_> {
             );
             self.source.wrong(key, number.span(), problem)
         })
+    }
+
+    fn metrics(
+        &self,
+        table: Option<MetricsTable>,
+        public: &PublicConfig,
+        admin: &AdminConfig,
+    ) -> Result<Vec<SocketAddr>, ConfigError> {
+        let Some(MetricsTable { listen }) = table else {
+            return Ok(Vec::new());
+        };
+        let addresses = self.listen("metrics.listen", &listen)?;
+        for (port, others) in [("public", &public.listen), ("admin", &admin.listen)] {
+            let is_shared = |address: &&SocketAddr| address.port() != 0 && others.contains(address);
+            if let Some(address) = addresses.iter().find(is_shared) {
+                let problem = format!("{address} is in {port}.listen already; give each its own port");
+                return Err(self.source.wrong("metrics.listen", listen.span(), problem));
+            }
+        }
+        Ok(addresses)
     }
 
     fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {

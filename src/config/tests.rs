@@ -65,6 +65,9 @@ fn only_certificates_have_no_default() {
     );
     assert_eq!(config.log.audit, None);
     assert!(config.upstream.pin.certificate().is_none());
+    assert!(config.metrics.is_empty(), "off");
+    let config = load(&format!("{SMALLEST}[metrics]\n")).expect("metrics, where they are by default");
+    assert_eq!(config.metrics, ["127.0.0.1:9555".parse().unwrap()]);
 }
 
 #[test]
@@ -112,6 +115,8 @@ drain = "1h"
 level = "warn,incus_gate=debug"
 format = "json"
 audit = "audit.log"
+[metrics]
+listen = "127.0.0.1:3"
 [reload]
 every = "5m"
 "#,
@@ -137,6 +142,7 @@ every = "5m"
     );
     assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 8443));
     assert!(config.upstream.pin.certificate().is_some());
+    assert_eq!(config.metrics, ["127.0.0.1:3".parse().unwrap()]);
     assert_eq!(config.reload_every, Duration::from_mins(5));
     assert_eq!(config.log.format, LogFormat::Json);
     let audit = config.log.audit.expect("a path");
@@ -233,6 +239,8 @@ fn each_wrong_file_earns_one_message() {
         and("[log]\nformat = \"xml\"\n"),
         and("[log]\naudit = \"none/audit.log\"\n"),
         and("[log]\naudit = \".\"\n"),
+        and("[metrics]\nlisten = \"9555\"\n"),
+        and("[metrics]\nlisten = \"[::]:8555\"\n"),
         client("name = \"ops\""),
         client("name = \"ops\"\ncertificate = \"none.crt\""),
         client("name = \"ops\"\ncertificate = \"gate.crt\"\nfingerprint = \"ab\""),

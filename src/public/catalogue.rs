@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::snapshot::Snapshot;
 use crate::config::{Images, PublicConfig};
+use crate::metrics::counts::Counter;
 use crate::reply::Refusal;
 use crate::upstream::{self, Target, Upstream};
 
@@ -36,6 +37,25 @@ pub struct Catalogue {
     images: Images,
     refresh: Duration,
     stale: Duration,
+    fetches: Arc<Fetches>,
+}
+
+/// How often Incus was asked for its images.
+#[derive(Debug, Default)]
+pub struct Fetches {
+    /// In vain.
+    pub failed: Counter,
+    /// With success.
+    pub succeeded: Counter,
+}
+
+/// What can be said of the list of images, but for the images.
+#[derive(Clone, Copy, Debug)]
+pub struct Condition {
+    /// How old the latest list is, and how many images it has, if there is one.
+    pub latest: Option<(Duration, usize)>,
+    /// Whether the last attempt to have a newer one failed.
+    pub is_failing: bool,
 }
 
 /// What the last fetches brought.
@@ -61,7 +81,9 @@ impl Catalogue {
         let inherited = inherited.map(|last| last.state.borrow().clone());
         let (wanted, want) = watch::channel(Instant::now());
         let (publish, state) = watch::channel(inherited.unwrap_or_default());
+        let fetches = last.map(|last| Arc::clone(&last.fetches)).unwrap_or_default();
         let keeper = Keeper {
+            fetches: Arc::clone(&fetches),
             want,
             publish,
             target: Arc::clone(&target),
@@ -76,6 +98,7 @@ impl Catalogue {
             images: config.images,
             refresh: config.refresh,
             stale: config.stale,
+            fetches,
         }
     }
 
@@ -100,6 +123,21 @@ impl Catalogue {
             .latest
             .as_ref()
             .is_some_and(|latest| latest.begun.elapsed() <= self.refresh)
+    }
+
+    /// How it is at this moment, without asking Incus.
+    pub fn condition(&self) -> Condition {
+        let state = self.state.borrow();
+        let latest = state.latest.as_ref();
+        Condition {
+            latest: latest.map(|latest| (latest.begun.elapsed(), latest.snapshot.number_of_images())),
+            is_failing: state.failed,
+        }
+    }
+
+    /// How often Incus was asked.
+    pub fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 
     /// Which images are shown.
@@ -170,6 +208,7 @@ impl State {
 }
 
 struct Keeper {
+    fetches: Arc<Fetches>,
     want: watch::Receiver<Instant>,
     publish: watch::Sender<State>,
     target: Arc<Target>,
@@ -187,11 +226,13 @@ impl Keeper {
             let gap = (took * SHARE_OF_INCUS).max(MIN_GAP);
             let again = match fetched.unwrap_or(Err(FetchError::Timeout)) {
                 Ok(snapshot) => {
+                    self.fetches.succeeded.add(1);
                     self.succeeded(snapshot, begun, took);
                     sleep_until(begun + gap).await;
                     self.want.wait_for(|wanted| *wanted > begun).await.is_ok()
                 }
                 Err(error) => {
+                    self.fetches.failed.add(1);
                     self.failed(&error);
                     sleep_until(begun + self.refresh.clamp(MIN_GAP, MAX_ABSENCE)).await;
                     !self.publish.is_closed()

@@ -6,6 +6,7 @@ use http::{Method, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::filter::Filter;
+use crate::metrics::question::Question;
 use crate::reply::Refusal;
 
 /// The six questions that a stranger may ask.
@@ -56,6 +57,18 @@ impl FingerprintPrefix {
 }
 
 impl PublicRoute {
+    /// Which of the six it is.
+    pub fn question(&self) -> Question {
+        match self {
+            Self::Alias(_) => Question::Alias,
+            Self::Aliases { .. } => Question::Aliases,
+            Self::Export(_) => Question::Export,
+            Self::Image(_) => Question::Image,
+            Self::Images(_) => Question::Images,
+            Self::Server => Question::Server,
+        }
+    }
+
     /// Reads a request.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Refusal> {
         let path = Path::parse(uri.path()).ok_or(Refusal::NotPublic)?;

@@ -134,6 +134,11 @@ impl Snapshot {
         &self.sorted[place as usize]
     }
 
+    /// How many images it has.
+    pub fn number_of_images(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// Whether it says the same as another one.
     pub fn is_same(&self, other: &Self) -> bool {
         self.is_trusted == other.is_trusted

@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{access, audit};
 use crate::client::{Client, Cut};
+use crate::metrics::counts::PortCounts;
+use crate::metrics::question::Question;
 use crate::reply::{Reply, ReplyBody};
 use crate::upstream;
 
@@ -32,6 +34,7 @@ pub struct Exchange {
     version: Version,
     begun: Instant,
     admin: OnceCell<Arc<str>>,
+    question: Cell<Question>,
     status: Cell<Option<StatusCode>>,
     location: OnceCell<HeaderValue>,
     received: Cell<u64>,
@@ -60,6 +63,7 @@ impl Exchange {
             version: request.version(),
             begun: Instant::now(),
             admin: OnceCell::new(),
+            question: Cell::new(Question::Refused),
             status: Cell::new(None),
             location: OnceCell::new(),
             received: Cell::new(0),
@@ -93,6 +97,11 @@ impl Exchange {
     /// The name of the admin, once they were known to be one.
     pub fn admin(&self) -> Option<&str> {
         self.admin.get().map(|name| &**name)
+    }
+
+    /// What it was for.
+    pub fn question(&self) -> Question {
+        self.question.get()
     }
 
     /// The status of the answer. `None` where the client went before there was one.
@@ -148,14 +157,21 @@ impl Exchange {
         let _ = self.admin.set(Arc::clone(name));
     }
 
+    /// Notes what it was for, once it may ask that.
+    pub fn asks(&self, question: Question) {
+        self.question.set(question);
+    }
+
     /// Notes bytes from the client.
     pub fn receive(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);
+        self.counts().received.add(bytes as u64);
     }
 
     /// Notes bytes for the client.
     pub fn send(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
+        self.counts().sent.add(bytes as u64);
     }
 
     /// Notes that all is done.
@@ -170,6 +186,10 @@ impl Exchange {
         if self.end.get() == End::Open {
             self.end.set(End::Cut(cut));
         }
+    }
+
+    fn counts(&self) -> &PortCounts {
+        self.client.worker.counts().ports.of(self.client.port)
     }
 
     /// Waits for the head of Incus's answer, and notes how long that took.
@@ -206,6 +226,7 @@ impl Drop for Exchange {
             audit::record(self);
         }
         access::record(self);
+        self.counts().count(self);
     }
 }
 

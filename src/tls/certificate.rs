@@ -63,6 +63,11 @@ impl Validity {
         })
     }
 
+    /// Its end, in seconds since 1970.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
     /// Whether `time` lies in it.
     pub fn contains(&self, time: SystemTime) -> bool {
         (self.not_before..=self.not_after).contains(&unix(time))

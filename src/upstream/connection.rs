@@ -64,6 +64,7 @@ impl Connection {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Http)?;
+        target.counts().opened.add(1);
         Ok(Self {
             sender,
             driver,

@@ -3,20 +3,23 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::counts::{CountedIdle, Counts};
 
 /// Incus closes an idle connection after 29 s; ours are gone before, so that hardly a request meets a closed one.
 const MAX_IDLE: Duration = Duration::from_secs(20);
 /// A worker with more idle connections than this has had a peak that is over.
 const MAX_CONNECTIONS: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
+    pub(super) counts: Arc<Counts>,
     /// The one used last comes last and is used first: the others may grow old.
     idle: RefCell<Vec<Idle>>,
 }
@@ -25,15 +28,24 @@ pub(super) struct Pool {
 struct Idle {
     connection: Connection,
     since: Instant,
+    _counted: CountedIdle,
 }
 
 impl Pool {
+    pub(super) fn new(counts: Arc<Counts>) -> Self {
+        Self {
+            counts,
+            idle: RefCell::default(),
+        }
+    }
+
     pub(super) fn put(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_CONNECTIONS {
             idle.push(Idle {
                 connection,
                 since: Instant::now(),
+                _counted: CountedIdle::new(&self.counts),
             });
         }
     }
@@ -41,7 +53,10 @@ impl Pool {
     /// A connection that was open a moment ago, and that Incus takes for this client's.
     pub(super) async fn take(&self, client: Option<IpAddr>) -> Option<Connection> {
         poll_fn(|cx| {
-            while let Some(Idle { mut connection, since }) = self.remove(client) {
+            while let Some(Idle {
+                mut connection, since, ..
+            }) = self.remove(client)
+            {
                 // Nobody drove it meanwhile: this is where we see that Incus has closed it.
                 if since.elapsed() < MAX_IDLE && connection.is_reusable(cx) {
                     return Poll::Ready(Some(connection));

@@ -90,7 +90,10 @@ impl Body for UpstreamBody {
         if is_over {
             this.give_back(cx);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Error::BrokenOff)))
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(Error::BrokenOff);
+            frame.inspect_err(|error| this.pool.counts.failed(error))
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::Error;
+use super::{Counts, Error};
 use crate::config::UpstreamConfig;
 use crate::tls::upstream::{Pin, client_config};
 
@@ -23,13 +23,14 @@ pub struct Target {
     pub(super) host_header: HeaderValue,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) proxy_protocol: bool,
+    counts: Arc<Counts>,
     /// What went wrong last, so that the log tells of changes only.
     trouble: Mutex<Option<String>>,
 }
 
 impl Target {
     /// Makes no connection yet.
-    pub fn new(config: &UpstreamConfig) -> Self {
+    pub fn new(config: &UpstreamConfig, counts: Arc<Counts>) -> Self {
         Self {
             url: config.url.clone(),
             client: config.identity.certificate().clone(),
@@ -40,6 +41,7 @@ impl Target {
             host_header: HeaderValue::from_str(config.authority()).expect("a URL's authority is a header's value"),
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
             proxy_protocol: config.proxy_protocol,
+            counts,
             trouble: Mutex::new(None),
         }
     }
@@ -55,6 +57,16 @@ impl Target {
     /// Whom Incus takes a connection for, if it is told.
     pub(super) fn told(&self, client: Option<SocketAddr>) -> Option<IpAddr> {
         client.filter(|_| self.proxy_protocol).map(|client| client.ip())
+    }
+
+    /// How it does, this one and those before it.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// The certificate that it must present, if one is pinned.
+    pub fn pinned(&self) -> Option<CertificateDer<'static>> {
+        self.pin.certificate()
     }
 
     /// `host:port`, for messages.

@@ -120,6 +120,11 @@ impl Gateway {
         format!("https://localhost:{}", self.admin_port())
     }
 
+    /// `http://127.0.0.1:PORT` of the listener for metrics.
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}", self.listening_on("metrics"))
+    }
+
     /// The configuration's file.
     pub fn configuration(&self) -> PathBuf {
         self.folder.path().join("proxy.toml")

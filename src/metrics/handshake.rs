@@ -1,0 +1,64 @@
+//! How a client's handshake ended.
+
+use std::io;
+
+use rustls::{AlertDescription, Error};
+
+use super::label::label;
+
+/// One of a few.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handshake {
+    /// It was done.
+    Done,
+    /// The client does not take our certificate.
+    CertificateRefused,
+    /// The client went.
+    ClientGone,
+    /// Others took its place on the admin port.
+    Displaced,
+    /// We were ending.
+    Drain,
+    /// Nothing that both speak: a version, a cipher suite.
+    Incompatible,
+    /// What came was no TLS.
+    NotTls,
+    /// Something else.
+    Other,
+    /// A proxy did not say in time, or not properly, whose connection it brings.
+    ProxyHeader,
+    /// It took too long.
+    Timeout,
+}
+
+label!(Handshake {
+    Done = "done",
+    CertificateRefused = "certificate_refused",
+    ClientGone = "client_gone",
+    Displaced = "displaced",
+    Drain = "drain",
+    Incompatible = "incompatible",
+    NotTls = "not_tls",
+    Other = "other",
+    ProxyHeader = "proxy_header",
+    Timeout = "timeout",
+});
+
+impl Handshake {
+    /// Why it failed.
+    pub fn failed(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|source| source.downcast_ref()) {
+            None => Self::ClientGone,
+            Some(Error::AlertReceived(
+                AlertDescription::BadCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::UnsupportedCertificate,
+            )) => Self::CertificateRefused,
+            Some(Error::AlertReceived(_) | Error::PeerIncompatible(_)) => Self::Incompatible,
+            Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. }) => Self::NotTls,
+            Some(_) => Self::Other,
+        }
+    }
+}
