@@ -22,7 +22,7 @@
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
 //! - [`limits`] says who may connect, and how much of us a client may take.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
-//!   [`check`] tries a configuration.
+//!   [`check`] tries a configuration, [`import_nginx`] makes one of Nginx's.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
 
 pub mod admin;
@@ -33,6 +33,7 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod identity;
+pub mod import_nginx;
 pub mod leftover;
 pub mod lifecycle;
 pub mod limits;

@@ -1,0 +1,124 @@
+//! What kept people out beyond the two ports' own rules. Where the gateway would let in more than Nginx did, it must not
+//! do so unasked.
+
+use super::clients::ClientVariables;
+use super::roles::Part;
+use super::site::{Route, is_refusal};
+use super::tree::Directive;
+
+/// A sentence for each, with its place.
+pub(super) fn on_public(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
+    part.public.iter().flat_map(|route| on_both(route, variables)).collect()
+}
+
+/// The same; admins of the gateway have all of Incus, whatever the method.
+pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
+    let mut found: Vec<_> = part.admin.iter().flat_map(|route| on_both(route, variables)).collect();
+    for route in &part.admin {
+        let methods = route.blocks.iter().copied().filter(|block| block.is("limit_except"));
+        let methods = methods.chain(route.scope.everywhere("limit_except"));
+        let tests = route
+            .conditions()
+            .filter(|condition| is_about(condition, &["$request_method"]));
+        found.extend(methods.chain(tests).map(|directive| {
+            format!(
+                "{}: admins may use every method, where Nginx let some through only",
+                directive.place
+            )
+        }));
+    }
+    if let Some(route) = part.admin.first()
+        && !part.admin.iter().any(Route::takes_all)
+    {
+        found.push(format!(
+            "{}: admins get all of Incus, where Nginx let them reach some paths only, such as `{}`",
+            route.pass.place,
+            route.pattern()
+        ));
+    } else if part.public.is_empty() {
+        let denied = part
+            .server
+            .directive
+            .children()
+            .iter()
+            .filter(|child| child.is("location") && is_refusal(child));
+        found.extend(
+            denied
+                .filter(|location| !location.children().iter().any(|child| child.is("proxy_pass")))
+                .map(|location| {
+                    format!(
+                        "{}: admins get all of Incus, where Nginx kept `{}` from them",
+                        location.place,
+                        location.arguments.join(" ")
+                    )
+                }),
+        );
+    }
+    found
+}
+
+fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    // Within limit_except they are about methods.
+    let rules = route.scope.any_of(&["allow", "deny"]);
+    if !rules.iter().all(|rule| rule.is("allow")) || rules.iter().any(|rule| rule.value() != "all") {
+        found.extend(rules.first().map(|rule| {
+            let rules: Vec<_> = rules
+                .iter()
+                .map(|rule| format!("{} {}", rule.name, rule.value()))
+                .collect();
+            format!(
+                "{}: everybody may connect, where Nginx went by addresses (`{}`)",
+                rule.place,
+                rules.join("; ")
+            )
+        }));
+    }
+    for name in ["auth_basic", "auth_jwt", "auth_request", "secure_link"] {
+        if let Some(directive) = route.scope.one(name)
+            && directive.value() != "off"
+        {
+            found.push(format!(
+                "{}: the gateway knows no `{name}`: nobody will be asked for that",
+                directive.place
+            ));
+        }
+    }
+    for condition in route.conditions() {
+        if !is_understood(condition, variables) {
+            found.push(format!(
+                "{}: the condition `{}` kept some requests away, and is not carried over",
+                condition.place,
+                condition.arguments.join(" ")
+            ));
+        }
+    }
+    found
+}
+
+/// About what the gateway has a rule of its own for.
+pub(super) fn is_understood(condition: &Directive, variables: &ClientVariables<'_>) -> bool {
+    // It answers by whatever name it is asked, over TLS alone.
+    const MOOT: [&str; 7] = [
+        "$request_method",
+        "$host",
+        "$http_host",
+        "$scheme",
+        "$server_port",
+        "$ssl_protocol",
+        "$https",
+    ];
+    is_about(condition, &MOOT) || variables.are_in(condition)
+}
+
+fn is_about(condition: &Directive, variables: &[&str]) -> bool {
+    let first = condition.value().trim_start_matches('(');
+    let first = condition
+        .arguments
+        .iter()
+        .map(String::as_str)
+        .find(|word| *word != "(")
+        .filter(|_| first.is_empty())
+        .unwrap_or(first);
+    variables.contains(&first.trim_end_matches(')'))
+}

@@ -1,0 +1,67 @@
+//! What there is to do, in its order.
+
+use super::meaning::extent;
+use super::proxy::Proxy;
+use super::report::Report;
+use super::roles::Parts;
+
+pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
+    if parts.incus.is_empty() {
+        report.next("Run this again on the file that leads to Incus.".to_owned());
+        return;
+    }
+    shared_ports(parts, report);
+    if !report.is_complete() {
+        report.next("Fill in what is MISSING, above and in the written file.".to_owned());
+    }
+    report.next("Put the file at /etc/incus-gate/proxy.toml, and let the gateway's user read the keys that it names: `chgrp incus-gate KEY && chmod 640 KEY`.".to_owned());
+    report.next("`incus-gate check --config /etc/incus-gate/proxy.toml`. While Nginx runs, it warns that the ports are in use; all else should be ok.".to_owned());
+    let mut blocks: Vec<_> = parts.incus.iter().map(|part| extent(part.server.directive)).collect();
+    blocks.extend(parts.target.iter().filter_map(|target| target.upstream).map(extent));
+    report.next(format!(
+        "Take these blocks out of Nginx, and keep a copy to go back to: {}.",
+        blocks.join(", ")
+    ));
+    let is_alone = parts.others.is_empty();
+    report.next(format!(
+        "`nginx -t && systemctl reload nginx`, which frees the ports{}; then at once `systemctl enable --now incus-gate`.",
+        if is_alone { " (or `systemctl disable --now nginx`, if it serves nothing else)" } else { "" }
+    ));
+    let ports: Vec<_> = [&proxy.public, &proxy.admin]
+        .into_iter()
+        .flat_map(|port| &port.listen)
+        .filter_map(|listen| listen.value.rsplit(':').next())
+        .filter(|port| !["8554", "8555"].contains(port))
+        .collect();
+    if !ports.is_empty() {
+        report.next(format!(
+            "The units of systemd hold 8554 and 8555: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).",
+            ports.join(", ")
+        ));
+    }
+    report.next("To go back: `systemctl disable --now incus-gate incus-gate.socket`, put the blocks back, `nginx -t && systemctl reload nginx`.".to_owned());
+}
+
+/// A port is one program's.
+fn shared_ports(parts: &Parts<'_>, report: &mut Report) {
+    let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
+    for listen in parts
+        .incus
+        .iter()
+        .flat_map(|part| &part.server.listens)
+        .filter(|listen| listen.is_tls)
+    {
+        let other = parts.others.iter().find(|other| {
+            other
+                .listens
+                .iter()
+                .any(|other| other.address.is_some() && port(other.address) == port(listen.address))
+        });
+        if let (Some(other), Some(port)) = (other, port(listen.address)) {
+            report.missing(format!(
+                "{}: port {port} is also another server's ({}), which stays with Nginx, and a port is one program's: choose another one for the gateway, or give it an address of its own",
+                listen.place, other.directive.place
+            ));
+        }
+    }
+}
