@@ -1,10 +1,10 @@
 //! `incus-gate import-nginx`: reads the configuration of an Nginx that stands in front of Incus, and writes the
 //! `proxy.toml` that does the same.
 //!
-//! `lexer` and `tree` know Nginx's grammar: no crate that parses it keeps each directive's file and line through
-//! `include`. `site` and `roles` find what leads to Incus, `listen`, `target` and `clients` read it, `restrictions` what
-//! kept people out, and `meaning` puts it together in a `proxy`. `fate` and `account` see to it that no directive is dropped
-//! in silence; `better` and `steps` say the rest of the `report`.
+//! `lexer` and `tree` know Nginx's grammar, with each directive's file and line. `site` and `roles` find what leads to
+//! Incus, `listen`, `target` and `clients` read it, `restrictions` reads what kept people out, and `meaning` puts it
+//! together in a `proxy`. `fate` and `account` see to it that no directive is dropped in silence; `better` and `steps` say
+//! the rest of the `report`.
 
 mod account;
 mod better;
@@ -111,5 +111,38 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
         Ok(mut file) => file.write_all(text.as_bytes()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read(path)? == text.as_bytes() => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out of a file with this text.
+    fn translated(text: &[u8]) -> Result<String, ImportError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("nginx.conf");
+        std::fs::write(&file, text).expect("written");
+        let machine = Machine {
+            prefix: folder.path().to_owned(),
+            incus: folder.path().to_owned(),
+        };
+        let (proxy, report) = meaning::translate(&tree::read(&file)?, &file, &machine);
+        let _ = report.to_string();
+        Ok(proxy.to_string())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = translated(&bytes);
+        }
+
+        #[test]
+        fn whatever_comes_out_is_toml(text in "((server|location|if|map|upstream|http) ?(/1.0|\\(\\$ssl_client_s_dn = a\\)|a \\$b|inc)? ?\\{|\\}|listen (8554|\\[::\\]:1|unix:/a) ssl;|ssl_verify_client (on|optional);|proxy_pass https://(inc|\\$b|127.0.0.1:1|a/b);|(ssl_certificate|ssl_certificate_key|proxy_ssl_certificate|ssl_client_certificate) (a|\"b\\\\n\\[c\\]\"|\\$d);|server (a|1.2.3.4:5|\\[::1\\]) (backup)?;|allow [0-9.]{1,4};|include [a-z*/]{1,3};|return (403|200);|[a-z]{1,3} '[^']{0,3}';|\n){0,30}") {
+            if let Ok(text) = translated(text.as_bytes()) {
+                proptest::prop_assert!(text.parse::<toml::Table>().is_ok(), "{text}");
+            }
+        }
     }
 }

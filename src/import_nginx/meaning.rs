@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::account;
 use super::better;
 use super::clients::{self, ClientVariables, Listed, absolute};
-use super::proxy::{Pair, Port, Proxy, Sourced};
+use super::proxy::{Pair, Port, Proxy, Sourced, is_loopback};
 use super::report::Report;
 use super::restrictions;
 use super::roles::{Part, Parts, parts};
@@ -33,9 +33,10 @@ pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (
         machine,
         proxy: Proxy {
             origin: file.display().to_string(),
+            folder: machine.prefix.display().to_string(),
             ..Proxy::default()
         },
-        report: Report::default(),
+        report: Report::new(machine.prefix.display().to_string()),
     };
     if parts.incus.is_empty() {
         translation.report.missing(format!(
@@ -413,15 +414,6 @@ impl Translation<'_> {
             &duration,
         );
     }
-}
-
-fn is_loopback(url: &str) -> bool {
-    let host = url
-        .trim_start_matches("https://")
-        .rsplit_once(':')
-        .map_or("", |(host, _)| host);
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// `a.conf:3-17`, from a block's name to its end.

@@ -1,6 +1,7 @@
 //! `proxy.toml`, as it is going to be written: every value with where it came from.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::report::plain;
@@ -55,6 +56,8 @@ pub(super) struct Client {
 #[derive(Debug, Default)]
 pub(super) struct Proxy {
     pub(super) origin: String,
+    /// Where the names of files start.
+    pub(super) folder: String,
     pub(super) url: Option<Sourced<String>>,
     pub(super) identity: Option<Pair>,
     pub(super) pin: Option<Sourced<PathBuf>>,
@@ -70,7 +73,11 @@ pub(super) struct Proxy {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Made by `incus-gate import-nginx` from {}.", plain(&self.origin))?;
-        writeln!(f, "# The comments say where in Nginx's files each value stood.\n")?;
+        writeln!(
+            f,
+            "# The comments say where each value stood, in files named from {} on.\n",
+            plain(&self.folder)
+        )?;
         match (&self.public.tls, &self.admin.tls) {
             (Some(public), Some(admin)) if !public.is(admin) => {
                 pair(f, "[public.tls]", public, ["certificate", "private_key"])?;
@@ -142,6 +149,10 @@ impl Proxy {
             }
         }
         match &self.pin {
+            None if self.url.as_ref().is_some_and(|url| is_loopback(&url.value)) => writeln!(
+                f,
+                "# server_certificate = \"/var/lib/incus/server.crt\"   # without it, whoever listens there is taken for Incus"
+            )?,
             Some(pin) => line(f, "server_certificate", &pin.value.to_string_lossy(), &pin.comment)?,
             None => {
                 let meaning = "what Incus must present: a copy of its server.crt (in a cluster: cluster.crt)";
@@ -215,6 +226,16 @@ fn line(f: &mut fmt::Formatter<'_>, key: &str, value: &str, comment: &str) -> fm
 
 fn placeholder(f: &mut fmt::Formatter<'_>, key: &str, example: &str, meaning: &str) -> fmt::Result {
     writeln!(f, "# {key} = \"{example}\"   # MISSING: {meaning}")
+}
+
+/// Whether the URL leads to this machine.
+pub(super) fn is_loopback(url: &str) -> bool {
+    let host = url
+        .trim_start_matches("https://")
+        .rsplit_once(':')
+        .map_or("", |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// In quotes, as TOML escapes it, in one line.

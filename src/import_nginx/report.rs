@@ -10,6 +10,8 @@ use super::tree::{Directive, Place};
 /// Sentences under three headings.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// Where the names of files start.
+    folder: String,
     missing: Vec<String>,
     lost: Vec<String>,
     needless: BTreeMap<&'static str, BTreeMap<String, Vec<Place>>>,
@@ -18,6 +20,14 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Nothing to say yet.
+    pub(super) fn new(folder: String) -> Self {
+        Self {
+            folder,
+            ..Self::default()
+        }
+    }
+
     /// Without this the written file is not fit for use.
     pub(super) fn missing(&mut self, text: String) {
         push(&mut self.missing, text);
@@ -59,10 +69,10 @@ fn push(list: &mut Vec<String>, text: String) {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_all = self.missing.is_empty() && self.lost.is_empty();
+        writeln!(f, "Files are named from {} on.\n", plain(&self.folder))?;
         writeln!(f, "What could not be taken over:")?;
-        if is_all {
-            writeln!(f, "  Nothing is lost.")?;
+        if self.missing.is_empty() && self.lost.is_empty() {
+            writeln!(f, "  - Nothing is lost.")?;
         }
         items(f, "MISSING: ", &self.missing)?;
         items(f, "", &self.lost)?;
@@ -74,6 +84,9 @@ impl fmt::Display for Report {
             writeln!(f, "  - {reason}: {}.", plain(&list.join(", ")))?;
         }
         writeln!(f, "\nWhat gets better:")?;
+        if self.better.is_empty() {
+            writeln!(f, "  - Nothing was wrong.")?;
+        }
         items(f, "", &self.better)?;
         writeln!(f, "\nWhat to do next:")?;
         for (number, text) in (1..).zip(&self.next) {
@@ -86,7 +99,7 @@ impl fmt::Display for Report {
 fn items(f: &mut fmt::Formatter<'_>, mark: &str, texts: &[String]) -> fmt::Result {
     texts
         .iter()
-        .try_for_each(|text| writeln!(f, "  - {mark}{}", plain(text)))
+        .try_for_each(|text| writeln!(f, "  - {mark}{}.", plain(text)))
 }
 
 /// `a.conf:3, 4, 5; b.conf:1`

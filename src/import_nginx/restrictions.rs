@@ -22,7 +22,7 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
             .filter(|condition| is_about(condition, &["$request_method"]));
         found.extend(methods.chain(tests).map(|directive| {
             format!(
-                "{}: admins may use every method, where Nginx let some through only",
+                "{}: admins would have every method, where Nginx let some through only",
                 directive.place
             )
         }));
@@ -31,7 +31,7 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
         && !part.admin.iter().any(Route::takes_all)
     {
         found.push(format!(
-            "{}: admins get all of Incus, where Nginx let them reach some paths only, such as `{}`",
+            "{}: admins would get all of Incus, where Nginx let them reach some paths only, such as `{}`",
             route.pass.place,
             route.pattern()
         ));
@@ -47,7 +47,7 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
                 .filter(|location| !location.children().iter().any(|child| child.is("proxy_pass")))
                 .map(|location| {
                     format!(
-                        "{}: admins get all of Incus, where Nginx kept `{}` from them",
+                        "{}: admins would get all of Incus, where Nginx kept `{}` from them",
                         location.place,
                         location.arguments.join(" ")
                     )
@@ -68,7 +68,7 @@ fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
                 .map(|rule| format!("{} {}", rule.name, rule.value()))
                 .collect();
             format!(
-                "{}: everybody may connect, where Nginx went by addresses (`{}`)",
+                "{}: everybody could connect, where Nginx went by addresses (`{}`)",
                 rule.place,
                 rules.join("; ")
             )
@@ -79,7 +79,7 @@ fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
             && directive.value() != "off"
         {
             found.push(format!(
-                "{}: the gateway knows no `{name}`: nobody will be asked for that",
+                "{}: the gateway knows no `{name}`: nobody would be asked for that",
                 directive.place
             ));
         }
@@ -87,7 +87,7 @@ fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
     for condition in route.conditions() {
         if !is_understood(condition, variables) {
             found.push(format!(
-                "{}: the condition `{}` kept some requests away, and is not carried over",
+                "{}: the condition `{}` kept some requests away, and would do so no more",
                 condition.place,
                 condition.arguments.join(" ")
             ));

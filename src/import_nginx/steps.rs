@@ -1,5 +1,8 @@
 //! What there is to do, in its order.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use super::meaning::extent;
 use super::proxy::Proxy;
 use super::report::Report;
@@ -14,7 +17,8 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     if !report.is_complete() {
         report.next("Fill in what is MISSING, above and in the written file.".to_owned());
     }
-    report.next("Put the file at /etc/incus-gate/proxy.toml, and let the gateway's user read the keys that it names: `chgrp incus-gate KEY && chmod 640 KEY`.".to_owned());
+    report.next("Put the file at /etc/incus-gate/proxy.toml.".to_owned());
+    keys(proxy, report);
     report.next("`incus-gate check --config /etc/incus-gate/proxy.toml`. While Nginx runs, it warns that the ports are in use; all else should be ok.".to_owned());
     let mut blocks: Vec<_> = parts.incus.iter().map(|part| extent(part.server.directive)).collect();
     blocks.extend(parts.target.iter().filter_map(|target| target.upstream).map(extent));
@@ -40,6 +44,33 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
         ));
     }
     report.next("To go back: `systemctl disable --now incus-gate incus-gate.socket`, put the blocks back, `nginx -t && systemctl reload nginx`.".to_owned());
+}
+
+/// The gateway has a user of its own, and systemd shows it no homes.
+fn keys(proxy: &Proxy, report: &mut Report) {
+    let pairs = [&proxy.identity, &proxy.public.tls, &proxy.admin.tls];
+    let pairs = || pairs.into_iter().flatten();
+    let at_home = |path: &&Path| path.starts_with("/home") || path.starts_with("/root");
+    let unique = |paths: Vec<&Path>| {
+        let paths: BTreeSet<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        paths.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let files = pairs()
+        .flat_map(|pair| [&pair.certificate.value, &pair.key.value])
+        .map(PathBuf::as_path);
+    let homely = unique(files.filter(at_home).collect());
+    if !homely.is_empty() {
+        report.next(format!(
+            "systemd shows the gateway nothing of /home and /root: `install -D -g incus-gate -m 640 -t /etc/incus-gate/certs {homely}`, and change the paths in the file."
+        ));
+    }
+    let keys = pairs().map(|pair| pair.key.value.as_path());
+    let keys = unique(keys.filter(|path| !at_home(path)).collect());
+    if !keys.is_empty() {
+        report.next(format!(
+            "Let the gateway's user read {keys}: `chgrp incus-gate` and `chmod 640`, for Certbot's as in \"Who may read the keys\" in docs/OPERATING.md."
+        ));
+    }
 }
 
 /// A port is one program's.

@@ -18,7 +18,7 @@ const FILES: usize = 1_000;
 /// Of all files together.
 const BYTES: u64 = 8 << 20;
 
-/// A file and a line, for messages.
+/// A file and a line, for messages. Files below Nginx's folder are named from there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Place {
     pub(super) file: Rc<Path>,
@@ -105,9 +105,11 @@ impl Reader {
             named: named.map(ToString::to_string),
             source,
         };
-        let file: Rc<Path> = path.into();
+        let file: Rc<Path> = path.strip_prefix(&self.prefix).unwrap_or(path).into();
+        let prefix = self.prefix.clone();
         let wrong = |Fault { line, problem }| {
             malformed(
+                &prefix,
                 &Place {
                     file: Rc::clone(&file),
                     line,
@@ -118,7 +120,11 @@ impl Reader {
         let identity = path.canonicalize().map_err(unreadable)?;
         if self.open.contains(&identity) {
             let fault = format!("it includes {}, which includes it in turn", path.display());
-            return Err(malformed(named.unwrap_or(&Place { file, line: 1 }), fault));
+            return Err(malformed(
+                &self.prefix,
+                named.unwrap_or(&Place { file, line: 1 }),
+                fault,
+            ));
         }
         let text = self.text(path).map_err(unreadable)?;
         self.open.push(identity);
@@ -157,6 +163,7 @@ impl Reader {
             let arguments: Vec<String> = words.collect();
             if depth == DEPTH {
                 return Err(malformed(
+                    &self.prefix,
                     &place,
                     format!("more than {DEPTH} blocks and files within each other"),
                 ));
@@ -168,7 +175,7 @@ impl Reader {
             if opens && name.ends_with("_by_lua_block") {
                 let problem =
                     format!("`{name}` holds Lua, which is not read here; import a copy of the file without it");
-                return Err(malformed(&place, problem));
+                return Err(malformed(&self.prefix, &place, problem));
             }
             let block = if opens {
                 let directives = self.block(lexer, file, true, depth + 1, wrong)?;
@@ -189,7 +196,11 @@ impl Reader {
     /// A pattern may fit no file, a name must.
     fn include(&mut self, place: &Place, arguments: &[String], depth: usize) -> Result<Vec<Directive>, ImportError> {
         let [pattern] = arguments else {
-            return Err(malformed(place, "`include` takes one file or pattern".to_owned()));
+            return Err(malformed(
+                &self.prefix,
+                place,
+                "`include` takes one file or pattern".to_owned(),
+            ));
         };
         if !pattern.contains(['*', '?', '[']) {
             return self.file(&self.prefix.join(pattern), Some(place), depth);
@@ -207,8 +218,13 @@ impl Reader {
             require_literal_separator: true,
             require_literal_leading_dot: true,
         };
-        let found = glob::glob_with(&text, options)
-            .map_err(|error| malformed(place, format!("`{text}` is no pattern of file names ({error})")))?;
+        let found = glob::glob_with(&text, options).map_err(|error| {
+            malformed(
+                &self.prefix,
+                place,
+                format!("`{text}` is no pattern of file names ({error})"),
+            )
+        })?;
         let mut directives = Vec::new();
         for path in found.take(FILES + 1) {
             let path = path.map_err(|error| ImportError::Unreadable {
@@ -240,9 +256,9 @@ impl Reader {
     }
 }
 
-fn malformed(place: &Place, problem: String) -> ImportError {
+fn malformed(prefix: &Path, place: &Place, problem: String) -> ImportError {
     ImportError::Malformed {
-        place: place.to_string(),
+        place: prefix.join(&place.file).display().to_string() + &format!(":{}", place.line),
         problem,
     }
 }
