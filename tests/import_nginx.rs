@@ -18,8 +18,9 @@ use support::images::Images;
 use support::incus::{Incus, free_address};
 
 /// Each file, and whether what comes out of it can be used as it is.
-const SINGLE: [(&str, bool); 15] = [
+const SINGLE: [(&str, bool); 16] = [
     ("all_admins", true),
+    ("between", false),
     ("extras", true),
     ("far_away", false),
     ("guide", true),
@@ -106,6 +107,7 @@ fn the_guide_as_it_stands_lacks_its_certificates_here() {
                 .contains("guide.conf:68: who the admins are: cannot read /home/ubuntu/incus-certs/incus-client.crt"),
         "{output}"
     );
+    assert!(output.stderr.contains("systemd shows the gateway nothing of /home and /root: `install -D -g incus-gate -m 640 -t /etc/incus-gate/certs /home/ubuntu/incus-certs/incus-client.crt /home/ubuntu/incus-certs/incus-client.key`"), "{output}");
     assert!(output.stdout.contains("\nlisten = \"0.0.0.0:8554\""), "{output}");
     assert!(output.stdout.contains("\n# [[admin.clients]]"), "{output}");
 }

@@ -118,7 +118,7 @@ impl Account<'_> {
                     "{place}: the gateway gives no answers of its own, such as `return {arguments}`"
                 ));
             }
-            "set" if arguments.contains("https://") => return,
+            "set" if self.is_in_a_target(directive.value()) => return,
             "set" => return report.lost(format!("{place}: `set {arguments}` is not understood")),
             "proxy_set_header" if !is_usual(directive.value()) => {
                 return report.lost(format!(
@@ -145,6 +145,12 @@ impl Account<'_> {
                 ),
             }),
         }
+    }
+
+    /// Whether a `proxy_pass` of Incus's has this variable.
+    fn is_in_a_target(&self, variable: &str) -> bool {
+        let routes = self.parts.incus.iter().flat_map(|part| &part.server.routes);
+        variable.starts_with('$') && routes.into_iter().any(|route| uses(route.pass, variable))
     }
 
     fn location(&self, location: &Directive, report: &mut Report) {

@@ -87,7 +87,7 @@ fn strangers(routes: &[&Route<'_>], report: &mut Report) {
     });
     if with_head {
         report.lost(
-            "strangers could ask with HEAD; the gateway's public port knows GET alone, as do Incus's clients"
+            "Strangers could ask with HEAD; the gateway's public port knows GET alone, as do Incus's clients"
                 .to_owned(),
         );
     }

@@ -166,12 +166,12 @@ impl Translation<'_> {
         }
         if public.is_empty() {
             self.report.lost(
-                "there is no server for strangers in these files; the gateway's public port is for this machine alone"
+                "There is no server for strangers in these files; the gateway's public port is for this machine alone"
                     .to_owned(),
             );
         }
         if admin.is_empty() {
-            self.report.lost("there is no server in these files that asks for a certificate; the gateway's admin port is for this machine alone, and lets nobody in".to_owned());
+            self.report.lost("There is no server in these files that asks for a certificate; the gateway's admin port is for this machine alone, and lets nobody in".to_owned());
         }
     }
 
@@ -382,37 +382,51 @@ impl Translation<'_> {
         ));
     }
 
+    /// The gateway has one of each for both ports.
     fn limits(&mut self, tree: &[Directive], parts: &Parts<'_>) {
-        let mut take =
-            |key: &'static str, directive: Option<&Directive>, read: &dyn Fn(&Directive) -> Option<String>| {
-                let Some(directive) = directive else { return };
-                match read(directive) {
-                    Some(value) => self.proxy.limits.push((key, Sourced::new(value, &directive.place))),
-                    None => self.report.lost(format!(
-                        "{}: `{} {}` is nothing for `limits.{key}`, which keeps its default",
-                        directive.place,
-                        directive.name,
-                        directive.arguments.join(" ")
-                    )),
-                }
-            };
-        let scope = parts.incus.first().map(|part| &part.server.scope);
+        let of_servers = |name: &'static str| -> Vec<&Directive> {
+            parts
+                .incus
+                .iter()
+                .filter_map(|part| part.server.scope.one(name))
+                .collect()
+        };
         let duration = |directive: &Directive| units::duration(directive.value());
-        take(
-            "head",
-            scope.and_then(|scope| scope.one("client_header_timeout")),
-            &duration,
-        );
-        take(
+        self.limit("head", &of_servers("client_header_timeout"), &duration);
+        self.limit(
             "head_size",
-            scope.and_then(|scope| scope.one("large_client_header_buffers")),
-            &|buffers| units::head_size(buffers),
+            &of_servers("large_client_header_buffers"),
+            &units::head_size,
         );
-        take(
-            "drain",
-            tree.iter().find(|directive| directive.is("worker_shutdown_timeout")),
-            &duration,
-        );
+        let drains: Vec<_> = tree
+            .iter()
+            .filter(|directive| directive.is("worker_shutdown_timeout"))
+            .collect();
+        self.limit("drain", &drains, &duration);
+    }
+
+    fn limit(&mut self, key: &'static str, directives: &[&Directive], read: &dyn Fn(&Directive) -> Option<String>) {
+        let mut taken: Option<String> = None;
+        for directive in directives {
+            match (read(directive), &taken) {
+                (Some(value), None) => {
+                    self.proxy
+                        .limits
+                        .push((key, Sourced::new(value.clone(), &directive.place)));
+                    taken = Some(value);
+                }
+                (Some(value), Some(taken)) if value == *taken => {}
+                (_, taken) => self.report.lost(format!(
+                    "{}: `{} {}` is not taken for `limits.{key}`, which {}",
+                    directive.place,
+                    directive.name,
+                    directive.arguments.join(" "),
+                    taken
+                        .as_ref()
+                        .map_or_else(|| "keeps its default".to_owned(), |taken| format!("is {taken} already"))
+                )),
+            }
+        }
     }
 }
 

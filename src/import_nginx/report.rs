@@ -81,7 +81,7 @@ impl fmt::Display for Report {
                 .iter()
                 .map(|(name, places)| format!("{name} ({})", lines(places)))
                 .collect();
-            writeln!(f, "  - {reason}: {}.", plain(&list.join(", ")))?;
+            writeln!(f, "  - Not needed: {}. {reason}.", plain(&list.join(", ")))?;
         }
         writeln!(f, "\nWhat gets better:")?;
         if self.better.is_empty() {

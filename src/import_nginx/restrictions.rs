@@ -35,26 +35,34 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
             route.pass.place,
             route.pattern()
         ));
-    } else if part.public.is_empty() {
-        let denied = part
-            .server
-            .directive
-            .children()
-            .iter()
-            .filter(|child| child.is("location") && is_refusal(child));
-        found.extend(
-            denied
-                .filter(|location| !location.children().iter().any(|child| child.is("proxy_pass")))
-                .map(|location| {
-                    format!(
-                        "{}: admins would get all of Incus, where Nginx kept `{}` from them",
-                        location.place,
-                        location.arguments.join(" ")
-                    )
-                }),
-        );
+    } else if !part.admin.is_empty() {
+        let mut denied = Vec::new();
+        find_denied(part.server.directive.children(), &mut denied);
+        found.extend(denied.into_iter().map(|location| {
+            format!(
+                "{}: admins would get all of Incus, where Nginx kept `{}` from them",
+                location.place,
+                location.arguments.join(" ")
+            )
+        }));
     }
     found
+}
+
+/// Locations that refuse whoever comes, but for those that Incus has nothing at.
+fn find_denied<'a>(directives: &'a [Directive], found: &mut Vec<&'a Directive>) {
+    const NOBODYS: [&str; 3] = ["/.", "/favicon.ico", "/robots.txt"];
+    for location in directives.iter().filter(|directive| directive.is("location")) {
+        let pattern = location.arguments.last().map_or("", String::as_str).replace('\\', "");
+        let is_nobodys = NOBODYS
+            .iter()
+            .any(|path| pattern.trim_start_matches('^').starts_with(path));
+        let hands_on = location.children().iter().any(|child| child.is("proxy_pass"));
+        if is_refusal(location) && !hands_on && !is_nobodys {
+            found.push(location);
+        }
+        find_denied(location.children(), found);
+    }
 }
 
 fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {

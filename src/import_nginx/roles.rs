@@ -26,39 +26,57 @@ pub(super) struct Parts<'a> {
 }
 
 pub(super) fn parts<'a>(http: &Http<'a>, variables: &ClientVariables<'a>) -> Parts<'a> {
+    let (mut likely, others): (Vec<_>, Vec<_>) = http.servers().partition(may_lead_to_incus);
     let mut parts = Parts {
         incus: Vec::new(),
-        others: Vec::new(),
+        others,
         target: None,
         problems: Vec::new(),
     };
-    for server in http.servers() {
-        let routes = || server.routes.iter();
-        // Nothing else has a certificate to show behind it, or asks for one, or has these paths.
-        let is_likely = routes().any(|route| route.is_of_incus() || route.scope.one("proxy_ssl_certificate").is_some())
-            || (server.verification() != Verification::None && !server.routes.is_empty());
-        if !is_likely {
-            parts.others.push(server);
-            continue;
-        }
-        let (admin, public) = routes()
-            .cloned()
-            .partition(|route| is_for_admins(&server, route, variables));
-        parts.incus.push(Part { server, public, admin });
-    }
-    for route in parts.incus.iter().flat_map(|part| &part.server.routes) {
+    let routes = || likely.iter().flat_map(|server| &server.routes);
+    let targets = routes().filter_map(|route| Some((likelihood(route), target(route, http).ok()?)));
+    // The first of those that are as likely.
+    let best = targets.reduce(|best, other| if other.0 > best.0 { other } else { best });
+    parts.target = best.map(|(_, target)| target);
+    for route in routes() {
         let place = &route.pass.place;
         match (target(route, http), &parts.target) {
-            (Ok(target), None) => parts.target = Some(target),
-            (Ok(target), Some(first)) if target.url != first.url => parts.problems.push(format!(
+            (Ok(target), Some(chosen)) if target.url != chosen.url => parts.problems.push(format!(
                 "{place}: this goes to {}, and the gateway stands in front of one Incus only, the one at {} ({})",
-                target.url, first.url, first.place
+                target.url, chosen.url, chosen.place
             )),
-            (Ok(_), Some(_)) => {}
+            (Ok(_), _) => {}
             (Err(problem), _) => parts.problems.push(format!("{place}: {problem}")),
         }
     }
+    for server in &mut likely {
+        // What leads elsewhere tells nothing of Incus. Where nothing leads to it, all may have been meant to.
+        server.routes.retain(|route| match &parts.target {
+            Some(chosen) => target(route, http).is_ok_and(|target| target.url == chosen.url),
+            None => true,
+        });
+    }
+    for server in likely {
+        if server.routes.is_empty() {
+            parts.others.push(server);
+            continue;
+        }
+        let routes = server.routes.iter().cloned();
+        let (admin, public) = routes.partition(|route| is_for_admins(&server, route, variables));
+        parts.incus.push(Part { server, public, admin });
+    }
     parts
+}
+
+/// Whether it has Incus's paths, shows a certificate to what is behind it, or asks for one.
+fn may_lead_to_incus(server: &Server<'_>) -> bool {
+    server.routes.iter().any(|route| likelihood(route) > 0)
+        || (server.verification() != Verification::None && !server.routes.is_empty())
+}
+
+fn likelihood(route: &Route<'_>) -> u8 {
+    let shows_certificate = route.scope.one("proxy_ssl_certificate").is_some();
+    2 * u8::from(route.is_of_incus()) + u8::from(shows_certificate)
 }
 
 fn is_for_admins(server: &Server<'_>, route: &Route<'_>, variables: &ClientVariables<'_>) -> bool {

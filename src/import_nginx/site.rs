@@ -193,7 +193,8 @@ impl<'a> Route<'a> {
 
     /// Whether the pattern is one of Incus's own paths, in a regular expression or not.
     pub(super) fn is_of_incus(&self) -> bool {
-        self.pattern().replace('\\', "").contains("/1.0")
+        let pattern = self.pattern().replace('\\', "");
+        pattern.trim_start_matches(['^', '(']).starts_with("/1.0")
     }
 
     /// Every condition that it is under.

@@ -1,19 +1,21 @@
 //! What there is to do, in its order.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::meaning::extent;
 use super::proxy::Proxy;
 use super::report::Report;
 use super::roles::Parts;
+use super::site::Server;
 
 pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     if parts.incus.is_empty() {
         report.next("Run this again on the file that leads to Incus.".to_owned());
         return;
     }
-    shared_ports(parts, report);
+    shared_ports(parts, proxy, report);
     if !report.is_complete() {
         report.next("Fill in what is MISSING, above and in the written file.".to_owned());
     }
@@ -31,7 +33,7 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
         "`nginx -t && systemctl reload nginx`, which frees the ports{}; then at once `systemctl enable --now incus-gate`.",
         if is_alone { " (or `systemctl disable --now nginx`, if it serves nothing else)" } else { "" }
     ));
-    let ports: Vec<_> = [&proxy.public, &proxy.admin]
+    let ports: BTreeSet<_> = [&proxy.public, &proxy.admin]
         .into_iter()
         .flat_map(|port| &port.listen)
         .filter_map(|listen| listen.value.rsplit(':').next())
@@ -40,7 +42,7 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     if !ports.is_empty() {
         report.next(format!(
             "The units of systemd hold 8554 and 8555: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).",
-            ports.join(", ")
+            ports.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
     report.next("To go back: `systemctl disable --now incus-gate incus-gate.socket`, put the blocks back, `nginx -t && systemctl reload nginx`.".to_owned());
@@ -74,24 +76,28 @@ fn keys(proxy: &Proxy, report: &mut Report) {
 }
 
 /// A port is one program's.
-fn shared_ports(parts: &Parts<'_>, report: &mut Report) {
-    let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
-    for listen in parts
-        .incus
-        .iter()
-        .flat_map(|part| &part.server.listens)
-        .filter(|listen| listen.is_tls)
-    {
-        let other = parts.others.iter().find(|other| {
-            other
+fn shared_ports(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
+    for listen in proxy.public.listen.iter().chain(&proxy.admin.listen) {
+        let Ok(address) = listen.value.parse::<SocketAddr>() else {
+            continue;
+        };
+        let is_same = |other: &SocketAddr| {
+            let anywhere = address.ip().is_unspecified() || other.ip().is_unspecified();
+            other.port() == address.port() && (anywhere || other.ip() == address.ip())
+        };
+        let has_it = |server: &&Server<'_>| {
+            server
                 .listens
                 .iter()
-                .any(|other| other.address.is_some() && port(other.address) == port(listen.address))
-        });
-        if let (Some(other), Some(port)) = (other, port(listen.address)) {
+                .filter_map(|listen| listen.address)
+                .any(|other| is_same(&other))
+        };
+        if let Some(other) = parts.others.iter().find(has_it) {
             report.missing(format!(
-                "{}: port {port} is also another server's ({}), which stays with Nginx, and a port is one program's: choose another one for the gateway, or give it an address of its own",
-                listen.place, other.directive.place
+                "{}: port {} is also another server's ({}), which stays with Nginx, and a port is one program's: choose another one for the gateway, or give it an address of its own",
+                listen.comment,
+                address.port(),
+                other.directive.place
             ));
         }
     }

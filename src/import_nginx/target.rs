@@ -56,7 +56,7 @@ pub(super) fn target<'a>(route: &Route<'a>, http: &Http<'a>) -> Result<Target<'a
         // Nginx's default here is 80, whatever the scheme.
         url: url(first.value(), 80)?,
         place: &first.place,
-        others: servers().filter(|server| server.place != first.place).collect(),
+        others: servers().filter(|server| !std::ptr::eq(*server, first)).collect(),
         upstream: Some(upstream),
     })
 }
