@@ -109,9 +109,15 @@ pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read(path)? == text.as_bytes() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && holds(path, text)? => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Not of terminals, pipes, and what has no end.
+fn holds(path: &Path, text: &str) -> io::Result<bool> {
+    let found = std::fs::metadata(path)?;
+    Ok(found.is_file() && found.len() == text.len() as u64 && std::fs::read(path)? == text.as_bytes())
 }
 
 #[cfg(test)]

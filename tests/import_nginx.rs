@@ -196,6 +196,16 @@ fn many_files_and_long_ones_are_refused_in_time() {
     let output = machine.import(&file, &[]);
     assert_eq!(output.status.code(), Some(66), "{output}");
     assert!(output.stderr.contains("longer than 8 MiB"), "{output}");
+
+    let text = fs::read_to_string(format!("{CONFIGURATIONS}/all_admins.conf")).expect("a file of this repository");
+    let text = text.replace("/etc/nginx/certs/admins.crt", "/dev/zero");
+    let file = machine.configure("etc/nginx/nginx.conf", &text);
+    let output = machine.import(&file, &[]);
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert!(
+        output.stderr.contains("/dev/zero is no file of certificates"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -218,6 +228,8 @@ fn nothing_is_overwritten() {
     machine.import(&file, &to).ok();
 
     fs::write(&written, "mine").expect("a temporary file can be written");
+    let output = machine.import(&file, &["--output", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(73), "{output}");
     let output = machine.import(&file, &to);
     assert_eq!(output.status.code(), Some(73), "{output}");
     assert!(output.stderr.contains("nothing is overwritten"), "{output}");

@@ -216,7 +216,10 @@ fn unique(taken: &mut HashSet<String>, common_name: &str) -> String {
     name
 }
 
-/// Where Nginx finds the admins' certificates, with what it was told of them.
+/// Of a file with certificates; thousands fit.
+const LONGEST: u64 = 8 << 20;
+
+/// The file with a certificate or a key that a directive names.
 pub(super) fn absolute(prefix: &Path, directive: &Directive) -> Result<PathBuf, String> {
     let value = directive.value();
     let is_elsewhere = ["data:", "engine:", "store:", "provider:"]
@@ -228,5 +231,15 @@ pub(super) fn absolute(prefix: &Path, directive: &Directive) -> Result<PathBuf, 
             directive.place, directive.name
         ));
     }
-    Ok(prefix.join(value))
+    let path = prefix.join(value);
+    match std::fs::metadata(&path) {
+        // Not to wait for a pipe, or read without end.
+        Ok(found) if !found.is_file() || found.len() > LONGEST => Err(format!(
+            "{}: {} is no file of certificates",
+            directive.place,
+            path.display()
+        )),
+        // What is not there may be put there yet.
+        _ => Ok(path),
+    }
 }

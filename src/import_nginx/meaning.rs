@@ -1,16 +1,17 @@
 //! From Nginx's tree to `proxy.toml`, and to the sentences about what differs.
 
-use std::collections::HashSet;
+mod admins;
+mod ports;
+
 use std::path::{Path, PathBuf};
 
 use super::account;
 use super::better;
-use super::clients::{self, ClientVariables, Listed, absolute};
-use super::proxy::{Pair, Port, Proxy, Sourced, is_loopback};
+use super::clients::{ClientVariables, absolute};
+use super::proxy::{Pair, Proxy, Sourced, is_loopback};
 use super::report::Report;
-use super::restrictions;
-use super::roles::{Part, Parts, parts};
-use super::site::{Http, Route, Scope, Server};
+use super::roles::{Parts, parts};
+use super::site::{Http, Route, Scope};
 use super::steps;
 use super::tree::{Directive, Place};
 use super::units;
@@ -134,106 +135,6 @@ impl Translation<'_> {
         }
     }
 
-    fn ports(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {
-        let of = |has: fn(&Part<'_>) -> bool| parts.incus.iter().filter(move |part| has(part)).collect::<Vec<_>>();
-        let public = of(|part| !part.public.is_empty());
-        let admin = of(|part| !part.admin.is_empty());
-        self.proxy.public = self.port(&public);
-        self.proxy.admin = self.port(&admin);
-        self.part_ways(&admin);
-        for (key, parts, restrictions) in [
-            (
-                "public",
-                &public,
-                restrictions::on_public as fn(&Part<'_>, &ClientVariables<'_>) -> Vec<String>,
-            ),
-            ("admin", &admin, restrictions::on_admin),
-        ] {
-            for text in parts.iter().flat_map(|part| restrictions(part, variables)) {
-                let port = if key == "public" {
-                    &mut self.proxy.public
-                } else {
-                    &mut self.proxy.admin
-                };
-                port.is_held_back = true;
-                self.report.missing(format!(
-                    "{text}. Decide whether that will do, then set `{key}.listen`, which is held back"
-                ));
-            }
-        }
-        if parts.incus.is_empty() {
-            return;
-        }
-        if public.is_empty() {
-            self.report.lost(
-                "There is no server for strangers in these files; the gateway's public port is for this machine alone"
-                    .to_owned(),
-            );
-        }
-        if admin.is_empty() {
-            self.report.lost("There is no server in these files that asks for a certificate; the gateway's admin port is for this machine alone, and lets nobody in".to_owned());
-        }
-    }
-
-    fn port(&mut self, parts: &[&Part<'_>]) -> Port {
-        let mut port = Port::default();
-        for part in parts {
-            for listen in &part.server.listens {
-                let place = listen.place;
-                match listen.address {
-                    None => self
-                        .report
-                        .missing(format!("{place}: `listen {}` is no address and port", listen.text)),
-                    Some(_) if !listen.is_tls => {
-                        self.report.lost(format!(
-                            "{place}: `listen {}` is without TLS, which the gateway never is",
-                            listen.text
-                        ));
-                        continue;
-                    }
-                    Some(address) => {
-                        let text = address.to_string();
-                        if !port.listen.iter().any(|known| known.value == text) {
-                            port.listen.push(Sourced::new(text, place));
-                        }
-                    }
-                }
-                if listen.has_proxy_protocol {
-                    self.report.missing(format!(
-                        "{place}: clients come by a proxy that speaks the PROXY protocol: name that proxy in `proxy_protocol_from`, if your gateway has that key, or turn it off there"
-                    ));
-                }
-            }
-            self.tls(&part.server, &mut port);
-        }
-        port
-    }
-
-    fn tls(&mut self, server: &Server<'_>, port: &mut Port) {
-        let certificates = server.scope.all("ssl_certificate");
-        for more in certificates.iter().skip(1) {
-            self.report.lost(format!(
-                "{}: a port has one certificate; this second one is left out",
-                more.place
-            ));
-        }
-        let found = self.pair(&server.scope, ["ssl_certificate", "ssl_certificate_key"]);
-        match (&port.tls, found) {
-            (Some(first), Some(other)) if first.certificate.value != other.certificate.value => {
-                self.report.lost(format!(
-                    "{}: a port has one certificate, whatever name it is asked for; the one of {} it is",
-                    other.certificate.comment, first.certificate.comment
-                ));
-            }
-            (Some(_), _) => {}
-            (None, Some(found)) => port.tls = Some(found),
-            (None, None) => self.report.missing(format!(
-                "{}: the certificate that clients see: `ssl_certificate` and its key are not in these files",
-                server.directive.place
-            )),
-        }
-    }
-
     fn pair(&mut self, scope: &Scope<'_>, names: [&str; 2]) -> Option<Pair> {
         let [certificate, key] = names.map(|name| {
             let directive = scope.one(name)?;
@@ -247,139 +148,6 @@ impl Translation<'_> {
         });
         let (certificate, key) = (certificate?, key?);
         Some(Pair { certificate, key })
-    }
-
-    /// One port cannot be both.
-    fn part_ways(&mut self, admin: &[&Part<'_>]) {
-        let public: HashSet<_> = self
-            .proxy
-            .public
-            .listen
-            .iter()
-            .map(|listen| listen.value.clone())
-            .collect();
-        let mut moved: Vec<Sourced<String>> = Vec::new();
-        for listen in &self.proxy.admin.listen {
-            if !public.contains(&listen.value) {
-                moved.push(listen.clone());
-                continue;
-            }
-            let (host, port) = listen.value.rsplit_once(':').unwrap_or((&listen.value, ""));
-            let is_free = |port: &&str| !public.contains(&format!("{host}:{port}"));
-            let free = ["8555", "8556"].into_iter().find(is_free).unwrap_or("8557");
-            self.report.lost(format!(
-                "{}: strangers and admins cannot share port {port}: admins now come to port {free}, and add their remote anew",
-                listen.comment
-            ));
-            let value = format!("{host}:{free}");
-            let comment = format!("in place of {port}, which strangers have ({})", listen.comment);
-            if !moved.iter().any(|known| known.value == value) {
-                moved.push(Sourced::new(value, comment));
-            }
-        }
-        if !admin.is_empty() {
-            self.proxy.admin.listen = moved;
-        }
-    }
-
-    fn clients(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {
-        self.proxy.are_clients_certain = true;
-        let admin: Vec<_> = parts.incus.iter().filter(|part| !part.admin.is_empty()).collect();
-        let mut files = HashSet::new();
-        for part in admin {
-            let scope = &part.server.scope;
-            let demands = variables.demands(&part.admin.iter().collect::<Vec<_>>());
-            let trusted = scope
-                .one("ssl_trusted_certificate")
-                .filter(|_| scope.value("ssl_stapling") != Some("on"));
-            let named = scope.one("ssl_client_certificate");
-            if let (Some(_), Some(trusted)) = (named, trusted) {
-                self.report.lost(format!(
-                    "{}: whom these authorities have signed was let in too; list those by their own certificates",
-                    trusted.place
-                ));
-            }
-            let Some(directive) = named.or(trusted) else {
-                self.report.missing(format!(
-                    "{}: who the admins are: there is no `ssl_client_certificate`; list them in [[admin.clients]]",
-                    part.server.directive.place
-                ));
-                continue;
-            };
-            let path = match absolute(&self.machine.prefix, directive) {
-                Ok(path) => path,
-                Err(problem) => {
-                    self.report.missing(problem);
-                    continue;
-                }
-            };
-            if let Some(crl) = scope.one("ssl_crl") {
-                self.uncertain(format!(
-                    "{}: the gateway has no list of revoked certificates",
-                    crl.place
-                ));
-            }
-            for condition in &demands.other {
-                self.uncertain(format!(
-                    "{}: the condition `{}` on certificates cannot be held against them here",
-                    condition.place,
-                    condition.arguments.join(" ")
-                ));
-            }
-            if !files.insert(path.clone()) && demands.fingerprints.is_empty() {
-                continue;
-            }
-            let listed = clients::list(&path, &directive.place, &demands, &mut self.report);
-            self.admit(listed, directive, &path);
-        }
-    }
-
-    fn admit(&mut self, listed: Listed, directive: &Directive, path: &Path) {
-        if !listed.is_certain {
-            self.proxy.are_clients_certain = false;
-        }
-        if listed.clients.iter().any(|client| client.fingerprint.is_none()) {
-            self.report.missing(format!(
-                "{}: Nginx knows admins by the SHA-1 of certificates that are not in {}; ask them for those (they are in their ~/.config/incus/client.crt)",
-                directive.place,
-                path.display()
-            ));
-        }
-        if listed.have_authority {
-            self.report.lost(format!(
-                "{}: a certificate here can sign others, and Nginx let in whomever it had signed; the gateway lets in who shows a listed certificate itself. List those of admins who come with another one",
-                directive.place
-            ));
-        }
-        let own = self
-            .proxy
-            .identity
-            .as_ref()
-            .and_then(|pair| read_certificate(&pair.certificate.value).ok());
-        let own = own.map(|own| certificate::Fingerprint::of(&own).to_string());
-        if own.is_some_and(|own| listed.fingerprints.contains(&own)) {
-            self.report.better(format!(
-                "{}: the gateway's own certificate for Incus is an admin's too, so its key is in several hands. Now each admin can have their own: `incus remote generate-certificate` makes it, and a table [[admin.clients]] lets it in",
-                directive.place
-            ));
-        }
-        for client in listed.clients {
-            let is_known = self
-                .proxy
-                .clients
-                .iter()
-                .any(|known| known.fingerprint == client.fingerprint);
-            if !is_known || client.fingerprint.is_none() {
-                self.proxy.clients.push(client);
-            }
-        }
-    }
-
-    fn uncertain(&mut self, problem: String) {
-        self.proxy.are_clients_certain = false;
-        self.report.missing(format!(
-            "{problem}: the tables [[admin.clients]] are commented out. Leave in those whom you mean"
-        ));
     }
 
     /// The gateway has one of each for both ports.
