@@ -18,11 +18,12 @@ use support::images::Images;
 use support::incus::{Incus, free_address};
 
 /// Each file, and whether what comes out of it can be used as it is.
-const SINGLE: [(&str, bool); 16] = [
+const SINGLE: [(&str, bool); 17] = [
+    ("addresses", true),
     ("all_admins", true),
     ("between", false),
     ("extras", true),
-    ("far_away", false),
+    ("far_away", true),
     ("guide", true),
     ("http2", true),
     ("not_incus", false),

@@ -166,6 +166,7 @@ impl Translation<'_> {
             &of_servers("large_client_header_buffers"),
             &units::head_size,
         );
+        self.limit("idle", &of_servers("keepalive_timeout"), &duration);
         let drains: Vec<_> = tree
             .iter()
             .filter(|directive| directive.is("worker_shutdown_timeout"))

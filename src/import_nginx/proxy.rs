@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::access::Access;
 use super::report::plain;
 
 /// A value, and what the comment behind it says.
@@ -39,6 +40,7 @@ impl Pair {
 pub(super) struct Port {
     /// Nothing where Nginx had no such port.
     pub(super) listen: Vec<Sourced<String>>,
+    pub(super) access: Access,
     pub(super) tls: Option<Pair>,
     /// Nginx let in fewer than the gateway would: until somebody has decided, nobody from outside is.
     pub(super) is_held_back: bool,
@@ -98,13 +100,13 @@ impl fmt::Display for Proxy {
         }
         self.upstream(f)?;
         writeln!(f, "[public]")?;
-        self.public.listen(f, 8554)?;
+        self.public.write(f, 8554)?;
         writeln!(
             f,
             "images = \"public\"   # the published ones; what \"all\" shows is in the README\n"
         )?;
         writeln!(f, "[admin]")?;
-        self.admin.listen(f, 8555)?;
+        self.admin.write(f, 8555)?;
         for client in &self.clients {
             self.client(f, client)?;
         }
@@ -174,6 +176,18 @@ impl Proxy {
 }
 
 impl Port {
+    fn write(&self, f: &mut fmt::Formatter<'_>, usual: u16) -> fmt::Result {
+        self.listen(f, usual)?;
+        let Access { allow, deny, proxies } = &self.access;
+        for (key, list) in [("allow", allow), ("deny", deny), ("proxy_protocol_from", proxies)] {
+            if let Some(Sourced { value, comment }) = list {
+                let values: Vec<_> = value.iter().map(|value| string(value)).collect();
+                writeln!(f, "{key} = [{}]   # {}", values.join(", "), plain(comment))?;
+            }
+        }
+        Ok(())
+    }
+
     fn listen(&self, f: &mut fmt::Formatter<'_>, usual: u16) -> fmt::Result {
         let comments: Vec<_> = self.listen.iter().map(|listen| listen.comment.as_str()).collect();
         let comment = comments.join("; ");

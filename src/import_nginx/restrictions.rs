@@ -67,21 +67,6 @@ fn find_denied<'a>(directives: &'a [Directive], found: &mut Vec<&'a Directive>) 
 
 fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    // Within limit_except they are about methods.
-    let rules = route.scope.any_of(&["allow", "deny"]);
-    if !rules.iter().all(|rule| rule.is("allow")) || rules.iter().any(|rule| rule.value() != "all") {
-        found.extend(rules.first().map(|rule| {
-            let rules: Vec<_> = rules
-                .iter()
-                .map(|rule| format!("{} {}", rule.name, rule.value()))
-                .collect();
-            format!(
-                "{}: everybody could connect, where Nginx went by addresses (`{}`)",
-                rule.place,
-                rules.join("; ")
-            )
-        }));
-    }
     for name in ["auth_basic", "auth_jwt", "auth_request", "secure_link"] {
         if let Some(directive) = route.scope.one(name)
             && directive.value() != "off"

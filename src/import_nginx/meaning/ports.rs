@@ -2,12 +2,16 @@
 
 use std::collections::HashSet;
 
+use super::super::access::Access;
 use super::super::clients::ClientVariables;
 use super::super::proxy::{Port, Sourced};
 use super::super::restrictions;
 use super::super::roles::{Part, Parts};
-use super::super::site::Server;
+use super::super::site::{Route, Server};
 use super::Translation;
+
+/// Sentences on whom Nginx kept from a part.
+type Restrictions = fn(&Part<'_>, &ClientVariables<'_>) -> Vec<String>;
 
 impl Translation<'_> {
     pub(super) fn ports(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {
@@ -17,26 +21,17 @@ impl Translation<'_> {
         self.proxy.public = self.port(&public);
         self.proxy.admin = self.port(&admin);
         self.part_ways(&admin);
-        for (key, parts, restrictions) in [
-            (
-                "public",
-                &public,
-                restrictions::on_public as fn(&Part<'_>, &ClientVariables<'_>) -> Vec<String>,
-            ),
-            ("admin", &admin, restrictions::on_admin),
-        ] {
-            for text in parts.iter().flat_map(|part| restrictions(part, variables)) {
-                let port = if key == "public" {
-                    &mut self.proxy.public
-                } else {
-                    &mut self.proxy.admin
-                };
-                port.is_held_back = true;
-                self.report.missing(format!(
-                    "{text}. Decide whether that will do, then set `{key}.listen`, which is held back"
-                ));
-            }
-        }
+        let kept_out =
+            |parts: &[&Part<'_>], on: Restrictions| parts.iter().flat_map(|part| on(part, variables)).collect();
+        let from_strangers = kept_out(&public, restrictions::on_public);
+        let from_admins = kept_out(&admin, restrictions::on_admin);
+        self.addresses(
+            "public",
+            &public,
+            public.iter().flat_map(|part| &part.public),
+            from_strangers,
+        );
+        self.addresses("admin", &admin, admin.iter().flat_map(|part| &part.admin), from_admins);
         if parts.incus.is_empty() {
             return;
         }
@@ -48,6 +43,49 @@ impl Translation<'_> {
         }
         if admin.is_empty() {
             self.report.lost("There is no server in these files that asks for a certificate; the gateway's admin port is for this machine alone, and lets nobody in".to_owned());
+        }
+    }
+
+    /// Who may connect; where the gateway cannot say it as Nginx did, nobody from outside.
+    fn addresses<'a>(
+        &mut self,
+        key: &str,
+        parts: &[&Part<'_>],
+        routes: impl Iterator<Item = &'a Route<'a>>,
+        mut kept_out: Vec<String>,
+    ) {
+        let routes: Vec<_> = routes.collect();
+        let port = match key {
+            "public" => &mut self.proxy.public,
+            _ => &mut self.proxy.admin,
+        };
+        let mut listens = parts
+            .iter()
+            .flat_map(|part| &part.server.listens)
+            .filter(|listen| listen.is_tls);
+        let have_proxy = listens.clone().any(|listen| listen.has_proxy_protocol);
+        if have_proxy && let Some(other) = listens.find(|listen| !listen.has_proxy_protocol) {
+            kept_out.push(format!(
+                "{}: not all of the port's clients come by a proxy, as others do",
+                other.place
+            ));
+        }
+        match Access::of(&routes, have_proxy) {
+            Ok(access) => port.access = access,
+            Err(problem) => kept_out.push(problem),
+        }
+        for text in kept_out {
+            port.is_held_back = true;
+            self.report.missing(format!(
+                "{text}. Decide whether that will do, then set `{key}.listen`, which is held back"
+            ));
+        }
+        let believed = routes.iter().find_map(|route| route.scope.one("set_real_ip_from"));
+        if let Some(believed) = believed.filter(|_| !have_proxy) {
+            self.report.lost(format!(
+                "{}: the gateway believes no header about clients' addresses; let the proxy in front speak the PROXY protocol, and name it in `{key}.proxy_protocol_from`",
+                believed.place
+            ));
         }
     }
 
@@ -73,11 +111,6 @@ impl Translation<'_> {
                             port.listen.push(Sourced::new(text, place));
                         }
                     }
-                }
-                if listen.has_proxy_protocol {
-                    self.report.missing(format!(
-                        "{place}: clients come by a proxy that speaks the PROXY protocol: name that proxy in `proxy_protocol_from`, if your gateway has that key, or turn it off there"
-                    ));
                 }
             }
             self.tls(&part.server, &mut port);
