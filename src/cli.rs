@@ -1,4 +1,4 @@
-//! The commands: `run`, `check`, `init`.
+//! The commands: `run`, `check`, `init`, `import-nginx`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::check;
 use crate::config::{Config, ConfigError};
+use crate::import_nginx::{self, ImportError, Outcome};
 use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
 use crate::telemetry::log::Log;
@@ -27,6 +28,8 @@ enum Command {
     Run(ConfigArgument),
     /// Load all that `run` would load, then try the ports and Incus itself
     Check(ConfigArgument),
+    /// Turn the configuration of an Nginx in front of Incus into a proxy.toml, and say what differs
+    ImportNginx(ImportArguments),
     /// Make certificates and a configuration for the Incus of this machine; what is there is kept
     Init(Box<init::Options>),
 }
@@ -38,12 +41,24 @@ struct ConfigArgument {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct ImportArguments {
+    /// Nginx's nginx.conf, or the one file of it that is about Incus
+    file: PathBuf,
+    /// Where to write the proxy.toml, which must not exist yet; without it, stdout
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
 /// How a command ended, in the codes of sysexits.h.
 #[derive(Clone, Copy, Debug)]
 enum Exit {
     Done = 0,
     Failed = 1,
     Usage = 64,
+    DataError = 65,
+    NoInput = 66,
+    CannotCreate = 73,
     Config = 78,
 }
 
@@ -79,6 +94,7 @@ impl Command {
                 },
                 Err(exit) => exit,
             },
+            Self::ImportNginx(arguments) => arguments.import(),
             Self::Init(options) => match init::init(&options) {
                 Ok(()) => Exit::Done,
                 Err(error) => {
@@ -107,6 +123,24 @@ impl Command {
                 }
                 Err(exit) => exit,
             },
+        }
+    }
+}
+
+impl ImportArguments {
+    fn import(self) -> Exit {
+        match import_nginx::import(&self.file, self.output.as_deref()) {
+            Ok(Outcome::Complete) => Exit::Done,
+            Ok(Outcome::Incomplete) => Exit::Failed,
+            Err(error) => {
+                // A closed stderr leaves nobody to tell.
+                let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
+                match error {
+                    ImportError::Malformed { .. } => Exit::DataError,
+                    ImportError::Unreadable { .. } => Exit::NoInput,
+                    ImportError::Unwritable { .. } => Exit::CannotCreate,
+                }
+            }
         }
     }
 }

@@ -23,7 +23,7 @@
 //! - [`limits`] says who may connect, and how much of us a client may take.
 //! - [`metrics`] counts, and says whether all is well.
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
-//!   [`check`] tries a configuration, [`init`] makes one.
+//!   [`check`] tries a configuration, [`init`] makes one, [`import_nginx`] makes one of Nginx's.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
 
 pub mod admin;
@@ -34,6 +34,7 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod identity;
+pub mod import_nginx;
 pub mod init;
 pub mod leftover;
 pub mod lifecycle;

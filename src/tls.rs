@@ -112,8 +112,8 @@ pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError
     Ok(first)
 }
 
-/// Never empty.
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+/// Every certificate of a PEM file; never empty.
+pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|source| PemError::NotPem {

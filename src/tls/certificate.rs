@@ -95,6 +95,18 @@ pub fn is_self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Malforme
     Ok(parsed.issuer() == parsed.subject())
 }
 
+/// The subject's common name, if it has one that is text.
+pub fn common_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, Malformed> {
+    let parsed = parse(certificate)?;
+    let name = parsed.subject().iter_common_name().next();
+    Ok(name.and_then(|name| name.as_str().ok()).map(ToOwned::to_owned))
+}
+
+/// Whether it may sign others (RFC 5280 §4.2.1.9).
+pub fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, Malformed> {
+    Ok(parse(certificate)?.is_ca())
+}
+
 /// The public key, in any version of X.509.
 pub fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Malformed> {
     Ok(SubjectPublicKeyInfoDer::from(

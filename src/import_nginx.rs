@@ -1,0 +1,155 @@
+//! `incus-gate import-nginx`: reads the configuration of an Nginx that stands in front of Incus, and writes the
+//! `proxy.toml` that does the same.
+//!
+//! `lexer` and `tree` know Nginx's grammar, with each directive's file and line. `site` and `roles` find what leads to
+//! Incus, `listen`, `target` and `clients` read it, `access` and `restrictions` read what kept people out, and `meaning` puts it
+//! together in a `proxy`. `fate` and `account` see to it that no directive is dropped in silence; `better` and `steps` say
+//! the rest of the `report`.
+
+mod access;
+mod account;
+mod better;
+mod clients;
+mod fate;
+mod lexer;
+mod listen;
+mod meaning;
+mod proxy;
+mod report;
+mod restrictions;
+mod roles;
+mod site;
+mod steps;
+mod target;
+mod tree;
+mod units;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use self::meaning::Machine;
+
+/// What came out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// A configuration that is ready for `check`.
+    Complete,
+    /// One that lacks what only its reader can know.
+    Incomplete,
+}
+
+/// Why nothing came out.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// Nginx would not read it either.
+    #[error("{place}: {problem}; `nginx -t` says whether Nginx takes it")]
+    Malformed {
+        /// `file:line`
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}{}: {source}", path.display(), named.as_ref().map(|named| format!(", which {named} includes")).unwrap_or_default())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The `include` that names it.
+        named: Option<String>,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What came out cannot be written.
+    #[error("cannot write {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::AlreadyExists { "; nothing is overwritten, name another file" } else { "" })]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Writes the configuration to `output`, or to stdout, and what there is to say of it to stderr.
+pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError> {
+    let unreadable = |source| ImportError::Unreadable {
+        path: file.to_owned(),
+        named: None,
+        source,
+    };
+    let file = std::path::absolute(file).map_err(unreadable)?;
+    let tree = tree::read(&file)?;
+    let machine = Machine {
+        prefix: tree::prefix(&file),
+        // As Incus itself looks for it.
+        incus: std::env::var_os("INCUS_DIR").map_or_else(|| "/var/lib/incus".into(), PathBuf::from),
+    };
+    let (proxy, report) = meaning::translate(&tree, &file, &machine);
+    let text = proxy.to_string();
+    let path = output.unwrap_or_else(|| Path::new("stdout"));
+    let written = output.map_or_else(
+        || io::stdout().write_all(text.as_bytes()),
+        |output| write_new(output, &text),
+    );
+    written.map_err(|source| ImportError::Unwritable {
+        path: path.to_owned(),
+        source,
+    })?;
+    // A closed stderr leaves nobody to tell.
+    let _ = io::stderr().write_all(report.to_string().as_bytes());
+    Ok(if report.is_complete() {
+        Outcome::Complete
+    } else {
+        Outcome::Incomplete
+    })
+}
+
+/// Nothing is overwritten; what is there already need not be written.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && holds(path, text)? => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Not of terminals, pipes, and what has no end.
+fn holds(path: &Path, text: &str) -> io::Result<bool> {
+    let found = std::fs::metadata(path)?;
+    Ok(found.is_file() && found.len() == text.len() as u64 && std::fs::read(path)? == text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out of a file with this text.
+    fn translated(text: &[u8]) -> Result<String, ImportError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("nginx.conf");
+        std::fs::write(&file, text).expect("written");
+        let machine = Machine {
+            prefix: folder.path().to_owned(),
+            incus: folder.path().to_owned(),
+        };
+        let (proxy, report) = meaning::translate(&tree::read(&file)?, &file, &machine);
+        let _ = report.to_string();
+        Ok(proxy.to_string())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = translated(&bytes);
+        }
+
+        #[test]
+        fn whatever_comes_out_is_toml(text in "((server|location|if|map|upstream|http) ?(/1.0|\\(\\$ssl_client_s_dn = a\\)|a \\$b|inc)? ?\\{|\\}|listen (8554|\\[::\\]:1|unix:/a) ssl;|ssl_verify_client (on|optional);|proxy_pass https://(inc|\\$b|127.0.0.1:1|a/b);|(ssl_certificate|ssl_certificate_key|proxy_ssl_certificate|ssl_client_certificate) (a|\"b\\\\n\\[c\\]\"|\\$d);|server (a|1.2.3.4:5|\\[::1\\]) (backup)?;|allow [0-9.]{1,4};|include [a-z*/]{1,3};|return (403|200);|[a-z]{1,3} '[^']{0,3}';|\n){0,30}") {
+            if let Ok(text) = translated(text.as_bytes()) {
+                proptest::prop_assert!(text.parse::<toml::Table>().is_ok(), "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `allow`, `deny`, `set_real_ip_from`: addresses as Nginx judges them, in the terms of a port of the gateway.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::proxy::Sourced;
+use super::site::Route;
+use super::tree::Directive;
+
+/// What a port says of addresses.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    pub(super) allow: Option<Sourced<Vec<String>>>,
+    pub(super) deny: Option<Sourced<Vec<String>>>,
+    pub(super) proxies: Option<Sourced<Vec<String>>>,
+}
+
+impl Access {
+    /// Of all places that one port hands requests on from; why not, in words, where the port cannot say it.
+    pub(super) fn of(routes: &[&Route<'_>], have_proxy: bool) -> Result<Self, String> {
+        let mut access = Self::default();
+        if have_proxy {
+            access.proxies = proxies(routes)?;
+        }
+        let directives: Vec<_> = routes
+            .iter()
+            .map(|route| route.scope.any_of(&["allow", "deny"]))
+            .collect();
+        let Some(place) = directives.iter().flatten().map(|rule| &rule.place).next() else {
+            return Ok(access);
+        };
+        if !have_proxy && routes.iter().any(|route| route.scope.one("set_real_ip_from").is_some()) {
+            return Err(format!(
+                "{place}: `allow` and `deny` went by addresses that a header names, and the gateway believes no header"
+            ));
+        }
+        let mut rules = directives.iter().map(|directives| Rules::read(directives));
+        match rules.next().flatten() {
+            Some(first) if rules.all(|other| other.as_ref() == Some(&first)) => {
+                let sourced = |list: Vec<String>| (!list.is_empty()).then(|| Sourced::new(list, place));
+                access.allow = sourced(first.allow);
+                access.deny = sourced(first.deny);
+                Ok(access)
+            }
+            _ => Err(format!(
+                "{place}: `allow` and `deny` differ from location to location, or are in an order that a port's `allow` and `deny` cannot say"
+            )),
+        }
+    }
+}
+
+/// Everybody who is not denied; and of those, where some are allowed, they alone.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Rules {
+    allow: Vec<String>,
+    deny: Vec<String>,
+}
+
+impl Rules {
+    /// Nginx goes by the first that fits, the gateway's `deny` wins over its `allow`: both say the same only of rules that
+    /// deny first, then allow, then deny all the others.
+    fn read(directives: &[&Directive]) -> Option<Self> {
+        let mut rules = Self::default();
+        for directive in directives {
+            match (directive.name.as_str(), directive.value()) {
+                ("allow", "all") => break,
+                ("deny", "all") if rules.allow.is_empty() => return None,
+                ("deny", "all") => return Some(rules),
+                ("allow", address) => rules.allow.push(network(address)?),
+                (_, address) if rules.allow.is_empty() => rules.deny.push(network(address)?),
+                _ => return None,
+            }
+        }
+        // Nobody is kept out who is not denied.
+        rules.allow.clear();
+        Some(rules)
+    }
+}
+
+fn proxies(routes: &[&Route<'_>]) -> Result<Option<Sourced<Vec<String>>>, String> {
+    let directives = routes.iter().flat_map(|route| route.scope.all("set_real_ip_from"));
+    let mut proxies: Vec<String> = Vec::new();
+    let mut place = None;
+    for directive in directives {
+        let proxy = network(directive.value())
+            .ok_or_else(|| format!("{}: `{}` is no network", directive.place, directive.value()))?;
+        if !proxies.contains(&proxy) {
+            proxies.push(proxy);
+        }
+        place.get_or_insert(&directive.place);
+    }
+    let place =
+        place.ok_or("clients come by a proxy that speaks the PROXY protocol, and no `set_real_ip_from` says which")?;
+    Ok(Some(Sourced::new(proxies, place)))
+}
+
+/// As the configuration has it: with no address within the network.
+fn network(text: &str) -> Option<String> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().ok()?,
+    };
+    let is_mapped = matches!(network, IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some());
+    (!is_mapped).then(|| network.trunc().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::tree::Place;
+    use super::*;
+
+    #[test]
+    fn rules_are_taken_where_both_mean_the_same() {
+        for (text, expected) in [
+            ("deny all", None),
+            ("allow all", Some(("", ""))),
+            ("allow 192.0.2.1;deny all", Some(("192.0.2.1/32", ""))),
+            ("allow 192.0.2.1;allow ::1;deny all", Some(("192.0.2.1/32 ::1/128", ""))),
+            (
+                "deny 192.0.2.1;allow 192.0.2.0/24;deny all",
+                Some(("192.0.2.0/24", "192.0.2.1/32")),
+            ),
+            ("deny 192.0.2.77/24", Some(("", "192.0.2.0/24"))),
+            ("deny 192.0.2.0/24;allow all", Some(("", "192.0.2.0/24"))),
+            ("allow 192.0.2.1", Some(("", ""))),
+            ("allow 192.0.2.1;deny 192.0.2.0/24", None),
+            ("allow 192.0.2.1;deny 192.0.2.0/24;deny all", None),
+            ("allow unix:;deny all", None),
+            ("deny ::ffff:192.0.2.1", None),
+        ] {
+            let directives: Vec<_> = text
+                .split(';')
+                .filter_map(|rule| rule.split_once(' '))
+                .map(directive)
+                .collect();
+            let rules = Rules::read(&directives.iter().collect::<Vec<_>>());
+            let rules = rules.map(|rules| (rules.allow.join(" "), rules.deny.join(" ")));
+            let rules = rules.as_ref().map(|(allow, deny)| (allow.as_str(), deny.as_str()));
+            assert_eq!(rules, expected, "{text}");
+        }
+    }
+
+    fn directive((name, value): (&str, &str)) -> Directive {
+        Directive {
+            name: name.to_owned(),
+            arguments: vec![value.to_owned()],
+            place: Place {
+                file: Path::new("a").into(),
+                line: 1,
+            },
+            block: None,
+        }
+    }
+}

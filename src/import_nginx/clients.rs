@@ -1,0 +1,245 @@
+//! Whom Nginx let in on the admin port: from certificates that it knows to those that `[[admin.clients]]` lists.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use data_encoding::HEXLOWER;
+use rustls::pki_types::CertificateDer;
+
+use super::proxy::Client;
+use super::report::Report;
+use super::site::{Http, Route};
+use super::tree::{Directive, Place};
+use crate::tls::certificate::{self, Fingerprint};
+use crate::tls::read_chain;
+
+/// Variables that tell something of the client's certificate, by themselves or by a `map`.
+#[derive(Debug)]
+pub(super) struct ClientVariables<'a> {
+    maps: Vec<&'a Directive>,
+}
+
+impl<'a> ClientVariables<'a> {
+    pub(super) fn of(http: &Http<'a>) -> Self {
+        let maps = http.named("map").filter(|map| map.value().contains("ssl_client_"));
+        Self { maps: maps.collect() }
+    }
+
+    /// Whether a condition looks at the client's certificate.
+    pub(super) fn are_in(&self, condition: &Directive) -> bool {
+        mentions(condition, "$ssl_client_")
+            || mentions(condition, "${ssl_client_")
+            || self.maps_in(condition).next().is_some()
+    }
+
+    fn maps_in(&self, condition: &Directive) -> impl Iterator<Item = &'a Directive> {
+        let is_in = |map: &&Directive| {
+            map.arguments
+                .last()
+                .is_some_and(|variable| mentions(condition, variable))
+        };
+        self.maps.iter().copied().filter(is_in)
+    }
+
+    /// What more than a certificate of the file Nginx asked for.
+    pub(super) fn demands(&self, routes: &[&Route<'a>]) -> Demands<'a> {
+        let mut demands = Demands::default();
+        for condition in routes.iter().flat_map(|route| route.conditions()) {
+            if !self.are_in(condition) {
+                continue;
+            }
+            let maps: Vec<_> = self.maps_in(condition).collect();
+            let sources: Vec<&str> = match maps.as_slice() {
+                [] => condition.arguments.iter().map(String::as_str).collect(),
+                maps => maps.iter().map(|map| map.value()).collect(),
+            };
+            let has = |name: &str| sources.iter().any(|source| source.contains(name));
+            if has("ssl_client_fingerprint") {
+                let listed: Vec<_> = match maps.as_slice() {
+                    [] => condition
+                        .arguments
+                        .iter()
+                        .flat_map(|argument| sha1s(argument))
+                        .collect(),
+                    maps => maps.iter().flat_map(|map| chosen(map)).collect(),
+                };
+                // One that names whom to refuse is no list of whom to let in.
+                let names_refused = maps.is_empty()
+                    && condition
+                        .arguments
+                        .iter()
+                        .any(|argument| argument == "=" || argument == "~");
+                if names_refused && condition.children().iter().any(|child| child.is("return")) || listed.is_empty() {
+                    demands.other.push(condition);
+                } else {
+                    demands.fingerprints.push((condition, listed));
+                }
+            } else if !has("ssl_client_verify") {
+                demands.other.push(condition);
+            }
+        }
+        demands
+    }
+}
+
+/// Conditions beyond "a certificate of the file".
+#[derive(Debug, Default)]
+pub(super) struct Demands<'a> {
+    /// SHA-1, as Nginx has them.
+    pub(super) fingerprints: Vec<(&'a Directive, Vec<String>)>,
+    /// Which cannot be held against a certificate here.
+    pub(super) other: Vec<&'a Directive>,
+}
+
+fn mentions(condition: &Directive, variable: &str) -> bool {
+    condition.arguments.iter().any(|argument| argument.contains(variable))
+}
+
+/// Keys of a `map` that lead to anything but nothing and 0.
+fn chosen(map: &Directive) -> Vec<String> {
+    let is_chosen = |entry: &&Directive| !matches!(entry.value(), "" | "0");
+    map.children()
+        .iter()
+        .filter(is_chosen)
+        .flat_map(|entry| sha1s(&entry.name))
+        .collect()
+}
+
+fn sha1s(text: &str) -> Vec<String> {
+    let digits = text
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .filter(|digits| digits.len() == 40);
+    digits.map(str::to_ascii_lowercase).collect()
+}
+
+/// The certificates of a file as a list of admins, each with a name of their own.
+pub(super) struct Listed {
+    pub(super) clients: Vec<Client>,
+    pub(super) is_certain: bool,
+    /// Some of them can sign others.
+    pub(super) have_authority: bool,
+    /// All of them.
+    pub(super) fingerprints: HashSet<String>,
+}
+
+pub(super) fn list(file: &Path, place: &Place, demands: &Demands<'_>, report: &mut Report) -> Listed {
+    let mut listed = Listed {
+        clients: Vec::new(),
+        is_certain: demands.other.is_empty(),
+        have_authority: false,
+        fingerprints: HashSet::new(),
+    };
+    let chain = match read_chain(file) {
+        Ok(chain) => chain,
+        Err(error) => {
+            report.missing(format!(
+                "{place}: who the admins are: {error}. Or list them in [[admin.clients]] by hand"
+            ));
+            Vec::new()
+        }
+    };
+    let mut names = HashSet::new();
+    let mut wanted: Vec<&str> = demands
+        .fingerprints
+        .iter()
+        .flat_map(|(_, listed)| listed)
+        .map(String::as_str)
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let asks_for_fingerprint = !wanted.is_empty();
+    for (number, certificate) in (1..).zip(&chain) {
+        let fingerprint = Fingerprint::of(certificate).to_string();
+        if !listed.fingerprints.insert(fingerprint.clone()) {
+            continue;
+        }
+        let (Ok(subject), Ok(is_authority)) = (
+            certificate::subject(certificate),
+            certificate::is_authority(certificate),
+        ) else {
+            report.missing(format!(
+                "{place}: certificate {number} in {} cannot be read",
+                file.display()
+            ));
+            continue;
+        };
+        let sha1 = sha1(certificate);
+        if asks_for_fingerprint && !wanted.contains(&sha1.as_str()) {
+            continue;
+        }
+        wanted.retain(|wanted| *wanted != sha1);
+        listed.have_authority |= is_authority;
+        let common_name = certificate::common_name(certificate).ok().flatten();
+        listed.clients.push(Client {
+            name: unique(&mut names, common_name.as_deref().unwrap_or_default()),
+            fingerprint: Some(fingerprint),
+            comment: format!("{place}: {subject}"),
+        });
+    }
+    for sha1 in wanted {
+        listed.is_certain = false;
+        listed.clients.push(Client {
+            name: unique(&mut names, "admin"),
+            fingerprint: None,
+            comment: format!("the certificate whose SHA-1 is {sha1}"),
+        });
+    }
+    listed
+}
+
+/// What Nginx calls `$ssl_client_fingerprint`. It only finds again what Nginx has listed so; nothing rests on it.
+fn sha1(certificate: &CertificateDer<'_>) -> String {
+    HEXLOWER.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate).as_ref())
+}
+
+/// A name that the configuration takes, like the certificate's own.
+fn unique(taken: &mut HashSet<String>, common_name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+    let name: String = common_name
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '-' })
+        .take(56)
+        .collect();
+    let base = match name.trim_matches('-') {
+        "" => "admin".to_owned(),
+        name => name.to_owned(),
+    };
+    let mut name = base.clone();
+    let mut number = 1;
+    while !taken.insert(name.clone()) {
+        number += 1;
+        name = base.clone();
+        let _ = write!(name, "-{number}");
+    }
+    name
+}
+
+/// Of a file with certificates; thousands fit.
+const LONGEST: u64 = 8 << 20;
+
+/// The file with a certificate or a key that a directive names.
+pub(super) fn absolute(prefix: &Path, directive: &Directive) -> Result<PathBuf, String> {
+    let value = directive.value();
+    let is_elsewhere = ["data:", "engine:", "store:", "provider:"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme));
+    if is_elsewhere || value.contains('$') || value.is_empty() {
+        return Err(format!(
+            "{}: `{} {value}` names no file",
+            directive.place, directive.name
+        ));
+    }
+    let path = prefix.join(value);
+    match std::fs::metadata(&path) {
+        // Not to wait for a pipe, or read without end.
+        Ok(found) if !found.is_file() || found.len() > LONGEST => Err(format!(
+            "{}: {} is no file of certificates",
+            directive.place,
+            path.display()
+        )),
+        // What is not there may be put there yet.
+        _ => Ok(path),
+    }
+}

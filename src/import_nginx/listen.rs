@@ -1,0 +1,88 @@
+//! `listen`: an address as Nginx spells it, and as `proxy.toml` does.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::tree::{Directive, Place};
+
+#[derive(Clone, Debug)]
+pub(super) struct Listen<'a> {
+    /// `None` is one that is not of TCP, or a host's name.
+    pub(super) address: Option<SocketAddr>,
+    pub(super) is_tls: bool,
+    pub(super) has_proxy_protocol: bool,
+    /// IPv6 alone, as Nginx has it unless told otherwise.
+    pub(super) is_only_v6: bool,
+    pub(super) text: &'a str,
+    pub(super) place: &'a Place,
+}
+
+impl<'a> Listen<'a> {
+    pub(super) fn parse(directive: &'a Directive) -> Self {
+        let has = |name: &str| directive.arguments.iter().skip(1).any(|argument| argument == name);
+        let address = parse(directive.value());
+        Self {
+            address,
+            is_tls: has("ssl"),
+            has_proxy_protocol: has("proxy_protocol"),
+            is_only_v6: address.is_some_and(|address| address.is_ipv6()) && !has("ipv6only=off"),
+            text: directive.value(),
+            place: &directive.place,
+        }
+    }
+
+    /// What a server without `listen` has.
+    pub(super) fn default_of(server: &'a Directive) -> Self {
+        Self {
+            address: parse("80"),
+            is_tls: false,
+            has_proxy_protocol: false,
+            is_only_v6: false,
+            text: "80",
+            place: &server.place,
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<SocketAddr> {
+    const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    if let Ok(port) = text.parse() {
+        return Some((ANY, port).into());
+    }
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    // The port may be missing, but not from `[::]:8554`, which is an address already.
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok()?),
+        _ => (text, 80),
+    };
+    let ip = match host {
+        "*" => ANY,
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
+        host => host.trim_start_matches('[').trim_end_matches(']').parse().ok()?,
+    };
+    Some((ip, port).into())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn addresses_are_read_as_nginx_reads_them() {
+        for (text, expected) in [
+            ("8554", Some("0.0.0.0:8554")),
+            ("*:8554", Some("0.0.0.0:8554")),
+            ("127.0.0.1:8554", Some("127.0.0.1:8554")),
+            ("192.0.2.1", Some("192.0.2.1:80")),
+            ("localhost:8554", Some("127.0.0.1:8554")),
+            ("[::]:8554", Some("[::]:8554")),
+            ("[2001:db8::1]", Some("[2001:db8::1]:80")),
+            ("unix:/run/x.sock", None),
+            ("lxc.example.org:8554", None),
+            ("99999", None),
+            ("", None),
+        ] {
+            let found = super::parse(text).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+    }
+}

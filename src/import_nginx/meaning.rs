@@ -1,0 +1,207 @@
+//! From Nginx's tree to `proxy.toml`, and to the sentences about what differs.
+
+mod admins;
+mod ports;
+
+use std::path::{Path, PathBuf};
+
+use super::account;
+use super::better;
+use super::clients::{ClientVariables, absolute};
+use super::proxy::{Pair, Proxy, Sourced, is_loopback};
+use super::report::Report;
+use super::roles::{Parts, parts};
+use super::site::{Http, Route, Scope};
+use super::steps;
+use super::tree::{Directive, Place};
+use super::units;
+use crate::tls::{certificate, read_certificate};
+
+/// Where the machine keeps what is not in Nginx's files.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// Nginx's, where relative paths start.
+    pub(super) prefix: PathBuf,
+    /// Incus's own folder.
+    pub(super) incus: PathBuf,
+}
+
+pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (Proxy, Report) {
+    let http = Http::of(tree);
+    let variables = ClientVariables::of(&http);
+    let parts = parts(&http, &variables);
+    let mut translation = Translation {
+        machine,
+        proxy: Proxy {
+            origin: file.display().to_string(),
+            folder: machine.prefix.display().to_string(),
+            ..Proxy::default()
+        },
+        report: Report::new(machine.prefix.display().to_string()),
+    };
+    if parts.incus.is_empty() {
+        translation.report.missing(format!(
+            "{}: no server here hands requests on to an Incus: none asks clients for a certificate, has one to show behind it, or has a location for `/1.0`{}",
+            file.display(),
+            if http.is_whole { "" } else { ". If it is part of a larger configuration, give its nginx.conf" }
+        ));
+    }
+    translation.upstream(&parts);
+    translation.ports(&parts, &variables);
+    translation.clients(&parts, &variables);
+    translation.limits(tree, &parts);
+    let Translation { proxy, mut report, .. } = translation;
+    account::for_all(tree, &http, &parts, &variables, &mut report);
+    better::say(&parts, &proxy, &mut report);
+    steps::say(&parts, &proxy, &mut report);
+    (proxy, report)
+}
+
+struct Translation<'m> {
+    machine: &'m Machine,
+    proxy: Proxy,
+    report: Report,
+}
+
+impl Translation<'_> {
+    fn upstream(&mut self, parts: &Parts<'_>) {
+        for problem in &parts.problems {
+            self.report.lost(problem.clone());
+        }
+        match &parts.target {
+            Some(target) => {
+                self.proxy.url = Some(Sourced::new(target.url.clone(), target.place));
+                for other in &target.others {
+                    self.report.lost(format!(
+                        "{}: the gateway stands in front of one Incus, {}, and leaves `{}` out",
+                        other.place,
+                        target.url,
+                        other.arguments.join(" ")
+                    ));
+                }
+            }
+            None if parts.incus.is_empty() => {}
+            None => self.report.missing("where Incus is: `upstream.url`".to_owned()),
+        }
+        let routes = || parts.incus.iter().flat_map(|part| &part.server.routes);
+        let with_certificate = routes().find(|route| route.scope.one("proxy_ssl_certificate").is_some());
+        if let Some(route) = with_certificate {
+            self.proxy.identity = self.pair(&route.scope, ["proxy_ssl_certificate", "proxy_ssl_certificate_key"]);
+        }
+        if self.proxy.identity.is_none() && !parts.incus.is_empty() {
+            self.report.missing(
+                "what the gateway shows to Incus: `upstream.client_certificate` and its key. Make both with `certs/make`, and have Incus trust the certificate: `incus config trust add-certificate`".to_owned(),
+            );
+        }
+        self.pin(routes().next());
+    }
+
+    /// Nginx holds Incus's certificate against an authority, if against anything; the gateway against itself.
+    fn pin(&mut self, route: Option<&Route<'_>>) {
+        let Some(route) = route else { return };
+        if route.scope.value("proxy_ssl_verify") == Some("on")
+            && let Some(trusted) = route.scope.one("proxy_ssl_trusted_certificate")
+        {
+            let place = &trusted.place;
+            match absolute(&self.machine.prefix, trusted).map(|path| (read_certificate(&path), path)) {
+                Ok((Ok(certificate), path)) if !certificate::is_authority(&certificate).unwrap_or(true) => {
+                    self.proxy.pin = Some(Sourced::new(path, place));
+                    return;
+                }
+                Ok((Ok(_), path)) => self.report.lost(format!(
+                    "{place}: {} is an authority, and the gateway goes by Incus's very certificate instead",
+                    path.display()
+                )),
+                Ok((Err(error), _)) => self.report.lost(format!("{place}: {error}")),
+                Err(problem) => self.report.lost(problem),
+            }
+        }
+        let is_here = self.proxy.url.as_ref().is_some_and(|url| is_loopback(&url.value));
+        // In a cluster it is the one that clients see.
+        let own = ["cluster.crt", "server.crt"]
+            .map(|name| self.machine.incus.join(name))
+            .into_iter()
+            .find(|path| path.exists());
+        match own {
+            Some(own) if is_here => self.proxy.pin = Some(Sourced::new(own, "Incus's own, on this machine")),
+            _ if is_here => self.report.lost(format!(
+                "Incus's own certificate is not at {}, so whoever listens at that address of this machine is taken for Incus: set `upstream.server_certificate`",
+                self.machine.incus.join("server.crt").display()
+            )),
+            _ if self.proxy.url.is_some() => self.report.missing(
+                "how to know Incus on another machine: copy its server.crt (in a cluster: cluster.crt) here, and name it in `upstream.server_certificate`".to_owned(),
+            ),
+            _ => {}
+        }
+    }
+
+    fn pair(&mut self, scope: &Scope<'_>, names: [&str; 2]) -> Option<Pair> {
+        let [certificate, key] = names.map(|name| {
+            let directive = scope.one(name)?;
+            match absolute(&self.machine.prefix, directive) {
+                Ok(path) => Some(Sourced::new(path, &directive.place)),
+                Err(problem) => {
+                    self.report.missing(problem);
+                    None
+                }
+            }
+        });
+        let (certificate, key) = (certificate?, key?);
+        Some(Pair { certificate, key })
+    }
+
+    /// The gateway has one of each for both ports.
+    fn limits(&mut self, tree: &[Directive], parts: &Parts<'_>) {
+        let of_servers = |name: &'static str| -> Vec<&Directive> {
+            parts
+                .incus
+                .iter()
+                .filter_map(|part| part.server.scope.one(name))
+                .collect()
+        };
+        let duration = |directive: &Directive| units::duration(directive.value());
+        self.limit("head", &of_servers("client_header_timeout"), &duration);
+        self.limit(
+            "head_size",
+            &of_servers("large_client_header_buffers"),
+            &units::head_size,
+        );
+        self.limit("idle", &of_servers("keepalive_timeout"), &duration);
+        let drains: Vec<_> = tree
+            .iter()
+            .filter(|directive| directive.is("worker_shutdown_timeout"))
+            .collect();
+        self.limit("drain", &drains, &duration);
+    }
+
+    fn limit(&mut self, key: &'static str, directives: &[&Directive], read: &dyn Fn(&Directive) -> Option<String>) {
+        let mut taken: Option<String> = None;
+        for directive in directives {
+            match (read(directive), &taken) {
+                (Some(value), None) => {
+                    self.proxy
+                        .limits
+                        .push((key, Sourced::new(value.clone(), &directive.place)));
+                    taken = Some(value);
+                }
+                (Some(value), Some(taken)) if value == *taken => {}
+                (_, taken) => self.report.lost(format!(
+                    "{}: `{} {}` is not taken for `limits.{key}`, which {}",
+                    directive.place,
+                    directive.name,
+                    directive.arguments.join(" "),
+                    taken
+                        .as_ref()
+                        .map_or_else(|| "keeps its default".to_owned(), |taken| format!("is {taken} already"))
+                )),
+            }
+        }
+    }
+}
+
+/// `a.conf:3-17`, from a block's name to its end.
+pub(super) fn extent(directive: &Directive) -> String {
+    let Place { file, line } = &directive.place;
+    let end = directive.block.as_ref().map_or(*line, |block| block.end);
+    format!("{}:{line}-{end}", file.display())
+}

@@ -1,0 +1,213 @@
+//! What of Nginx's tree leads to Incus: servers, and within them the places that hand requests on.
+
+use super::listen::Listen;
+use super::tree::Directive;
+
+/// What is in force at one place: its own directives, then those of each block around it.
+#[derive(Clone, Debug)]
+pub(super) struct Scope<'a>(Vec<&'a [Directive]>);
+
+impl<'a> Scope<'a> {
+    pub(super) fn within(&self, directives: &'a [Directive]) -> Self {
+        let mut levels = vec![directives];
+        levels.extend(&self.0);
+        Self(levels)
+    }
+
+    /// Those of this name on the innermost level that has one: a level replaces what is around it, and never adds to it.
+    pub(super) fn all(&self, name: &str) -> Vec<&'a Directive> {
+        self.any_of(&[name])
+    }
+
+    /// The same, for directives of one module that replace each other.
+    pub(super) fn any_of(&self, names: &[&str]) -> Vec<&'a Directive> {
+        let on = |level: &&'a [Directive]| -> Vec<&'a Directive> {
+            level
+                .iter()
+                .filter(|directive| names.contains(&directive.name.as_str()))
+                .collect()
+        };
+        self.0
+            .iter()
+            .map(on)
+            .find(|found| !found.is_empty())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn one(&self, name: &str) -> Option<&'a Directive> {
+        self.all(name).into_iter().next()
+    }
+
+    /// The value of a directive that has one.
+    pub(super) fn value(&self, name: &str) -> Option<&'a str> {
+        self.one(name).map(Directive::value)
+    }
+
+    /// All of this name, on whatever level: `if` and the like add up.
+    pub(super) fn everywhere(&self, name: &str) -> impl Iterator<Item = &'a Directive> {
+        self.0
+            .iter()
+            .copied()
+            .flatten()
+            .filter(move |directive| directive.name == name)
+    }
+}
+
+/// The `http` block, or the file that stands in it.
+#[derive(Debug)]
+pub(super) struct Http<'a> {
+    pub(super) directives: &'a [Directive],
+    /// Whether the block itself was there.
+    pub(super) is_whole: bool,
+}
+
+impl<'a> Http<'a> {
+    pub(super) fn of(tree: &'a [Directive]) -> Self {
+        match tree.iter().find(|directive| directive.is("http")) {
+            Some(http) => Self {
+                directives: http.children(),
+                is_whole: true,
+            },
+            None => Self {
+                directives: tree,
+                is_whole: false,
+            },
+        }
+    }
+
+    pub(super) fn servers(&self) -> impl Iterator<Item = Server<'a>> {
+        let scope = Scope(vec![self.directives]);
+        self.named("server").map(move |server| Server::new(server, &scope))
+    }
+
+    pub(super) fn upstream(&self, name: &str) -> Option<&'a Directive> {
+        self.named("upstream").find(|upstream| upstream.value() == name)
+    }
+
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &'a Directive> {
+        self.directives.iter().filter(move |directive| directive.name == name)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Server<'a> {
+    pub(super) directive: &'a Directive,
+    pub(super) scope: Scope<'a>,
+    pub(super) listens: Vec<Listen<'a>>,
+    pub(super) routes: Vec<Route<'a>>,
+}
+
+/// A `proxy_pass`, and the blocks of the server around it, outermost first.
+#[derive(Clone, Debug)]
+pub(super) struct Route<'a> {
+    pub(super) pass: &'a Directive,
+    pub(super) blocks: Vec<&'a Directive>,
+    pub(super) scope: Scope<'a>,
+}
+
+impl<'a> Server<'a> {
+    fn new(directive: &'a Directive, http: &Scope<'a>) -> Self {
+        let scope = http.within(directive.children());
+        let mut routes = Vec::new();
+        find_routes(directive.children(), &[], &scope, &mut routes);
+        let named = directive.children().iter().filter(|child| child.is("listen"));
+        let mut listens: Vec<_> = named.map(Listen::parse).collect();
+        if listens.is_empty() {
+            listens.push(Listen::default_of(directive));
+        }
+        // The way it was done before 1.15.
+        if scope.value("ssl") == Some("on") {
+            for listen in &mut listens {
+                listen.is_tls = true;
+            }
+        }
+        Self {
+            directive,
+            scope,
+            listens,
+            routes,
+        }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        let names = self.directive.children().iter().filter(|child| child.is("server_name"));
+        names.flat_map(|names| &names.arguments).map(String::as_str)
+    }
+
+    /// Whether Nginx asks clients for a certificate, and insists on one.
+    pub(super) fn verification(&self) -> Verification {
+        match self.scope.value("ssl_verify_client") {
+            Some("on") => Verification::Required,
+            Some("optional" | "optional_no_ca") => Verification::Optional,
+            _ => Verification::None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verification {
+    None,
+    Optional,
+    Required,
+}
+
+fn find_routes<'a>(
+    directives: &'a [Directive],
+    blocks: &[&'a Directive],
+    scope: &Scope<'a>,
+    found: &mut Vec<Route<'a>>,
+) {
+    for directive in directives {
+        if directive.is("proxy_pass") {
+            found.push(Route {
+                pass: directive,
+                blocks: blocks.to_vec(),
+                scope: scope.clone(),
+            });
+        } else if ["location", "if", "limit_except"].contains(&directive.name.as_str()) {
+            let blocks = [blocks, &[directive]].concat();
+            find_routes(
+                directive.children(),
+                &blocks,
+                &scope.within(directive.children()),
+                found,
+            );
+        }
+    }
+}
+
+impl<'a> Route<'a> {
+    /// The location's pattern, as it is written.
+    pub(super) fn pattern(&self) -> &'a str {
+        let location = self.blocks.iter().rev().find(|block| block.is("location"));
+        location
+            .and_then(|location| location.arguments.last())
+            .map_or("/", String::as_str)
+    }
+
+    /// Whether it takes whatever no other location takes.
+    pub(super) fn takes_all(&self) -> bool {
+        matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$")
+            && !self.blocks.iter().any(|block| block.value() == "=")
+    }
+
+    /// Whether the pattern is one of Incus's own paths, in a regular expression or not.
+    pub(super) fn is_of_incus(&self) -> bool {
+        let pattern = self.pattern().replace('\\', "");
+        pattern.trim_start_matches(['^', '(']).starts_with("/1.0")
+    }
+
+    /// Every condition that it is under.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &'a Directive> {
+        let around = self.blocks.iter().copied().filter(|block| block.is("if"));
+        let before = self.scope.everywhere("if").filter(|condition| is_refusal(condition));
+        around.chain(before)
+    }
+}
+
+/// A block that ends in a refusal, such as `return 403`.
+pub(super) fn is_refusal(block: &Directive) -> bool {
+    block.children().iter().any(|child| {
+        (child.is("return") && child.value().starts_with('4')) || (child.is("deny") && child.value() == "all")
+    })
+}
