@@ -49,7 +49,7 @@ install: ## put the release under PREFIX (/usr/local), or under DESTDIR for a pa
 	@[ -x $(BINARY) ] || { echo "make install: there is no $(BINARY) yet; run first: make build" >&2; exit 1; }
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/incus-gate
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate LICENSE README.md CHANGELOG.md proxy.toml.example
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate/docs docs/FROM_NGINX.md docs/OPERATING.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate/docs docs/FROM_NGINX.md docs/OPERATING.md docs/alerts.yml docs/grafana.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/incus-gate.service systemd/incus-gate.socket
 	sed -i 's|/usr/local/|$(PREFIX)/|g' $(DESTDIR)$(PREFIX)/lib/systemd/system/incus-gate.service
 	install -D -m 644 systemd/incus-gate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/incus-gate.conf

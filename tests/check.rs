@@ -140,6 +140,12 @@ fn settings_that_trust_too_many() {
     let mut setup = fine;
     setup.more_admin = "proxy_protocol_from = [\"192.0.2.1\", \"0.0.0.0/0\"]".to_owned();
     assert!(warning(&setup).starts_with("warn  admin.proxy_protocol_from: it lists everybody"));
+
+    setup.more_admin.clear();
+    setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    assert!(check(&setup).ok().contains("ok    metrics.listen: free"));
+    setup.more = setup.more.replace("127.0.0.1", "0.0.0.0");
+    assert!(warning(&setup).starts_with("warn  metrics.listen: it can be reached from elsewhere"));
 }
 
 #[test]

@@ -365,7 +365,12 @@ impl Loader<'_> {
             .iter()
             .map(|text| {
                 let address: SocketAddr = text.parse().map_err(|_| {
-                    wrong(format!("`{text}` is no address with a port; write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\""))
+                    let remedy = match key {
+                        // It asks nobody who they are.
+                        "metrics.listen" => "write one like \"127.0.0.1:9555\"",
+                        _ => "write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\"",
+                    };
+                    wrong(format!("`{text}` is no address with a port; {remedy}"))
                 })?;
                 if address.port() != 0 && !seen.insert(address) {
                     return Err(wrong(format!("`{text}` stands twice; remove one")));
