@@ -9,7 +9,7 @@ TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgr
 BROWSER := chromium chromium-driver fonts-dejavu-core
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test bench deny install clean
+.PHONY: help build demo demo-end test bench deny install dist dist-test clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,14 @@ install: ## put the release under PREFIX (/usr/local), or under DESTDIR for a pa
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/incus-gate.service systemd/incus-gate.socket
 	sed -i 's|/usr/local/|$(PREFIX)/|g' $(DESTDIR)$(PREFIX)/lib/systemd/system/incus-gate.service
 	install -D -m 644 systemd/incus-gate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/incus-gate.conf
+
+dist: ## make the .deb, the tarball and their checksums, in target/dist
+	@command -v $(CARGO) > /dev/null || { echo "make dist: found no cargo; install Rust from https://rustup.rs" >&2; exit 1; }
+	@scripts/dist
+
+dist-test: ## install, upgrade, remove and purge the .deb in a fresh Debian, as root
+	@[ "$$(id -u)" = 0 ] || { echo "make dist-test: only root can enter another root; run: sudo make dist-test" >&2; exit 1; }
+	@scripts/try-deb target/dist/*.deb
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::check;
 use crate::config::{Config, ConfigError};
@@ -66,6 +66,11 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// All commands and options, for what is made from them: manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reads the arguments and does what they say.

@@ -1,0 +1,50 @@
+//! Writes what packages need and the gateway does not: manual pages and completions, made from the commands as the binary has
+//! them, and incus-gate-proxy.toml(5), made from the README. `cargo run --example manual FOLDER`
+//!
+//! The folder then has what goes under `share`.
+
+mod configuration;
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap_complete::{Shell, generate_to};
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let share = PathBuf::from(std::env::args_os().nth(1).ok_or("name the folder to write to")?);
+    manual(&share)?;
+    completions(&share)?;
+    Ok(())
+}
+
+/// incus-gate(1), a page for each subcommand, and one for the configuration.
+fn manual(share: &Path) -> Result<(), Box<dyn Error>> {
+    clap_mangen::generate_to(incus_gate::cli::command(), folder(share, "man/man1")?)?;
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
+    let page = folder(share, "man/man5")?.join("incus-gate-proxy.toml.5");
+    fs::write(page, configuration::page(&readme)?)?;
+    Ok(())
+}
+
+/// Under the names by which each shell looks for them.
+fn completions(share: &Path) -> Result<(), Box<dyn Error>> {
+    for (shell, place, name) in [
+        (Shell::Bash, "bash-completion/completions", NAME.to_owned()),
+        (Shell::Zsh, "zsh/vendor-completions", format!("_{NAME}")),
+        (Shell::Fish, "fish/vendor_completions.d", format!("{NAME}.fish")),
+    ] {
+        let folder = folder(share, place)?;
+        let made = generate_to(shell, &mut incus_gate::cli::command(), NAME, &folder)?;
+        fs::rename(made, folder.join(name))?;
+    }
+    Ok(())
+}
+
+fn folder(share: &Path, name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let folder = share.join(name);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
