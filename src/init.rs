@@ -101,7 +101,7 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     let folder = options.config.parent().unwrap_or_else(|| Path::new("")).join("certs");
     let kind = if options.rsa { Kind::Rsa4096 } else { Kind::EcdsaP384 };
 
-    if options.config.exists() {
+    if is_configured(&options.config) {
         add_admins(options, &folder, kind, &mut done)?;
         done.kept(&options.config);
     } else {
@@ -211,17 +211,27 @@ fn incus_of(options: &Options) -> Incus {
     Incus::at(named.unwrap_or_else(|| PathBuf::from("/var/lib/incus")))
 }
 
+/// The example, as a package puts it there, is no configuration yet.
+fn is_configured(path: &Path) -> bool {
+    path.exists() && !is_example(path)
+}
+
+fn is_example(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|text| text == include_bytes!("../proxy.toml.example"))
+}
+
 fn is_admin_name(name: &str) -> bool {
     config::is_admin_name(name) && !name.starts_with('.') && !matches!(name, "server" | "incus-client")
 }
 
-/// Never over a file that is there, and only what loads.
+/// Never over a file that is there, but for the bare example, and only what loads.
 fn write_new(path: &Path, text: &str) -> Result<(), InitError> {
     let aside = path.with_extension(format!("toml.{}", std::process::id()));
     let write = || {
         fs::write(&aside, text).map_err(|source| unwritable(&aside, source))?;
         Config::load(&aside)?;
-        fs::hard_link(&aside, path).map_err(|source| unwritable(path, source))
+        let put = if is_example(path) { fs::rename } else { fs::hard_link };
+        put(&aside, path).map_err(|source| unwritable(path, source))
     };
     let written = write();
     // Whether or not that went well.

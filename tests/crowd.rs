@@ -38,7 +38,9 @@ fn is_closed(tcp: &TcpStream) -> bool {
     !matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
+/// At least one, or the test fails.
 fn lines(gateway: &Gateway, text: &str) -> usize {
+    gateway.wait_for_log(text);
     gateway.log().iter().filter(|line| line.contains(text)).count()
 }
 

@@ -176,6 +176,21 @@ fn what_was_broken_off_is_gone_on_with() {
 }
 
 #[test]
+fn the_example_of_a_package_is_no_configuration() {
+    let start = Start::new();
+    let example = include_str!("../proxy.toml.example");
+    fs::write(start.path("proxy.toml"), example).expect("a file");
+    start.init(&["--yes", "--name=localhost"]).ok();
+    assert_ne!(start.configuration(), example);
+    start.gateway();
+
+    let changed = format!("{example}# changed");
+    fs::write(start.path("proxy.toml"), &changed).expect("a file");
+    start.init(&["--yes", "--name=localhost"]).fails();
+    assert_eq!(start.configuration(), changed);
+}
+
+#[test]
 fn an_admin_is_added_to_what_is_there() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();

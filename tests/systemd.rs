@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use support::certificates::Certificates;
 use support::gateway::{BINARY, Gateway};
+use support::load::{Load, served};
 use support::run::run;
 use support::scene::Setup;
 use support::scripted::Scripted;
@@ -168,53 +169,26 @@ fn a_restart_behind_a_held_socket_refuses_nobody() {
     const RESTARTS: usize = 5;
     let scene = Scene::with_sockets();
     let (public, admin) = (scene.manager.public(), scene.manager.admin());
-    let (served, done) = (AtomicUsize::new(0), AtomicBool::new(false));
-    // Every connection is a new one, and no client tries twice.
-    let crowd = |client: TlsClient, port, path: &str| {
-        while !done.load(Ordering::SeqCst) {
-            let answer = client.connect(port).and_then(|mut raw| raw.get(path));
-            match answer {
-                Ok(answer) => assert_eq!(answer.head.status, 200),
-                Err(end) => panic!("refused after {} were served: {end}", served.load(Ordering::SeqCst)),
-            }
-            served.fetch_add(1, Ordering::SeqCst);
-        }
-    };
-    let wait_for_more = |count| {
-        let goal = served.load(Ordering::SeqCst) + count;
-        let deadline = std::time::Instant::now() + support::gateway::PATIENCE;
-        while served.load(Ordering::SeqCst) < goal {
-            assert!(std::time::Instant::now() < deadline, "nobody is served any more");
-            thread::sleep(Duration::from_millis(5));
-        }
-    };
+    let load = Load::default();
     thread::scope(|scope| {
-        // However this ends, so do the clients.
-        let _done = Done(&done);
+        let done = load.until_dropped();
         for _ in 0..CLIENTS {
-            scope.spawn(|| crowd(TlsClient::tls13(), public, "/1.0"));
-            scope.spawn(|| crowd(TlsClient::of(&scene.setup.admins[0].1), admin, "/1.0/short"));
+            load.ask(scope, TlsClient::tls13(), public, "/1.0", served);
+            let ops = TlsClient::of(&scene.setup.admins[0].1);
+            load.ask(scope, ops, admin, "/1.0/short", served);
         }
         for _ in 0..=RESTARTS {
             let gateway = scene.start(scene.manager.command_with_sockets());
-            wait_for_more(50);
+            load.wait_for_more(50);
             gateway.signal("TERM");
             assert_eq!(gateway.exit_status().code(), Some(0), "{:#?}", gateway.log());
         }
         // Those who wait now.
         let last = scene.start(scene.manager.command_with_sockets());
-        wait_for_more(CLIENTS * 2);
-        done.store(true, Ordering::SeqCst);
+        load.wait_for_more(CLIENTS * 2);
+        drop(done);
         last
     });
-}
-
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | [`client`] | the real `incus` client of a stranger or an admin; curl |
 //! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
 //! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
+//! | [`load`] | a crowd that asks without a pause |
 //! | [`images`], [`certificates`] | what goes in |
 //! | [`network`] | a network of a test's own, with addresses to come from |
 //! | [`systemd`] | a service manager as the gateway sees it: held sockets, notifications |
@@ -30,6 +31,7 @@ pub mod gateway;
 pub mod haproxy;
 pub mod images;
 pub mod incus;
+pub mod load;
 pub mod network;
 pub mod run;
 pub mod scene;
