@@ -85,10 +85,7 @@ impl PageRequest {
     }
 
     fn parts(&self, title: Option<&str>, snapshot: Arc<Snapshot>) -> impl Iterator<Item = Bytes> + use<> {
-        let mut shown = snapshot.by_name(|image| {
-            let text = view::searched(image);
-            self.words.iter().all(|word| text.contains(word))
-        });
+        let mut shown = snapshot.by_name(|image| self.is_found_in(image));
         let found = shown.len();
         shown.truncate(MAX_SHOWN);
         let head = Head {
@@ -97,7 +94,7 @@ impl PageRequest {
             search: &self.search,
             shown: shown.len(),
             found,
-            all: snapshot.image_count(),
+            all: snapshot.number_of_images(),
         };
         let head = head.text();
         let remote = self.host.remote();
@@ -115,6 +112,15 @@ impl PageRequest {
             .chain(images)
             .chain(std::iter::once_with(view::end));
         parts.map(Bytes::from)
+    }
+
+    fn is_found_in(&self, image: &Image) -> bool {
+        // Most ask for all: nothing has to be looked through for them.
+        if self.words.is_empty() {
+            return true;
+        }
+        let text = view::searched(image);
+        self.words.iter().all(|word| text.contains(word))
     }
 }
 

@@ -124,11 +124,6 @@ impl Snapshot {
         places.filter(|place| matches(self.image_at(*place))).collect()
     }
 
-    /// How many there are.
-    pub fn image_count(&self) -> usize {
-        self.sorted.len()
-    }
-
     /// The image at a place that [`Self::images_matching`] or [`Self::by_name`] has named.
     pub fn image_at(&self, place: u32) -> &Image {
         &self.sorted[place as usize]
