@@ -72,7 +72,9 @@ impl Upstream {
     /// takes.
     pub async fn send(&self, client: Option<SocketAddr>, request: Request<RequestBody>) -> Result<Answer, Error> {
         let asked = Instant::now();
-        let answer = self.send_with_retry(client, request).await;
+        // Boxed, for it has room for a connection in the making: every answer that does not ask Incus would be moved about
+        // with room for that, several times.
+        let answer = Box::pin(self.send_with_retry(client, request)).await;
         match &answer {
             Ok(_) => self.target.counts().answers.observe(asked.elapsed()),
             Err(error) => self.target.counts().failed(error),

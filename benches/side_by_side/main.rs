@@ -18,6 +18,9 @@
 //! Everything happens on the loopback interface, for a bounded time, and what was started is stopped at the end, also
 //! after a Ctrl-C.
 
+// What carries the load may be slow.
+#![allow(clippy::large_futures)]
+
 mod chart;
 mod client;
 mod comparison;

@@ -37,7 +37,8 @@ type Stream = TlsStream<TcpStream>;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
-    driver: http1::Connection<TokioIo<Stream>, RequestBody>,
+    /// Boxed, for the connection goes from hand to hand.
+    driver: Box<http1::Connection<TokioIo<Stream>, RequestBody>>,
     /// Whose requests it may carry, where Incus has been told.
     client: Option<IpAddr>,
     ended: bool,
@@ -67,7 +68,7 @@ impl Connection {
         target.counts().opened.add(1);
         Ok(Self {
             sender,
-            driver,
+            driver: Box::new(driver),
             client: target.told(client),
             ended: false,
         })
