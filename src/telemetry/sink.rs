@@ -14,8 +14,10 @@ use super::file::LogFile;
 
 /// The most that waits to be written, in bytes: thousands of lines.
 const MAX_WAITING: usize = 1 << 20;
-/// Between two writes. A crowd's lines gather meanwhile, and their writers need not wake anybody.
+/// Between two writes of a crowd's lines, which gather meanwhile: those who write them need not wake anybody.
 const REST: Duration = Duration::from_millis(50);
+/// So many writes that follow each other within that time are no crowd's: who looks at the log has them at once.
+const FEW: u32 = 16;
 /// What the buffer keeps of its room, in bytes.
 const USUAL: usize = 64 << 10;
 /// A crowd that overruns the log must not fill it with that.
@@ -150,8 +152,11 @@ impl Shared {
     fn empty(&self) {
         let (mut file, mut lines) = (None::<LogFile>, Vec::new());
         let (mut lost, mut told) = (0, None::<Instant>);
+        let mut in_a_row = 0;
         loop {
+            let idle_since = Instant::now();
             let (newly_lost, change) = self.wait(&mut lines);
+            in_a_row = if idle_since.elapsed() < REST { in_a_row + 1 } else { 0 };
             lost += newly_lost;
             if lost > 0 && told.is_none_or(|told| told.elapsed() >= BETWEEN_COMPLAINTS) {
                 tracing::error!(
@@ -169,7 +174,9 @@ impl Shared {
             lines.clear();
             // A crowd's lines are over some day.
             lines.shrink_to(USUAL);
-            thread::sleep(REST);
+            if in_a_row > FEW {
+                thread::sleep(REST);
+            }
         }
     }
 
