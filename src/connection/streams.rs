@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::let_go_of_stalled;
+use super::serve::let_go_of_stalled;
 use crate::client::Client;
 use crate::limits::{Alarm, Pace};
 

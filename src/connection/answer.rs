@@ -1,0 +1,94 @@
+//! The answer to each request.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+
+use super::body::ClientBody;
+use crate::admin;
+use crate::client::Client;
+use crate::leftover;
+use crate::net::Port;
+use crate::public;
+use crate::reply::{self, Refusal, Reply};
+use crate::telemetry::exchange::{Exchange, RecordedBody};
+
+type Answered = Response<ClientBody<RecordedBody>>;
+type Answer = Pin<Box<dyn Future<Output = Result<Answered, Infallible>>>>;
+
+/// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
+pub(super) fn service(
+    client: Rc<Client>,
+) -> impl Service<Request<Incoming>, Response = Answered, Error = Infallible, Future = Answer> {
+    service_fn(move |request| -> Answer { Box::pin(answer(Rc::clone(&client), request)) })
+}
+
+async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answered, Infallible> {
+    let Client {
+        worker,
+        port,
+        peer,
+        begun,
+        activity,
+        ..
+    } = &*client;
+    begun.notify_one();
+    let answering = activity.answer();
+    let exchange = Exchange::begin(Rc::clone(&client), &request);
+    let is_head = request.method() == Method::HEAD;
+    let version = request.version();
+    let wish = request.extensions().get::<OnUpgrade>().cloned();
+    let (answer, pace) = match port {
+        Port::Admin => (admin::answer(&exchange, request).await, None),
+        Port::Public => {
+            let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
+            let (answer, pace) = match allowed {
+                Ok(pace) => (public::answer(&exchange, &request).await, Some(pace)),
+                Err(refusal) => (Err(refusal), None),
+            };
+            // Whatever it was, it was for none of the questions.
+            leftover::dismiss(worker, request);
+            (answer, pace)
+        }
+    };
+    let is_unwelcome = matches!(answer, Err(Refusal::Network | Refusal::NotAnAdmin(_)));
+    let mut reply = answer.unwrap_or_else(Reply::from);
+    if is_unwelcome {
+        match version {
+            // The clock sees to that.
+            Version::HTTP_2 => activity.leave(),
+            _ => drop(
+                reply
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close")),
+            ),
+        }
+    }
+    if is_head {
+        reply::leave_out_body(&mut reply);
+    }
+    if let Some(wish) = wish
+        && reply.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        worker.spawn(close_in_order(wish));
+    }
+    let answer = exchange.answer(reply);
+    Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace)))
+}
+
+/// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
+/// the wish. Nobody does: it has to be closed, or it would be reset with the end of the answer still on its way.
+async fn close_in_order(wish: OnUpgrade) {
+    if let Ok(stream) = wish.await {
+        // The client may have gone first.
+        let _ = TokioIo::new(stream).shutdown().await;
+    }
+}
