@@ -150,4 +150,3 @@ async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) -> 
         () = Box::pin(sleep(LATECOMERS)) => false,
     }
 }
-
