@@ -193,7 +193,7 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         // Which of the two it was cannot be told from within.
         io::ErrorKind::PermissionDenied => {
-            "let the gateway's user read it; where its folder is new since the gateway was started, restart it: it has confined itself to the folders it knew"
+            "let the gateway's user read it; one that runs already needs a restart for files in folders that are new to it"
         }
         _ => "correct the path or its permissions",
     }

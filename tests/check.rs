@@ -179,3 +179,16 @@ fn run_tells_the_log() {
     gateway.wait_for_log(expected);
     Gateway::start(&setup.text()).wait_for_log(expected);
 }
+
+#[test]
+fn what_listens_there_speaks_no_tls() {
+    let (_incus, mut setup, _certificates) = fine();
+    setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let plain = Gateway::start(&setup.text());
+    setup.more.clear();
+    setup.upstream = plain.metrics_url().replace("http://", "https://");
+    let report = check(&setup);
+    assert!(!report.status.success(), "{report}");
+    let wanted = "speaks no TLS; is that the port of `incus config get core.https_address`?";
+    assert!(report.stdout.contains(wanted), "{report}");
+}

@@ -15,7 +15,7 @@ use super::{DEFAULT_PATHS, Files};
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// No file was named, and none stands where one is looked for.
-    #[error("found no configuration at {} or {}; name one with --config", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
+    #[error("found no configuration at {} or {}; name one with --config, or make one with `incus-gate init`", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
     NotFound,
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {source}; correct the path or its permissions", path.display())]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Loader<'_> {
             return Err(self.source.shared_address(*address));
         }
         let metrics = self.metrics(file.metrics, &public, &admin)?;
-        let upstream = self.upstream(file.upstream)?;
+        let upstream = self.upstream(file.upstream, &[&*public.listen, &admin.listen].concat())?;
         let reload_every = self.duration("reload.every", &file.reload.every)?;
         Ok(Config {
             upstream,
@@ -149,7 +149,7 @@ impl Loader<'_> {
         })
     }
 
-    fn upstream(&self, table: UpstreamTable) -> Result<UpstreamConfig, ConfigError> {
+    fn upstream(&self, table: UpstreamTable, ours: &[SocketAddr]) -> Result<UpstreamConfig, ConfigError> {
         let wrong_url = |problem: &str| {
             let problem = format!("{problem}; write it like \"https://127.0.0.1:8553\"");
             self.source.wrong("upstream.url", table.url.span(), problem)
@@ -174,6 +174,11 @@ impl Loader<'_> {
         let port = url
             .port_u16()
             .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
+        if ours.iter().any(|address| leads_to(&host, port, *address)) {
+            return Err(wrong_url(&format!(
+                "port {port} is this gateway's own, and not Incus's"
+            )));
+        }
 
         let identity = self.pair(
             ("upstream.client_certificate", &table.client_certificate),
@@ -395,4 +400,14 @@ impl Loader<'_> {
     fn duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {
         units::duration(text.get_ref()).map_err(|problem| self.source.wrong(key, text.span(), problem))
     }
+}
+
+/// Whether who connects there comes out at what listens here.
+fn leads_to(host: &str, port: u16, listen: SocketAddr) -> bool {
+    let listens_at = |ip: IpAddr| ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified());
+    let ip = match host {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse(),
+    };
+    port == listen.port() && ip.is_ok_and(listens_at)
 }

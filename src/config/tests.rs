@@ -204,6 +204,7 @@ fn each_wrong_file_earns_one_message() {
         with("[upstream]", "[upstream]\nurl = \"https://127.0.0.1:8553/1.0\""),
         with("[upstream]", "[upstream]\nurl = \"https://root@127.0.0.1:8553\""),
         with("[upstream]", "[upstream]\nurl = \"https://192.0.2.1:8553\""),
+        with("[upstream]", "[upstream]\nurl = \"https://127.0.0.1:8555\""),
         with("[upstream]", "[upstream]\nserver_certificate = \"gate.key\""),
         and("[publik]\n"),
         and("[public]\nlissten = \"[::]:1\"\n"),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Options;
 use super::pair::{Pair, group};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_PATHS};
 use crate::tls::certificate::{Fingerprint, first_name, is_self_signed};
 
 /// For the server, for strangers, for admins.
@@ -22,17 +22,13 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
     let file = options.config.display();
 
     let mut text = String::from("Next, on this server:\n");
-    text += &format!(
-        "  incus-gate run --config {file}          in the foreground; or, with the units that come with it:\n"
-    );
-    if group().is_none() {
-        text += "  systemd-sysusers                        makes the user incus-gate\n";
-        text += &format!(
-            "  chgrp incus-gate {0}/*.key && chmod 640 {0}/*.key\n",
-            folder.display()
-        );
+    text += &format!("  incus-gate run --config {file}          in the foreground");
+    if options.config == Path::new(DEFAULT_PATHS[1]) {
+        text += "; or, with the units that come with it:\n";
+        text += &with_systemd(folder);
+    } else {
+        text += "\n";
     }
-    text += "  systemctl daemon-reload && systemctl enable --now incus-gate\n";
     if config.files.paths().any(|path| path.starts_with(&options.letsencrypt)) {
         text += "  docs/OPERATING.md says how the user incus-gate gets to read certbot's key.\n";
     }
@@ -61,6 +57,19 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
         text += &format!("  incus image import FILES {remote}-admin: --alias NAME --public\n");
     }
     text
+}
+
+/// The unit has the configuration in its usual place.
+fn with_systemd(folder: &Path) -> String {
+    let mut text = String::new();
+    if group().is_none() {
+        text += "  systemd-sysusers                        makes the user incus-gate\n";
+        text += &format!(
+            "  chgrp incus-gate {0}/*.key && chmod 640 {0}/*.key\n",
+            folder.display()
+        );
+    }
+    text + "  systemctl daemon-reload && systemctl enable --now incus-gate\n"
 }
 
 /// All addresses of a port have the same port, or the admin knows better.

@@ -92,7 +92,7 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "make its folder, and let the gateway's user write there",
         // Which of the two it was cannot be told from within.
         io::ErrorKind::PermissionDenied => {
-            "let the gateway's user write in its folder; where that is not the one from the start of the gateway, restart it: it has confined itself to the folders it knew"
+            "let the gateway's user write in its folder; one that runs already needs a restart for a folder that is new to it"
         }
         _ => "give it another path",
     }

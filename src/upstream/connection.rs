@@ -161,6 +161,7 @@ async fn connect(target: &Target, client: Option<SocketAddr>) -> Result<Stream, 
             let address = target.address();
             match announced {
                 _ if is_wrong_pin(&source) => Error::NotPinned { address },
+                None if is_no_tls(&source) => Error::NoTls { address },
                 Some(gateway) => Error::NoProxy {
                     address,
                     gateway,
@@ -172,13 +173,18 @@ async fn connect(target: &Target, client: Option<SocketAddr>) -> Result<Stream, 
 }
 
 fn is_wrong_pin(error: &io::Error) -> bool {
-    let tls = error
-        .get_ref()
-        .and_then(|source| source.downcast_ref::<rustls::Error>());
     matches!(
-        tls,
+        of_tls(error),
         Some(rustls::Error::InvalidCertificate(
             CertificateError::ApplicationVerificationFailure
         ))
     )
+}
+
+fn is_no_tls(error: &io::Error) -> bool {
+    matches!(of_tls(error), Some(rustls::Error::InvalidMessage(_)))
+}
+
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }

@@ -89,7 +89,7 @@ impl Kind {
             Error::NotPinned { .. } => Some(Self::NotPinned),
             Error::Status(..) => Some(Self::Status),
             Error::Timeout(_) => Some(Self::Timeout),
-            Error::Tls { .. } => Some(Self::Tls),
+            Error::NoTls { .. } | Error::Tls { .. } => Some(Self::Tls),
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Error {
         gateway: IpAddr,
         source: io::Error,
     },
+    #[error("what listens at {address} speaks no TLS; is that the port of `incus config get core.https_address`?")]
+    NoTls { address: String },
     #[error("the TLS handshake with Incus at {address} failed: {source}; does Incus speak TLS 1.3 there?")]
     Tls { address: String, source: io::Error },
     #[error("Incus's answer is larger than {0} bytes")]
