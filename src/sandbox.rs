@@ -1,5 +1,6 @@
-//! What the gateway takes from itself by Landlock once its sockets are bound: whoever takes it over reads no more than it
-//! must, writes nothing but the audit log, runs nothing, and opens no further port.
+//! What the gateway takes from itself once its sockets are bound. By Landlock: whoever takes it over reads no more than it
+//! must, writes nothing but the audit log, runs nothing, and opens no further port. And nobody reads its memory, where root's
+//! key to a host is.
 //!
 //! It holds for the thread that enters it and for all that this one starts.
 
@@ -10,6 +11,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::config::Config;
 
@@ -27,6 +29,10 @@ const NAMES: [&str; 5] = [
 
 /// Enters it, as far as the kernel can, and says in the log how far that was.
 pub fn enter(path: &Path, config: &Config) {
+    // No core dump has our keys, and no other process of our user looks at them.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("others of the same user can read this process's memory: {error}");
+    }
     let (folders, written) = (folders(path, config), written(config));
     match confine(&folders, config.upstream.pin.path(), &written) {
         Ok(status) => tell(&status, &folders, &written),

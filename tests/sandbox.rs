@@ -4,19 +4,20 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
 use incus_gate::config::Config;
 use incus_gate::sandbox;
 use support::certificates::Certificates;
-use support::gateway::Gateway;
+use support::gateway::{BINARY, Gateway};
 use support::scene::{ScriptedScene, Setup};
 use support::scripted::Scripted;
 use tempfile::TempDir;
@@ -140,10 +141,30 @@ fn a_reload_reaches_only_where_the_configuration_was() {
     scene.gateway.signal("HUP");
     let line = scene.gateway.wait_for_log("reload refused");
     let old = scene.setup.server.certificate.display().to_string();
-    for part in [old.as_str(), "Permission denied", "restart it"] {
+    for part in [old.as_str(), "Permission denied", "needs a restart"] {
         assert!(line.contains(part), "{line}");
     }
 
     // A restart reaches there.
     Gateway::start(&scene.setup.text());
+}
+
+#[test]
+fn its_memory_is_for_nobody_else_to_read() {
+    let certificates = Certificates::new();
+    let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", Path::new(""));
+    setup.pin = Some(setup.local.certificate.clone());
+    // Who reads this test's files although they are root's.
+    let as_nobody = [
+        "--reuid=65534",
+        "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search",
+        BINARY,
+    ];
+    let gateway = Gateway::try_start_by(OsStr::new("setpriv"), &as_nobody, &setup.text()).unwrap();
+    let process = Path::new("/proc").join(gateway.pid().to_string());
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    assert!(status.contains("Uid:\t65534\t65534\t65534\t"), "{status}");
+    // What may not be dumped belongs to root.
+    assert_eq!(fs::metadata(process.join("mem")).unwrap().uid(), 0);
 }
