@@ -9,7 +9,7 @@ TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgr
 BROWSER := chromium chromium-driver fonts-dejavu-core
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test bench deny install dist dist-test clean
+.PHONY: help build demo demo-end test bench deny install dist reproduce dist-test clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,7 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	scripts/deny --where-reachable
 	$(CARGO) test --locked
 
 bench: build ## measure the gateway and Nginx side by side, on a machine with nothing else to do; with ALL=1 HAProxy and Caddy too
@@ -42,8 +43,8 @@ bench: build ## measure the gateway and Nginx side by side, on a machine with no
 	@scripts/install-incus iproute2 nginx $(if $(ALL),haproxy caddy)
 	$(CARGO) bench --locked --bench side_by_side -- $(if $(ALL),--all)
 
-deny: ## hold the dependencies against deny.toml; CHECKS="bans licenses sources" needs no advisory database
-	$(CARGO) deny --locked check $(CHECKS)
+deny: ## hold the dependencies against deny.toml: licences, duplicates, sources, known vulnerabilities
+	scripts/deny
 
 install: ## put the release under PREFIX (/usr/local), or under DESTDIR for a package
 	@[ -x $(BINARY) ] || { echo "make install: there is no $(BINARY) yet; run first: make build" >&2; exit 1; }
@@ -57,6 +58,9 @@ install: ## put the release under PREFIX (/usr/local), or under DESTDIR for a pa
 dist: ## make the .deb, the tarball and their checksums, in target/dist
 	@command -v $(CARGO) > /dev/null || { echo "make dist: found no cargo; install Rust from https://rustup.rs" >&2; exit 1; }
 	@scripts/dist
+
+reproduce: ## make the packages twice, in two places, and compare them byte for byte
+	scripts/reproduce
 
 dist-test: ## install, upgrade, remove and purge the .deb in a fresh Debian, as root
 	@[ "$$(id -u)" = 0 ] || { echo "make dist-test: only root can enter another root; run: sudo make dist-test" >&2; exit 1; }
