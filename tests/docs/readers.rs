@@ -153,6 +153,11 @@ pub const STAND_INS: &[StandIn] = &[
         "make install > /dev/null && systemctl restart incus-gate",
     ),
     stand_in(
+        "incus-gate init --name lxc.example.org --admin ops",
+        "It asks, and nobody is there to answer; tests/init.rs has somebody.",
+        "incus-gate init --name lxc.example.org --admin ops --yes",
+    ),
+    stand_in(
         "incus-gate run --config /etc/incus-gate/proxy.toml",
         "It stays in the foreground.",
         "incus-gate run --config /etc/incus-gate/proxy.toml & gateway=$!
