@@ -154,7 +154,8 @@ fn try_out(file: &str) {
             other => panic!("{file}: nobody knows how to try a block of {other:?}"),
         };
         writeln!(script, "{step}").expect("a string grows");
-        if let Some(then) = reader.map(|reader| reader.then).filter(|then| !then.is_empty()) {
+        let is_done = matches!(block.language, "bash" | "yaml");
+        if let Some(then) = reader.map(|reader| reader.then).filter(|_| is_done) {
             writeln!(script, "{then}").expect("a string grows");
         }
     }

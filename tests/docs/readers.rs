@@ -6,7 +6,7 @@ pub struct Reader {
     pub heading: &'static str,
     /// Who types it; or, of a configuration, `serve` if the gateway is to run with it.
     pub who: &'static str,
-    /// In bash: what must be so afterwards.
+    /// What is done after each of its commands' blocks: what a reader does there, and what must be so.
     pub then: &'static str,
 }
 
@@ -28,9 +28,10 @@ pub const READERS: &[Reader] = &[
         file: "README.md",
         heading: "Run it with systemd",
         who: "root",
-        then: "systemctl is-active incus-gate
-               incus image import --quiet /home/admin/{meta,rootfs}.tar.xz --alias crynux-node:v2.6.0 --public
-               cp /etc/incus-gate/certs/ops.* /home/admin",
+        then: "if systemctl --quiet is-active incus-gate; then
+                   incus image import --quiet /home/admin/{meta,rootfs}.tar.xz --alias crynux-node:v2.6.0 --public
+                   cp /etc/incus-gate/certs/ops.* /home/admin
+               fi",
     },
     Reader {
         file: "README.md",
@@ -84,9 +85,9 @@ pub const READERS: &[Reader] = &[
         file: "docs/LETS_ENCRYPT.md",
         heading: "With nothing on port 80",
         who: "root",
-        then: "incus-gate init --yes --name lxc.example.org > /dev/null
+        then: "incus-gate init --yes --name lxc.example.org --admin ops > /dev/null
                grep -F /etc/letsencrypt/live/lxc.example.org/privkey.pem /etc/incus-gate/proxy.toml
-               rm -r /etc/incus-gate; certbot delete -q --cert-name lxc.example.org",
+               certbot delete -q --cert-name lxc.example.org",
     },
     Reader {
         file: "docs/LETS_ENCRYPT.md",
