@@ -74,12 +74,21 @@ fn the_book_is_whole() {
     let contents = page("docs/README.md");
     let mut said = String::new();
     for name in &names {
-        assert!(contents.contains(&format!("({name})")), "docs/README.md has no link to {name}");
+        assert!(
+            contents.contains(&format!("({name})")),
+            "docs/README.md has no link to {name}"
+        );
     }
-    for file in names.iter().map(|name| format!("docs/{name}")).chain(["README.md".to_owned(), "docs/README.md".to_owned()]) {
+    for file in names
+        .iter()
+        .map(|name| format!("docs/{name}"))
+        .chain(["README.md".to_owned(), "docs/README.md".to_owned()])
+    {
         let page = page(&file);
         let is_tried = include_str!("docs.rs").contains(&format!("try_out(\"{file}\")"));
-        let has_commands = blocks(&page).iter().any(|block| matches!(block.language, "bash" | "yaml" | "toml"));
+        let has_commands = blocks(&page)
+            .iter()
+            .any(|block| matches!(block.language, "bash" | "yaml" | "toml"));
         assert!(is_tried || !has_commands, "nobody tries what {file} says");
         said.extend(blocks(&page).into_iter().map(|block| block.text));
         assert_links_lead_somewhere(&file, &page);
@@ -97,13 +106,20 @@ fn assert_links_lead_somewhere(file: &str, page: &str) {
             continue;
         }
         let (to, anchor) = found.split_once('#').unwrap_or((&found, ""));
-        let to = if to.is_empty() { Path::new(file).to_owned() } else { folder.join(to) };
+        let to = if to.is_empty() {
+            Path::new(file).to_owned()
+        } else {
+            folder.join(to)
+        };
         let target = Path::new(REPOSITORY).join(&to);
         assert!(target.exists(), "{file} has a link to {found}, which is nowhere");
         if !anchor.is_empty() {
             let text = fs::read_to_string(&target).expect("a page");
             let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
-            assert!(headings.into_iter().any(|heading| heading == anchor), "{file} has a link to {found}: no such heading");
+            assert!(
+                headings.into_iter().any(|heading| heading == anchor),
+                "{file} has a link to {found}: no such heading"
+            );
         }
     }
 }
@@ -111,7 +127,9 @@ fn assert_links_lead_somewhere(file: &str, page: &str) {
 /// As forges make them.
 fn anchor_of(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    let kept = kept
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
@@ -123,7 +141,10 @@ fn page(file: &str) -> String {
 fn try_out(file: &str) {
     let page = page(file);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let before = BEFORE.iter().find(|(name, _)| *name == file).map_or("is_set_up", |(_, before)| before);
+    let before = BEFORE
+        .iter()
+        .find(|(name, _)| *name == file)
+        .map_or("is_set_up", |(_, before)| before);
     let mut script = format!("export BINARY={BINARY}\ncd {REPOSITORY}\n. tests/docs/people\n{before}\n");
     for (place, block) in blocks(&page).iter().enumerate() {
         let name = format!("{place}.{}", block.language);
@@ -138,7 +159,9 @@ fn try_out(file: &str) {
         let (text, commands) = text.split_once('\0').unwrap_or((&text, ""));
         fs::write(&path, text).expect("a temporary file can be written");
         fs::write(path.with_extension("commands"), commands).expect("a temporary file can be written");
-        let reader = READERS.iter().find(|reader| (reader.file, reader.heading) == (file, block.heading));
+        let reader = READERS
+            .iter()
+            .find(|reader| (reader.file, reader.heading) == (file, block.heading));
         let who = reader.map_or("root", |reader| reader.who);
         writeln!(script, "echo '== {}, block {place}'", block.heading.replace('\'', "")).expect("a string grows");
         let path = path.display();
@@ -163,7 +186,10 @@ fn try_out(file: &str) {
     let path = folder.path().join("script");
     fs::write(&path, &script).expect("a temporary file can be written");
     let output = run(Command::new(Path::new(REPOSITORY).join("tests/docs/place")).arg(&path));
-    assert!(output.status.success() && output.stdout.ends_with("the end\n"), "{output}");
+    assert!(
+        output.status.success() && output.stdout.ends_with("the end\n"),
+        "{output}"
+    );
 }
 
 /// What is run in the place of what cannot.

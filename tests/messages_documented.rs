@@ -19,7 +19,12 @@ const FULL_OF_MESSAGES: [&str; 6] = [
     "networks.rs",
 ];
 /// In those files, what stands in no message by itself: remedies, which follow one, and a list's heading.
-const NO_MESSAGE: [&str; 4] = ["public.tls and admin.tls", "write it like", "write one like", "write \"[::]:8554\""];
+const NO_MESSAGE: [&str; 4] = [
+    "public.tls and admin.tls",
+    "write it like",
+    "write one like",
+    "write \"[::]:8554\"",
+];
 const STRING: &str = r#""((?:[^"\\]|\\.|\\\n)*)""#;
 
 #[test]
@@ -45,8 +50,15 @@ fn every_message_has_its_entry() {
             }
         }
     }
-    assert!(seen > 100, "only {seen} messages were found: the code is written in another way now");
-    assert!(missing.is_empty(), "docs/TROUBLESHOOTING.md has no entry for\n{}", missing.join("\n"));
+    assert!(
+        seen > 100,
+        "only {seen} messages were found: the code is written in another way now"
+    );
+    assert!(
+        missing.is_empty(),
+        "docs/TROUBLESHOOTING.md has no entry for\n{}",
+        missing.join("\n")
+    );
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -84,7 +96,9 @@ fn messages(file: &str, source: &str) -> Vec<String> {
 /// What of a message is always the same and can be told from others: what stands between its placeholders, or to be done.
 fn clauses(message: &str) -> Vec<String> {
     let end = Regex::new(r"\{[^}]*\}|[;:,(]").unwrap();
-    let clauses = end.split(message).map(|clause| clause.trim().trim_matches([')', '.', '"']).to_owned());
+    let clauses = end
+        .split(message)
+        .map(|clause| clause.trim().trim_matches([')', '.', '"']).to_owned());
     let mut clauses: Vec<_> = clauses.collect();
     clauses.sort_by_key(|clause| std::cmp::Reverse(clause.len()));
     let longest = clauses.first().map_or(0, String::len);

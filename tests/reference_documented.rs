@@ -29,7 +29,9 @@ fn every_key_has_its_row_and_every_row_its_key() {
         let row = &rows[&key];
         let agrees = match &default {
             Default::InWords => !row.is_empty(),
-            Default::Needed => ["needed", "those of", "one of the two"].iter().any(|word| row.contains(word)),
+            Default::Needed => ["needed", "those of", "one of the two"]
+                .iter()
+                .any(|word| row.contains(word)),
             Default::Is(value) if value == "[]" => ["`[]`", "none", "as `"].iter().any(|word| row.contains(word)),
             Default::Is(value) => row.contains(&format!("`{value}`")),
         };
@@ -55,7 +57,10 @@ fn rows() -> BTreeMap<String, String> {
                 _ => name.to_owned(),
             };
             folder = full.rsplit_once('.').unwrap().0.to_owned();
-            assert!(rows.insert(full.clone(), cells[1].to_owned()).is_none(), "two rows for {full}");
+            assert!(
+                rows.insert(full.clone(), cells[1].to_owned()).is_none(),
+                "two rows for {full}"
+            );
         }
     }
     rows
@@ -64,7 +69,9 @@ fn rows() -> BTreeMap<String, String> {
 /// The keys of a table and of those within it.
 fn keys_of(table: &str, folder: &str) -> BTreeMap<String, Default> {
     let body = between(&format!("struct {table} {{"), "\n}");
-    let implied = CODE.split_once(&format!("impl Default for {table} {{")).map(|(_, rest)| rest.split_once("\n}").unwrap().0);
+    let implied = CODE
+        .split_once(&format!("impl Default for {table} {{"))
+        .map(|(_, rest)| rest.split_once("\n}").unwrap().0);
     let field = Regex::new(r"((?: +#\[.*\]\n)*) +pub\(super\) (\w+): (.*),\n").unwrap();
     let inner = Regex::new(r"\w+Table").unwrap();
     let mut keys = BTreeMap::new();
@@ -78,7 +85,10 @@ fn keys_of(table: &str, folder: &str) -> BTreeMap<String, Default> {
         let default = match implied {
             Some(implied) => implied_by(implied, name),
             None if kind.starts_with("Option") => Default::InWords,
-            None => match attributes.split_once("default = \"").map(|(_, rest)| rest.split('"').next().unwrap()) {
+            None => match attributes
+                .split_once("default = \"")
+                .map(|(_, rest)| rest.split('"').next().unwrap())
+            {
                 Some(function) => literal(&between(&format!("fn {function}() -> Spanned<String> {{"), "}")),
                 None if attributes.contains("serde(default)") => Default::Is("false".to_owned()),
                 None => Default::Needed,
@@ -113,6 +123,8 @@ fn literal(code: &str) -> Default {
 }
 
 fn between(start: &str, end: &str) -> String {
-    let (_, rest) = CODE.split_once(start).unwrap_or_else(|| panic!("no {start} in src/config/file.rs"));
+    let (_, rest) = CODE
+        .split_once(start)
+        .unwrap_or_else(|| panic!("no {start} in src/config/file.rs"));
     rest.split_once(end).unwrap().0.to_owned()
 }

@@ -18,7 +18,10 @@ pub const BEFORE: &[(&str, &str)] = &[
          lives stranger; scripts/throwaway-incus up /srv/stranger 8560
          lives admin; image /home/admin crynux-node:v2.6.0",
     ),
-    ("docs/FROM_NGINX.md", "has_certificate lxc.example.org; has_incus; has_gateway; has_nginx; lives admin"),
+    (
+        "docs/FROM_NGINX.md",
+        "has_certificate lxc.example.org; has_incus; has_gateway; has_nginx; lives admin",
+    ),
     ("docs/LETS_ENCRYPT.md", "has_incus; has_gateway; has_acme"),
     ("docs/PUBLISHING_FROM_CI.md", "is_set_up; has_pipelines"),
 ];
@@ -38,7 +41,7 @@ pub const READERS: &[Reader] = &[
         heading: "What strangers do",
         who: "stranger",
         then: "INCUS_DIR=/srv/stranger/var incus image list | grep -F 'crynux-node:v2.6.0'
-               incus image delete crynux-node:v2.6.0",
+               incus image delete local:crynux-node:v2.6.0",
     },
     Reader {
         file: "README.md",
@@ -52,7 +55,7 @@ pub const READERS: &[Reader] = &[
         who: "root",
         then: "mv /etc/nginx/conf.d/lxc.conf /srv; systemctl reload nginx
                chgrp -R incus-gate /etc/nginx/certs /etc/letsencrypt; chmod -R g+rX /etc/nginx/certs /etc/letsencrypt
-               systemctl enable --quiet --now incus-gate
+               until_so systemctl enable --quiet --now incus-gate
                types admin <(echo 'mkdir -p ~/.config/incus; cp /etc/nginx/certs/local.crt ~/.config/incus/client.crt
                    cp /etc/nginx/certs/local.key ~/.config/incus/client.key
                    incus remote add example-admin https://lxc.example.org:8555')",
@@ -100,7 +103,7 @@ pub const READERS: &[Reader] = &[
         heading: "Let the gateway read it",
         who: "root",
         then: "printf '[reload]\\nevery = \"1s\"\\n' >> /etc/incus-gate/proxy.toml
-               systemctl enable --quiet --now incus-gate
+               until_so systemctl enable --quiet --now incus-gate
                curl -sSf --cacert /etc/letsencrypt/live/lxc.example.org/chain.pem --output /dev/null https://lxc.example.org:8554/1.0",
     },
     Reader {
