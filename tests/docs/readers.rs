@@ -55,7 +55,8 @@ pub const READERS: &[Reader] = &[
         who: "root",
         then: "mv /etc/nginx/conf.d/lxc.conf /srv; systemctl reload nginx
                chgrp -R incus-gate /etc/nginx/certs /etc/letsencrypt; chmod -R g+rX /etc/nginx/certs /etc/letsencrypt
-               systemctl enable --now incus-gate || { systemctl status --no-pager incus-gate.socket incus-gate; ss -ltnp; cat /etc/incus-gate/proxy.toml; exit 1; }
+               sed -i 's/\"0.0.0.0:855/\"[::]:855/' /etc/incus-gate/proxy.toml
+               until_so systemctl enable --quiet --now incus-gate
                types admin <(echo 'mkdir -p ~/.config/incus; cp /etc/nginx/certs/local.crt ~/.config/incus/client.crt
                    cp /etc/nginx/certs/local.key ~/.config/incus/client.key
                    incus remote add example-admin https://lxc.example.org:8555')",
@@ -103,7 +104,8 @@ pub const READERS: &[Reader] = &[
         heading: "Let the gateway read it",
         who: "root",
         then: "printf '[reload]\\nevery = \"1s\"\\n' >> /etc/incus-gate/proxy.toml
-               systemctl enable --now incus-gate || { systemctl status --no-pager incus-gate.socket incus-gate; ss -ltnp; cat /etc/incus-gate/proxy.toml; exit 1; }
+               sed -i 's/\"0.0.0.0:855/\"[::]:855/' /etc/incus-gate/proxy.toml
+               until_so systemctl enable --quiet --now incus-gate
                curl -sSf --cacert /etc/letsencrypt/live/lxc.example.org/chain.pem --output /dev/null https://lxc.example.org:8554/1.0",
     },
     Reader {
