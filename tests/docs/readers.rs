@@ -104,7 +104,6 @@ pub const READERS: &[Reader] = &[
         heading: "Let the gateway read it",
         who: "root",
         then: "printf '[reload]\\nevery = \"1s\"\\n' >> /etc/incus-gate/proxy.toml
-               sed -i 's/\"0.0.0.0:855/\"[::]:855/' /etc/incus-gate/proxy.toml
                until_so systemctl enable --quiet --now incus-gate
                curl -sSf --cacert /etc/letsencrypt/live/lxc.example.org/chain.pem --output /dev/null https://lxc.example.org:8554/1.0",
     },
