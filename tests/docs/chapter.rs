@@ -3,17 +3,17 @@
 use regex::Regex;
 
 /// A fenced block.
-pub struct Block<'a> {
+pub(crate) struct Block<'a> {
     /// Nearest above it.
-    pub heading: &'a str,
+    pub(crate) heading: &'a str,
     /// What its fence says: `bash`, `toml`, …
-    pub language: &'a str,
+    pub(crate) language: &'a str,
     /// Without the indentation that a list gives it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// Every fenced block of a page.
-pub fn blocks(page: &str) -> Vec<Block<'_>> {
+pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let mut heading = "";
     let mut lines = page.lines();
@@ -35,14 +35,14 @@ pub fn blocks(page: &str) -> Vec<Block<'_>> {
 }
 
 /// The commands of a block of `bash`: a line each, or several where the first of them ends with a backslash.
-pub fn commands(text: &str) -> Vec<String> {
+pub(crate) fn commands(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", "\\\u{0}");
     let lines = text.lines().map(|line| line.replace('\u{0}', "\n"));
     lines.filter(|line| !line.trim().is_empty()).collect()
 }
 
 /// The shell's lines in a pipeline's YAML: GitLab's lists under `script:` and its kin, GitHub's `run: |`.
-pub fn pipeline(yaml: &str) -> Vec<String> {
+pub(crate) fn pipeline(yaml: &str) -> Vec<String> {
     let key = Regex::new(r"^( *(?:- )?)(before_script|after_script|script|run):(?: \|)?(.*)$").expect("a pattern");
     let mut found = Vec::new();
     let mut inside = None;

@@ -1,17 +1,17 @@
 //! Who reads which part of the documentation, on what kind of machine, and what is run in the place of what cannot be.
 
 /// Where a block stands, and what is special about it.
-pub struct Reader {
-    pub file: &'static str,
-    pub heading: &'static str,
+pub(crate) struct Reader {
+    pub(crate) file: &'static str,
+    pub(crate) heading: &'static str,
     /// Who types it; or, of a configuration, `serve` if the gateway is to run with it.
-    pub who: &'static str,
+    pub(crate) who: &'static str,
     /// What is done after each of its commands' blocks: what a reader does there, and what must be so.
-    pub then: &'static str,
+    pub(crate) then: &'static str,
 }
 
 /// What a chapter begins with, if it is not a server that is set up as the README says.
-pub const BEFORE: &[(&str, &str)] = &[
+pub(crate) const BEFORE: &[(&str, &str)] = &[
     (
         "README.md",
         "has_certificate lxc.example.org; has_incus; has_binary
@@ -26,7 +26,7 @@ pub const BEFORE: &[(&str, &str)] = &[
     ("docs/PUBLISHING_FROM_CI.md", "is_set_up; has_pipelines"),
 ];
 
-pub const READERS: &[Reader] = &[
+pub(crate) const READERS: &[Reader] = &[
     Reader {
         file: "README.md",
         heading: "Run it with systemd",
@@ -135,10 +135,10 @@ pub const READERS: &[Reader] = &[
 ];
 
 /// A command of the documentation that cannot run here as it stands.
-pub struct StandIn {
-    pub line: &'static str,
-    pub reason: &'static str,
-    pub instead: &'static str,
+pub(crate) struct StandIn {
+    pub(crate) line: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) instead: &'static str,
 }
 
 const fn stand_in(line: &'static str, reason: &'static str, instead: &'static str) -> StandIn {
@@ -146,7 +146,7 @@ const fn stand_in(line: &'static str, reason: &'static str, instead: &'static st
 }
 
 /// Without cgroups to share out, no container starts here: that it was downloaded and made is what can be seen.
-pub const STAND_INS: &[StandIn] = &[
+pub(crate) const STAND_INS: &[StandIn] = &[
     stand_in(
         "make build",
         "It is built already, or the test would not run.",
