@@ -7,6 +7,8 @@ BINARY := target/release/incus-gate
 TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils
 # In which the tests look at the page for people.
 BROWSER := chromium chromium-driver fonts-dejavu-core
+# With which the tests try what the documentation says.
+DOCUMENTED := ca-certificates certbot haproxy make nginx pebble yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
 .PHONY: help build demo demo-end test bench deny install dist reproduce dist-test clean
@@ -30,7 +32,7 @@ demo-end: ## end the demos that KEEP=1 left up
 
 test: ## install what tests need, then formatting, lints and all tests, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
-	scripts/install-incus $(TOOLS) $(BROWSER) haproxy $(LINKER)
+	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) $(LINKER)
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check
@@ -50,7 +52,7 @@ install: ## put the release under PREFIX (/usr/local), or under DESTDIR for a pa
 	@[ -x $(BINARY) ] || { echo "make install: there is no $(BINARY) yet; run first: make build" >&2; exit 1; }
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/incus-gate
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate LICENSE README.md CHANGELOG.md proxy.toml.example
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate/docs docs/FROM_NGINX.md docs/OPERATING.md docs/alerts.yml docs/grafana.json
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/incus-gate/docs docs/*.md docs/*.png docs/*.svg docs/alerts.yml docs/grafana.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/incus-gate.service systemd/incus-gate.socket
 	sed -i 's|/usr/local/|$(PREFIX)/|g' $(DESTDIR)$(PREFIX)/lib/systemd/system/incus-gate.service
 	install -D -m 644 systemd/incus-gate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/incus-gate.conf

@@ -1,4 +1,4 @@
-//! incus-gate-proxy.toml(5), from the README's section on the configuration: its table, key by key, then its remarks.
+//! incus-gate-proxy.toml(5), from the reference's section on the configuration: its table, key by key, then its remarks.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
@@ -6,13 +6,13 @@ const HEADING: &str = "## Configuration\n";
 const TABLE: &str = "| key | default | meaning |";
 const VERSION: &str = concat!("incus-gate ", env!("CARGO_PKG_VERSION"));
 
-/// The page, or what of the README is not where it was.
-pub(crate) fn page(readme: &str) -> Result<String, &'static str> {
-    let (_, section) = readme
+/// The page, or what of the reference is not where it was.
+pub(crate) fn page(reference: &str) -> Result<String, &'static str> {
+    let (_, section) = reference
         .split_once(HEADING)
-        .ok_or("the README has no section `Configuration`")?;
+        .ok_or("the reference has no section `Configuration`")?;
     let (section, _) = section.split_once("\n## ").unwrap_or((section, ""));
-    let (before, rest) = section.split_once(TABLE).ok_or("the README has no table of keys")?;
+    let (before, rest) = section.split_once(TABLE).ok_or("the reference has no table of keys")?;
     let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
     let after = rest.lines().skip(2).skip_while(|line| line.starts_with('|'));
 
@@ -24,7 +24,7 @@ pub(crate) fn page(readme: &str) -> Result<String, &'static str> {
     paragraphs(&mut page, before.lines());
     page.control("SH", ["KEYS"]);
     for row in rows {
-        let [key, default, meaning] = cells(row).ok_or("a row of the README's table has other than three cells")?;
+        let [key, default, meaning] = cells(row).ok_or("a row of the reference's table has other than three cells")?;
         page.control("TP", [])
             .text(inline(&format!("{key} (default: {default})")))
             .text(inline(&meaning));

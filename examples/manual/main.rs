@@ -1,5 +1,5 @@
 //! Writes what packages need and the gateway does not: manual pages and completions, made from the commands as the binary has
-//! them, and incus-gate-proxy.toml(5), made from the README. `cargo run --example manual FOLDER`
+//! them, and incus-gate-proxy.toml(5), made from docs/REFERENCE.md. `cargo run --example manual FOLDER`
 //!
 //! The folder then has what goes under `share`.
 
@@ -23,9 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// incus-gate(1), a page for each subcommand, and one for the configuration.
 fn manual(share: &Path) -> Result<(), Box<dyn Error>> {
     clap_mangen::generate_to(incus_gate::cli::command(), folder(share, "man/man1")?)?;
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
+    let reference = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/REFERENCE.md"))?;
     let page = folder(share, "man/man5")?.join("incus-gate-proxy.toml.5");
-    fs::write(page, configuration::page(&readme)?)?;
+    fs::write(page, configuration::page(&reference)?)?;
     Ok(())
 }
 
