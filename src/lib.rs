@@ -20,6 +20,7 @@
 //! - A [`client`] is what its connection is known by, and [`telemetry`] tells what became of each of its requests.
 //! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
 //!   a reload.
+//! - [`local`] asks a server on a unix socket.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
 //! - [`limits`] says who may connect, and how much of us a client may take.
 //! - [`metrics`] counts, and says whether all is well.
@@ -42,6 +43,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod listener;
 pub mod live;
+pub mod local;
 pub mod metrics;
 pub mod net;
 pub mod networks;

@@ -22,7 +22,7 @@ use crate::identity::NotAnAdmin;
 use crate::limits::{Limiter, Reason};
 use crate::live::Live;
 use crate::net::Port;
-use crate::upstream::Kind;
+use crate::upstream::{About, Kind};
 
 /// Knows where to look.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Exporter {
 /// As of one moment.
 #[derive(Debug)]
 struct Figures {
-    incus: Result<(), Problem>,
+    incus: Result<About, Problem>,
     live: Arc<Live>,
     limiter: Arc<Limiter>,
     workers: Vec<Arc<Counts>>,
