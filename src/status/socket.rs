@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use thiserror::Error;
 
-use crate::local;
+use crate::local::{self, LocalError};
 
 /// Who drains says so at once.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub fn open(socket: Option<&Path>) -> Option<UnixListener> {
 fn bind(socket: &Path) -> Result<UnixListener, SocketError> {
     match fs::symlink_metadata(socket) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket),
-        Ok(_) if is_held(socket) => return Err(SocketError::Answered),
+        Ok(_) if is_held(socket)? => return Err(SocketError::Answered),
         _ => {}
     }
     let folder = socket.parent().unwrap_or_else(|| Path::new("."));
@@ -69,14 +69,18 @@ fn new_name(socket: &Path) -> PathBuf {
     socket.with_file_name(format!(".{}", std::process::id()))
 }
 
-/// Whether somebody answers there who will go on doing so. One who has crashed does not accept, and one who drains makes room.
-fn is_held(socket: &Path) -> bool {
-    if UnixStream::connect(socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        return false;
-    }
+/// Whether somebody is there who will go on answering. One who has crashed does not accept, and one who drains makes room.
+fn is_held(socket: &Path) -> Result<bool, SocketError> {
     let Ok(request) = local::request(Method::GET, "/readyz", Bytes::new()) else {
-        return true;
+        return Ok(true);
     };
-    let answer = local::ask(socket, request, PATIENCE);
-    !answer.is_ok_and(|(_, body)| body.as_ref() == b"draining\n")
+    match local::ask(socket, request, PATIENCE) {
+        Ok((_, body)) => Ok(body.as_ref() != b"draining\n"),
+        Err(LocalError::Connect(error)) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
+            io::ErrorKind::PermissionDenied => Err(error.into()),
+            _ => Ok(true),
+        },
+        Err(_) => Ok(true),
+    }
 }
