@@ -29,8 +29,10 @@ pub async fn answer(exchange: &Rc<Exchange>, request: Request<Incoming>) -> Resu
 
 fn admit(exchange: &Exchange, request: &Request<Incoming>) -> Result<Admin, Refusal> {
     let Client { worker, peer, .. } = &**exchange.client();
-    let judged = worker.live().admins.judge(peer.certificate.as_ref(), SystemTime::now());
+    let now = SystemTime::now();
+    let judged = worker.live().admins.judge(peer.certificate.as_ref(), now);
     let admin = judged.inspect_err(|why| tell(worker, peer, why))?;
+    admin.is_seen(now, peer.address.ip());
     exchange.is_of_admin(admin.name());
     exchange.asks(Question::of_admin(request.uri().path()));
     Refusal::unless_plain(request)?;

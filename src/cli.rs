@@ -1,7 +1,7 @@
-//! The commands: `run`, `check`, `init`, `import-nginx`.
+//! The commands: `run`, `check`, `status`, `images`, `init`, `import-nginx`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError};
 use crate::import_nginx::{self, ImportError, Outcome};
 use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
+use crate::status::{self, StatusError};
 use crate::telemetry::log::Log;
 
 /// Puts an Incus server's images on the internet: published ones for everybody, all of Incus for admins.
@@ -30,6 +31,10 @@ enum Command {
     Check(ConfigArgument),
     /// Turn the configuration of an Nginx in front of Incus into a proxy.toml, and say what differs
     ImportNginx(ImportArguments),
+    /// Say how the running gateway is: ports, certificates, admins, Incus, figures. Exit code 1 unless it is ready
+    Status(StatusArguments),
+    /// List the images that strangers see at this moment
+    Images(StatusArguments),
     /// Make certificates and a configuration for the Incus of this machine; what is there is kept
     Init(Box<init::Options>),
 }
@@ -39,6 +44,15 @@ struct ConfigArgument {
     /// The configuration; without it ./proxy.toml, then /etc/incus-gate/proxy.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// For machines
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +125,8 @@ impl Command {
                     }
                 }
             },
+            Self::Images(arguments) => arguments.ask(status::images),
+            Self::Status(arguments) => arguments.ask(status::status),
             Self::Run(argument) => match argument.load() {
                 Ok((path, config)) => {
                     // Until the last word is said.
@@ -145,6 +161,27 @@ impl ImportArguments {
                     ImportError::Unreadable { .. } => Exit::NoInput,
                     ImportError::Unwritable { .. } => Exit::CannotCreate,
                 }
+            }
+        }
+    }
+}
+
+impl StatusArguments {
+    fn ask(self, ask: impl FnOnce(&Path, bool) -> Result<(), StatusError>) -> Exit {
+        let socket = Config::find(self.config.config).and_then(|path| Ok((Config::status_socket(&path)?, path)));
+        let asked = match socket {
+            Ok((Some(socket), _)) => ask(&socket, self.json),
+            Ok((None, path)) => Err(StatusError::Off(path)),
+            Err(error) => {
+                complain(&error);
+                return Exit::Config;
+            }
+        };
+        match asked {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                complain(&error);
+                Exit::Failed
             }
         }
     }

@@ -21,6 +21,7 @@ use self::error::Source;
 pub use self::files::Files;
 use self::load::Loader;
 use crate::limits::Access;
+use crate::net::Port;
 use crate::networks::Networks;
 use crate::tls::Identity;
 use crate::tls::certificate::Fingerprint;
@@ -44,6 +45,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Addresses to bind for metrics and health; none unless `[metrics]` is there.
     pub metrics: Vec<SocketAddr>,
+    /// Where the running gateway tells how it is, if anywhere.
+    pub status_socket: Option<PathBuf>,
     /// How often the files are looked at for a change.
     pub reload_every: Duration,
     /// Every certificate and key that was read.
@@ -183,6 +186,16 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+impl Limits {
+    /// How many there may be on a port. Those of the admin port are all that there may be on both.
+    pub fn connections_of(&self, port: Port) -> usize {
+        match port {
+            Port::Admin => self.connections,
+            Port::Public => self.connections - self.admin_connections,
+        }
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -215,6 +228,13 @@ impl Config {
         let source = Source::read(path)?;
         let file: file::File = source.parse()?;
         Loader { source: &source }.load(file)
+    }
+
+    /// `status.socket` alone, of a file that may be wrong in all else: the gateway runs on with what it had.
+    pub fn status_socket(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        let source = Source::read(path)?;
+        let file: file::StatusAlone = source.parse()?;
+        Loader { source: &source }.status(&file.status)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is at the other end, and whether that is an admin: peer certificate → [`Admin`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
 use crate::config::{AdminClient, KnownBy};
+use crate::status::seen::Seen;
 use crate::tls::certificate::{self, Fingerprint, Validity};
 
 /// Of a subject's characters, so many go into the log: strangers write them.
@@ -54,6 +55,7 @@ impl PeerCertificate {
 #[derive(Debug)]
 pub struct Admin {
     name: Arc<str>,
+    seen: Arc<Seen>,
     certificate: PeerCertificate,
 }
 
@@ -61,6 +63,11 @@ impl Admin {
     /// What the log calls them.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Notes a request of theirs.
+    pub fn is_seen(&self, now: SystemTime, from: IpAddr) {
+        self.seen.note(now, from);
     }
 
     pub(crate) fn into_certificate(self) -> PeerCertificate {
@@ -84,18 +91,37 @@ pub enum NotAnAdmin {
 
 /// Those who are let in.
 #[derive(Debug)]
-pub struct Admins(Vec<AdminClient>);
+pub struct Admins(Vec<Listed>);
+
+#[derive(Debug)]
+struct Listed {
+    client: AdminClient,
+    seen: Arc<Seen>,
+}
 
 impl Admins {
-    /// The ones that a configuration lists.
-    pub fn new(clients: Vec<AdminClient>) -> Self {
-        Self(clients)
+    /// The ones that a configuration lists. When they were here, those know who were in force before, by name.
+    pub fn new(clients: Vec<AdminClient>, last: Option<&Self>) -> Self {
+        let seen = |name: &str| {
+            let known = last?.0.iter().find(|listed| &*listed.client.name == name)?;
+            Some(Arc::clone(&known.seen))
+        };
+        let listed = clients.into_iter().map(|client| Listed {
+            seen: seen(&client.name).unwrap_or_default(),
+            client,
+        });
+        Self(listed.collect())
+    }
+
+    /// Their names, and when they were here last and from where.
+    pub fn seen(&self) -> impl Iterator<Item = (&str, Option<(u64, IpAddr)>)> {
+        self.0.iter().map(|listed| (&*listed.client.name, listed.seen.last()))
     }
 
     /// The one place where it is decided who is an admin.
     pub fn judge(&self, certificate: Option<&PeerCertificate>, now: SystemTime) -> Result<Admin, NotAnAdmin> {
         let certificate = certificate.ok_or(NotAnAdmin::NoCertificate)?;
-        let client = self.find(certificate).ok_or(NotAnAdmin::Unknown)?;
+        let Listed { client, seen } = self.find(certificate).ok_or(NotAnAdmin::Unknown)?;
         // A certificate whose dates cannot be read has none that hold.
         let validity = Validity::of(&certificate.der).map_err(|_| NotAnAdmin::Unknown)?;
         if validity.is_ahead_of(now) {
@@ -106,6 +132,7 @@ impl Admins {
         }
         Ok(Admin {
             name: Arc::clone(&client.name),
+            seen: Arc::clone(seen),
             certificate: certificate.clone(),
         })
     }
@@ -115,8 +142,8 @@ impl Admins {
         self.find(certificate).is_some()
     }
 
-    fn find(&self, certificate: &PeerCertificate) -> Option<&AdminClient> {
-        self.0.iter().find(|client| match &client.known_by {
+    fn find(&self, certificate: &PeerCertificate) -> Option<&Listed> {
+        self.0.iter().find(|listed| match &listed.client.known_by {
             KnownBy::Certificate(der) => *der == certificate.der,
             KnownBy::Fingerprint(fingerprint) => *fingerprint == certificate.fingerprint,
         })

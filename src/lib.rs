@@ -22,7 +22,7 @@
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
 //! - [`limits`] says who may connect, and how much of us a client may take.
-//! - [`metrics`] counts, and says whether all is well.
+//! - [`metrics`] counts, and says whether all is well; [`status`] tells who asks on this machine, by the way of [`local`].
 //! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
 //!   [`check`] tries a configuration, [`init`] makes one, [`import_nginx`] makes one of Nginx's.
 //! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
@@ -42,6 +42,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod listener;
 pub mod live;
+pub mod local;
 pub mod metrics;
 pub mod net;
 pub mod networks;
@@ -50,6 +51,7 @@ pub mod public;
 pub mod reload;
 pub mod reply;
 pub mod sandbox;
+pub mod status;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;

@@ -4,8 +4,9 @@
 //! thread then only waits for signals and keeps the catalogue; each worker serves on a thread of its own.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,12 +23,15 @@ use crate::config::Config;
 use crate::limits::descriptors;
 use crate::listener::{self, BindError, InheritError, Inherited, Listener};
 use crate::live::SetUpError;
+use crate::metrics::Metrics;
 use crate::metrics::export::Exporter;
 use crate::metrics::health::Health;
-use crate::metrics::{Metrics, server};
+use crate::metrics::server::{self, Anybody, Owner};
 use crate::net::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
+use crate::status::collect::Facts;
+use crate::status::socket;
 use crate::systemd::{self, Pulse, Watchdog};
 use crate::telemetry::file::LogFileError;
 use crate::telemetry::log::Log;
@@ -64,22 +68,47 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
     let observers = listener::bind("metrics", &config.metrics)?;
+    let status = socket::open(config.status_socket.as_deref());
     // A quota of processor time is read from files that are out of reach afterwards.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);
     log.write_apart()?;
-    worker::runtime()?.block_on(govern(path, config, log, listeners, observers, cores))
+    let sockets = Sockets {
+        listeners,
+        observers,
+        status,
+    };
+    worker::runtime()?.block_on(govern(path, config, log, sockets, cores))
+}
+
+/// All that is bound.
+struct Sockets {
+    listeners: Vec<Listener>,
+    observers: Vec<TcpListener>,
+    status: Option<UnixListener>,
 }
 
 async fn govern(
     path: PathBuf,
     config: Config,
     log: Rc<Log>,
-    listeners: Vec<Listener>,
-    observers: Vec<TcpListener>,
+    sockets: Sockets,
     cores: NonZero<usize>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
+    let Sockets {
+        listeners,
+        observers,
+        status,
+    } = sockets;
+    let facts = Facts {
+        file: path.clone(),
+        addresses: addresses(&listeners)?,
+        metrics: observers
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<_, _>>()?,
+    };
     let metrics = Arc::<Metrics>::default();
     let mut reloader = Reloader::new(path, config, log, Arc::clone(&metrics))?;
     let common = Common {
@@ -94,10 +123,10 @@ async fn govern(
     let watchdog = Rc::new(watchdog);
     let (fed, drain) = (Rc::clone(&watchdog), common.drain.clone());
     tokio::task::spawn_local(async move { fed.run(drain).await });
-    observe(observers, &common, watchdog)?;
-    for listener in &listeners {
-        tracing::info!(port = %listener.port(), address = %listener.address()?, "listening");
+    for (port, address) in &facts.addresses {
+        tracing::info!(%port, %address, "listening");
     }
+    observe(observers, status, facts, &common, watchdog)?;
     // The workers have sockets of their own; these must not keep the ports open in a drain.
     drop(listeners);
     tracing::info!("ready");
@@ -133,7 +162,13 @@ async fn govern(
 }
 
 /// Until the process ends: who looks at it, sees it drain.
-fn observe(sockets: Vec<TcpListener>, common: &Common, watchdog: Rc<Watchdog>) -> io::Result<()> {
+fn observe(
+    sockets: Vec<TcpListener>,
+    status: Option<UnixListener>,
+    facts: Facts,
+    common: &Common,
+    watchdog: Rc<Watchdog>,
+) -> io::Result<()> {
     let health = Health::new(common.live.clone(), watchdog, common.drain.clone());
     let (live, limiter, metrics) = (&common.live, &common.limiter, &common.metrics);
     let exporter = Exporter::new(live.clone(), Arc::clone(limiter), Arc::clone(metrics), health);
@@ -141,9 +176,19 @@ fn observe(sockets: Vec<TcpListener>, common: &Common, watchdog: Rc<Watchdog>) -
     for socket in sockets {
         tracing::info!(port = %"metrics", address = %socket.local_addr()?, "listening");
         let listener = tokio::net::TcpListener::from_std(socket)?;
-        tokio::task::spawn_local(server::serve(listener, Rc::clone(&exporter)));
+        tokio::task::spawn_local(server::serve(listener, Rc::new(Anybody(Rc::clone(&exporter)))));
+    }
+    if let Some(socket) = status {
+        let listener = tokio::net::UnixListener::from_std(socket)?;
+        tokio::task::spawn_local(server::serve(listener, Rc::new(Owner { exporter, facts })));
     }
     Ok(())
+}
+
+fn addresses(listeners: &[Listener]) -> io::Result<Vec<(Port, SocketAddr)>> {
+    let each = listeners.iter();
+    each.map(|listener| Ok((listener.port(), listener.address()?)))
+        .collect()
 }
 
 fn start_workers(

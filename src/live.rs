@@ -100,7 +100,7 @@ impl Live {
                 access: config.admin.access,
                 proxies: config.admin.proxies,
             },
-            admins: Admins::new(config.admin.clients),
+            admins: Admins::new(config.admin.clients, last.map(|last| &last.admins)),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             page: config.public.page,
             target,

@@ -4,7 +4,7 @@
 //! scrapes or not. Only a scrape adds the workers' figures up, in [`export`], on the main thread. What is counted is known
 //! beforehand, for each [`label`] has a closed set of values: strangers cannot make it grow.
 //!
-//! [`server`] answers on the listener of `[metrics]`, with [`health`] beside the figures.
+//! [`server`] answers on the listener of `[metrics]`, with [`health`] beside the figures, and on that of `[status]`.
 
 pub mod counts;
 pub mod export;
@@ -14,7 +14,6 @@ pub mod label;
 pub mod question;
 pub mod server;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,9 +24,16 @@ pub use self::counts::Counts;
 pub struct Metrics {
     started: Duration,
     workers: Mutex<Vec<Arc<Counts>>>,
-    reload_succeeded: AtomicBool,
-    /// Of the last reload that succeeded, in seconds since 1970.
-    reloaded: AtomicU64,
+    reload: Mutex<Reload>,
+}
+
+/// What became of the last reload. Times are in seconds since 1970.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// When the configuration in force was loaded.
+    pub in_force_since: u64,
+    /// When one was refused since, and why.
+    pub refused: Option<(u64, String)>,
 }
 
 impl Default for Metrics {
@@ -36,8 +42,10 @@ impl Default for Metrics {
         Self {
             started: now,
             workers: Mutex::default(),
-            reload_succeeded: AtomicBool::new(true),
-            reloaded: AtomicU64::new(now.as_secs()),
+            reload: Mutex::new(Reload {
+                in_force_since: now.as_secs(),
+                refused: None,
+            }),
         }
     }
 }
@@ -52,11 +60,23 @@ impl Metrics {
     }
 
     /// Notes what has come of a reload.
-    pub fn reloaded(&self, succeeded: bool) {
-        self.reload_succeeded.store(succeeded, Ordering::Relaxed);
-        if succeeded {
-            self.reloaded.store(since_1970().as_secs(), Ordering::Relaxed);
+    pub fn reloaded(&self, refused: Option<String>) {
+        let now = since_1970().as_secs();
+        let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_none() {
+            reload.in_force_since = now;
         }
+        reload.refused = refused.map(|why| (now, why));
+    }
+
+    /// What has come of the last one.
+    pub fn reload(&self) -> Reload {
+        self.reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When the process was started, since 1970.
+    pub fn started(&self) -> Duration {
+        self.started
     }
 
     fn workers(&self) -> Vec<Arc<Counts>> {
@@ -64,6 +84,7 @@ impl Metrics {
     }
 }
 
-fn since_1970() -> Duration {
+/// Now.
+pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -48,7 +48,8 @@ pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Repl
     in_time(&live, answer_question(exchange, route, request.headers())).await
 }
 
-async fn in_time<T>(live: &Live, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+/// As long as anybody waits for the gateway.
+pub(crate) async fn in_time<T>(live: &Live, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
     timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
         let error = upstream::Error::Timeout(PATIENCE);
         live.target.counts().failed(&error);

@@ -31,6 +31,7 @@ pub struct Reloader {
     log: Rc<Log>,
     /// As it was bound.
     listen: [(&'static str, Vec<SocketAddr>); 3],
+    status_socket: Option<PathBuf>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,6 +56,7 @@ impl Reloader {
             every: config.reload_every,
             log,
             listen: listen(&config),
+            status_socket: config.status_socket.clone(),
             metrics,
             live: watch::channel(Arc::new(Live::new(config, None)?)).0,
         })
@@ -89,7 +91,7 @@ impl Reloader {
         let now = self.now();
         let last = Arc::clone(&self.live.borrow());
         let loaded = self.load(&last);
-        self.metrics.reloaded(loaded.is_ok());
+        self.metrics.reloaded(loaded.as_ref().err().map(ToString::to_string));
         match loaded {
             Ok(()) => {
                 self.refused = None;
@@ -108,10 +110,14 @@ impl Reloader {
         let config = Config::load(&self.path)?;
         check::warn(&config);
         let (files, every, listen) = (config.files.clone(), config.reload_every, listen(&config));
+        let status_socket = config.status_socket.clone();
         let (log, audit) = (config.log.clone(), Log::open_audit(&config.log)?);
         self.live.send_replace(Arc::new(Live::new(config, Some(last))?));
         self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
+        if self.status_socket != status_socket {
+            tracing::warn!("status.socket has changed: this needs a restart");
+        }
         for ((table, bound), (_, wanted)) in self.listen.iter().zip(&listen) {
             if bound != wanted {
                 tracing::warn!(

@@ -4,6 +4,7 @@
 //! by [`Upstream::send`], then by the [`UpstreamBody`] it returns: no task stands between Incus's socket and the client's, so
 //! a slow reader slows Incus down and nobody else.
 
+mod about;
 mod connection;
 mod counts;
 mod error;
@@ -24,6 +25,7 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::about::{About, AboutError};
 pub use self::connection::Tunnel;
 use self::connection::{Connection, SendError};
 pub use self::counts::{Counts, Kind};

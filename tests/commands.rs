@@ -44,6 +44,8 @@ client_private_key = "gate.key"
 listen = "{public}"
 [admin]
 listen = "127.0.0.1:0"
+[status]
+socket = "status.sock"
 "#
     );
     fs::write(folder.path().join("proxy.toml"), config).expect("written");

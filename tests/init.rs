@@ -60,7 +60,8 @@ impl Start {
     fn gateway(&self) -> Gateway {
         let folder = self.folder.path().display();
         let at_home = |text: String, name: &str| text.replace(&format!("\"{name}/"), &format!("\"{folder}/{name}/"));
-        Gateway::start(&at_home(at_home(self.configuration(), "certs"), "live"))
+        let configuration = at_home(at_home(self.configuration(), "certs"), "live");
+        Gateway::start(&format!("{configuration}\n[status]\nsocket = \"status.sock\"\n"))
     }
 
     /// Every file, with all that could change of it.

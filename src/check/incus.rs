@@ -4,63 +4,40 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use tokio::time::timeout;
-
 use super::Finding;
 use crate::config::{Config, UpstreamConfig};
-use crate::upstream::{self, Target, Upstream};
+use crate::upstream::{About, Target, Upstream};
 use crate::worker;
 
 /// For Incus to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Deserialize)]
-struct Answer {
-    metadata: Server,
-}
-
-#[derive(Deserialize)]
-struct Server {
-    auth: String,
-    #[serde(default)]
-    config: Settings,
-}
-
-/// Where Incus listens for its API. Only who is trusted sees it.
-#[derive(Default, Deserialize)]
-struct Settings {
-    #[serde(default, rename = "core.https_address")]
-    core: String,
-    #[serde(default, rename = "cluster.https_address")]
-    cluster: String,
-}
-
 /// Asks it, and judges what it says.
 pub(super) fn ask(config: &Config) -> Vec<Finding> {
     let what = format!("Incus at {}", config.upstream.url);
-    let answer = match fetch(&config.upstream) {
-        Ok(answer) => answer,
+    let about = match fetch(&config.upstream) {
+        Ok(about) => about,
         Err(problem) => return vec![Finding::fail(&what, &problem)],
     };
-    if answer.metadata.auth != "trusted" {
+    if !about.is_trusted {
         let problem = "answers, but does not trust upstream.client_certificate; run `incus config trust add-certificate` with that file";
         return vec![Finding::fail(&what, problem)];
     }
     let mut findings = vec![Finding::ok(&what, "answers, and trusts upstream.client_certificate")];
-    let settings = answer.metadata.config;
-    findings.extend(way_around(&config.upstream, "core.https_address", &settings.core));
-    findings.extend(way_around(&config.upstream, "cluster.https_address", &settings.cluster));
+    findings.extend(way_around(&config.upstream, "core.https_address", &about.core_address));
+    findings.extend(way_around(
+        &config.upstream,
+        "cluster.https_address",
+        &about.cluster_address,
+    ));
     findings
 }
 
-fn fetch(config: &UpstreamConfig) -> Result<Answer, String> {
+fn fetch(config: &UpstreamConfig) -> Result<About, String> {
     let runtime = worker::runtime().map_err(|error| error.to_string())?;
     let upstream = Upstream::new(Arc::new(Target::new(config, Arc::default())));
-    let body = runtime.block_on(async { timeout(PATIENCE, upstream.fetch("/1.0", 1 << 20)).await });
-    let body = body.unwrap_or(Err(upstream::Error::Timeout(PATIENCE)));
-    let body = body.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&body).map_err(|error| format!("answers, but not as Incus does ({error})"))
+    let about = runtime.block_on(async { upstream.about(PATIENCE).await });
+    about.map_err(|error| error.to_string())
 }
 
 /// Who reaches Incus itself needs no gateway: Incus lets in whom it trusts, and not only whom admin.clients lists.

@@ -18,7 +18,7 @@ pub enum ConfigError {
     #[error("found no configuration at {} or {}; name one with --config, or make one with `incus-gate init`", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
     NotFound,
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}; correct the path or its permissions", path.display())]
+    #[error("cannot read the configuration {}: {source}; {}", path.display(), remedy(source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -140,6 +140,13 @@ impl Source {
     fn line_number(&self, offset: usize) -> usize {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run this as root, or let whoever runs it read the file",
+        _ => "correct the path or its permissions",
     }
 }
 

@@ -21,6 +21,16 @@ pub(super) struct File {
     pub(super) metrics: Option<MetricsTable>,
     #[serde(default)]
     pub(super) reload: ReloadTable,
+    #[serde(default)]
+    pub(super) status: StatusTable,
+}
+
+/// The same file for who needs no more of it.
+#[derive(Deserialize)]
+#[serde(expecting = "a table")]
+pub(super) struct StatusAlone {
+    #[serde(default)]
+    pub(super) status: StatusTable,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +182,20 @@ impl Default for MetricsTable {
     fn default() -> Self {
         Self {
             listen: default("127.0.0.1:9555"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct StatusTable {
+    pub(super) socket: Spanned<PathBuf>,
+}
+
+impl Default for StatusTable {
+    fn default() -> Self {
+        Self {
+            socket: Spanned::new(0..0, PathBuf::from("/run/incus-gate/status.sock")),
         }
     }
 }

@@ -15,7 +15,8 @@ use toml::Spanned;
 
 use super::error::Source;
 use super::file::{
-    AdminTable, ClientTable, File, LimitsTable, LogTable, MetricsTable, OneOrMany, PublicTable, TlsTable, UpstreamTable,
+    AdminTable, ClientTable, File, LimitsTable, LogTable, MetricsTable, OneOrMany, PublicTable, StatusTable, TlsTable,
+    UpstreamTable,
 };
 use super::{
     AdminClient, AdminConfig, Config, ConfigError, Images, KnownBy, Limits, LogConfig, LogFormat, Page, PublicConfig,
@@ -55,6 +56,7 @@ impl Loader<'_> {
             limits,
             log,
             metrics,
+            status_socket: self.status(&file.status)?,
             reload_every,
             files: self.source.files(),
         })
@@ -286,6 +288,24 @@ impl Loader<'_> {
             }
         }
         Ok(addresses)
+    }
+
+    pub(super) fn status(&self, table: &StatusTable) -> Result<Option<PathBuf>, ConfigError> {
+        let path = table.socket.get_ref();
+        if path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let socket = self.source.beside(path);
+        match std::os::unix::net::SocketAddr::from_pathname(&socket) {
+            Ok(_) => Ok(Some(socket)),
+            Err(error) => {
+                let problem = format!(
+                    "{} cannot be a socket ({error}); give a path of less than 108 bytes, or \"\" for none",
+                    socket.display()
+                );
+                Err(self.source.wrong("status.socket", table.socket.span(), problem))
+            }
+        }
     }
 
     fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {

@@ -119,6 +119,8 @@ audit = "audit.log"
 listen = "127.0.0.1:3"
 [reload]
 every = "5m"
+[status]
+socket = "status.sock"
 "#,
         "AB:".repeat(31) + "cd"
     ))
@@ -144,6 +146,11 @@ every = "5m"
     assert!(config.upstream.pin.certificate().is_some());
     assert_eq!(config.metrics, ["127.0.0.1:3".parse().unwrap()]);
     assert_eq!(config.reload_every, Duration::from_mins(5));
+    assert!(
+        config
+            .status_socket
+            .is_some_and(|socket| socket.is_absolute() && socket.ends_with("status.sock"))
+    );
     assert_eq!(config.log.format, LogFormat::Json);
     let audit = config.log.audit.expect("a path");
     assert!(audit.ends_with("audit.log") && !audit.exists(), "it is not made yet");

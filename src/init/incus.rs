@@ -4,29 +4,27 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::net::UnixStream;
 
 use super::ask::Questions;
 use super::{InitError, Steps};
+use crate::local;
 use crate::tls::certificate::Fingerprint;
-use crate::worker;
 
 /// Where Incus listens, if nobody has said otherwise.
 const USUAL: &str = "127.0.0.1:8553";
 /// Incus's own port, where an address names none.
 const PORT: u16 = 8443;
-const MAX_ANSWER: usize = 16 << 20;
+/// For a server on this very machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The local daemon.
 #[derive(Debug)]
@@ -124,24 +122,15 @@ impl Incus {
         let socket = self.folder.join("unix.socket");
         let strange = |error: &dyn std::error::Error| LocalError::Strange(error.to_string());
         let body = body.map(ToString::to_string).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "incus")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| strange(&error))?;
-        let runtime = worker::runtime().map_err(|error| strange(&error))?;
-        let answer = runtime.block_on(async {
-            let stream = UnixStream::connect(&socket)
-                .await
-                .map_err(|source| LocalError::Socket {
-                    socket: socket.clone(),
-                    source,
-                })?;
-            send(stream, request)
-                .await
-                .map_err(|error| LocalError::Strange(error.to_string()))
+        let mut request = local::request(method, path, Bytes::from(body)).map_err(|error| strange(&error))?;
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        let (_, answer) = local::ask(&socket, request, PATIENCE).map_err(|error| match error {
+            local::LocalError::Connect(source) => LocalError::Socket {
+                socket: socket.clone(),
+                source,
+            },
+            error => strange(&error),
         })?;
         let answer: Value = serde_json::from_slice(&answer).map_err(|error| strange(&error))?;
         match answer["type"].as_str() {
@@ -152,22 +141,6 @@ impl Incus {
             Some("sync") => Ok(answer["metadata"].clone()),
             _ => Err(LocalError::Strange(format!("its answer to {path} is of no known type"))),
         }
-    }
-}
-
-async fn send(
-    stream: UnixStream,
-    request: Request<Full<Bytes>>,
-) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
-        let answer = sender.send_request(request).await?;
-        Ok(Limited::new(answer.into_body(), MAX_ANSWER).collect().await?.to_bytes())
-    };
-    tokio::select! {
-        answer = exchange => answer,
-        // It ends first only where it fails.
-        ended = connection => Err(ended.err().map_or_else(|| "the connection has ended".into(), Into::into)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -22,7 +21,7 @@ use crate::identity::NotAnAdmin;
 use crate::limits::{Limiter, Reason};
 use crate::live::Live;
 use crate::net::Port;
-use crate::upstream::Kind;
+use crate::upstream::{About, Kind};
 
 /// Knows where to look.
 #[derive(Debug)]
@@ -50,16 +49,26 @@ impl Exporter {
         &self.health
     }
 
+    /// The configuration in force.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
+
     /// All figures. Incus is asked how it is.
-    pub async fn text(&self) -> Result<String, fmt::Error> {
+    pub async fn figures(&self) -> Figures {
         let incus = self.health.incus().await;
-        let figures = Figures {
+        Figures {
             incus,
-            live: Arc::clone(&self.live.borrow()),
+            live: self.live(),
             limiter: Arc::clone(&self.limiter),
             workers: self.metrics.workers(),
             metrics: Arc::clone(&self.metrics),
-        };
+        }
+    }
+
+    /// The same as text.
+    pub async fn text(&self) -> Result<String, fmt::Error> {
+        let figures = self.figures().await;
         let mut registry = Registry::default();
         registry.register_collector(Box::new(figures));
         let mut text = String::new();
@@ -70,12 +79,12 @@ impl Exporter {
 
 /// As of one moment.
 #[derive(Debug)]
-struct Figures {
-    incus: Result<(), Problem>,
-    live: Arc<Live>,
-    limiter: Arc<Limiter>,
+pub struct Figures {
+    pub(crate) incus: Result<About, Problem>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) limiter: Arc<Limiter>,
     workers: Vec<Arc<Counts>>,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Collector for Figures {
@@ -152,13 +161,9 @@ impl Figures {
     }
 
     fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
-        let limits = &self.live.limits;
         let open = by_port(|port| self.limiter.connections(port) as u64);
         out.gauges("incus_gate_connections", "Open connections of clients", open)?;
-        let most = by_port(|port| match port {
-            Port::Admin => limits.connections,
-            Port::Public => limits.connections - limits.admin_connections,
-        } as u64);
+        let most = by_port(|port| self.live.limits.connections_of(port) as u64);
         let help = "How many connections there may be; the admin port's are all that there may be on both";
         out.gauges("incus_gate_connections_limit", help, most)?;
         let handshakes = by_port_and(Handshake::ALL, "result", |port, result| {
@@ -172,10 +177,9 @@ impl Figures {
         let limited = Reason::ALL
             .iter()
             .map(|reason| ([("reason", reason.name())], self.limiter.cases(*reason)));
-        let not_admins = NotAnAdmin::ALL.iter().map(|why| {
-            let each = self.workers.iter().map(|counts| counts.not_admins.of(*why).value());
-            ([("reason", why.name())], each.sum())
-        });
+        let not_admins = NotAnAdmin::ALL
+            .iter()
+            .map(|why| ([("reason", why.name())], self.not_admins(*why)));
         let help = "Connections and requests that were refused, or let go, by a limit or for who they are of";
         out.counters("incus_gate_refusals", help, limited.chain(not_admins))
     }
@@ -247,24 +251,29 @@ impl Figures {
         });
         let help = "When a certificate expires, in seconds since 1970; of admins, those that are known";
         out.gauges("incus_gate_certificate_expiry_timestamp_seconds", help, expiries)?;
-        let succeeded = self.metrics.reload_succeeded.load(Ordering::Relaxed);
+        let reload = self.metrics.reload();
         let help = "Whether the configuration in force is the latest one";
         out.gauge(
             "incus_gate_config_last_reload_successful",
             help,
-            Some(u64::from(succeeded)),
+            Some(u64::from(reload.refused.is_none())),
         )?;
-        let reloaded = Some(self.metrics.reloaded.load(Ordering::Relaxed));
         let help = "Since when the configuration is in force, in seconds since 1970";
         out.gauge(
             "incus_gate_config_last_reload_success_timestamp_seconds",
             help,
-            reloaded,
+            Some(reload.in_force_since),
         )
     }
 
+    /// Requests of who is no admin, by why.
+    pub(crate) fn not_admins(&self, why: NotAnAdmin) -> u64 {
+        let each = self.workers.iter().map(|counts| counts.not_admins.of(why).value());
+        each.sum()
+    }
+
     /// Of all workers.
-    fn sum(&self, port: Port, counter: impl Fn(&PortCounts) -> &Counter) -> u64 {
+    pub(crate) fn sum(&self, port: Port, counter: impl Fn(&PortCounts) -> &Counter) -> u64 {
         let each = self.workers.iter().map(|counts| counter(counts.ports.of(port)).value());
         each.sum()
     }

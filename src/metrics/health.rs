@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::live::Live;
 use crate::systemd::Watchdog;
-use crate::upstream::{self, Upstream};
+use crate::upstream::{About, Upstream};
 
 /// For every worker to answer.
 const WORKERS: Duration = Duration::from_secs(2);
@@ -21,8 +20,6 @@ const WORKERS: Duration = Duration::from_secs(2);
 const INCUS: Duration = Duration::from_secs(4);
 /// However many ask us, Incus is not asked more often than this.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Incus's `/1.0` is a few kilobytes.
-const MAX_SIZE: usize = 1 << 20;
 
 /// What is not well.
 #[derive(Clone, Debug, Error)]
@@ -47,7 +44,7 @@ pub struct Health {
     workers: Rc<Watchdog>,
     drain: CancellationToken,
     /// Held while Incus is asked: who comes meanwhile gets the same answer.
-    incus: Mutex<Option<(Instant, Result<(), Problem>)>>,
+    incus: Mutex<Option<(Instant, Result<About, Problem>)>>,
     upstream: RefCell<Option<Rc<Upstream>>>,
 }
 
@@ -77,11 +74,11 @@ impl Health {
             return Err(Problem::Draining);
         }
         self.alive().await?;
-        self.incus().await
+        self.incus().await.map(drop)
     }
 
-    /// Whether Incus answers, and trusts us.
-    pub async fn incus(&self) -> Result<(), Problem> {
+    /// What Incus says, if it answers, and trusts us.
+    pub async fn incus(&self) -> Result<About, Problem> {
         let mut last = self.incus.lock().await;
         match &*last {
             Some((asked, answer)) if asked.elapsed() < PAUSE => answer.clone(),
@@ -93,17 +90,10 @@ impl Health {
         }
     }
 
-    async fn ask_incus(&self) -> Result<(), Problem> {
-        let upstream = self.upstream();
-        let body = timeout(INCUS, upstream.fetch("/1.0", MAX_SIZE)).await;
-        let body = body.unwrap_or(Err(upstream::Error::Timeout(INCUS)));
-        let body = body.map_err(|error| Problem::Away(error.to_string()))?;
-        let answer: Answer = serde_json::from_slice(&body)
-            .map_err(|error| Problem::Away(format!("what answers is no Incus ({error})")))?;
-        match answer.metadata.auth.as_str() {
-            "trusted" => Ok(()),
-            _ => Err(Problem::Untrusted),
-        }
+    async fn ask_incus(&self) -> Result<About, Problem> {
+        let about = self.upstream().about(INCUS).await;
+        let about = about.map_err(|error| Problem::Away(error.to_string()))?;
+        about.is_trusted.then_some(about).ok_or(Problem::Untrusted)
     }
 
     fn upstream(&self) -> Rc<Upstream> {
@@ -114,14 +104,4 @@ impl Health {
             _ => Rc::clone(upstream.insert(Rc::new(Upstream::new(target)))),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    metadata: Server,
-}
-
-#[derive(Deserialize)]
-struct Server {
-    auth: String,
 }

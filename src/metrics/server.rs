@@ -1,23 +1,30 @@
-//! The listener of `[metrics]`: plain HTTP for a scraper and a probe, on the main thread, where it is in no client's way.
+//! The listeners of `[metrics]` and `[status]`: plain HTTP on the main thread, where it is in no client's way.
+//!
+//! The first one, TCP, is for a scraper and a probe: whoever reaches it is [`Anybody`], who never learns the names of admins
+//! from more than the figures. The second one, a unix socket, asks the kernel who is there, and answers the [`Owner`] alone.
 
 use std::convert::Infallible;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::export::Exporter;
 use super::health::Problem;
 use crate::reply::ReplyBody;
+use crate::status::collect::{self, Facts};
+use crate::status::{IMAGES_PATH, STATUS_PATH};
 
 /// So many may ask at a time; others wait in the kernel.
 const CONNECTIONS: usize = 16;
@@ -31,32 +38,128 @@ const HEAD: usize = 8 << 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// Where askers come in.
+pub trait Door {
+    /// What they talk over.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// The next one; none if who came is not let in.
+    fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>>;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<Option<TcpStream>> {
+        Ok(Some(self.accept().await?.0))
+    }
+}
+
+/// Root, and the user that the gateway runs as. In a namespace of users all others look like one, who is let in nowhere:
+/// the socket's own permissions keep them out before.
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<Option<UnixStream>> {
+        let (stream, _) = self.accept().await?;
+        let peer = stream.peer_cred()?.uid();
+        let is_owner = peer == 0 || peer == rustix::process::geteuid().as_raw();
+        if !is_owner {
+            tracing::warn!(uid = peer, "status.socket: refused to answer another user");
+        }
+        Ok(is_owner.then_some(stream))
+    }
+}
+
+/// Who answers.
+pub trait Answer: 'static {
+    /// One request for GET or HEAD of this path; none if nothing is there.
+    fn answer(&self, path: &str) -> impl Future<Output = Option<Response<ReplyBody>>>;
+
+    /// What is there.
+    const PATHS: &'static str;
+}
+
+/// For who reaches a port.
+#[derive(Debug)]
+pub struct Anybody(pub Rc<Exporter>);
+
+impl Answer for Anybody {
+    const PATHS: &'static str = "here are /metrics, /healthz and /readyz";
+
+    async fn answer(&self, path: &str) -> Option<Response<ReplyBody>> {
+        let Self(exporter) = self;
+        Some(match path {
+            "/healthz" => judged(exporter.health().alive().await),
+            "/metrics" => match exporter.text().await {
+                Ok(figures) => reply(StatusCode::OK, OPENMETRICS, figures),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
+            "/readyz" => judged(exporter.health().ready().await),
+            _ => return None,
+        })
+    }
+}
+
+/// For who keeps the gateway.
+#[derive(Debug)]
+pub struct Owner {
+    /// What anybody may know.
+    pub exporter: Rc<Exporter>,
+    /// What stays as it is.
+    pub facts: Facts,
+}
+
+impl Answer for Owner {
+    const PATHS: &'static str = "here are /status, /images, /metrics, /healthz and /readyz";
+
+    async fn answer(&self, path: &str) -> Option<Response<ReplyBody>> {
+        let Self { exporter, facts } = self;
+        match path {
+            STATUS_PATH => {
+                let report = collect::report(facts, exporter).await;
+                Some(match serde_json::to_string_pretty(&report) {
+                    Ok(json) => reply(StatusCode::OK, JSON, json + "\n"),
+                    Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+                })
+            }
+            IMAGES_PATH => Some(match collect::snapshot(exporter).await {
+                Ok(snapshot) => snapshot.images.get(true).reply(&HeaderMap::new()),
+                Err(refusal) => text(refusal.status(), refusal.to_string()),
+            }),
+            path => Anybody(Rc::clone(exporter)).answer(path).await,
+        }
+    }
+}
+
 /// Answers for as long as the process runs, in a drain too.
-pub async fn serve(listener: TcpListener, exporter: Rc<Exporter>) {
+pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
+        let stream = match door.accept().await {
+            Ok(Some(stream)) => stream,
+            Ok(None) => continue,
             Err(error) => {
-                tracing::debug!(%error, "metrics.listen cannot accept");
+                tracing::debug!(%error, "metrics.listen or status.socket cannot accept");
                 sleep(PAUSE).await;
                 continue;
             }
         };
-        let exporter = Rc::clone(&exporter);
+        let answers = Rc::clone(&answers);
         tokio::task::spawn_local(async move {
             let answer = service_fn(move |request| {
-                let exporter = Rc::clone(&exporter);
-                async move { Ok::<_, Infallible>(answer(&exporter, &request).await) }
+                let answers = Rc::clone(&answers);
+                async move { Ok::<_, Infallible>(answer(&*answers, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(SILENCE)
                 .keep_alive(false)
                 .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(tcp), answer);
+                .serve_connection(TokioIo::new(stream), answer);
             // How it ends is of no interest.
             let _ = timeout(PATIENCE, connection).await;
             drop(place);
@@ -64,26 +167,14 @@ pub async fn serve(listener: TcpListener, exporter: Rc<Exporter>) {
     }
 }
 
-async fn answer(exporter: &Exporter, request: &Request<Incoming>) -> Response<ReplyBody> {
-    let path = request.uri().path();
-    let is_known = matches!(path, "/metrics" | "/healthz" | "/readyz");
-    if is_known && !matches!(*request.method(), Method::GET | Method::HEAD) {
+async fn answer<A: Answer>(answers: &A, request: &Request<Incoming>) -> Response<ReplyBody> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET".to_owned());
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
-    match path {
-        "/healthz" => judged(exporter.health().alive().await),
-        "/metrics" => match exporter.text().await {
-            Ok(figures) => reply(StatusCode::OK, OPENMETRICS, figures),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
-        "/readyz" => judged(exporter.health().ready().await),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "here are /metrics, /healthz and /readyz".to_owned(),
-        ),
-    }
+    let answer = answers.answer(request.uri().path()).await;
+    answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, A::PATHS.to_owned()))
 }
 
 fn judged(health: Result<(), Problem>) -> Response<ReplyBody> {

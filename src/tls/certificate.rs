@@ -12,6 +12,7 @@ use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
+use x509_parser::time::ASN1Time;
 
 /// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
@@ -130,6 +131,24 @@ pub fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
         PublicKey::RSA(key) => Some(key.key_size()),
         _ => None,
     }
+}
+
+/// A moment in seconds since 1970, for people to read.
+pub fn date(at: u64) -> String {
+    let moment = i64::try_from(at).ok().and_then(|at| ASN1Time::from_timestamp(at).ok());
+    moment.map_or_else(
+        || at.to_string(),
+        |moment| {
+            let at = moment.to_datetime();
+            let (hour, minute, second) = at.to_hms();
+            format!(
+                "{}-{:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC",
+                at.year(),
+                u8::from(at.month()),
+                at.day()
+            )
+        },
+    )
 }
 
 /// The bytes are no X.509 certificate.

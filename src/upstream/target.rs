@@ -69,6 +69,11 @@ impl Target {
         self.pin.certificate()
     }
 
+    /// As the configuration has it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// `host:port`, for messages.
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)

@@ -135,6 +135,18 @@ impl Gateway {
         std::fs::write(self.configuration(), configuration).expect("a temporary file can be written");
     }
 
+    /// Where it tells how it is, by the usual configuration.
+    pub fn status_socket(&self) -> PathBuf {
+        self.folder.path().join("status.sock")
+    }
+
+    /// A command of the binary, of this gateway's configuration.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(BINARY);
+        command.arg(name).arg("--config").arg(self.configuration());
+        command
+    }
+
     /// Every line of the log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()

@@ -33,6 +33,8 @@ pub struct Setup {
     pub more_public: String,
     /// Further lines of the table `[admin]`.
     pub more_admin: String,
+    /// `status.socket`: each gateway's own, beside its configuration.
+    pub status: String,
     /// Further tables.
     pub more: String,
 }
@@ -52,6 +54,7 @@ impl Setup {
             more_upstream: String::new(),
             more_public: String::new(),
             more_admin: String::new(),
+            status: "status.sock".to_owned(),
             more: String::new(),
         }
     }
@@ -89,6 +92,10 @@ images = "{}"
 listen = "{}"
 {}
 {admins}
+
+[status]
+socket = "{}"
+
 {}
 "#,
             toml(&self.server.certificate),
@@ -102,6 +109,7 @@ listen = "{}"
             self.more_public,
             self.admin,
             self.more_admin,
+            self.status,
             self.more,
         )
     }

@@ -1,0 +1,57 @@
+//! What strangers see, as Incus lists it, or as a table that fits a terminal of 100 columns.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::table::{bytes, cut, plain, rows};
+use crate::public::image::Image;
+
+/// As a user of `incus image list` knows a fingerprint.
+const FINGERPRINT: usize = 12;
+const NAME: usize = 32;
+const DESCRIPTION: usize = 30;
+
+/// Incus's answer.
+#[derive(Deserialize)]
+struct Answer<T> {
+    metadata: T,
+}
+
+/// As `incus image list --format json` has it.
+pub(super) fn json(answer: &[u8]) -> serde_json::Result<String> {
+    let Answer::<Value> { metadata } = serde_json::from_slice(answer)?;
+    Ok(format!("{metadata}\n"))
+}
+
+/// For people.
+pub(super) fn table(answer: &[u8]) -> serde_json::Result<String> {
+    let Answer::<Vec<Image>> { metadata: mut images } = serde_json::from_slice(answer)?;
+    if images.is_empty() {
+        return Ok("Strangers see no images.\n".to_owned());
+    }
+    images.sort_by(|one, other| one.name().cmp(other.name()));
+    let heading = ["NAME", "FINGERPRINT", "TYPE", "ARCH", "SIZE", "DATE", "DESCRIPTION"];
+    let mut table = vec![heading.map(str::to_owned).to_vec()];
+    table.extend(images.iter().flat_map(lines));
+    Ok(rows(&table, &[4]))
+}
+
+/// A line, and one more for each further alias.
+fn lines(image: &Image) -> impl Iterator<Item = Vec<String>> {
+    let mut aliases = image.alias_names().map(|name| cut(&plain(name), NAME));
+    let kind = match image.kind.as_str() {
+        "virtual-machine" => "vm".to_owned(),
+        kind => plain(kind),
+    };
+    let first = vec![
+        aliases.next().unwrap_or_else(|| "-".to_owned()),
+        image.fingerprint.chars().take(FINGERPRINT).collect(),
+        kind,
+        plain(&image.architecture),
+        bytes(u64::try_from(image.size).unwrap_or_default()),
+        plain(image.uploaded_on().unwrap_or("-")),
+        cut(&plain(image.description().unwrap_or_default()), DESCRIPTION),
+    ];
+    let further: Vec<_> = aliases.map(|name| vec![name]).collect();
+    std::iter::once(first).chain(further)
+}

@@ -1,0 +1,86 @@
+//! The unix socket of the running gateway: bound before the process confines itself, for root and its own user alone.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use thiserror::Error;
+
+use crate::local::{self, LocalError};
+
+/// Who drains says so at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Error)]
+enum SocketError {
+    #[error("another gateway answers there; give this one a status.socket of its own")]
+    Answered,
+    #[error("{0}; let the gateway's user write to its folder, or set another status.socket (\"\" for none)")]
+    Io(#[from] io::Error),
+    #[error("what stands there is no socket; remove it, or set another status.socket")]
+    NoSocket,
+}
+
+/// Binds it. Where it cannot be had, the log says why, and the gateway runs without.
+pub fn open(socket: Option<&Path>) -> Option<UnixListener> {
+    let socket = socket?;
+    match bind(socket) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(
+                "status.socket: cannot listen on {}, so `incus-gate status` will not find this gateway: {error}",
+                socket.display()
+            );
+            None
+        }
+    }
+}
+
+fn bind(socket: &Path) -> Result<UnixListener, SocketError> {
+    match fs::symlink_metadata(socket) {
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket),
+        Ok(_) if is_held(socket)? => return Err(SocketError::Answered),
+        _ => {}
+    }
+    let folder = socket.parent().unwrap_or_else(|| Path::new("."));
+    if !folder.exists() {
+        DirBuilder::new().mode(0o750).create(folder)?;
+    }
+    // Nobody finds it before it is as it should be, and what stood there is replaced at once.
+    let new = new_name(socket);
+    let _ = fs::remove_file(&new);
+    let listener = UnixListener::bind(&new)?;
+    let placed = fs::set_permissions(&new, Permissions::from_mode(0o600)).and_then(|()| fs::rename(&new, socket));
+    if let Err(error) = placed {
+        let _ = fs::remove_file(&new);
+        return Err(error.into());
+    }
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn new_name(socket: &Path) -> PathBuf {
+    // Short, for a socket's path has an end.
+    socket.with_file_name(format!(".{}", std::process::id()))
+}
+
+/// Whether somebody is there who will go on answering. One who has crashed does not accept, and one who drains makes room.
+fn is_held(socket: &Path) -> Result<bool, SocketError> {
+    let Ok(request) = local::request(Method::GET, "/readyz", Bytes::new()) else {
+        return Ok(true);
+    };
+    match local::ask(socket, request, PATIENCE) {
+        Ok((_, body)) => Ok(body.as_ref() != b"draining\n"),
+        Err(LocalError::Connect(error)) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
+            io::ErrorKind::PermissionDenied => Err(error.into()),
+            _ => Ok(true),
+        },
+        Err(_) => Ok(true),
+    }
+}

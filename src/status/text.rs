@@ -1,0 +1,172 @@
+//! [`Report`] → what people read. What wants a look begins with `!`.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::report::{Admin, Certificate, Report, State};
+use super::table::{bytes, plain, rows};
+use crate::tls::certificate;
+
+/// As `check` warns.
+const SOON: i64 = 30;
+
+pub(super) fn text(report: &Report, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut text = String::new();
+    // Writing to memory does not fail.
+    let _ = head(&mut text, report, now);
+    let _ = writeln!(text, "\nPorts\n{}", ports(report));
+    if !report.refusals.is_empty() {
+        let refusals = report.refusals.iter();
+        let refusals: Vec<_> = refusals.map(|(why, count)| format!("{count} {}", plain(why))).collect();
+        let _ = writeln!(text, "Refused: {}\n", refusals.join(", "));
+    }
+    let _ = writeln!(text, "Certificates\n{}", certificates(&report.certificates));
+    let _ = match report.admins.is_empty() {
+        true => writeln!(text, "! Admins: nobody is listed in admin.clients"),
+        false => write!(text, "Admins\n{}", admins(&report.admins, now)),
+    };
+    text
+}
+
+fn head(text: &mut String, report: &Report, now: u64) -> std::fmt::Result {
+    let since = |at: u64| format!("{} ago, at {}", span(now.saturating_sub(at)), certificate::date(at));
+    let state = match (report.state, &report.problem) {
+        (State::Ready, _) => "  ready".to_owned(),
+        (State::Draining, _) => "! draining".to_owned(),
+        (State::NotReady, problem) => format!("! not ready: {}", plain(problem.as_deref().unwrap_or_default())),
+    };
+    let version = plain(&report.version);
+    writeln!(text, "{state}")?;
+    writeln!(
+        text,
+        "  incus-gate {version}, process {}, started {}",
+        report.pid,
+        since(report.started_at)
+    )?;
+    let configuration = &report.configuration;
+    let file = plain(&configuration.file);
+    writeln!(text, "  {file}, loaded {}", since(configuration.in_force_since))?;
+    if let (Some(at), Some(why)) = (configuration.refused_at, &configuration.refusal) {
+        writeln!(text, "! reload refused {}: {}", since(at), plain(why))?;
+    }
+    let incus = &report.incus;
+    let version = incus.version.as_deref().map(|version| format!(" {}", plain(version)));
+    let version = version.unwrap_or_default();
+    let url = plain(&incus.url);
+    match &incus.problem {
+        None => writeln!(text, "  Incus{version} at {url} answers, and trusts the gateway")?,
+        Some(problem) => writeln!(text, "! Incus at {url}: {}", plain(problem))?,
+    }
+    let images = &report.images;
+    let mark = if images.failing { '!' } else { ' ' };
+    let failing = if images.failing {
+        "; no newer list can be had"
+    } else {
+        ""
+    };
+    match (images.count, images.age_seconds) {
+        (Some(count), Some(age)) => {
+            writeln!(
+                text,
+                "{mark} {count} images for strangers, as of {} ago{failing}",
+                span(age)
+            )
+        }
+        _ => writeln!(text, "{mark} no list of images for strangers yet{failing}"),
+    }
+}
+
+fn ports(report: &Report) -> String {
+    let heading = [
+        "",
+        "CONNECTIONS",
+        "REQUESTS",
+        "5XX",
+        "CUT",
+        "RECEIVED",
+        "SENT",
+        "ADDRESS",
+    ];
+    let mut table = vec![heading.map(str::to_owned).to_vec()];
+    for (name, port) in &report.ports {
+        table.push(vec![
+            format!("  {}", plain(name)),
+            format!("{} of {}", port.connections, port.connections_limit),
+            port.requests.to_string(),
+            port.server_errors.to_string(),
+            port.cut.to_string(),
+            bytes(port.received_bytes),
+            bytes(port.sent_bytes),
+            plain(&port.addresses.join(", ")),
+        ]);
+    }
+    if !report.metrics.is_empty() {
+        let mut row = vec!["  metrics".to_owned()];
+        row.resize(7, String::new());
+        row.push(plain(&report.metrics.join(", ")));
+        table.push(row);
+    }
+    rows(&table, &[1, 2, 3, 4, 5, 6])
+}
+
+fn certificates(certificates: &[Certificate]) -> String {
+    let row = |one: &Certificate| {
+        let mark = if one.days_left < SOON { '!' } else { ' ' };
+        let admin = one.admin.as_deref().map(|admin| format!(" {}", plain(admin)));
+        let left = match one.days_left {
+            ..=-1 => "expired".to_owned(),
+            1 => "1 day left".to_owned(),
+            days => format!("{days} days left"),
+        };
+        let left = if one.days_left < SOON {
+            left + ": renew it"
+        } else {
+            left
+        };
+        let name = plain(&one.certificate);
+        vec![format!("{mark} {name}{}", admin.unwrap_or_default()), left]
+    };
+    rows(&certificates.iter().map(row).collect::<Vec<_>>(), &[])
+}
+
+fn admins(admins: &[Admin], now: u64) -> String {
+    let row = |admin: &Admin| {
+        let seen = match (admin.last_seen_at, &admin.last_seen_from) {
+            (Some(at), Some(from)) => format!("seen {} ago, from {}", span(now.saturating_sub(at)), plain(from)),
+            _ => "not seen since the start".to_owned(),
+        };
+        vec![format!("  {}", plain(&admin.name)), seen]
+    };
+    rows(&admins.iter().map(row).collect::<Vec<_>>(), &[])
+}
+
+/// `3 hours`, as people say.
+fn span(seconds: u64) -> String {
+    let (number, unit) = match Duration::from_secs(seconds).as_secs() {
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {unit}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn spans_are_said_as_people_do() {
+        for (seconds, said) in [
+            (1, "1 second"),
+            (119, "119 seconds"),
+            (121, "2 minutes"),
+            (7_200, "2 hours"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(span(seconds), said);
+        }
+    }
+}
