@@ -33,14 +33,14 @@ const HTTP2: [&str; 1] = [include_str!("smuggling/http2.txt")];
 
 #[test]
 fn http1_is_read_in_one_way() {
-    let cases = corpus::parse(&HTTP1);
+    let cases = corpus::parse(1, &HTTP1);
     assert!(cases.len() >= 100, "{}", cases.len());
     all_as_expected(&cases, Version::Http1);
 }
 
 #[test]
 fn http2_says_nothing_that_http1_takes_for_something_else() {
-    let cases = corpus::parse(&HTTP2);
+    let cases = corpus::parse(2, &HTTP2);
     assert!(cases.len() >= 50, "{}", cases.len());
     all_as_expected(&cases, Version::Http2);
 }
@@ -49,7 +49,7 @@ fn http2_says_nothing_that_http1_takes_for_something_else() {
 fn incus_itself_logs_what_was_read_and_nothing_else() {
     // Go answers the one before Incus sees it, and Incus the other without a word.
     const UNLOGGED: [&str; 2] = ["OPTIONS *", "GET /"];
-    let (http1, http2) = (corpus::parse(&HTTP1), corpus::parse(&HTTP2));
+    let (http1, http2) = (corpus::parse(1, &HTTP1), corpus::parse(2, &HTTP2));
     let scene = Scene::start();
     let logged = Logged::by(&scene.incus);
     let nothing = Log::default();

@@ -53,13 +53,13 @@ pub(crate) enum Expected {
     Goaway(String),
 }
 
-/// Reads files. Each case gets a target of its own for its `/1.0/a`, by which it is known afterwards.
-pub(crate) fn parse(files: &[&str]) -> Vec<Case> {
+/// Reads files of a version of HTTP. Each case gets a target of its own for its `/1.0/a`, by which it is known afterwards.
+pub(crate) fn parse(version: u8, files: &[&str]) -> Vec<Case> {
     let cases = files.iter().flat_map(|text| text.split("=== ").skip(1));
     cases
         .enumerate()
         .map(|(number, case)| {
-            let case = case.replace("/1.0/a", &format!("/1.0/{number:03}"));
+            let case = case.replace("/1.0/a", &format!("/1.0/{version}-{number:03}"));
             let mut lines = case.lines();
             let mut next = || lines.next().expect("a name, a rule, and what is expected").to_owned();
             let (name, rule, expected) = (next(), next(), next());
