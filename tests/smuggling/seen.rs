@@ -30,7 +30,9 @@ pub(crate) fn writing_down() -> (Scripted, Log) {
     let writer = Arc::clone(&log);
     let upstream = Scripted::start(move |request, wire| {
         let body = wire.read_body();
-        let length = body.as_ref().map_or("torn".to_owned(), |body| body.len().to_string());
+        let length = body
+            .as_ref()
+            .map_or_else(|| "torn".to_owned(), |body| body.len().to_string());
         let seen = format!("{} {} {length}", request.method(), request.target());
         writer.lock().expect("nobody panics here").push(seen);
         match body {
@@ -233,7 +235,7 @@ fn ask_http2(raw: &mut Raw, case: &Case, log: &Log, asker: Asker) -> Seen {
     seen
 }
 
-fn field<'a>(line: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
     // Names of pseudo-headers begin with a colon, and a wrong one may have one anywhere: the last before a blank counts.
     let at = line.windows(2).position(|two| two == b": ").filter(|at| *at > 0);
     match at {
