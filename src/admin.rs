@@ -12,6 +12,7 @@ use crate::forward::forward;
 use crate::identity::{Admin, NotAnAdmin, Peer};
 use crate::leftover;
 use crate::metrics::question::Question;
+use crate::plain;
 use crate::reply::{Refusal, Reply};
 use crate::telemetry::exchange::Exchange;
 use crate::worker::Worker;
@@ -35,7 +36,7 @@ fn admit(exchange: &Exchange, request: &Request<Incoming>) -> Result<Admin, Refu
     admin.is_seen(now, peer.address.ip());
     exchange.is_of_admin(admin.name());
     exchange.asks(Question::of_admin(request.uri().path()));
-    Refusal::unless_plain(request)?;
+    plain::or_refuse(request)?;
     Ok(admin)
 }
 

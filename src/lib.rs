@@ -12,7 +12,7 @@
 //! 2. **Handshake**: [`connection`], with what [`tls`] shows to clients.
 //! 3. **Who are you, may you**: on the admin port [`admin`] has the certificate judged by [`identity`], for every request
 //!    anew. On the public port nobody is anybody: [`public`] reads the request into one of six questions, or shows people a
-//!    page.
+//!    page. On either, [`plain`] refuses what can be read in two ways.
 //! 4. **Answer**: the public port from its catalogue, the admin port through [`forward`]. Both talk to Incus through
 //!    [`upstream`] alone. What is refused becomes a status in [`reply`]; what its client still sends is [`leftover`].
 //!
@@ -46,6 +46,7 @@ pub mod local;
 pub mod metrics;
 pub mod net;
 pub mod networks;
+pub mod plain;
 pub mod proxy_protocol;
 pub mod public;
 pub mod reload;

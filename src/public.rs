@@ -28,6 +28,7 @@ use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
 use crate::live::Live;
 use crate::metrics::question::Question;
+use crate::plain;
 use crate::reply::{Refusal, Reply};
 use crate::telemetry::exchange::Exchange;
 use crate::upstream;
@@ -37,7 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Answers one request on the public port.
 pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
-    Refusal::unless_plain(request)?;
+    plain::or_refuse(request)?;
     let live = exchange.client().worker.live();
     if let (Some(page), Some(asked)) = (&live.page, PageRequest::of(request)) {
         exchange.asks(Question::Page);

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use thiserror::Error;
@@ -31,6 +31,8 @@ pub enum ReplyBody {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Refusal {
+    #[error("{0}")]
+    Ambiguous(&'static str),
     #[error("the list of images cannot be had from Incus at the moment, try again later")]
     CatalogueAway,
     /// In Incus's own words.
@@ -52,20 +54,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Refuses what could be taken for two different requests: none or several hosts (RFC 9112 §3.2), and a host where a
-    /// path belongs, which only CONNECT has.
-    pub fn unless_plain<B>(request: &Request<B>) -> Result<(), Self> {
-        let hosts = request.headers().get_all(HOST).iter().count();
-        let is_hosted = hosts == 1 || hosts == 0 && request.version() != Version::HTTP_11;
-        let uri = request.uri();
-        let is_path = uri.authority().is_none() || uri.scheme().is_some() || request.method() == Method::CONNECT;
-        match (is_hosted, is_path) {
-            (true, true) => Ok(()),
-            (false, _) => Err(Self::bad_request("a request needs one Host header")),
-            (true, false) => Err(Self::bad_request("the request's target is not a path")),
-        }
-    }
-
     /// For what only a client can mend.
     pub fn bad_request(problem: &str) -> Self {
         Self::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
@@ -74,6 +62,7 @@ impl Refusal {
     /// What a client is answered.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
             Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -6,26 +6,10 @@ mod support;
 
 use support::scene::ScriptedScene;
 use support::scripted::Scripted;
-use support::tls::{End, Raw, TlsClient};
+use support::tls::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame};
+use support::tls::{End, Raw, TlsClient, frames};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MIB: u64 = 1 << 20;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap();
-    let mut frame = length.to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// `GET /1.0` in HPACK without a table.
 fn request() -> Vec<u8> {
@@ -38,8 +22,7 @@ fn request() -> Vec<u8> {
 }
 
 fn connect(scene: &ScriptedScene) -> Raw {
-    let client = TlsClient::tls13().alpn(&["h2"]);
-    let mut raw = client.connect(scene.gateway.public()).unwrap();
+    let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.public());
     raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     raw
 }

@@ -44,6 +44,7 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     let answering = activity.answer();
     let exchange = Exchange::begin(Rc::clone(&client), &request);
     let is_head = request.method() == Method::HEAD;
+    let is_connect = request.method() == Method::CONNECT;
     let version = request.version();
     let wish = request.extensions().get::<OnUpgrade>().cloned();
     let (answer, pace) = match port {
@@ -60,17 +61,19 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
         }
     };
     let is_unwelcome = matches!(answer, Err(Refusal::Network | Refusal::NotAnAdmin(_)));
+    // What comes behind these may be no request.
+    let is_last = is_connect || matches!(answer, Err(Refusal::Ambiguous(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);
-    if is_unwelcome {
-        match version {
-            // The clock sees to that.
-            Version::HTTP_2 => activity.leave(),
-            _ => drop(
-                reply
-                    .headers_mut()
-                    .insert(CONNECTION, HeaderValue::from_static("close")),
-            ),
+    match version {
+        // The clock sees to that.
+        Version::HTTP_2 if is_unwelcome => activity.leave(),
+        // Where a stream ends, its frames say.
+        Version::HTTP_2 => {}
+        _ if is_unwelcome || is_last => {
+            let close = HeaderValue::from_static("close");
+            reply.headers_mut().insert(CONNECTION, close);
         }
+        _ => {}
     }
     if is_head {
         reply::leave_out_body(&mut reply);

@@ -1,9 +1,10 @@
 //! A TLS client that hides nothing: any chain with any key, one record at a time, and how the stream ended.
 //!
-//! It blocks, with a deadline on every read, and trusts every server. [`http1`] reads answers from it, [`http2`] runs
-//! hyper's HTTP/2 over the same settings.
+//! It blocks, with a deadline on every read, and trusts every server. [`http1`] reads answers from it, [`frames`] makes
+//! HTTP/2 of it frame by frame, [`http2`] runs hyper's over the same settings.
 
 mod client;
+pub mod frames;
 pub mod http1;
 pub mod http2;
 mod raw;

@@ -137,7 +137,8 @@ impl Raw {
         while bytes.len() < count {
             bytes.extend(self.read_record()?);
         }
-        self.plain = bytes.split_off(count);
+        let rest = bytes.split_off(count);
+        self.unread(rest);
         Ok(bytes)
     }
 
