@@ -1,7 +1,8 @@
 //! The listeners of `[metrics]` and `[status]`: plain HTTP on the main thread, where it is in no client's way.
 //!
 //! The first one, TCP, is for a scraper and a probe: whoever reaches it is [`Anybody`], who never learns the names of admins
-//! from more than the figures. The second one, a unix socket, asks the kernel who is there, and answers the [`Owner`] alone.
+//! from more than the figures. The second one, a unix socket, asks the kernel who is there, and answers the gateway's owner
+//! alone (`status::owner`).
 
 use std::convert::Infallible;
 use std::io;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,8 +24,6 @@ use tokio::time::{sleep, timeout};
 use super::export::Exporter;
 use super::health::Problem;
 use crate::reply::ReplyBody;
-use crate::status::collect::{self, Facts};
-use crate::status::{IMAGES_PATH, STATUS_PATH};
 
 /// So many may ask at a time; others wait in the kernel.
 const CONNECTIONS: usize = 16;
@@ -38,7 +37,6 @@ const HEAD: usize = 8 << 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Where askers come in.
@@ -104,37 +102,6 @@ impl Answer for Anybody {
     }
 }
 
-/// For who keeps the gateway.
-#[derive(Debug)]
-pub struct Owner {
-    /// What anybody may know.
-    pub exporter: Rc<Exporter>,
-    /// What stays as it is.
-    pub facts: Facts,
-}
-
-impl Answer for Owner {
-    const PATHS: &'static str = "here are /status, /images, /metrics, /healthz and /readyz";
-
-    async fn answer(&self, path: &str) -> Option<Response<ReplyBody>> {
-        let Self { exporter, facts } = self;
-        match path {
-            STATUS_PATH => {
-                let report = collect::report(facts, exporter).await;
-                Some(match serde_json::to_string_pretty(&report) {
-                    Ok(json) => reply(StatusCode::OK, JSON, json + "\n"),
-                    Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-                })
-            }
-            IMAGES_PATH => Some(match collect::snapshot(exporter).await {
-                Ok(snapshot) => snapshot.images.get(true).reply(&HeaderMap::new()),
-                Err(refusal) => text(refusal.status(), refusal.to_string()),
-            }),
-            path => Anybody(Rc::clone(exporter)).answer(path).await,
-        }
-    }
-}
-
 /// Answers for as long as the process runs, in a drain too.
 pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -184,11 +151,13 @@ fn judged(health: Result<(), Problem>) -> Response<ReplyBody> {
     }
 }
 
-fn text(status: StatusCode, line: String) -> Response<ReplyBody> {
+/// A line.
+pub fn text(status: StatusCode, line: String) -> Response<ReplyBody> {
     reply(status, TEXT, line + "\n")
 }
 
-fn reply(status: StatusCode, kind: HeaderValue, body: String) -> Response<ReplyBody> {
+/// The whole of an answer.
+pub fn reply(status: StatusCode, kind: HeaderValue, body: String) -> Response<ReplyBody> {
     let mut reply = Response::new(ReplyBody::from(body.into_bytes()));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, kind);
