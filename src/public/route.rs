@@ -46,8 +46,13 @@ pub struct FingerprintPrefix(String);
 
 impl FingerprintPrefix {
     fn parse(text: &str) -> Option<Self> {
+        Self::is(text).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it is one.
+    pub(super) fn is(text: &str) -> bool {
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        ((1..=64).contains(&text.len()) && digits).then(|| Self(text.to_owned()))
+        (1..=64).contains(&text.len()) && digits
     }
 
     /// The digits.
