@@ -64,7 +64,7 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
     let mut index = 0;
     let mut or = false;
     while index < parts.len() {
-        let not = parts[index].to_ascii_lowercase() == "not";
+        let not = parts[index].eq_ignore_ascii_case("not");
         index += usize::from(not);
         let field = (*parts.get(index)?).to_owned();
         let operator = *parts.get(index + 1)?;
