@@ -4,6 +4,7 @@
 //! time, finds in the request: a name, the digits of a fingerprint, a filter, a yes or no.
 
 use http::{Method, Request, Uri};
+use incus_gate::plain;
 use incus_gate::public::filter::Filter;
 use incus_gate::public::route::{PublicRoute, alias_path};
 use incus_gate::reply::{Refusal, Reply, ReplyBody};
@@ -11,7 +12,7 @@ use incus_gate::reply::{Refusal, Reply, ReplyBody};
 pub fn holds(data: &[u8]) {
     let Some(request) = request(data) else { return };
     let (method, uri) = (request.method(), request.uri());
-    if Refusal::unless_plain(&request).is_ok() {
+    if plain::or_refuse(&request).is_ok() {
         assert!(request.headers().get_all("host").iter().count() <= 1);
     }
     let question = PublicRoute::parse(method, uri);
