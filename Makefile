@@ -11,7 +11,7 @@ BROWSER := chromium chromium-driver fonts-dejavu-core
 DOCUMENTED := ca-certificates certbot haproxy make nginx pebble yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test bench deny install dist reproduce dist-test clean
+.PHONY: help build demo demo-end test fuzz bench deny install dist reproduce dist-test clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	scripts/deny --where-reachable
 	$(CARGO) test --locked
+
+fuzz: ## look for inputs that break what always holds: RUNS (10 million) for each TARGETS (all of them)
+	@command -v cargo-fuzz > /dev/null || { echo "make fuzz: found no cargo-fuzz; run: $(CARGO) install --locked cargo-fuzz" >&2; exit 1; }
+	@scripts/fuzz $(TARGETS)
 
 bench: build ## measure the gateway and Nginx side by side, on a machine with nothing else to do; with ALL=1 HAProxy and Caddy too
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make bench' >&2; exit 1; }

@@ -75,7 +75,8 @@ pub struct UpstreamConfig {
 impl UpstreamConfig {
     /// Host and port as they were written.
     pub fn authority(&self) -> &str {
-        self.url.trim_start_matches("https://").trim_end_matches('/')
+        let (_, authority) = self.url.split_once("://").unwrap_or_default();
+        authority.trim_end_matches('/')
     }
 }
 

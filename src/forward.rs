@@ -59,10 +59,7 @@ fn to_upstream(
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = Uri::try_from(target).map_err(|_| Refusal::bad_request("the path cannot be handed on"))?;
     head.version = http::Version::HTTP_11;
-    headers::drop_hop_by_hop(&mut head.headers);
-    headers::drop_identity(&mut head.headers);
-    headers::add_forwarded(&mut head.headers, exchange.client().peer.address.ip());
-    headers::join_cookies(&mut head.headers);
+    headers::to_incus(&mut head.headers, exchange.client().peer.address.ip());
     if let Some(upgrade) = upgrade {
         head.headers.insert(UPGRADE, upgrade.protocol().clone());
         head.headers

@@ -72,22 +72,23 @@ pub enum ImportError {
     },
 }
 
+/// What an Nginx's configuration becomes.
+#[derive(Debug)]
+pub struct Translation {
+    /// The text of `proxy.toml`.
+    pub config: String,
+    /// What there is to say of it.
+    pub report: String,
+    /// Whether it is all there.
+    pub outcome: Outcome,
+}
+
 /// Writes the configuration to `output`, or to stdout, and what there is to say of it to stderr.
 pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError> {
-    let unreadable = |source| ImportError::Unreadable {
-        path: file.to_owned(),
-        named: None,
-        source,
-    };
-    let file = std::path::absolute(file).map_err(unreadable)?;
-    let tree = tree::read(&file)?;
-    let machine = Machine {
-        prefix: tree::prefix(&file),
-        // As Incus itself looks for it.
-        incus: std::env::var_os("INCUS_DIR").map_or_else(|| "/var/lib/incus".into(), PathBuf::from),
-    };
-    let (proxy, report) = meaning::translate(&tree, &file, &machine);
-    let text = proxy.to_string();
+    // As Incus itself looks for it.
+    let incus = std::env::var_os("INCUS_DIR").map_or_else(|| "/var/lib/incus".into(), PathBuf::from);
+    let translation = translate(file, incus)?;
+    let text = translation.config;
     let path = output.unwrap_or_else(|| Path::new("stdout"));
     let written = output.map_or_else(
         || io::stdout().write_all(text.as_bytes()),
@@ -98,11 +99,31 @@ pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError
         source,
     })?;
     // A closed stderr leaves nobody to tell.
-    let _ = io::stderr().write_all(report.to_string().as_bytes());
-    Ok(if report.is_complete() {
-        Outcome::Complete
-    } else {
-        Outcome::Incomplete
+    let _ = io::stderr().write_all(translation.report.as_bytes());
+    Ok(translation.outcome)
+}
+
+/// Reads the file and all that it includes. `incus` is the folder of the Incus of this machine.
+pub fn translate(file: &Path, incus: PathBuf) -> Result<Translation, ImportError> {
+    let file = std::path::absolute(file).map_err(|source| ImportError::Unreadable {
+        path: file.to_owned(),
+        named: None,
+        source,
+    })?;
+    let tree = tree::read(&file)?;
+    let machine = Machine {
+        prefix: tree::prefix(&file),
+        incus,
+    };
+    let (proxy, report) = meaning::translate(&tree, &file, &machine);
+    Ok(Translation {
+        config: proxy.to_string(),
+        report: report.to_string(),
+        outcome: if report.is_complete() {
+            Outcome::Complete
+        } else {
+            Outcome::Incomplete
+        },
     })
 }
 
@@ -130,13 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, text).expect("written");
-        let machine = Machine {
-            prefix: folder.path().to_owned(),
-            incus: folder.path().to_owned(),
-        };
-        let (proxy, report) = meaning::translate(&tree::read(&file)?, &file, &machine);
-        let _ = report.to_string();
-        Ok(proxy.to_string())
+        translate(&file, folder.path().to_owned()).map(|translation| translation.config)
     }
 
     proptest::proptest! {

@@ -10,7 +10,7 @@ mod export;
 pub mod filter;
 pub mod image;
 mod listing;
-mod page;
+pub mod page;
 pub mod route;
 pub mod snapshot;
 

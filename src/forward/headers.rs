@@ -30,6 +30,14 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// Leaves of a client's headers what is for Incus, and says who the client is.
+pub fn to_incus(headers: &mut HeaderMap, client: IpAddr) {
+    drop_hop_by_hop(headers);
+    drop_identity(headers);
+    add_forwarded(headers, client);
+    join_cookies(headers);
+}
+
 /// Drops what concerns one connection only (RFC 9110 §7.6.1).
 pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
@@ -47,7 +55,7 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Drops what speaks for somebody else.
-pub fn drop_identity(headers: &mut HeaderMap) {
+fn drop_identity(headers: &mut HeaderMap) {
     let speaks_for_others = |name: &&HeaderName| IDENTITY.iter().any(|prefix| name.as_str().starts_with(prefix));
     let names: Vec<HeaderName> = headers.keys().filter(speaks_for_others).cloned().collect();
     for name in names {
@@ -56,7 +64,7 @@ pub fn drop_identity(headers: &mut HeaderMap) {
 }
 
 /// Says who the client is, in the words that Nginx used. Incus reads none of them.
-pub fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
+fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
     let address = HeaderValue::from_str(&client.to_string()).expect("an IP address is a header's value");
     let mut chain: Vec<u8> = Vec::new();
     for earlier in headers.get_all(FORWARDED_FOR) {
@@ -71,7 +79,7 @@ pub fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
 }
 
 /// HTTP/2 may split cookies over several fields; HTTP/1.1 has one (RFC 9113 §8.2.3).
-pub fn join_cookies(headers: &mut HeaderMap) {
+fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1 {
         let whole = crumbs.join(b"; ".as_slice());

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
+
+use super::route::FingerprintPrefix;
 
 /// An image as strangers see it. What tells of the server rather than of the image is neutral.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -33,6 +36,7 @@ pub struct Image {
     #[serde(default)]
     pub filename: String,
     /// 64 hexadecimal digits.
+    #[serde(deserialize_with = "digits")]
     pub fingerprint: String,
     /// In bytes.
     pub size: i64,
@@ -125,6 +129,15 @@ fn default_project() -> String {
 /// Go's zero time, which Incus's clients show as "never".
 fn never() -> String {
     "0001-01-01T00:00:00Z".to_owned()
+}
+
+/// It becomes a part of paths, and of commands that people paste into a shell.
+fn digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match FingerprintPrefix::is(&text) {
+        true => Ok(text),
+        false => Err(D::Error::custom("a fingerprint has 1 to 64 digits of 0-9a-f")),
+    }
 }
 
 fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(

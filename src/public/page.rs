@@ -47,7 +47,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// What a browser asks for.
 #[derive(Debug)]
-pub(super) struct PageRequest {
+pub struct PageRequest {
     /// As the browser reached us.
     host: Host,
     /// What it looks for, in lower case.
@@ -58,7 +58,7 @@ pub(super) struct PageRequest {
 
 impl PageRequest {
     /// `/`, asked for as HTML. Incus's clients and curl do not.
-    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+    pub fn of<B>(request: &Request<B>) -> Option<Self> {
         let is_asked_for = request.method() == Method::GET
             && request.uri().path() == "/"
             && accepts(request.headers(), ACCEPT, "text/html");
@@ -73,7 +73,7 @@ impl PageRequest {
     }
 
     /// The page, with the images that have every word; or with what is wrong.
-    pub(super) fn reply(&self, page: &Page, snapshot: Result<Arc<Snapshot>, Refusal>) -> Reply {
+    pub fn reply(&self, page: &Page, snapshot: Result<Arc<Snapshot>, Refusal>) -> Reply {
         let title = page.title.as_deref();
         match snapshot {
             Ok(snapshot) => with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(self.parts(title, snapshot)))),

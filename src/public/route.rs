@@ -46,8 +46,13 @@ pub struct FingerprintPrefix(String);
 
 impl FingerprintPrefix {
     fn parse(text: &str) -> Option<Self> {
+        Self::is(text).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it is one.
+    pub(super) fn is(text: &str) -> bool {
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        ((1..=64).contains(&text.len()) && digits).then(|| Self(text.to_owned()))
+        (1..=64).contains(&text.len()) && digits
     }
 
     /// The digits.
@@ -158,10 +163,12 @@ enum Path {
 impl Path {
     fn parse(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/1.0")?;
-        let segments: Vec<&str> = rest.split('/').skip(1).collect();
+        if rest.is_empty() {
+            return Some(Self::Server);
+        }
+        let segments: Vec<&str> = rest.strip_prefix('/')?.split('/').collect();
         match segments.as_slice() {
-            [] if rest.is_empty() => Some(Self::Server),
-            ["images"] if rest.starts_with('/') => Some(Self::Images),
+            ["images"] => Some(Self::Images),
             ["images", "aliases"] => Some(Self::Aliases),
             ["images", "aliases", name] => decode(name).map(Self::Alias),
             ["images", name] => decode(name).map(Self::Image),

@@ -75,7 +75,7 @@ pub(super) fn image(image: &Image, remote: &str) -> String {
                 li { (plain(&image.architecture)) }
                 li { (size(image.size)) }
                 @if let Some(day) = image.uploaded_on() {
-                    li { time datetime=(day) { (day) } }
+                    li { time datetime=(plain(day)) { (plain(day)) } }
                 }
                 li { code title=(image.fingerprint) { (fingerprint) } }
             }

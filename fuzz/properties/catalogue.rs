@@ -1,0 +1,110 @@
+//! Incus's answers, of which the catalogue is made: `/1.0`, and in the next line the list of images.
+//!
+//! They make a snapshot or an error. What strangers get of a snapshot is the same whether the images that are not theirs
+//! to see are in the list or not; it has no field but those named here; and each alias is one of a published image.
+
+use http::HeaderMap;
+use incus_gate::config::Images;
+use incus_gate::public::document::Document;
+use incus_gate::public::snapshot::Snapshot;
+use incus_gate::reply::ReplyBody;
+use serde_json::Value;
+
+const FIELDS: [&str; 15] = [
+    "aliases",
+    "architecture",
+    "auto_update",
+    "cached",
+    "created_at",
+    "expires_at",
+    "filename",
+    "fingerprint",
+    "last_used_at",
+    "profiles",
+    "project",
+    "properties",
+    "public",
+    "size",
+    "type",
+];
+const UPLOADED: &str = "uploaded_at";
+
+pub fn holds(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (server, images) = (&data[..end], data.get(end + 1..).unwrap_or_default());
+    for shown in [Images::Public, Images::All] {
+        let Ok(snapshot) = Snapshot::parse(server, images, shown) else {
+            continue;
+        };
+        let told = told(&snapshot);
+        // What nobody is shown may be broken in ways that nobody has looked for.
+        let Ok(mut list) = serde_json::from_slice::<Value>(images) else {
+            is_of_the_form(&told, snapshot.number_of_images());
+            continue;
+        };
+        let all = list["metadata"].as_array_mut().expect("the snapshot was made of it");
+        let is_theirs = |image: &Value| {
+            let is_default = image.get("project").is_none_or(|project| project == "default");
+            is_default && (shown == Images::All || image["public"] == true)
+        };
+        all.retain(is_theirs);
+        let number = all.len();
+        let without = Snapshot::parse(server, list.to_string().as_bytes(), shown).expect("it has become smaller");
+        assert!(snapshot.is_same(&without));
+        assert_eq!(told, self::told(&without), "what is hidden makes a difference");
+        assert_eq!(snapshot.number_of_images(), number);
+        is_of_the_form(&told, number);
+    }
+}
+
+/// All that strangers can get, as text: `/1.0`, images and their paths, aliases and theirs.
+fn told(snapshot: &Snapshot) -> [Value; 5] {
+    let lists = [&snapshot.images, &snapshot.aliases];
+    let [[images, image_paths], [aliases, alias_paths]] =
+        lists.map(|list| [true, false].map(|depth| text(list.get(depth))));
+    [text(&snapshot.server), images, image_paths, aliases, alias_paths]
+}
+
+fn text(document: &Document) -> Value {
+    let ReplyBody::Whole(Some(body)) = document.reply(&HeaderMap::new()).into_body() else {
+        panic!("a document has a body");
+    };
+    let mut answer: Value = serde_json::from_slice(&body).expect("a document is JSON");
+    answer["metadata"].take()
+}
+
+fn is_of_the_form([server, images, image_paths, aliases, alias_paths]: &[Value; 5], number: usize) {
+    for (key, value) in server.as_object().expect("an object") {
+        let is_known = key.starts_with("api_") || ["auth", "auth_methods", "config", "public"].contains(&key.as_str());
+        assert!(is_known, "{key}");
+        assert!(key != "auth" || value == "untrusted");
+        assert!(key != "config" || value == &Value::Object(serde_json::Map::new()));
+    }
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let (images, aliases) = (list(images), list(aliases));
+    assert_eq!([images.len(), list(image_paths).len()], [number; 2]);
+    assert_eq!(aliases.len(), list(alias_paths).len());
+    for image in &images {
+        let fields = image.as_object().expect("an object");
+        assert!(
+            fields
+                .keys()
+                .all(|key| FIELDS.contains(&key.as_str()) || key == UPLOADED),
+            "{image}"
+        );
+        assert_eq!(
+            [&image["profiles"], &image["last_used_at"]],
+            [&Value::Array(Vec::new()), &Value::from("0001-01-01T00:00:00Z")]
+        );
+        let digits = image["fingerprint"].as_str().expect("a text");
+        let is_one = (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+        assert!(is_one, "{digits:?} becomes a path");
+    }
+    for alias in aliases {
+        let names = |image: &&Value| {
+            let names = image["aliases"].as_array().expect("a list");
+            image["fingerprint"] == alias["target"] && names.iter().any(|name| name["name"] == alias["name"])
+        };
+        assert!(images.iter().any(|image| names(&image)), "{alias}");
+    }
+}

@@ -1,0 +1,35 @@
+//! An `nginx.conf`. What is made of it is a `proxy.toml` as far as can be told without the files that it names: TOML, with
+//! no key that is unknown, in the wrong place or of the wrong kind.
+
+use std::fs;
+
+use incus_gate::config::{Config, ConfigError};
+use incus_gate::import_nginx::{Outcome, translate};
+use tempfile::TempDir;
+
+thread_local! {
+    static FOLDER: TempDir = tempfile::tempdir().expect("a temporary folder");
+}
+
+pub fn holds(data: &[u8]) {
+    // What lies elsewhere on this machine is no part of the input.
+    if data.windows(7).any(|word| word == b"include") && data.contains(&b'/') {
+        return;
+    }
+    let folder = FOLDER.with(|folder| folder.path().to_owned());
+    let file = folder.join("nginx.conf");
+    fs::write(&file, data).expect("written");
+    let Ok(translation) = translate(&file, folder.join("incus")) else {
+        return;
+    };
+    let text = translation.config;
+    assert!(text.parse::<toml::Table>().is_ok(), "{text}");
+    // Without it, nobody has been told what is missing.
+    assert!(translation.outcome == Outcome::Complete || !translation.report.is_empty());
+    let output = folder.join("proxy.toml");
+    fs::write(&output, &text).expect("written");
+    if let Err(ConfigError::Wrong { problem, .. }) = Config::load(&output) {
+        let is_malformed = problem.starts_with("unknown key") || problem.ends_with("; correct it");
+        assert!(!is_malformed, "{problem}: {text}");
+    }
+}
