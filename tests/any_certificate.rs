@@ -27,9 +27,9 @@ use play::play;
 use stage::Stage;
 
 /// Some seconds' worth.
-const CASES: u32 = 150;
+const CASES: u32 = 60;
 /// Enough of them to see every outcome.
-const MANY: u32 = 100;
+const MANY: u32 = 200;
 
 #[test]
 fn a_request_is_whose_its_connections_certificate_is_under_the_configuration_of_its_moment() {

@@ -49,6 +49,11 @@ fn ask_http1(raw: &mut Raw, targets: &[String], at_once: bool) -> Vec<Fate> {
         return vec![Fate::Gone; targets.len()];
     }
     for target in targets {
+        if fates.last() == Some(&Fate::Gone) {
+            // Nothing can come after an end.
+            fates.push(Fate::Gone);
+            continue;
+        }
         let answer = match at_once {
             true => raw.read_answer(),
             false => raw.ask(request(target)),
