@@ -32,7 +32,7 @@ demo-end: ## end the demos that KEEP=1 left up
 
 test: ## install what tests need, then formatting, lints and all tests, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
-	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) $(LINKER)
+	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) sslscan testssl.sh $(LINKER)
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check

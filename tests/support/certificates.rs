@@ -10,8 +10,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
 use data_encoding::BASE64URL_NOPAD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -57,6 +57,21 @@ impl Certificates {
     /// For `localhost`, `127.0.0.1` and `::1`, issued by `issuer`, which must be an [`authority`](Self::authority).
     pub fn server_issued_by(&self, issuer: &Certificate, name: &str) -> Certificate {
         self.issued(name, &server(name, &["localhost", "127.0.0.1", "::1"]), issuer)
+    }
+
+    /// For `localhost` and `127.0.0.1`, with all that Let's Encrypt puts into its certificates, and for as long.
+    pub fn server_as_of_lets_encrypt(&self, issuer: &Certificate, name: &str) -> Certificate {
+        let mut params = server(name, &["localhost", "127.0.0.1"]);
+        let now = SystemTime::now();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.not_before = (now - Duration::from_hours(1)).into();
+        params.not_after = (now + Duration::from_hours(90 * 24 - 1)).into();
+        params.use_authority_key_identifier_extension = true;
+        params.crl_distribution_points = vec![CrlDistributionPoint {
+            uris: vec!["http://crl.invalid/crl".to_owned()],
+        }];
+        self.issued(name, &params, issuer)
     }
 
     /// What `incus` makes for itself: v3, ECDSA P-384, CA:FALSE, for client authentication, signed by itself.

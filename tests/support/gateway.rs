@@ -152,6 +152,11 @@ impl Gateway {
         self.log.lines()
     }
 
+    /// How many these are.
+    pub fn log_length(&self) -> usize {
+        lock(&self.log.state).lines.len()
+    }
+
     /// Waits for a line that holds this text, those written before included.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {

@@ -8,7 +8,7 @@ use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue,
     Tls13ClientSessionValue,
 };
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -59,8 +59,13 @@ impl TlsClient {
         let chain = chain.iter().map(|certificate| certificate.der()).collect();
         let key = PrivateKeyDer::from_pem_file(&signer.key).expect("a key's PEM file");
         let key = aws_lc_rs::sign::any_supported_type(&key).expect("a kind of key that rustls knows");
-        *lock(&self.presented.identity) = Some(Arc::new(CertifiedKey::new(chain, key)));
+        self.present(CertifiedKey::new(chain, key));
         self
+    }
+
+    /// Presents this from now on, whether the key belongs to it or not; what sessions the client has, it keeps.
+    pub fn present(&self, identity: CertifiedKey) {
+        *lock(&self.presented.identity) = Some(Arc::new(identity));
     }
 
     /// Presents nothing from now on; what sessions it has, it keeps.
@@ -71,6 +76,29 @@ impl TlsClient {
     /// Offers these protocols.
     pub fn alpn(mut self, protocols: &[&str]) -> Self {
         self.config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// Offers these groups for the key exchange in this order, and a share of `shared` alone. Sessions are forgotten.
+    pub fn key_exchange(
+        self,
+        groups: &[&'static dyn SupportedKxGroup],
+        shared: NamedGroup,
+        server: SocketAddr,
+    ) -> Self {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = groups.to_vec();
+        let client = Self::with_provider(self.version, Arc::new(provider));
+        client
+            .sessions
+            .memory
+            .set_kx_hint(ServerName::from(server.ip()), shared);
+        client
+    }
+
+    /// Sends what is in a hurry before the handshake has ended, if the server has said that it may.
+    pub fn in_a_hurry(mut self) -> Self {
+        self.config.enable_early_data = true;
         self
     }
 
@@ -96,9 +124,12 @@ impl TlsClient {
     }
 
     fn with_version(version: &'static SupportedProtocolVersion) -> Self {
+        Self::with_provider(version, Arc::new(aws_lc_rs::default_provider()))
+    }
+
+    fn with_provider(version: &'static SupportedProtocolVersion, provider: Arc<CryptoProvider>) -> Self {
         let presented = Arc::new(Presented::default());
         let sessions = Arc::new(Sessions::default());
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[version])
             .expect("the provider has this version's cipher suites")

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
@@ -121,7 +121,12 @@ impl Http2 {
 
     /// Sends a request and reads the whole answer.
     pub fn ask(&mut self, request: Request<Body>) -> Result<Answer, String> {
-        let mut open = self.start(request)?;
+        let answer = self.sender.send_request(request);
+        self.finish(answer)
+    }
+
+    fn finish(&self, answer: impl Future<Output = hyper::Result<Response<Incoming>>>) -> Result<Answer, String> {
+        let mut open = self.head_of(answer)?;
         let mut body = Vec::new();
         let whole = loop {
             match open.read() {
@@ -138,9 +143,23 @@ impl Http2 {
         })
     }
 
+    /// `GET` of each, side by side, and the whole answers.
+    pub fn get_all(&mut self, paths: &[String]) -> Vec<Result<Answer, String>> {
+        let requests: Vec<_> = paths.iter().map(|path| self.request("GET", path)).collect();
+        let answers: Vec<_> = requests
+            .into_iter()
+            .map(|request| self.sender.send_request(request))
+            .collect();
+        answers.into_iter().map(|answer| self.finish(answer)).collect()
+    }
+
     /// Sends a request and reads the head of the answer.
     pub fn start(&mut self, request: Request<Body>) -> Result<Open<'_>, String> {
         let answer = self.sender.send_request(request);
+        self.head_of(answer)
+    }
+
+    fn head_of(&self, answer: impl Future<Output = hyper::Result<Response<Incoming>>>) -> Result<Open<'_>, String> {
         let answer = self
             .runtime
             .block_on(async { timeout(PATIENCE, answer).await })

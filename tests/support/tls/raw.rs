@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
+use rustls::{ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
 
 use super::{End, PATIENCE, TlsClient};
 
@@ -21,6 +21,8 @@ pub struct Raw {
     plain: Vec<u8>,
     /// Whether close_notify has come.
     closed: bool,
+    /// Whether something could have been sent before the handshake's end.
+    may_hurry: bool,
     /// For how long a read waits.
     pub patience: Duration,
 }
@@ -40,8 +42,10 @@ impl Raw {
             cipher: Vec::new(),
             plain: Vec::new(),
             closed: false,
+            may_hurry: false,
             patience: PATIENCE,
         };
+        raw.may_hurry = raw.tls.early_data().is_some();
         while raw.tls.is_handshaking() {
             raw.flush()?;
             if raw.tls.is_handshaking() {
@@ -55,6 +59,18 @@ impl Raw {
     /// Whether the session was resumed.
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Whether the session that was to be resumed lets data be sent before the handshake's end (0-RTT).
+    pub fn may_hurry(&self) -> bool {
+        self.may_hurry
+    }
+
+    /// The group that the keys were exchanged in, and whether the server had to ask for a share of it (HelloRetryRequest).
+    pub fn key_exchange(&self) -> (NamedGroup, bool) {
+        let group = self.tls.negotiated_key_exchange_group();
+        let was_asked = self.tls.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
+        (group.expect("a full handshake has exchanged keys").name(), was_asked)
     }
 
     /// The version in use.

@@ -1,0 +1,97 @@
+//! What happens in a case: connections, requests, reloads, in any order.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::paper::{self, Paper, papers};
+
+/// A whole case.
+#[derive(Clone, Debug)]
+pub(crate) struct Play {
+    pub(crate) papers: Vec<Paper>,
+    /// Who is listed in the beginning.
+    pub(crate) listed: Vec<Listed>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One of `admin.clients`. What is not sound is not listed, and what is there already is left out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed {
+    pub(crate) paper: Index,
+    pub(crate) by_file: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// A new connection to the admin port, with as many requests as it says.
+    Connect(Handshake, Burst),
+    /// Requests on one that is open.
+    Ask(Index, Burst),
+    /// A reload with these listed.
+    Reload(Vec<Listed>),
+    /// A reload of a configuration that is refused.
+    ReloadOfNonsense,
+    /// To the public port, which gives sessions to be resumed. The admin port is offered them next.
+    Visit { is_tls12: bool },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Handshake {
+    pub(crate) paper: Option<Index>,
+    /// Whose key signs, if not the certificate's.
+    pub(crate) signer: Option<usize>,
+    /// What is sent behind the certificate.
+    pub(crate) chain: Vec<Index>,
+    pub(crate) is_tls12: bool,
+    pub(crate) is_http2: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Burst {
+    pub(crate) requests: usize,
+    /// Pipelined, or as streams side by side.
+    pub(crate) at_once: bool,
+}
+
+fn listed() -> impl Strategy<Value = Vec<Listed>> {
+    let one = (any::<Index>(), any::<bool>()).prop_map(|(paper, by_file)| Listed { paper, by_file });
+    proptest::collection::vec(one, 0..4)
+}
+
+prop_compose! {
+    fn burst()(requests in 0..4_usize, at_once in any::<bool>()) -> Burst {
+        Burst { requests, at_once }
+    }
+}
+
+prop_compose! {
+    fn handshake()(
+        paper in proptest::option::weighted(0.9, any::<Index>()),
+        signer in proptest::option::weighted(0.1, paper::key()),
+        chain in proptest::collection::vec(any::<Index>(), 0..3),
+        is_tls12 in any::<bool>(),
+        is_http2 in any::<bool>(),
+    ) -> Handshake {
+        Handshake { paper, signer, chain, is_tls12, is_http2 }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (handshake(), burst()).prop_map(|(handshake, burst)| Step::Connect(handshake, burst)),
+        5 => (any::<Index>(), burst()).prop_map(|(at, burst)| Step::Ask(at, burst)),
+        3 => listed().prop_map(Step::Reload),
+        1 => Just(Step::ReloadOfNonsense),
+        1 => any::<bool>().prop_map(|is_tls12| Step::Visit { is_tls12 }),
+    ]
+}
+
+prop_compose! {
+    pub(crate) fn play()(
+        papers in papers(),
+        listed in listed(),
+        steps in proptest::collection::vec(step(), 1..16),
+    ) -> Play {
+        Play { papers, listed, steps }
+    }
+}
