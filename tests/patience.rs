@@ -166,6 +166,21 @@ fn a_stalled_stream_is_reset_and_its_connection_goes_on() {
 }
 
 #[test]
+fn a_filter_of_many_classes_is_answered_at_once() {
+    let upstream = upstream();
+    let scene = scene(&upstream);
+    let mut raw = connect(&scene.gateway);
+    assert_eq!(raw.get("/1.0/images").unwrap().head.status, 200);
+    // `\pL`, `[\D]`
+    for class in ["%5CpL", "%5B%5CD%5D"] {
+        let begun = Instant::now();
+        let answer = raw.get(&format!("/1.0/images?filter=type+eq+{}", class.repeat(240)));
+        assert_eq!(answer.unwrap().head.status, 200);
+        assert!(begun.elapsed() < SPARE, "{class} took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn who_is_slow_but_not_too_slow_is_served() {
     let upstream = upstream();
     let scene = scene(&upstream);
