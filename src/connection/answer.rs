@@ -84,7 +84,7 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
         worker.spawn(close_in_order(wish));
     }
     let answer = exchange.answer(reply);
-    Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace)))
+    Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace, version)))
 }
 
 /// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
