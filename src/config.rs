@@ -58,6 +58,8 @@ pub struct Config {
 pub struct UpstreamConfig {
     /// As it was written, for messages.
     pub url: String,
+    /// Host and port as they were written.
+    pub authority: String,
     /// Host name or address.
     pub host: String,
     /// TCP port.
@@ -70,13 +72,6 @@ pub struct UpstreamConfig {
     pub pin: Arc<Pin>,
     /// Whether Incus is told for whom each connection is.
     pub proxy_protocol: bool,
-}
-
-impl UpstreamConfig {
-    /// Host and port as they were written.
-    pub fn authority(&self) -> &str {
-        self.url.trim_start_matches("https://").trim_end_matches('/')
-    }
 }
 
 /// `[public]`
