@@ -58,6 +58,8 @@ pub struct Config {
 pub struct UpstreamConfig {
     /// As it was written, for messages.
     pub url: String,
+    /// Host and port as they were written.
+    pub authority: String,
     /// Host name or address.
     pub host: String,
     /// TCP port.
@@ -70,14 +72,6 @@ pub struct UpstreamConfig {
     pub pin: Arc<Pin>,
     /// Whether Incus is told for whom each connection is.
     pub proxy_protocol: bool,
-}
-
-impl UpstreamConfig {
-    /// Host and port as they were written.
-    pub fn authority(&self) -> &str {
-        let (_, authority) = self.url.split_once("://").unwrap_or_default();
-        authority.trim_end_matches('/')
-    }
 }
 
 /// `[public]`

@@ -227,8 +227,12 @@ fn is_admin_name(name: &str) -> bool {
 /// Never over a file that is there, but for the bare example, and only what loads.
 fn write_new(path: &Path, text: &str) -> Result<(), InitError> {
     let aside = path.with_extension(format!("toml.{}", std::process::id()));
-    let write = || {
-        fs::write(&aside, text).map_err(|source| unwritable(&aside, source))?;
+    // Not through a link that somebody has laid there.
+    let file = OpenOptions::new().write(true).create_new(true).open(&aside);
+    let mut file = file.map_err(|source| unwritable(&aside, source))?;
+    let mut write = || {
+        file.write_all(text.as_bytes())
+            .map_err(|source| unwritable(&aside, source))?;
         Config::load(&aside)?;
         let put = if is_example(path) { fs::rename } else { fs::hard_link };
         put(&aside, path).map_err(|source| unwritable(path, source))

@@ -310,3 +310,21 @@ fn about(certificate: &Path) -> String {
         .arg(certificate))
     .ok()
 }
+
+#[test]
+fn what_others_have_laid_in_its_way_is_not_written_through() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "precious").expect("written");
+    let own = folder.path().join("gate");
+    fs::create_dir(&own).expect("made");
+    // The shell's process is what becomes the command: its number is known to who can see processes come.
+    let output = run(Command::new("sh")
+        .args(["-c", "ln -s \"$1\" \"$2/proxy.toml.$$\"; shift 2; exec \"$@\"", "sh"])
+        .args([&victim, &own])
+        .args([BINARY, "init", "--yes", "--name=localhost", "--incus=/nonexistent"])
+        .args(["--public=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+        .arg(format!("--config={}", own.join("proxy.toml").display())));
+    let said = output.fails();
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious", "{said}");
+}

@@ -166,6 +166,40 @@ fn a_stalled_stream_is_reset_and_its_connection_goes_on() {
 }
 
 #[test]
+fn a_small_answer_behind_a_closed_window_is_let_go_too() {
+    const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    let upstream = upstream();
+    let scene = scene(&upstream);
+    let client = TlsClient::tls13().alpn(&["h2"]);
+    let mut raw = client.connect(scene.gateway.public()).unwrap();
+    let mut block = vec![0x82, 0x87];
+    for (name, value) in [(4, "/1.0"), (1, "gate.test")] {
+        block.extend([name, u8::try_from(value.len()).unwrap()]);
+        block.extend(value.as_bytes());
+    }
+    // HEADERS, with END_STREAM and END_HEADERS.
+    let head = [0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1];
+    raw.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS, &head, &block].concat())
+        .unwrap();
+    scene.gateway.wait_for_log("took its answer too slowly");
+}
+
+#[test]
+fn a_filter_of_many_classes_is_answered_at_once() {
+    let upstream = upstream();
+    let scene = scene(&upstream);
+    let mut raw = connect(&scene.gateway);
+    assert_eq!(raw.get("/1.0/images").unwrap().head.status, 200);
+    // `\pL`, `[\D]`
+    for class in ["%5CpL", "%5B%5CD%5D"] {
+        let begun = Instant::now();
+        let answer = raw.get(&format!("/1.0/images?filter=type+eq+{}", class.repeat(240)));
+        assert_eq!(answer.unwrap().head.status, 200);
+        assert!(begun.elapsed() < SPARE, "{class} took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn who_is_slow_but_not_too_slow_is_served() {
     let upstream = upstream();
     let scene = scene(&upstream);

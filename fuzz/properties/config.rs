@@ -99,10 +99,10 @@ fn is_within_bounds(config: &Config) {
     assert!(title.is_none_or(|title| !title.contains(char::is_control) && title.chars().count() <= 100));
     let upstream = &config.upstream;
     assert!(upstream.url.starts_with("https://") || upstream.url.to_ascii_lowercase().starts_with("https://"));
-    assert!(http::HeaderValue::from_str(upstream.authority()).is_ok());
+    assert!(http::HeaderValue::from_str(&upstream.authority).is_ok());
     assert!(
         upstream
-            .authority()
+            .authority
             .parse::<http::uri::Authority>()
             .is_ok_and(|it| it.port_u16() == Some(upstream.port))
     );

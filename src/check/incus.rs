@@ -58,7 +58,7 @@ fn way_around(config: &UpstreamConfig, key: &str, address: &str) -> Option<Findi
             &format!(
                 "{address:?}: who reaches it goes around the gateway; run `incus config set core.https_address={}` there, or have \
                  a firewall let in nobody but the gateway",
-                config.authority()
+                config.authority
             ),
         )),
     }

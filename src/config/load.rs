@@ -163,7 +163,8 @@ impl Loader<'_> {
         if url.scheme() != Some(&Scheme::HTTPS) {
             return Err(wrong_url("Incus is reached over https only"));
         }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        // A fragment is not in what was parsed.
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || text.contains('#') {
             return Err(wrong_url("the URL must end after the port"));
         }
         let authority = url.authority().map_or("", |authority| authority.as_str());
@@ -199,6 +200,7 @@ impl Loader<'_> {
         };
         Ok(UpstreamConfig {
             url: text.to_owned(),
+            authority: authority.to_owned(),
             host,
             port,
             server_name,

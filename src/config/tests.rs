@@ -265,6 +265,24 @@ fn each_wrong_file_earns_one_message() {
 }
 
 #[test]
+fn what_incus_is_asked_as_is_an_authority() {
+    let load = |url: &str| load(&SMALLEST.replace("[upstream]", &format!("[upstream]\nurl = \"{url}\"")));
+    for url in [
+        "https://127.0.0.1:8553",
+        "https://127.0.0.1:8553/",
+        "HTTPS://127.0.0.1:8553",
+    ] {
+        assert_eq!(load(url).expect("a URL").upstream.authority, "127.0.0.1:8553", "{url}");
+    }
+    for url in ["https://127.0.0.1:8553#a", r"https://127.0.0.1:8553/#\n"] {
+        assert!(
+            load(url).expect_err("no URL").contains("must end after the port"),
+            "{url}"
+        );
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nowhere/proxy.toml")).expect_err("there is no such file");
     assert!(

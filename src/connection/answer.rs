@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -11,6 +12,7 @@ use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::body::ClientBody;
 use crate::admin;
@@ -81,17 +83,18 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     if let Some(wish) = wish
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {
-        worker.spawn(close_in_order(wish));
+        worker.spawn(close_in_order(wish, worker.live().limits.idle));
     }
     let answer = exchange.answer(reply);
-    Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace)))
+    Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace, version)))
 }
 
 /// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
-/// the wish. Nobody does: it has to be closed, or it would be reset with the end of the answer still on its way.
-async fn close_in_order(wish: OnUpgrade) {
+/// the wish. Nobody does: it has to be closed, or it would be reset with the end of the answer still on its way. The client
+/// has as long to take that as any other has.
+async fn close_in_order(wish: OnUpgrade, patience: Duration) {
     if let Ok(stream) = wish.await {
         // The client may have gone first.
-        let _ = TokioIo::new(stream).shutdown().await;
+        let _ = timeout(patience, TokioIo::new(stream).shutdown()).await;
     }
 }

@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::client::activity::{Activity, Answering};
 use crate::limits::Pace;
 
-/// The most that is handed over at once where it matters how it is taken; what is smaller as a whole fits into buffers.
+/// The most that is handed over at once where it matters how it is taken; what is smaller as a whole fits into buffers of
+/// HTTP/1.
 const PIECE: usize = 64 << 10;
 
 /// Keeps its connection from being idle, and tells how it is taken.
@@ -24,10 +26,16 @@ pub(super) struct ClientBody<B> {
 }
 
 impl<B: Body> ClientBody<B> {
-    /// With a pace, a client that does not keep it is let go.
-    pub(super) fn new(body: B, answering: Answering, activity: &Activity, pace: Option<Pace>) -> Self {
-        let is_large = body.size_hint().upper().is_none_or(|size| size > PIECE as u64);
-        let pace = pace.filter(|_| is_large).map(Rc::new);
+    /// With a pace, a client that does not keep it is let go. Over HTTP/2 it may have us wait before the first byte.
+    pub(super) fn new(
+        body: B,
+        answering: Answering,
+        activity: &Activity,
+        pace: Option<Pace>,
+        version: Version,
+    ) -> Self {
+        let may_wait = version == Version::HTTP_2 || body.size_hint().upper().is_none_or(|size| size > PIECE as u64);
+        let pace = pace.filter(|_| may_wait && !body.is_end_stream()).map(Rc::new);
         if let Some(pace) = &pace {
             activity.watch(Rc::clone(pace));
         }

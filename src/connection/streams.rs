@@ -35,10 +35,13 @@ async fn serve(client: &Client, stream: impl Future) -> Ended {
     let mut task = pin!(stream);
     let mut watched = None;
     poll_fn(|cx| {
-        if task.as_mut().poll(cx).is_ready() {
+        let is_over = task.as_mut().poll(cx).is_ready();
+        // Taken in any case: what ends where it begins is not for the next stream to watch.
+        let begun = client.activity.to_watch();
+        if is_over {
             return Poll::Ready(Ended::ByItself);
         }
-        if let Some(pace) = client.activity.to_watch() {
+        if let Some(pace) = begun {
             watched = Some((pace, Alarm::default()));
         }
         let Some((pace, alarm)): &mut Option<(Rc<Pace>, Alarm)> = &mut watched else {

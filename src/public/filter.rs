@@ -3,13 +3,13 @@
 //! It is evaluated here, over what strangers see. Incus would evaluate it over every image and field: an answer, or an
 //! error, would tell of private images and hidden fields, and some filters crash its handler (`update_source.x eq y`).
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use thiserror::Error;
 
 use super::image::Image;
 
 /// A pattern of a stranger's may take this much memory, in bytes.
-const REGEX_SIZE_LIMIT: usize = 1 << 16;
+const REGEX_SIZE_LIMIT: usize = 1 << 14;
 /// What a stranger may have us read, in bytes, and compile.
 const MAX_LENGTH: usize = 1 << 10;
 const MAX_CLAUSES: usize = 8;
@@ -228,19 +228,38 @@ impl Pattern {
         } else {
             format!("^{value}$")
         };
-        RegexBuilder::new(&pattern)
-            .case_insensitive(true)
-            .size_limit(REGEX_SIZE_LIMIT)
-            .build()
-            .map_or_else(|_| Self::Literal(value.to_lowercase()), Self::Regex)
+        // A class of all that Unicode has, such as `\pL`, `[\D]`, has the case of each of its characters looked up: a thousand
+        // bytes of them take seconds. So a pattern with classes is one of ASCII, as classes are in Go.
+        let has_classes = value.contains(['[', '\\']);
+        let build = || {
+            RegexBuilder::new(&pattern)
+                .case_insensitive(true)
+                .unicode(!has_classes)
+                .size_limit(REGEX_SIZE_LIMIT)
+                .build()
+                .ok()
+        };
+        let regex = if sets_flags_of_its_own(value) { None } else { build() };
+        regex.map_or_else(|| Self::Literal(value.to_lowercase()), Self::Regex)
     }
 
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Literal(value) => *value == text.to_lowercase(),
-            Self::Regex(regex) => regex.is_match(text),
+            Self::Regex(regex) => regex.is_match(text.as_bytes()),
         }
     }
+}
+
+/// Those that Go does not know, of which one turns Unicode on again, and the other hides it.
+fn sets_flags_of_its_own(pattern: &str) -> bool {
+    let flags = |rest: &str| {
+        let mut flags = rest
+            .bytes()
+            .take_while(|byte| byte.is_ascii_alphabetic() || *byte == b'-');
+        flags.any(|flag| matches!(flag, b'u' | b'x'))
+    };
+    pattern.split("(?").skip(1).any(flags)
 }
 
 #[cfg(test)]
@@ -253,6 +272,8 @@ impl PartialEq for Filter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use serde_json::json;
 
     use super::*;
@@ -359,6 +380,53 @@ mod tests {
                 matches!(Filter::parse(&format!("{field} eq x")), Err(FilterError::Field(_))),
                 "{field}"
             );
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_long() {
+        // Each of them would have the case of every character there is looked up, again and again.
+        for hostile in [
+            r"\pL",
+            r"[\D]",
+            r"\p{Any}",
+            r"[!-\x{10ffff}]",
+            "[!-\u{10ffff}]",
+            "(?u)[\\D]",
+            "(?x)(?u)[\\W]",
+            "(?-i:(?isu:[\\S]))",
+            ".",
+            "\u{fc}.",
+            "[a-z]",
+        ] {
+            let pattern = hostile.repeat((MAX_LENGTH - 8) / hostile.len());
+            let begun = Instant::now();
+            let filter = Filter::parse(&format!("type eq {pattern}")).expect("a filter");
+            assert!(!filter.matches(&image()), "{hostile}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(1),
+                "{hostile}: {:?}",
+                begun.elapsed()
+            );
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_of_any_script_but_a_class_of_ascii() {
+        let mut image = image();
+        image.properties.insert("os".to_owned(), "Münster".to_owned());
+        for (pattern, matches) in [
+            ("m.nster", true),
+            ("MÜNSTER", true),
+            ("(münster|berlin)", true),
+            ("(?:münster|berlin)", true),
+            (r".*nster\b", true),
+            ("m.*[a-z]r", true),
+            (r"m\wnster", false),
+            ("m[a-zü]nster", false),
+        ] {
+            let filter = Filter::parse(&format!("properties.os eq {pattern}")).expect("a filter");
+            assert_eq!(filter.matches(&image), matches, "{pattern}");
         }
     }
 

@@ -28,6 +28,8 @@ use crate::reply::{Refusal, Reply, ReplyBody};
 
 /// How many images one page shows; with more, people search.
 const MAX_SHOWN: usize = 200;
+/// How much of a search is read, in characters: each word is looked for in each image.
+const MAX_SEARCH: usize = 200;
 /// How many of them are written at once, so that who asks and does not read costs little.
 const AT_ONCE: usize = 10;
 
@@ -64,6 +66,7 @@ impl PageRequest {
             && accepts(request.headers(), ACCEPT, "text/html");
         is_asked_for.then(|| {
             let search = Query(request.uri().query().unwrap_or_default()).value("q");
+            let search: String = search.chars().take(MAX_SEARCH).collect();
             Self {
                 host: Host::of(request),
                 words: search.split_whitespace().map(str::to_lowercase).collect(),

@@ -7,7 +7,7 @@ use super::support::tls::http2::{self, Http2};
 use super::support::tls::{End, Raw, TlsClient};
 
 pub(crate) enum Line {
-    Http1(Raw),
+    Http1(Box<Raw>),
     Http2(Http2),
 }
 
@@ -25,9 +25,9 @@ impl Line {
         match is_http2 {
             true => client.connect_http2(admin).ok().map(Self::Http2),
             false => {
-                let raw = client.connect(admin).inspect_err(|end| assert_is_an_end(end)).ok()?;
+                let raw = client.connect(admin).inspect_err(assert_is_an_end).ok()?;
                 assert!(!raw.is_resumed(), "a session was resumed on the admin port");
-                Some(Self::Http1(raw))
+                Some(Self::Http1(Box::new(raw)))
             }
         }
     }

@@ -246,7 +246,7 @@ fn as_v1(v3: &[u8], issuer: &KeyPair) -> CertificateDer<'static> {
 fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
     let mut found = Vec::new();
     while let [tag, first, ..] = *der {
-        let more = usize::from(first.checked_sub(0x80).unwrap_or_default());
+        let more = usize::from(first.saturating_sub(0x80));
         let length = match more {
             0 => usize::from(first),
             _ => der[2..2 + more]

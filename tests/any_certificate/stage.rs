@@ -179,7 +179,7 @@ impl Act<'_> {
         wallet.present_nothing();
         let mut is_proved = true;
         if let Some(shown) = shown {
-            let signer = handshake.signer.unwrap_or(shown.key());
+            let signer = handshake.signer.unwrap_or_else(|| shown.key());
             is_proved = signer == shown.key();
             let behind = handshake.chain.iter().map(|paper| paper.get(&self.papers));
             let chain = std::iter::once(shown).chain(behind).map(|made| made.der.clone());

@@ -29,6 +29,18 @@ fn only_browsers_ask_for_it() {
 }
 
 #[test]
+fn a_search_is_no_longer_than_people_type() {
+    let asked = |search: &str| {
+        let path = format!("/?q={search}");
+        PageRequest::of(&request(&path, &[(ACCEPT, "text/html")])).expect("a browser's")
+    };
+    assert_eq!(asked("debian+12").words, ["debian", "12"]);
+    let long = asked(&"a+".repeat(30_000));
+    assert!(long.words.len() <= 100, "{} words", long.words.len());
+    assert!(long.search.len() <= 200, "{} bytes", long.search.len());
+}
+
+#[test]
 fn a_host_that_a_shell_might_read_otherwise_is_none() {
     let host = |value: &str| {
         let asked = PageRequest::of(&request("/", &[(ACCEPT, "text/html"), (HOST, value)]));
