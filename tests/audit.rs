@@ -316,7 +316,7 @@ fn a_path_that_cannot_be_written_is_refused() {
     scene.gateway.signal("HUP");
     let line = scene.gateway.wait_for_log_after(before, "reload refused");
     assert!(
-        line.contains("Permission denied") && line.contains("restart it"),
+        line.contains("Permission denied") && line.contains("needs a restart"),
         "{line}"
     );
 }

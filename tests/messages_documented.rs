@@ -18,9 +18,10 @@ const FULL_OF_MESSAGES: [&str; 6] = [
     "config/units.rs",
     "networks.rs",
 ];
-/// In those files, what stands in no message by itself: remedies, which follow one, and a list's heading.
-const NO_MESSAGE: [&str; 4] = [
+/// What stands in no message by itself: remedies, which follow one, a list's heading, and a reason for the compiler.
+const NO_MESSAGE: [&str; 5] = [
     "public.tls and admin.tls",
+    "the messages say it",
     "write it like",
     "write one like",
     "write \"[::]:8554\"",
@@ -33,8 +34,8 @@ fn every_message_has_its_entry() {
     let mut files = Vec::new();
     collect(&source, &mut files);
     let entries: String = {
-        // A bar within a table's cell is escaped.
-        let text = DOCUMENT.replace("\\|", "|");
+        // A bar within a table's cell is escaped; a fence would pair with what is no code.
+        let text = DOCUMENT.replace("```", "").replace("\\|", "|");
         let code = Regex::new(r"`([^`]+)`").unwrap();
         let spans: Vec<_> = code.captures_iter(&text).map(|span| span[1].to_owned()).collect();
         spans.join("\n")

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use incus_gate::public::filter::Filter;
 use incus_gate::public::image::Image;
-use regex::RegexBuilder;
+use regex::Regex;
+use regex::bytes::RegexBuilder;
 use serde_json::{Value, json};
 
 static IMAGES: LazyLock<Vec<(Value, Image)>> = LazyLock::new(|| {
@@ -27,6 +28,8 @@ static IMAGES: LazyLock<Vec<(Value, Image)>> = LazyLock::new(|| {
         .map(|image| (image.clone(), serde_json::from_value(image).expect("an image")))
         .collect()
 });
+
+static NO_FLAGS_OF_GO: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\(\?[a-zA-Z-]*[ux]").expect("a pattern"));
 
 pub fn holds(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
@@ -142,11 +145,15 @@ fn holds_for(Clause { field, value, .. }: &Clause, image: &Value) -> bool {
             };
             let pattern = RegexBuilder::new(&pattern)
                 .case_insensitive(true)
-                .size_limit(1 << 16)
-                .build();
+                // Go's classes are of ASCII, and it has no flags `u` and `x`.
+                .unicode(!value.contains('[') && !value.contains('\\'))
+                .size_limit(1 << 14)
+                .build()
+                .ok()
+                .filter(|_| !NO_FLAGS_OF_GO.is_match(value));
             pattern.map_or_else(
-                |_| text.to_lowercase() == value.to_lowercase(),
-                |pattern| pattern.is_match(text),
+                || text.to_lowercase() == value.to_lowercase(),
+                |pattern| pattern.is_match(text.as_bytes()),
             )
         }
     }
