@@ -109,7 +109,7 @@ fn implied_by(implied: &str, name: &str) -> Default {
 }
 
 fn literal(code: &str) -> Default {
-    let text = Regex::new(r#"default\((".*?")\)"#).unwrap();
+    let text = Regex::new(r#"(?:default|PathBuf::from)\((".*?")\)"#).unwrap();
     let number = Regex::new(r"default\((\d+)_u64\)").unwrap();
     match code.trim() {
         "None" => Default::InWords,
