@@ -214,7 +214,6 @@ pub(crate) const STAND_INS: &[StandIn] = &[
         "There is no way out to a mirror; it was installed before.",
         "certbot --version",
     ),
-    stand_in("apt-get install -y haproxy", "As above.", "haproxy -v > /dev/null"),
     stand_in("apt-get update", "As above.", "true"),
     stand_in("sudo apt-get update", "As above.", "true"),
     stand_in(
