@@ -1,4 +1,4 @@
-//! The hour as a picture: what was held, what was done, and when what went wrong.
+//! The time as a picture: what was held, what was done, and when what went wrong.
 
 use std::fs;
 use std::time::Instant;
@@ -93,7 +93,7 @@ pub(crate) fn write(verdict: &Verdict) -> Result<()> {
     );
     let svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\">\
-<title>incus-gate for an hour among faults</title><style>{STYLE}</style>\
+<title>incus-gate while things go wrong</title><style>{STYLE}</style>\
 <rect class=\"paper\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{:.0}\" rx=\"10\"/>\n{}{}{}{}</svg>\n",
         WIDTH - 1.0,
         height - 1.0,
