@@ -3,6 +3,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 BINARY := target/release/incus-gate
+MINUTES ?= 60
 # What the demo and the tests use, besides Incus itself; and what Rust needs to link with.
 TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils
 # In which the tests look at the page for people.
@@ -11,7 +12,7 @@ BROWSER := chromium chromium-driver fonts-dejavu-core
 DOCUMENTED := ca-certificates certbot haproxy make nginx pebble yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test fuzz bench deny install dist reproduce dist-test clean
+.PHONY: help build demo demo-end test fuzz bench soak deny install dist reproduce dist-test clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +33,7 @@ demo-end: ## end the demos that KEEP=1 left up
 
 test: ## install what tests need, then formatting, lints and all tests, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
-	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) sslscan testssl.sh $(LINKER)
+	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) sslscan testssl.sh libfaketime nftables $(LINKER)
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --check
@@ -48,6 +49,11 @@ bench: build ## measure the gateway and Nginx side by side, on a machine with no
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make bench' >&2; exit 1; }
 	@scripts/install-incus iproute2 nginx $(if $(ALL),haproxy caddy)
 	$(CARGO) bench --locked --bench side_by_side -- $(if $(ALL),--all)
+
+soak: build ## have mixed clients use the gateway for an hour, or for MINUTES, while things go wrong at random
+	@[ "$$(id -u)" = 0 ] || { echo 'make soak: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make soak' >&2; exit 1; }
+	@scripts/install-incus busybox-static curl iproute2 nftables
+	$(CARGO) bench --locked --profile dev --bench soak -- --gateway $(CURDIR)/$(BINARY) --minutes $(MINUTES) --chart
 
 deny: ## hold the dependencies against deny.toml: licences, duplicates, sources, known vulnerabilities
 	scripts/deny

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::client::{Client, Curl};
+use support::disk::Disk;
 use support::gateway::{Gateway, PATIENCE, toml};
 use support::images::Images;
 use support::run::run;
@@ -227,44 +228,22 @@ fn logrotate_loses_nothing() {
     assert_eq!(audit.wait_for("/1.0/deleted").len(), 1);
 }
 
-/// A file system of its own, which can be full.
-struct Disk(TempDir);
-
-impl Disk {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-            .arg(folder.path()))
-        .ok();
-        Self(folder)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(self.0.path())).ok();
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_of_once_and_stops_nobody() {
     let upstream = upstream();
     let disk = Disk::mount();
     let audit = Audit {
-        folder: tempfile::tempdir_in(disk.0.path()).unwrap(),
+        folder: tempfile::tempdir_in(disk.path()).unwrap(),
     };
     let scene = scene(&upstream, &audit);
-    let ballast = disk.0.path().join("ballast");
-    // As much as there is room for.
-    fs::write(&ballast, vec![0; 1 << 20]).unwrap_err();
+    disk.fill();
     for _ in 0..2 {
         let before = scene.gateway.log().len();
         change(&scene, "/1.0/full");
         // What the file does not take is here.
         scene.gateway.wait_for_log_after(before, r#""message":"request""#);
     }
-    fs::remove_file(&ballast).unwrap();
+    disk.make_room();
     change(&scene, "/1.0/room");
     audit.wait_for("/1.0/room");
     scene.gateway.wait_for_log("the audit log goes to");

@@ -1,5 +1,5 @@
 //! An Incus that takes long to list its images is not kept busy with that, and strangers do not wait for it; but the bytes
-//! of an image that was made private are not given out on the word of an old list.
+//! of an image that was made private are not given out on the word of an old list. One that lists none any more is away.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::scene::ScriptedScene;
-use support::scripted::{FINGERPRINT, Scripted};
+use support::scripted::{FINGERPRINT, Scripted, Then, catalogue};
 use support::tls::TlsClient;
 
 /// What a list takes. Asked for once a second, it would keep Incus busy for half of its time.
@@ -42,6 +42,44 @@ fn incus(is_public: Arc<AtomicBool>) -> Scripted {
         let answer: Value = json!({ "type": "sync", "metadata": metadata });
         wire.answer("200 OK", "application/json", answer.to_string().as_bytes())
     })
+}
+
+/// As when its database is locked, or the network swallows its answers.
+#[test]
+fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    let upstream = Scripted::start_bare({
+        let is_stuck = Arc::clone(&is_stuck);
+        move |request, wire| {
+            if request.target() == "/1.0/images?recursion=1" && is_stuck.load(Ordering::SeqCst) {
+                return Then::Hold;
+            }
+            catalogue::answer(request, wire).unwrap_or_else(|| wire.answer("200 OK", "text/plain", b"x"))
+        }
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+    let before = stranger.get("/1.0/images").unwrap();
+    assert_eq!(before.head.status, 200);
+
+    is_stuck.store(true, Ordering::SeqCst);
+    let stuck = Instant::now();
+    while stuck.elapsed() < Duration::from_secs(8) {
+        let asked = Instant::now();
+        let answer = stranger.get("/1.0/images").unwrap();
+        assert_eq!((answer.head.status, answer.json()), (200, before.json()));
+        assert!(
+            asked.elapsed() < Duration::from_secs(5),
+            "it took {:?}",
+            asked.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It may have been published just now.
+    assert_eq!(stranger.get("/1.0/images/aliases/later").unwrap().head.status, 503);
+    scene
+        .gateway
+        .wait_for_log("Incus took longer than 3 s to list its images");
 }
 
 #[test]

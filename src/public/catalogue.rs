@@ -4,6 +4,7 @@
 //! for the same fetch. Nobody asks: nothing is fetched. While Incus is away the last snapshot answers, and the keeper
 //! tries again by itself, so that it is never older than Incus's absence.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::upstream::{self, Target, Upstream};
 
 /// Incus takes a millisecond or more for each image that it lists. That it hangs, the upstream client finds out sooner.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// From here on a list is late, and the last one answers, as while Incus is away: before those who wait are sent away. It is
+/// later where Incus is known to take long.
+const LATE: Duration = Duration::from_secs(3);
 /// The list of 50,000 images is some 50 MB.
 const MAX_SIZE: usize = 256 << 20;
 /// Strangers who ask for names that do not exist may keep Incus busy for one part in this many.
@@ -221,10 +225,10 @@ impl Keeper {
         let upstream = Upstream::new(Arc::clone(&self.target));
         loop {
             let begun = Instant::now();
-            let fetched = timeout(FETCH_TIMEOUT, fetch(&upstream, self.images)).await;
+            let fetched = self.fetch(&upstream).await;
             let took = begun.elapsed();
             let gap = (took * SHARE_OF_INCUS).max(MIN_GAP);
-            let again = match fetched.unwrap_or(Err(FetchError::Timeout)) {
+            let again = match fetched {
                 Ok(snapshot) => {
                     self.fetches.succeeded.add(1);
                     self.succeeded(snapshot, begun, took);
@@ -242,6 +246,21 @@ impl Keeper {
                 return;
             }
         }
+    }
+
+    async fn fetch(&self, upstream: &Upstream) -> Result<Snapshot, FetchError> {
+        let usual = self.publish.borrow().latest.as_ref().map(|latest| latest.took * 2);
+        let mut fetching = pin!(timeout(FETCH_TIMEOUT, fetch(upstream, self.images)));
+        // Without a last one, there is nothing better than to wait.
+        let late = usual.map_or(FETCH_TIMEOUT, |usual| usual.max(LATE));
+        let fetched = match timeout(late, &mut fetching).await {
+            Ok(fetched) => fetched,
+            Err(_) => {
+                self.failed(&FetchError::Timeout(late));
+                fetching.await
+            }
+        };
+        fetched.unwrap_or(Err(FetchError::Timeout(FETCH_TIMEOUT)))
     }
 
     fn succeeded(&self, snapshot: Snapshot, begun: Instant, took: Duration) {
@@ -279,7 +298,7 @@ impl Keeper {
                 };
                 match error {
                     // The upstream client has said why.
-                    FetchError::Upstream(_) => tracing::warn!("{meanwhile}"),
+                    FetchError::Upstream(error) if !error.is_of_an_answer() => tracing::warn!("{meanwhile}"),
                     _ => tracing::warn!("{error}; {meanwhile}"),
                 }
             }
@@ -298,8 +317,8 @@ async fn fetch(upstream: &Upstream, images: Images) -> Result<Snapshot, FetchErr
 enum FetchError {
     #[error("Incus answered something else than a list of images ({0}); is it Incus that answers there?")]
     NotUnderstood(#[from] serde_json::Error),
-    #[error("Incus took longer than {} s", FETCH_TIMEOUT.as_secs_f32())]
-    Timeout,
+    #[error("Incus took longer than {} s to list its images", .0.as_secs_f32())]
+    Timeout(Duration),
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
 }

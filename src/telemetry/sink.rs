@@ -5,7 +5,7 @@
 //! each line off the worker, and makes one of many lines where there are many. (tracing-appender does the first, but makes an
 //! allocation, a wake-up and a system call of each line, and keeps it to itself when a file cannot be written.)
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -160,17 +160,17 @@ impl Shared {
             lost += newly_lost;
             if lost > 0 && told.is_none_or(|told| told.elapsed() >= BETWEEN_COMPLAINTS) {
                 tracing::error!(
-                    "{lost} lines of {} are lost: they came faster than they could be written",
+                    "{lost} lines of {} are lost: they came faster than they could be written, or could not be",
                     self.what
                 );
                 (lost, told) = (0, Some(Instant::now()));
             }
             let (before, after) = lines.split_at(change.as_ref().map_or(lines.len(), |change| change.at));
-            write(self.what, file.as_mut(), before);
+            lost += write(self.what, file.as_mut(), before);
             if let Some(change) = change {
                 file = change.to;
             }
-            write(self.what, file.as_mut(), after);
+            lost += write(self.what, file.as_mut(), after);
             lines.clear();
             // A crowd's lines are over some day.
             lines.shrink_to(USUAL);
@@ -201,10 +201,10 @@ impl Shared {
 }
 
 /// What cannot be written into the file is written to stderr: it is too late then to keep who serves from serving, but
-/// nothing is lost.
-fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) {
+/// nothing is lost. Returns how many lines are, all the same.
+fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) -> u64 {
     if lines.is_empty() {
-        return;
+        return 0;
     }
     if let Some(file) = file {
         let before = file.is_failing();
@@ -218,9 +218,17 @@ fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) {
             _ => {}
         }
         if written.is_ok() {
-            return;
+            return 0;
         }
     }
-    // A closed stderr leaves nobody to tell.
-    let _ = io::stderr().write_all(lines);
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match io::stderr().write(rest) {
+            Ok(count @ 1..) => rest = &rest[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // A disk that is full may have room again; a closed stderr leaves nobody to tell.
+            Ok(0) | Err(_) => break,
+        }
+    }
+    rest.iter().filter(|byte| **byte == b'\n').count() as u64
 }

@@ -46,3 +46,13 @@ pub enum Error {
     #[error("Incus answered something that was not asked for")]
     Unusable,
 }
+
+impl Error {
+    /// Whether it is of an answer whose head made sense: then Incus is not away, and nothing has been said of it.
+    pub(crate) fn is_of_an_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::BrokenOff(_) | Self::Status(..) | Self::TooLarge(_) | Self::Unusable
+        )
+    }
+}

@@ -12,6 +12,8 @@
 //! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
 //! | [`load`] | a crowd that asks without a pause |
 //! | [`images`], [`certificates`] | what goes in |
+//! | [`disk`] | a file system that can be full |
+//! | [`clock`] | a clock that only the gateway goes by |
 //! | [`network`] | a network of a test's own, with addresses to come from |
 //! | [`systemd`] | a service manager as the gateway sees it: held sockets, notifications |
 //! | [`run`] | other programs, with messages that tell what went wrong |
@@ -27,6 +29,8 @@
 pub mod browser;
 pub mod certificates;
 pub mod client;
+pub mod clock;
+pub mod disk;
 pub mod gateway;
 pub mod haproxy;
 pub mod images;

@@ -1,9 +1,11 @@
-//! A network of a test's own: clients have other addresses there than this machine's loopback.
+//! A network of a test's own: clients have other addresses there than this machine's loopback, and it can be disturbed.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
+
+use super::run::run;
 
 /// Tells the test that it is in there already.
 const INSIDE: &str = "INCUS_GATE_TEST_NETWORK";
@@ -47,7 +49,68 @@ pub fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status();
-    assert!(status.expect("iproute2 has ip").success(), "ip {arguments:?}");
+/// What becomes of packets from and to some ports, until this is dropped; one at a time.
+#[derive(Debug)]
+pub struct Disturbed(());
+
+impl Disturbed {
+    /// As nftables says it, in a network of one's own.
+    fn by(ports: &[u16], verdict: &str) -> Self {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let ports = ports.join(", ");
+        let rules = format!(
+            "table inet disturbed {{\nchain out {{\ntype filter hook output priority 0;\n\
+             tcp dport {{ {ports} }} {verdict}\ntcp sport {{ {ports} }} {verdict}\n}}\n}}\n"
+        );
+        run(Command::new("nft").arg(rules)).ok();
+        Self(())
+    }
+
+    /// Packets vanish.
+    pub fn cut(ports: &[u16]) -> Self {
+        Self::by(ports, "drop")
+    }
+
+    /// Who sends anything is told that the other end has reset the connection.
+    pub fn reset(ports: &[u16]) -> Self {
+        // The reset itself must arrive.
+        Self::by(ports, "tcp flags & rst == 0 reject with tcp reset")
+    }
+
+    /// One packet in twenty vanishes.
+    pub fn lossy(ports: &[u16]) -> Self {
+        Self::by(ports, "numgen random mod 100 < 5 drop")
+    }
+}
+
+impl Drop for Disturbed {
+    fn drop(&mut self) {
+        run(Command::new("nft").args(["delete", "table", "inet", "disturbed"])).ok();
+    }
+}
+
+/// The whole network takes little at a time, so that packets queue for up to so many milliseconds; until this is dropped.
+#[derive(Debug)]
+pub struct Slow(());
+
+impl Slow {
+    pub fn of(rate: &str, milliseconds: u32) -> Self {
+        let latency = format!("{milliseconds}ms");
+        run(Command::new("tc")
+            .args(["qdisc", "add", "dev", "lo", "root", "tbf", "burst", "128k"])
+            .args(["rate", rate, "latency", &latency]))
+        .ok();
+        Self(())
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        run(Command::new("tc").args(["qdisc", "del", "dev", "lo", "root"])).ok();
+    }
+}
+
+/// A program of iproute2.
+pub fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments)).ok();
 }

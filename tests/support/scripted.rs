@@ -4,7 +4,7 @@
 //! given the head of each request and the [`Wire`]; what it returns says what becomes of the connection. `/1.0` and the
 //! list of images, which the gateway asks for by itself, are answered here.
 
-mod catalogue;
+pub mod catalogue;
 mod identity;
 mod wire;
 

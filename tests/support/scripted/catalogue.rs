@@ -11,7 +11,7 @@ pub(super) fn asks(request: &Request) -> bool {
     metadata(request).is_some()
 }
 
-pub(super) fn answer(request: &Request, wire: &mut Wire) -> Option<Then> {
+pub fn answer(request: &Request, wire: &mut Wire) -> Option<Then> {
     let answer = json!({
         "type": "sync",
         "status": "Success",

@@ -1,0 +1,62 @@
+//! The crowd: each client does one thing after the other, at random, until the end.
+
+mod admins;
+mod holders;
+mod hostile;
+mod strangers;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::Scope;
+use std::time::Instant;
+
+use crate::dice::Dice;
+use crate::ledger::Outcome;
+use crate::site::Site;
+
+/// What a client does. How it went stands in the error, if it went other than right.
+type Done = Result<(), Outcome>;
+type Deed<Own> = (&'static str, fn(&Site, &Own, &mut Dice) -> Done);
+
+/// Sends them all.
+pub(crate) fn send<'scope>(site: &'scope Site, scope: &'scope Scope<'scope, '_>, seed: u64) {
+    for number in 0..3 {
+        let own = strangers::Stranger::new(site);
+        scope.spawn(move || keep_on(site, &strangers::DEEDS, &own, Dice::of(seed, 100 + number)));
+    }
+    for number in 0..2 {
+        let own = admins::Admin::new(site, number);
+        scope.spawn(move || keep_on(site, &admins::DEEDS, &own, Dice::of(seed, 200 + number)));
+    }
+    scope.spawn(move || keep_on(site, &hostile::DEEDS, &(), Dice::of(seed, 300)));
+    scope.spawn(move || keep_on(site, &holders::DEEDS, &(), Dice::of(seed, 400)));
+}
+
+fn keep_on<Own>(site: &Site, deeds: &[Deed<Own>], own: &Own, mut dice: Dice) {
+    while !site.is_done() {
+        let (name, deed) = dice.pick(deeds);
+        let begun = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| deed(site, own, &mut dice)));
+        let outcome = match done {
+            Ok(Ok(())) => Outcome::Right,
+            Ok(Err(outcome)) => outcome,
+            Err(panic) => Outcome::Wrong(
+                panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+                    .unwrap_or_default(),
+            ),
+        };
+        site.ledger.enter(name, begun, outcome);
+        // Hours of it, not as much as there can be.
+        site.pause(dice.time(0, 400));
+    }
+}
+
+/// Or it is wrong, and this is why.
+fn holds(is_right: bool, otherwise: impl FnOnce() -> String) -> Done {
+    match is_right {
+        true => Ok(()),
+        false => Err(Outcome::Wrong(otherwise())),
+    }
+}

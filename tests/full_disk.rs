@@ -1,0 +1,82 @@
+//! A disk that is full where the log goes: nobody is served worse for it, and the log says what it has lost when there is room.
+//! The audit log's own file is in `audit.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::certificates::Certificates;
+use support::disk::Disk;
+use support::gateway::{BINARY, PATIENCE};
+use support::incus::free_address;
+use support::run::signal;
+use support::scene::Setup;
+use support::scripted::Scripted;
+use support::tls::TlsClient;
+
+/// A gateway whose log goes to a file.
+struct Gateway(Child);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
+    let certificates = Certificates::new();
+    let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
+    let (public, admin) = (free_address(), free_address());
+    (setup.public, setup.admin) = (public.to_string(), admin.to_string());
+    let configuration = certificates.folder().join("proxy.toml");
+    fs::write(&configuration, setup.text()).unwrap();
+    let disk = Disk::mount();
+    let log = disk.path().join("log");
+    let wait_for = |text: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = fs::read_to_string(&log).unwrap();
+            if told.contains(text) {
+                return told;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in {told}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let gateway = Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(&configuration)
+        .stdout(Stdio::null())
+        .stderr(File::options().append(true).create(true).open(&log).unwrap())
+        .spawn();
+    let mut gateway = Gateway(gateway.unwrap());
+    wait_for(" ready\n");
+
+    disk.fill();
+    let mut stranger = TlsClient::tls13().connect(public).unwrap();
+    let mut ops = TlsClient::of(&setup.admins[0].1).connect(admin).unwrap();
+    for _ in 0..100 {
+        let begun = Instant::now();
+        assert_eq!(stranger.get("/1.0/images").unwrap().head.status, 200);
+        assert_eq!(ops.get("/1.0/x").unwrap().head.status, 200);
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    disk.make_room();
+    // What has come meanwhile is lost, and that is told.
+    let deadline = Instant::now() + PATIENCE;
+    while !fs::read_to_string(&log).unwrap().contains("lines of the log are lost") {
+        assert_eq!(ops.get("/1.0/after").unwrap().head.status, 200);
+        assert!(Instant::now() < deadline, "{}", fs::read_to_string(&log).unwrap());
+    }
+    wait_for("/1.0/after");
+    signal(gateway.0.id(), "TERM");
+    assert!(gateway.0.wait().unwrap().success());
+}
