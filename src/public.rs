@@ -46,7 +46,7 @@ pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Repl
     }
     let route = PublicRoute::parse(request.method(), request.uri())?;
     exchange.asks(route.question());
-    in_time(&live, answer_question(exchange, route, request.headers())).await
+    in_time(&live, answer_question(exchange, &live, route, request.headers())).await
 }
 
 /// As long as anybody waits for the gateway.
@@ -58,9 +58,12 @@ pub(crate) async fn in_time<T>(live: &Live, answer: impl Future<Output = Result<
     })
 }
 
-async fn answer_question(exchange: &Exchange, route: PublicRoute, headers: &HeaderMap) -> Result<Reply, Refusal> {
-    let worker = &exchange.client().worker;
-    let live = worker.live();
+async fn answer_question(
+    exchange: &Exchange,
+    live: &Live,
+    route: PublicRoute,
+    headers: &HeaderMap,
+) -> Result<Reply, Refusal> {
     let catalogue = &live.catalogue;
     match route {
         PublicRoute::Server => Ok(catalogue.current().await?.server.reply(headers)),
@@ -78,7 +81,7 @@ async fn answer_question(exchange: &Exchange, route: PublicRoute, headers: &Head
         PublicRoute::Export(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
             let image = find(&snapshot, &prefix)?;
-            let upstream = worker.upstream();
+            let upstream = exchange.client().worker.upstream();
             if !catalogue.is_fresh() {
                 export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
             }
