@@ -93,13 +93,16 @@ fn expected(bytes: &[u8]) -> Option<(SocketAddr, usize)> {
 
 fn expected_v1(bytes: &[u8]) -> Option<(SocketAddr, usize)> {
     let length = 1 + bytes.iter().take(107).position(|byte| *byte == b'\n')?;
-    let line = str::from_utf8(&bytes[..length]).ok()?.strip_suffix("\r\n")?;
-    let mut words = line.split(' ');
+    let line = bytes[..length].strip_suffix(b"\r\n")?;
+    // Whatever stands behind it up to the end is to be ignored.
+    if let Some(rest) = line.strip_prefix(b"PROXY UNKNOWN") {
+        return (!rest.contains(&b'\r')).then_some((PROXY, length));
+    }
+    let mut words = str::from_utf8(line).ok()?.split(' ');
     if words.next()? != "PROXY" {
         return None;
     }
     let client = match words.next()? {
-        "UNKNOWN" => return Some((PROXY, length)),
         kind @ ("TCP4" | "TCP6") => {
             let mut address = || -> Option<IpAddr> {
                 let address: IpAddr = words.next()?.parse().ok()?;

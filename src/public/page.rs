@@ -6,6 +6,7 @@
 mod view;
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -158,10 +159,6 @@ impl Host {
                 .get(HOST)
                 .and_then(|host| host.to_str().ok()?.parse().ok()),
         };
-        let is_plain = |authority: &Authority| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-.:[]_".contains(c);
-            authority.as_str().chars().all(plain)
-        };
         Self(authority.filter(is_plain))
     }
 
@@ -175,6 +172,18 @@ impl Host {
             false => "published".to_owned(),
         }
     }
+}
+
+/// A name or an address, with a port or without, and nothing a shell could take for more.
+fn is_plain(authority: &Authority) -> bool {
+    let host = authority.host();
+    let is_name = |host: &str| host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name(host),
+    };
+    let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+    is_host && authority.as_str().strip_prefix(host) == Some(&port)
 }
 
 impl fmt::Display for Host {

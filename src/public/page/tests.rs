@@ -56,7 +56,19 @@ fn a_host_that_a_shell_might_read_otherwise_is_none() {
         (numbered.to_string(), numbered.remote()),
         ("[2001:db8::1]:8554".to_owned(), "published".to_owned())
     );
-    for hostile in ["$(reboot)", "a;b", "a'b", "a@b", "a b", "<b>"] {
+    for hostile in [
+        "$(reboot)",
+        "a;b",
+        "a'b",
+        "a@b",
+        "a b",
+        "<b>",
+        "a[::1]:80",
+        "[::1",
+        "[a]",
+        "a:",
+        "a:b",
+    ] {
         assert_eq!(host(hostile).to_string(), "THIS-SERVER", "{hostile}");
     }
 }
