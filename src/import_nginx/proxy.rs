@@ -1,7 +1,7 @@
 //! `proxy.toml`, as it is going to be written: every value with where it came from.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::access::Access;
@@ -44,6 +44,35 @@ pub(super) struct Port {
     pub(super) tls: Option<Pair>,
     /// Nginx let in fewer than the gateway would: until somebody has decided, nobody from outside is.
     pub(super) is_held_back: bool,
+}
+
+impl Port {
+    /// Adds what Nginx listened on. Of any IPv4 address and any IPv6 address it made two sockets; here they are one.
+    pub(super) fn add(&mut self, address: SocketAddr, comment: impl fmt::Display) {
+        let any = |ip: IpAddr| SocketAddr::new(ip, address.port()).to_string();
+        let (any_v4, any_v6) = (any(Ipv4Addr::UNSPECIFIED.into()), any(Ipv6Addr::UNSPECIFIED.into()));
+        let text = address.to_string();
+        let is_any = |text: &String| *text == any_v4 || *text == any_v6;
+        for known in &mut self.listen {
+            if known.value == text {
+                return;
+            }
+            if is_any(&text) && is_any(&known.value) {
+                known.value = any_v6;
+                known.comment += &format!("; {comment}");
+                return;
+            }
+        }
+        self.listen.push(Sourced::new(text, comment));
+    }
+
+    /// Where the gateway is going to listen once all is decided, if its usual port is this one.
+    pub(super) fn addresses(&self, usual: u16) -> Vec<String> {
+        match self.listen.is_empty() {
+            true => vec![format!("127.0.0.1:{usual}")],
+            false => self.listen.iter().map(|listen| listen.value.clone()).collect(),
+        }
+    }
 }
 
 /// One of `[[admin.clients]]`
@@ -191,14 +220,14 @@ impl Port {
     fn listen(&self, f: &mut fmt::Formatter<'_>, usual: u16) -> fmt::Result {
         let comments: Vec<_> = self.listen.iter().map(|listen| listen.comment.as_str()).collect();
         let comment = comments.join("; ");
-        let values: Vec<_> = self.listen.iter().map(|listen| string(&listen.value)).collect();
+        let values: Vec<_> = self.addresses(usual).iter().map(|address| string(address)).collect();
         let value = match values.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
         if self.listen.is_empty() {
             let comment = "Nginx had no such port: for this machine alone";
-            return line(f, "listen", &format!("127.0.0.1:{usual}"), comment);
+            return writeln!(f, "listen = {value}   # {comment}");
         }
         if self.is_held_back {
             let port = self.listen[0].value.rsplit(':').next().unwrap_or_default();

@@ -10,6 +10,9 @@ use super::report::Report;
 use super::roles::Parts;
 use super::site::Server;
 
+/// Where the units of systemd listen for strangers and for admins.
+const UNITS: [&str; 2] = ["[::]:8554", "[::]:8555"];
+
 pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     if parts.incus.is_empty() {
         report.next("Run this again on the file that leads to Incus.".to_owned());
@@ -20,6 +23,7 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
         report.next("Fill in what is MISSING, above and in the written file.".to_owned());
     }
     report.next("Put the file at /etc/incus-gate/proxy.toml.".to_owned());
+    sockets(proxy, report);
     keys(proxy, report);
     report.next("`incus-gate check --config /etc/incus-gate/proxy.toml`. While Nginx runs, it warns that the ports are in use; all else should be ok.".to_owned());
     let mut blocks: Vec<_> = parts.incus.iter().map(|part| extent(part.server.directive)).collect();
@@ -33,19 +37,24 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
         "`nginx -t && systemctl reload nginx`, which frees the ports{}; then at once `systemctl enable --now incus-gate`.",
         if is_alone { " (or `systemctl disable --now nginx`, if it serves nothing else)" } else { "" }
     ));
-    let ports: BTreeSet<_> = [&proxy.public, &proxy.admin]
-        .into_iter()
-        .flat_map(|port| &port.listen)
-        .filter_map(|listen| listen.value.rsplit(':').next())
-        .filter(|port| !["8554", "8555"].contains(port))
-        .collect();
-    if !ports.is_empty() {
-        report.next(format!(
-            "The units of systemd hold 8554 and 8555: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).",
-            ports.into_iter().collect::<Vec<_>>().join(", ")
-        ));
-    }
     report.next("To go back: `systemctl disable --now incus-gate incus-gate.socket`, put the blocks back, `nginx -t && systemctl reload nginx`.".to_owned());
+}
+
+/// What systemd hands over must be what the file says, or the gateway does not start.
+fn sockets(proxy: &Proxy, report: &mut Report) {
+    let listens = [proxy.public.addresses(8554), proxy.admin.addresses(8555)];
+    if listens == UNITS.map(|address| vec![address.to_owned()]) {
+        return;
+    }
+    let listens = listens.concat();
+    // Nginx's `listen 8554` is IPv4 alone. Whether IPv6 is welcome is not ours to say.
+    let is_v4 = listens.iter().any(|address| address.starts_with("0.0.0.0:"));
+    report.next(format!(
+        "The units of systemd hold {}: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
+        UNITS.join(" and "),
+        listens.join(" and "),
+        if is_v4 { " `[::]` in place of `0.0.0.0` in the file is IPv4 and IPv6." } else { "" }
+    ));
 }
 
 /// The gateway has a user of its own, and systemd shows it no homes.

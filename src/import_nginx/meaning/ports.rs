@@ -105,12 +105,7 @@ impl Translation<'_> {
                         ));
                         continue;
                     }
-                    Some(address) => {
-                        let text = address.to_string();
-                        if !port.listen.iter().any(|known| known.value == text) {
-                            port.listen.push(Sourced::new(text, place));
-                        }
-                    }
+                    Some(address) => port.add(address, place),
                 }
             }
             self.tls(&part.server, &mut port);
