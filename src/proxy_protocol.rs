@@ -20,6 +20,8 @@ const MAX_V1: usize = 107;
 const MAX_V2: usize = 4096;
 /// What version 2 says of its own length stands behind the signature, a version and a family.
 const HEAD_V2: usize = 16;
+/// Version 2 and LOCAL, behind the signature.
+const LOCAL: u8 = 0x20;
 
 /// Reads a proxy's header, and no byte of what follows it, and says whose connection it is: the proxy's own where the header
 /// names nobody, as in a health check.
@@ -82,6 +84,11 @@ async fn read_v2(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 /// Whom a whole header names.
 fn client(header: &[u8], proxy: SocketAddr) -> io::Result<SocketAddr> {
+    // Whatever else it says is to be ignored, and `proxy-header` demands that it makes sense.
+    let is_local = |rest: &[u8]| rest.first() == Some(&LOCAL);
+    if header.strip_prefix(V2).is_some_and(is_local) {
+        return Ok(proxy);
+    }
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()

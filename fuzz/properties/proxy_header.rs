@@ -128,7 +128,7 @@ fn expected_v2(rest: &[u8]) -> Option<(SocketAddr, usize)> {
     let client = match (command, family) {
         (0x20, _) | (0x21, 0x00) => PROXY,
         // A unix socket has no address that would mean anything to us.
-        (0x21, 0x31) if body.len() >= 216 => PROXY,
+        (0x21, 0x31 | 0x32) if body.len() >= 216 => PROXY,
         (0x21, 0x11) => {
             let [a, b, c, d, _, _, _, _, high, low, _, _, ..] = body else {
                 return None;
