@@ -35,6 +35,11 @@ const TEMPLATE: &str = r"^
   )*
   </ul><footer><p></p></footer><script></script>
 )$";
+/// What no image has a say in.
+const FIXED: [&str; 2] = [
+    include_str!("../../src/public/page/page.css"),
+    include_str!("../../src/public/page/page.js"),
+];
 /// What may be pasted into a shell.
 const COMMAND: &str = r"^incus (remote add [a-z0-9-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch [a-z0-9-]+:[A-Za-z0-9_./@+-]+( --vm)?)$";
 
@@ -91,6 +96,9 @@ fn body(body: ReplyBody) -> String {
 
 fn is_of_the_template(html: &str) {
     let [template, command] = &*PATTERNS;
+    let html = &FIXED
+        .iter()
+        .fold(html.to_owned(), |html, fixed| html.replacen(fixed, "", 1));
     let mut elements = String::new();
     let mut text = String::new();
     let mut emitter = DefaultEmitter::default();
