@@ -41,7 +41,7 @@ const FIXED: [&str; 2] = [
     include_str!("../../src/public/page/page.js"),
 ];
 /// What may be pasted into a shell.
-const COMMAND: &str = r"^incus (remote add [a-z0-9-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch [a-z0-9-]+:[A-Za-z0-9_./@+-]+( --vm)?)$";
+const COMMAND: &str = r"^incus (remote add [a-z0-9_-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch [a-z0-9_-]+:[A-Za-z0-9_./@+-]+( --vm)?)$";
 
 static PATTERNS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
     // Spaces between attributes count, those at the ends of lines do not.
