@@ -70,8 +70,8 @@ impl Admin {
         self.seen.note(now, from);
     }
 
-    pub(crate) fn into_certificate(self) -> PeerCertificate {
-        self.certificate
+    pub(crate) fn certificate(&self) -> &PeerCertificate {
+        &self.certificate
     }
 }
 

@@ -138,16 +138,22 @@ impl Worker {
         Ok(Pace::new(live.limits.download_rate, live.limits.stall))
     }
 
-    /// Completes when a certificate that is listed is so no longer, or where it is used from is closed to admins.
-    pub fn revoked(&self, certificate: PeerCertificate, client: IpAddr) -> impl Future<Output = ()> + use<> {
+    /// Completes when a certificate is listed.
+    pub async fn listed(&self, certificate: &PeerCertificate) {
+        self.once(|live| live.admins.list(certificate)).await;
+    }
+
+    /// Completes when a certificate is not listed any more, or where it is used from is closed to admins.
+    pub async fn revoked(&self, certificate: &PeerCertificate, client: IpAddr) {
+        self.once(|live| !live.admins.list(certificate) || !live.admin.access.permits(client))
+            .await;
+    }
+
+    async fn once(&self, holds: impl Fn(&Live) -> bool) {
         let mut live = self.common.live.clone();
-        async move {
-            let listed = live.wait_for(|live| live.admins.list(&certificate)).await.is_ok();
-            let is_none = |live: &Arc<Live>| !live.admins.list(&certificate) || !live.admin.access.permits(client);
-            if !listed || live.wait_for(is_none).await.is_err() {
-                // Nobody reloads any more: the gateway is ending.
-                std::future::pending::<()>().await;
-            }
+        if live.wait_for(|live| holds(live)).await.is_err() {
+            // Nobody reloads any more: the gateway is ending.
+            std::future::pending::<()>().await;
         }
     }
 

@@ -161,11 +161,13 @@ async fn drive<C>(
     }
 }
 
+/// Whoever is no admin may become one by a reload.
 async fn revoked(worker: &Worker, peer: &Peer) {
-    match &peer.certificate {
-        Some(certificate) => worker.revoked(certificate.clone(), peer.address.ip()).await,
-        None => std::future::pending().await,
-    }
+    let Some(certificate) = &peer.certificate else {
+        return std::future::pending().await;
+    };
+    worker.listed(certificate).await;
+    worker.revoked(certificate, peer.address.ip()).await;
 }
 
 /// It has not taken its answer.

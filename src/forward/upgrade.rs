@@ -62,12 +62,16 @@ impl Requested {
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
 
-        let Client { worker, peer, .. } = &**exchange.client();
-        let revoked = worker.revoked(admin.into_certificate(), peer.address.ip());
         let client = self.client;
         let exchange = Rc::clone(exchange);
-        worker.spawn(async move {
+        exchange.client().worker.clone().spawn(async move {
+            let Client { worker, peer, .. } = &**exchange.client();
             tokio::select! {
+                biased;
+                () = worker.revoked(admin.certificate(), peer.address.ip()) => {
+                    exchange.cut_by(Cut::Revoked);
+                    tracing::info!("closed the tunnel of an admin who is none any more");
+                }
                 ended = pipe(client, tunnel, &exchange) => match ended {
                     Ok(()) => exchange.complete(),
                     Err(error) => {
@@ -75,10 +79,6 @@ impl Requested {
                         tracing::debug!(%error, "a tunnel was cut");
                     }
                 },
-                () = revoked => {
-                    exchange.cut_by(Cut::Revoked);
-                    tracing::info!("closed the tunnel of an admin who is none any more");
-                }
             }
         });
         response.map(|()| ReplyBody::Whole(None))
