@@ -47,4 +47,12 @@ fn every_frame_has_the_end_that_the_rfc_says() {
         }
     }
     assert!(differences.is_empty(), "{} cases\n{differences}", names.len());
+    // Nobody fills our log with warnings by what they send.
+    let warnings: Vec<_> = scene
+        .gateway
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("WARN"))
+        .collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
 }

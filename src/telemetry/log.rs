@@ -94,10 +94,12 @@ impl Drop for Log {
     }
 }
 
-/// The audit log is no matter of level: who turned it off by the way would miss it too late.
+/// The audit log is no matter of level: who turned it off by the way would miss it too late. And what a client does wrong in
+/// TLS or HTTP/2 is a warning to the libraries, not to us: strangers could fill the log with it. Who wants it names them.
 fn filter(level: &str) -> EnvFilter {
     let always = format!("{}=info", audit::TARGET);
-    EnvFilter::new(level).add_directive(always.parse().expect("a target and a level"))
+    EnvFilter::new(format!("h2=error,rustls=error,{level}"))
+        .add_directive(always.parse().expect("a target and a level"))
 }
 
 impl<'a> MakeWriter<'a> for Sinks {
