@@ -1,6 +1,7 @@
 //! One client's connection, as everything that serves it knows it.
 
 pub mod activity;
+pub mod download;
 
 use std::cell::Cell;
 use std::fmt;
@@ -36,6 +37,8 @@ pub struct Client {
     pub ending: Ending,
     /// By what requests are counted, on the public port.
     pub counted_by: Option<Arc<Address>>,
+    /// How many downloads are under way.
+    pub(crate) downloads: Cell<usize>,
     /// What the connection is at.
     pub(crate) activity: Rc<Activity>,
 }

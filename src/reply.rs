@@ -46,6 +46,8 @@ pub enum Refusal {
     NotPublic,
     #[error("this address is not served here")]
     Network,
+    #[error("too many downloads at once, try again later")]
+    TooManyDownloads,
     #[error("too many requests from this address, try again later")]
     TooManyRequests(Duration),
     /// What is wrong behind us is for our log, not for strangers.
@@ -67,7 +69,7 @@ impl Refusal {
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Network | Self::NotAnAdmin(_) | Self::NotPublic => StatusCode::FORBIDDEN,
-            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyDownloads | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -106,6 +108,7 @@ impl From<Refusal> for Reply {
         );
         match refusal {
             Refusal::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
+            Refusal::TooManyDownloads => drop(reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1))),
             // In whole seconds (RFC 9110 §10.2.3), and not too early.
             Refusal::TooManyRequests(wait) => {
                 let seconds = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);

@@ -110,6 +110,35 @@ fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
 }
 
 #[test]
+fn a_download_beside_another_one_takes_the_place_of_a_connection() {
+    if !network::own(
+        "a_download_beside_another_one_takes_the_place_of_a_connection",
+        &ADDRESSES,
+    ) {
+        return;
+    }
+    let upstream = upstream();
+    let scene = scene(&upstream, "", "connections_per_address = 2");
+    let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.2")).unwrap();
+    let paths: Vec<_> = (0..6).map(|_| format!("/1.0/images/{FINGERPRINT}/export")).collect();
+    // Twice, for what was taken is given back.
+    for _ in 0..2 {
+        let answers = http2.get_all(&paths);
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        let (good, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        assert_eq!((good.len(), refused.len()), (2, 4));
+        assert!(good.iter().all(|answer| &answer.body[..] == b"halfrest"));
+        for answer in refused {
+            assert_eq!(answer.status, 429);
+            assert_eq!(answer.headers["retry-after"], "1");
+            let said = answer.json()["error"].as_str().unwrap().to_owned();
+            assert_eq!(said, "too many downloads at once, try again later");
+        }
+        assert_eq!(http2.get("/1.0").unwrap().status, 200);
+    }
+}
+
+#[test]
 fn who_asks_too_often_is_told_when_to_ask_again() {
     if !network::own("who_asks_too_often_is_told_when_to_ask_again", &ADDRESSES) {
         return;

@@ -16,10 +16,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{access, audit};
+use crate::client::download::Download;
 use crate::client::{Client, Cut};
 use crate::metrics::counts::PortCounts;
 use crate::metrics::question::Question;
-use crate::reply::{Reply, ReplyBody};
+use crate::reply::{Refusal, Reply, ReplyBody};
 use crate::upstream;
 
 /// The length of an operation's id.
@@ -42,6 +43,8 @@ pub struct Exchange {
     first_byte: Cell<Option<Duration>>,
     upstream: Cell<Option<Duration>>,
     end: Cell<End>,
+    /// What it takes, if it is one.
+    download: OnceCell<Download>,
 }
 
 /// How far it got.
@@ -71,6 +74,7 @@ impl Exchange {
             first_byte: Cell::new(None),
             upstream: Cell::new(None),
             end: Cell::new(End::Open),
+            download: OnceCell::new(),
         })
     }
 
@@ -160,6 +164,14 @@ impl Exchange {
     /// Notes what it was for, once it may ask that.
     pub fn asks(&self, question: Question) {
         self.question.set(question);
+    }
+
+    /// Has it take what a download takes, until it is over.
+    pub fn begin_download(&self) -> Result<(), Refusal> {
+        let download = Download::begin(&self.client)?;
+        // There is one for each.
+        let _ = self.download.set(download);
+        Ok(())
     }
 
     /// Notes bytes from the client.
