@@ -162,6 +162,12 @@ impl Host {
         Self(authority.filter(is_plain))
     }
 
+    /// What `incus remote add` finds this server by. Where a browser takes 443, it takes 8443.
+    fn url(&self) -> String {
+        let is_usual = self.0.as_ref().is_some_and(|authority| authority.port().is_none());
+        format!("https://{self}{}", if is_usual { ":443" } else { "" })
+    }
+
     /// What `incus remote add` may call this server: the first part of its name.
     fn remote(&self) -> String {
         let host = self.0.as_ref().map_or("", Authority::host);

@@ -51,6 +51,8 @@ fn a_host_that_a_shell_might_read_otherwise_is_none() {
         (named.to_string(), named.remote()),
         ("LXC.example.org:8554".to_owned(), "lxc".to_owned())
     );
+    assert_eq!(named.url(), "https://LXC.example.org:8554");
+    assert_eq!(host("lxc.example.org").url(), "https://lxc.example.org:443");
     let numbered = host("[2001:db8::1]:8554");
     assert_eq!(
         (numbered.to_string(), numbered.remote()),

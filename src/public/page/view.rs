@@ -26,7 +26,7 @@ impl Head<'_> {
             (begin(self.host, self.title))
             section aria-labelledby="add" {
                 h2 id="add" { "Add this server to your Incus client" }
-                (command(&format!("incus remote add {remote} https://{} --public", self.host)))
+                (command(&format!("incus remote add {remote} {} --public", self.host.url())))
             }
             section aria-labelledby="images" {
                 h2 id="images" { "Images" }
