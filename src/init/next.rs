@@ -22,16 +22,12 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
     let file = options.config.display();
 
     let mut text = String::from("Next, on this server:\n");
-    text += &format!("  incus-gate run --config {file}          in the foreground");
+    // Where systemd's unit looks for it.
     if options.config == Path::new(DEFAULT_PATHS[1]) {
-        text += "; or, with the units that come with it:\n";
-        text += &with_systemd(folder);
-    } else {
-        text += "\n";
+        text += &with_systemd(options, config, folder);
+        text += "  Or without systemd, in the foreground:\n";
     }
-    if config.files.paths().any(|path| path.starts_with(&options.letsencrypt)) {
-        text += "  docs/OPERATING.md says how the user incus-gate gets to read certbot's key.\n";
-    }
+    text += &format!("  incus-gate run --config {file}\n");
     text += &format!("  Open the ports {public} and {admin} in the firewall; leave Incus's own port closed.\n");
     text += "To publish an image that is there:\n  incus image edit IMAGE                  and set `public: true`\n";
     text += &format!(
@@ -59,17 +55,27 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
     text
 }
 
-/// The unit has the configuration in its usual place.
-fn with_systemd(folder: &Path) -> String {
+/// The unit has a user of its own.
+fn with_systemd(options: &Options, config: &Config, folder: &Path) -> String {
     let mut text = String::new();
     if group().is_none() {
-        text += "  systemd-sysusers                        makes the user incus-gate\n";
+        let folder = folder.display();
         text += &format!(
-            "  chgrp incus-gate {0}/*.key && chmod 640 {0}/*.key\n",
-            folder.display()
+            "  systemd-sysusers                        makes the user incus-gate\n  chgrp incus-gate {folder}/*.key && chmod 640 {folder}/*.key\n"
         );
     }
+    let of_certbot = |path| for_certbot(&options.letsencrypt, path);
+    text += &config.files.paths().find_map(of_certbot).unwrap_or_default();
     text + "  systemctl daemon-reload && systemctl enable --now incus-gate\n"
+}
+
+/// So that this user reads a key of certbot's, which root alone may.
+fn for_certbot(live: &Path, file: &Path) -> Option<String> {
+    let name = file.strip_prefix(live).ok()?.iter().next()?.display();
+    let folder = live.parent()?.display();
+    Some(format!(
+        "  cd {folder} && chgrp incus-gate live archive archive/{name}/privkey*.pem\n  chmod 750 live archive && chmod 640 archive/{name}/privkey*.pem\n"
+    ))
 }
 
 /// All addresses of a port have the same port, or the admin knows better.
