@@ -19,6 +19,10 @@ pub(crate) const BEFORE: &[(&str, &str)] = &[
          lives admin; image /home/admin crynux-node:v2.6.0",
     ),
     (
+        "docs/BEHIND_A_PROXY.md",
+        "has_certificate images.example.org; is_set_up; lives stranger",
+    ),
+    (
         "docs/FROM_NGINX.md",
         "has_certificate lxc.example.org; has_incus; has_gateway; has_nginx; lives admin",
     ),
@@ -29,7 +33,7 @@ pub(crate) const BEFORE: &[(&str, &str)] = &[
 pub(crate) const READERS: &[Reader] = &[
     Reader {
         file: "README.md",
-        heading: "Run it with systemd",
+        heading: "Set it up in front of your own Incus",
         who: "root",
         then: "if systemctl --quiet is-active incus-gate; then
                    incus image import --quiet /home/admin/{meta,rootfs}.tar.xz --alias crynux-node:v2.6.0 --public
@@ -78,6 +82,16 @@ pub(crate) const READERS: &[Reader] = &[
         heading: "So that Incus knows, too",
         who: "serve",
         then: "",
+    },
+    Reader {
+        file: "docs/BEHIND_A_PROXY.md",
+        heading: "What strangers do then",
+        who: "stranger",
+        then: "incus image alias create --quiet local:a/b $(incus image list --format csv --columns F local:)
+               curl -sSf https://images.example.org/1.0/images/aliases/a%2Fb > /dev/null
+               curl -sSf -H 'Accept: text/html' https://images.example.org/ | grep -F 'incus remote add images https://images.example.org:443 --public'
+               cd /srv; HOME=/home/stranger incus image export example:a/b exported
+               cat exported exported.root | sha256sum | cut -d' ' -f1 | grep -qxf <(INCUS_DIR=/var/lib/incus incus image list --format csv --columns F local:)",
     },
     Reader {
         file: "docs/CLUSTERS.md",
@@ -160,13 +174,8 @@ pub(crate) const STAND_INS: &[StandIn] = &[
     stand_in(
         "incus-gate init --name lxc.example.org --admin ops",
         "It asks, and nobody is there to answer; tests/init.rs has somebody.",
-        "incus-gate init --name lxc.example.org --admin ops --yes",
-    ),
-    stand_in(
-        "incus-gate run --config /etc/incus-gate/proxy.toml",
-        "It stays in the foreground.",
-        "incus-gate run --config /etc/incus-gate/proxy.toml & gateway=$!
-         until_so curl -sSf https://lxc.example.org:8554/1.0; kill $gateway; wait $gateway",
+        "incus-gate init --name lxc.example.org --admin ops --yes > /srv/said
+         grep -F 'chgrp incus-gate live archive archive/lxc.example.org/privkey*.pem' /srv/said",
     ),
     stand_in(
         "incus launch example:crynux-node:v2.6.0 my-container",
