@@ -1,6 +1,7 @@
 //! One admin's request to Incus, and its answer back: a pipe that understands nothing of what goes through it.
 
 pub mod headers;
+mod tunnel;
 mod upgrade;
 
 use std::rc::Rc;

@@ -9,9 +9,9 @@ use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 
 use super::headers;
+use super::tunnel::{self, End};
 use crate::client::{Client, Cut};
 use crate::identity::Admin;
 use crate::net::ClientStream;
@@ -19,9 +19,6 @@ use crate::reply::{Reply, ReplyBody};
 use crate::telemetry::exchange::Exchange;
 use crate::telemetry::tunnel::RecordedStream;
 use crate::upstream::Tunnel;
-
-/// What a tunnel holds in memory each way.
-const BUFFER_SIZE: usize = 32 << 10;
 
 /// A client's wish to leave HTTP on this connection.
 pub(super) struct Requested {
@@ -93,19 +90,17 @@ fn names_upgrade(request: &Request<Incoming>) -> bool {
         .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// Ends when both sides have ended. When one breaks off, both streams are dropped unfinished, which the other side sees.
-async fn pipe(client: OnUpgrade, mut tunnel: Box<Tunnel>, exchange: &Rc<Exchange>) -> io::Result<()> {
-    let (client, read_ahead) = take_over(client)
+async fn pipe(client: OnUpgrade, incus: Box<Tunnel>, exchange: &Rc<Exchange>) -> io::Result<()> {
+    let (stream, read_ahead) = take_over(client)
         .await
         .inspect_err(|_| exchange.cut_by(exchange.client().cut()))?;
-    let mut client = RecordedStream::new(client, Rc::clone(exchange));
     exchange.receive(read_ahead.len());
-    client.write_all(&tunnel.read_ahead).await?;
-    client.flush().await?;
-    tunnel.stream.write_all(&read_ahead).await?;
-    tunnel.stream.flush().await?;
-    copy_bidirectional_with_sizes(&mut client, &mut tunnel.stream, BUFFER_SIZE, BUFFER_SIZE).await?;
-    Ok(())
+    let stream = RecordedStream::new(stream, Rc::clone(exchange));
+    let incus = End {
+        read_ahead: incus.read_ahead,
+        stream: incus.stream,
+    };
+    tunnel::join(End { read_ahead, stream }, incus).await
 }
 
 /// The client's stream itself, from under hyper, and what hyper had read of it.
