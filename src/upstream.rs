@@ -129,7 +129,7 @@ impl Upstream {
     ) -> Result<Answer, Error> {
         // A pooled connection may have gone stale in the very moment of its use. Sending twice is right only where that
         // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
-        while let Some(connection) = self.pool.take(self.target.told(client)).await {
+        while let Some(connection) = self.pool.take(&self.target, client).await {
             self.target.counts().reused.add(1);
             let spare = is_repeatable(&request).then(|| clone_head(&request));
             match self.exchange_if_alive(client, connection, request).await {

@@ -66,3 +66,29 @@ fn a_connection_that_is_idle_is_closed_before_incus_would() {
         "closed after {idle:?}, it is of no use to the next request"
     );
 }
+
+#[test]
+fn where_one_connection_has_broken_the_others_are_not_trusted_with_what_cannot_be_sent_twice() {
+    let upstream = Scripted::start(|request, wire| match request.target().as_str() {
+        "/1.0/broken" => Then::Cut,
+        _ => {
+            wire.read_body();
+            wire.answer("200 OK", "text/plain", b"x")
+        }
+    });
+    let scene = ScriptedScene::before(&upstream);
+    // Its streams are served by one worker, side by side.
+    let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
+    let several: Vec<_> = (0..5).map(|_| "/1.0/x".to_owned()).collect();
+    for answer in http2.get_all(&several) {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    let post = http2.request("POST", "/1.0/broken");
+    assert_eq!(http2.ask(post).unwrap().status, 502);
+    let stood = upstream.connections();
+    assert!(stood >= 3, "several were to wait: {stood}");
+    let post = http2.request("POST", "/1.0/x");
+    assert_eq!(http2.ask(post).unwrap().status, 200);
+    let last = upstream.requests().pop().unwrap();
+    assert_eq!((last.method().as_str(), last.connection >= stood), ("POST", true));
+}

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::counts::{CountedIdle, Counts};
+use super::target::Target;
 
 /// Incus closes an idle connection after 29 s; ours are gone before, so that hardly a request meets a closed one.
 const MAX_IDLE: Duration = Duration::from_secs(20);
@@ -50,15 +51,18 @@ impl Pool {
         }
     }
 
-    /// A connection that was open a moment ago, and that Incus takes for this client's.
-    pub(super) async fn take(&self, client: Option<IpAddr>) -> Option<Connection> {
+    /// A connection that was open a moment ago, and that Incus takes for this client's. Where something has gone wrong
+    /// meanwhile, one that is silent may be dead, and what is sent on it lost.
+    pub(super) async fn take(&self, target: &Target, client: Option<SocketAddr>) -> Option<Connection> {
+        let client = target.told(client);
         poll_fn(|cx| {
             while let Some(Idle {
                 mut connection, since, ..
             }) = self.remove(client)
             {
                 // Nobody drove it meanwhile: this is where we see that Incus has closed it.
-                if since.elapsed() < MAX_IDLE && connection.is_reusable(cx) {
+                let is_trusted = since.elapsed() < MAX_IDLE && target.is_untroubled_since(since);
+                if is_trusted && connection.is_reusable(cx) {
                     return Poll::Ready(Some(connection));
                 }
             }

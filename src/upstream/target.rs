@@ -1,11 +1,12 @@
 //! Where Incus is, how it is known, and whether it was there the last time.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::time::Instant;
 
 use super::{Counts, Error};
 use crate::config::UpstreamConfig;
@@ -24,8 +25,15 @@ pub struct Target {
     pub(super) tls: Arc<ClientConfig>,
     pub(super) proxy_protocol: bool,
     counts: Arc<Counts>,
-    /// What went wrong last, so that the log tells of changes only.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Trouble>,
+}
+
+/// What goes wrong, and what went wrong last.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// So that the log tells of changes only.
+    present: Option<String>,
+    last: Option<Instant>,
 }
 
 impl Target {
@@ -42,7 +50,7 @@ impl Target {
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
             proxy_protocol: config.proxy_protocol,
             counts,
-            trouble: Mutex::new(None),
+            trouble: Mutex::default(),
         }
     }
 
@@ -81,18 +89,30 @@ impl Target {
 
     /// Keeps the log informed, once for any number of requests that meet the same trouble.
     pub(super) fn note(&self, trouble: Option<&Error>) {
-        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (trouble.map(ToString::to_string), last.is_some()) {
+        let mut known = self.trouble();
+        if trouble.is_some() {
+            known.last = Some(Instant::now());
+        }
+        match (trouble.map(ToString::to_string), known.present.is_some()) {
             (None, false) => {}
             (None, true) => {
-                *last = None;
+                known.present = None;
                 tracing::info!(address = self.address(), "Incus answers again");
             }
-            (Some(trouble), _) if last.as_ref() == Some(&trouble) => {}
+            (Some(trouble), _) if known.present.as_ref() == Some(&trouble) => {}
             (Some(trouble), _) => {
                 tracing::warn!("{trouble}");
-                *last = Some(trouble);
+                known.present = Some(trouble);
             }
         }
+    }
+
+    /// Whether nothing has gone wrong since then.
+    pub(super) fn is_untroubled_since(&self, then: Instant) -> bool {
+        self.trouble().last.is_none_or(|last| last < then)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
