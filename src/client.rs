@@ -37,8 +37,8 @@ pub struct Client {
     pub ending: Ending,
     /// By what requests are counted, on the public port.
     pub counted_by: Option<Arc<Address>>,
-    /// How many downloads are under way.
-    pub(crate) downloads: Cell<usize>,
+    /// Whether a download goes by the place of the connection.
+    pub(crate) is_downloading: Cell<bool>,
     /// What the connection is at.
     pub(crate) activity: Rc<Activity>,
 }

@@ -92,7 +92,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
         cut: Cell::new(None),
         ending: stream.ending(),
         counted_by,
-        downloads: Cell::new(0),
+        is_downloading: Cell::new(false),
         activity,
     });
     serve(client, stream, live.limits, displaced);

@@ -1,7 +1,7 @@
 //! Who may connect, and how much of us a client may take: one count for all workers, kept over reloads.
 //!
 //! - The **public** port may use all of `limits.connections` but the `limits.admin_connections` that are kept back, and each
-//!   address only so many of them.
+//!   address only so many of them. A download beside the first one of a connection counts as another connection.
 //! - On the **admin** port nobody is anybody until the handshake has shown a certificate that is listed. All who have not got
 //!   there share half of what is kept back. When that is full, whoever comes displaces the one who has waited longest of the
 //!   address that has the most: a crowd displaces itself, and an admin needs but the time of a handshake.

@@ -82,6 +82,7 @@ async fn answer_question(
             let snapshot = with_image(catalogue, &prefix).await?;
             let image = find(&snapshot, &prefix)?;
             let upstream = exchange.client().worker.upstream();
+            exchange.begin_download()?;
             if !catalogue.is_fresh() {
                 export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
             }

@@ -107,7 +107,7 @@ impl Worker {
         &self.counts
     }
 
-    /// Judges a new connection by its client's own address; `None` if it is to be closed.
+    /// Judges a new connection, or what counts as one, by its client's own address; `None` if there is no place for it.
     pub fn admit(&self, port: Port, client: IpAddr) -> Option<Place> {
         let live = self.common.live.borrow();
         self.common

@@ -10,33 +10,29 @@ use crate::reply::Refusal;
 #[derive(Debug)]
 pub struct Download {
     client: Rc<Client>,
-    /// Held for as long as it lasts.
-    _place: Option<Place>,
+    /// `None` for the one that goes by the connection's own.
+    place: Option<Place>,
 }
 
 impl Download {
     /// Each has a connection to Incus for itself. The limits have one for every client's connection; of those that come
     /// over one of HTTP/2 at the same time, every further one must get the place of a connection.
     pub fn begin(client: &Rc<Client>) -> Result<Self, Refusal> {
-        let place = match client.downloads.get() {
-            0 => None,
-            _ => Some(
-                client
-                    .worker
-                    .admit(client.port, client.peer.address.ip())
-                    .ok_or(Refusal::TooManyDownloads)?,
-            ),
+        let place = if client.is_downloading.replace(true) {
+            let place = client.worker.admit(client.port, client.peer.address.ip());
+            Some(place.ok_or(Refusal::TooManyDownloads)?)
+        } else {
+            None
         };
-        client.downloads.set(client.downloads.get() + 1);
-        Ok(Self {
-            client: Rc::clone(client),
-            _place: place,
-        })
+        let client = Rc::clone(client);
+        Ok(Self { client, place })
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
-        self.client.downloads.set(self.client.downloads.get() - 1);
+        if self.place.is_none() {
+            self.client.is_downloading.set(false);
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! The two ways through a tunnel.
 
-use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What goes one way at once, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;
@@ -38,32 +37,38 @@ where
         ended = &mut up => match ended {
             Err(Broken::Reading(error)) => Err(error),
             // Incus closes the streams of `exec` behind their last bytes, whatever its client says then.
-            Err(Broken::Writing(_)) | Ok(()) => Ok(down.await?),
+            Err(Broken::Writing(_)) | Ok(()) => see_off(down.await).await,
         },
         ended = &mut down => match ended {
-            Err(Broken::Reading(error)) => {
-                let gone = async {
-                    if let Err(Broken::Writing(_)) = up.await {
-                        pending::<()>().await;
-                    }
-                };
-                // Dropped now, the stream would destroy what the kernel still holds for the client.
-                let _ = timeout(FAREWELL, gone).await;
-                Err(error)
-            }
-            Err(Broken::Writing(_)) => Ok(up.await?),
+            // It has ended, and in order.
             Ok(()) => match up.await {
                 Err(Broken::Reading(error)) => Err(error),
-                // It has ended, and in order.
                 Err(Broken::Writing(_)) | Ok(()) => Ok(()),
             },
+            Err(Broken::Writing(error)) => {
+                // The client has gone; Incus may have what it said before, but nobody waits for that.
+                let _ = timeout(FAREWELL, up).await;
+                Err(error)
+            }
+            broken => see_off(broken).await,
         },
     }
 }
 
-/// Why not all went one way. Who takes nothing more may still have much to say; who breaks off has gone.
+/// Gives the client time for what Incus had said before it broke off: dropped at once, the stream would destroy what the
+/// kernel still holds for it.
+async fn see_off(down: Result<(), Broken>) -> io::Result<()> {
+    if let Err(Broken::Reading(_)) = down {
+        sleep(FAREWELL).await;
+    }
+    Ok(down?)
+}
+
+/// Why not all went one way.
 enum Broken {
+    /// Who speaks has broken off.
     Reading(io::Error),
+    /// Who listens takes nothing more.
     Writing(io::Error),
 }
 
@@ -95,6 +100,7 @@ mod tests {
     use std::task::{Context, Poll};
 
     use tokio::io::{DuplexStream, ReadBuf, duplex};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -126,17 +132,19 @@ mod tests {
         End { read_ahead, stream }
     }
 
-    /// What a client gets that says a word, and ends when it has so much.
+    /// What a client gets, and when.
     async fn heard(mut client: DuplexStream, length: usize) -> Vec<u8> {
         let mut heard = vec![0; length];
-        client.write_all(b"a word").await.expect("it is taken");
         client.read_exact(&mut heard).await.expect("so much comes");
+        // It listens on.
+        assert_eq!(client.read(&mut [0]).await.expect("it is dropped"), 0);
         heard
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_more_may_say_the_rest() {
-        let (client, to_gateway) = duplex(100);
+        let (mut client, to_gateway) = duplex(100);
+        client.write_all(b"a word").await.expect("it is taken");
         let (mut incus, from_incus) = duplex(100);
         let joined = join(end(to_gateway), end(tokio::io::join(from_incus, Reset)));
         let rest = async {
@@ -150,13 +158,31 @@ mod tests {
         ended.expect("Incus has ended in order");
     }
 
-    #[tokio::test]
-    async fn what_incus_said_before_it_broke_off_arrives() {
-        let (client, to_gateway) = duplex(100);
-        let incus = (&[7; 100_000][..]).chain(Reset);
-        let joined = join(end(to_gateway), end(tokio::io::join(incus, Reset)));
-        let (ended, heard) = tokio::join!(joined, heard(client, 100_000));
-        assert_eq!(heard, [7; 100_000]);
-        assert_eq!(ended.expect_err("it broke off").kind(), io::ErrorKind::ConnectionReset);
+    #[tokio::test(start_paused = true)]
+    async fn what_incus_said_before_it_broke_off_may_take_its_time() {
+        for word in [&b""[..], b"a word that is refused before"] {
+            let (mut client, to_gateway) = duplex(100);
+            client.write_all(word).await.expect("it is taken");
+            let incus = (&[7; 100_000][..]).chain(Reset);
+            let begun = Instant::now();
+            let joined = join(end(to_gateway), end(tokio::io::join(incus, Reset)));
+            let (ended, heard) = tokio::join!(async { (joined.await, begun.elapsed()) }, heard(client, 100_000));
+            assert_eq!(heard, [7; 100_000]);
+            assert_eq!(
+                ended.0.expect_err("it broke off").kind(),
+                io::ErrorKind::ConnectionReset
+            );
+            assert!(ended.1 >= FAREWELL, "{:?} after {word:?}", ended.1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_client_that_has_gone() {
+        // Incus reads no more, and there is more to read.
+        let (_incus, to_incus) = duplex(10);
+        let client = tokio::io::join(tokio::io::repeat(7), Reset);
+        let incus = tokio::io::join(tokio::io::repeat(7), to_incus);
+        let ended = timeout(FAREWELL * 2, join(end(client), end(incus))).await;
+        ended.expect("it ends").expect_err("the client has gone");
     }
 }

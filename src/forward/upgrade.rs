@@ -61,7 +61,8 @@ impl Requested {
 
         let client = self.client;
         let exchange = Rc::clone(exchange);
-        exchange.client().worker.clone().spawn(async move {
+        let worker = Rc::clone(&exchange.client().worker);
+        worker.spawn(async move {
             let Client { worker, peer, .. } = &**exchange.client();
             tokio::select! {
                 biased;

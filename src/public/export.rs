@@ -69,7 +69,6 @@ pub(super) async fn export(
     *request.uri_mut() = uri;
     *request.headers_mut() = pick(&UP, headers);
     request.headers_mut().insert(HOST, upstream.host());
-    exchange.begin_download()?;
 
     let Answer::Response(response) = exchange
         .ask_incus(upstream.send(Some(exchange.client().peer.address), request))

@@ -183,7 +183,7 @@ impl Host {
 /// A name or an address, with a port or without, and nothing a shell could take for more.
 fn is_plain(authority: &Authority) -> bool {
     let host = authority.host();
-    let is_name = |host: &str| host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    let is_name = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => is_name(host),

@@ -43,7 +43,7 @@ pub struct Exchange {
     first_byte: Cell<Option<Duration>>,
     upstream: Cell<Option<Duration>>,
     end: Cell<End>,
-    /// What it takes, if it is one.
+    /// What it takes, if it is a download.
     download: OnceCell<Download>,
 }
 
@@ -169,7 +169,7 @@ impl Exchange {
     /// Has it take what a download takes, until it is over.
     pub fn begin_download(&self) -> Result<(), Refusal> {
         let download = Download::begin(&self.client)?;
-        // There is one for each.
+        // Begun once for each.
         let _ = self.download.set(download);
         Ok(())
     }

@@ -98,6 +98,7 @@ impl Drop for Log {
 /// TLS or HTTP/2 is a warning to the libraries, not to us: strangers could fill the log with it. Who wants it names them.
 fn filter(level: &str) -> EnvFilter {
     let always = format!("{}=info", audit::TARGET);
+    let level = if level.is_empty() { "error" } else { level };
     EnvFilter::new(format!("h2=error,rustls=error,{level}"))
         .add_directive(always.parse().expect("a target and a level"))
 }

@@ -70,6 +70,7 @@ fn a_host_that_a_shell_might_read_otherwise_is_none() {
         "[a]",
         "a:",
         "a:b",
+        ":80",
     ] {
         assert_eq!(host(hostile).to_string(), "THIS-SERVER", "{hostile}");
     }
