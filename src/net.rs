@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls::ProtocolVersion;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -61,6 +62,15 @@ pub(crate) fn tune(tcp: &TcpStream) {
 pub(crate) fn reset(tcp: TcpStream) {
     // Where even that fails, the connection is gone already.
     let _ = tcp.set_zero_linger();
+}
+
+/// What a connection has become after 101, on either side of us.
+#[derive(Debug)]
+pub struct End<S> {
+    /// What was read of it already.
+    pub read_ahead: Bytes,
+    /// The rest.
+    pub stream: S,
 }
 
 /// The leaf that the client presented, its key proved.

@@ -1,8 +1,8 @@
 //! `incus-gate status` and `incus-gate images`: how the running gateway is, by its own word.
 //!
-//! The gateway answers its [`owner`] on a unix [`socket`] that is for root and its own user alone. [`report`] is what it says, as an object
-//! with names that stay; [`collect`] makes it of the figures, in which [`seen`] is when each admin was here last. The
-//! commands ask there, and [`text`] and `images` show it to people.
+//! The gateway answers its [`owner`] on a unix [`socket`] that is for root and its own user alone. [`report`] is what it says,
+//! as an object with names that stay; [`collect`] makes it of the figures, in which [`seen`] is when each admin was here last.
+//! The commands ask there, and [`text`] and `images` show it to people.
 
 pub mod collect;
 mod images;

@@ -8,19 +8,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{sleep, timeout};
 
+use crate::net::End;
+
 /// What goes one way at once, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;
 
 /// How long a client may take over what it has been sent, when Incus has broken off.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// One end of a tunnel.
-pub(super) struct End<S> {
-    /// What was read of it already.
-    pub(super) read_ahead: Bytes,
-    /// The rest.
-    pub(super) stream: S,
-}
 
 /// Hands on what comes until both ends have ended. When one breaks off, this fails, and both streams are dropped unfinished,
 /// which the other end sees; but not before it has got what the one had sent.

@@ -3,7 +3,6 @@
 use std::io;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -11,10 +10,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::headers;
-use super::tunnel::{self, End};
+use super::tunnel;
 use crate::client::{Client, Cut};
 use crate::identity::Admin;
-use crate::net::ClientStream;
+use crate::net::{ClientStream, End};
 use crate::reply::{Reply, ReplyBody};
 use crate::telemetry::exchange::Exchange;
 use crate::telemetry::tunnel::RecordedStream;
@@ -92,23 +91,22 @@ fn names_upgrade(request: &Request<Incoming>) -> bool {
 }
 
 async fn pipe(client: OnUpgrade, incus: Box<Tunnel>, exchange: &Rc<Exchange>) -> io::Result<()> {
-    let (stream, read_ahead) = take_over(client)
+    let End { read_ahead, stream } = take_over(client)
         .await
         .inspect_err(|_| exchange.cut_by(exchange.client().cut()))?;
     exchange.receive(read_ahead.len());
     let stream = RecordedStream::new(stream, Rc::clone(exchange));
-    let incus = End {
-        read_ahead: incus.read_ahead,
-        stream: incus.stream,
-    };
-    tunnel::join(End { read_ahead, stream }, incus).await
+    tunnel::join(End { read_ahead, stream }, *incus).await
 }
 
 /// The client's stream itself, from under hyper, and what hyper had read of it.
-async fn take_over(client: OnUpgrade) -> io::Result<(ClientStream, Bytes)> {
+async fn take_over(client: OnUpgrade) -> io::Result<End<ClientStream>> {
     let upgraded = client.await.map_err(io::Error::other)?;
     let parts = upgraded
         .downcast::<TokioIo<ClientStream>>()
         .map_err(|_| io::Error::other("the stream is not the one that was served"))?;
-    Ok((parts.io.into_inner(), parts.read_buf))
+    Ok(End {
+        read_ahead: parts.read_buf,
+        stream: parts.io.into_inner(),
+    })
 }

@@ -47,12 +47,14 @@ fn sockets(proxy: &Proxy, report: &mut Report) {
         return;
     }
     let listens = listens.concat();
-    let is_held_back = proxy.public.is_held_back || proxy.admin.is_held_back;
+    let the = match proxy.public.is_held_back || proxy.admin.is_held_back {
+        true => "Once `listen` is decided: the",
+        false => "The",
+    };
     // Nginx's `listen 8554` is IPv4 alone. Whether IPv6 is welcome is not ours to say.
     let is_v4 = listens.iter().any(|address| address.starts_with("0.0.0.0:"));
     report.next(format!(
-        "{}he units of systemd hold {}: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
-        if is_held_back { "Once `listen` is decided: t" } else { "T" },
+        "{the} units of systemd hold {}: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
         UNITS.join(" and "),
         listens.join(" and "),
         if is_v4 { " `[::]` in place of `0.0.0.0` in the file is IPv4 and IPv6." } else { "" }

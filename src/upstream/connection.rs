@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -22,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use super::error::Error;
 use super::request::RequestBody;
 use super::target::Target;
+use crate::net::End;
 use crate::{net, proxy_protocol};
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
@@ -44,14 +44,8 @@ pub(super) struct Connection {
     ended: bool,
 }
 
-/// What a connection has become after 101.
-#[derive(Debug)]
-pub struct Tunnel {
-    /// What Incus sent right behind its 101.
-    pub read_ahead: Bytes,
-    /// The rest.
-    pub stream: Stream,
-}
+/// Incus's end of a tunnel.
+pub type Tunnel = End<Stream>;
 
 impl Connection {
     /// For a client, or for ourselves, which matters only if Incus is told.
@@ -119,7 +113,7 @@ impl Connection {
         })
         .await;
         let parts = self.driver.into_parts();
-        Tunnel {
+        End {
             read_ahead: parts.read_buf,
             stream: parts.io.into_inner(),
         }
