@@ -6,28 +6,17 @@
 mod support;
 
 use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::certificates::Certificates;
 use support::disk::Disk;
 use support::gateway::{BINARY, PATIENCE};
 use support::incus::free_address;
-use support::run::signal;
+use support::run::{Started, signal};
 use support::scene::Setup;
 use support::scripted::Scripted;
 use support::tls::TlsClient;
-
-/// A gateway whose log goes to a file.
-struct Gateway(Child);
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
@@ -51,13 +40,13 @@ fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    let gateway = Command::new(BINARY)
-        .args(["run", "--config"])
-        .arg(&configuration)
-        .stdout(Stdio::null())
-        .stderr(File::options().append(true).create(true).open(&log).unwrap())
-        .spawn();
-    let mut gateway = Gateway(gateway.unwrap());
+    let mut gateway = Started::by(
+        Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&configuration)
+            .stdout(Stdio::null())
+            .stderr(File::options().append(true).create(true).open(&log).unwrap()),
+    );
     wait_for(" ready\n");
 
     disk.fill();
@@ -79,6 +68,6 @@ fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
         std::thread::sleep(Duration::from_millis(100));
     }
     wait_for("/1.0/after");
-    signal(gateway.0.id(), "TERM");
-    assert!(gateway.0.wait().unwrap().success());
+    signal(gateway.id(), "TERM");
+    assert!(gateway.wait().unwrap().success());
 }

@@ -5,17 +5,17 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use support::certificates::Certificate;
 use support::client::{Client, Curl};
 use support::gateway::{BINARY, Gateway, PATIENCE};
 use support::haproxy::Haproxy;
 use support::images::Images;
+use support::monitor::Monitor;
 use support::run::run;
 use support::scene::{Scene, ScriptedScene, Setup};
 use support::scripted::Scripted;
@@ -198,21 +198,27 @@ fn incus_itself_names_the_client() {
         .run(&["config", "set", "core.https_trusted_proxy=127.0.0.1"])
         .ok();
     scene.gateway.wait_for_log("the list of images is fresh again");
-    let log = IncusLog::of(&scene);
+    let monitor = Monitor::of(&scene.incus);
     let admin = scene.gateway.admin_url();
+    let who_asked = |target: &str| loop {
+        let request = monitor.request();
+        if request.target == target {
+            return request.client.unwrap().to_string();
+        }
+    };
     // The second must not come over the first one's connection, though that waits for another request; nor the third.
     for (count, client) in [CLIENT, OTHER_CLIENT, CLIENT].into_iter().enumerate() {
-        let target = format!("/1.0/images?recursion={count}");
+        let target = format!("/1.0/profiles?recursion={count}");
         assert_eq!(get(format!("{admin}{target}"), client, scene.ops()), 200);
-        assert_eq!(log.who_asked(&target), client);
+        assert_eq!(who_asked(&target), client);
     }
     let export = format!("/1.0/images/{}/export", image.fingerprint);
     let url = format!("{}{export}", scene.gateway.public_url());
     assert_eq!(get(url, OTHER_CLIENT, scene.ops()), 200);
-    assert_eq!(log.who_asked(&export), OTHER_CLIENT);
+    assert_eq!(who_asked(&export), OTHER_CLIENT);
     // What the gateway asks for by itself is nobody else's.
     scene.refresh();
-    assert_eq!(log.who_asked("/1.0/images?recursion=1"), "127.0.0.1");
+    assert_eq!(who_asked("/1.0/images?recursion=1"), "127.0.0.1");
 }
 
 #[test]
@@ -259,59 +265,4 @@ fn reload(gateway: &Gateway, setup: &Setup) {
     gateway.reconfigure(&setup.text());
     gateway.signal("HUP");
     gateway.wait_for_log_after(seen, "reloaded");
-}
-
-/// What Incus itself writes of the requests that it gets, as `incus monitor` shows it.
-struct IncusLog {
-    monitor: Child,
-    lines: Receiver<String>,
-}
-
-impl IncusLog {
-    fn of(scene: &Scene) -> Self {
-        let mut command = scene.incus.command();
-        command.args(["monitor", "--type=logging", "--format=json"]);
-        let mut monitor = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let (tell, lines) = channel();
-        let output = BufReader::new(monitor.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
-                // Nobody may listen any more.
-                let _ = tell.send(line);
-            }
-        });
-        let log = Self { monitor, lines };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            scene.incus.run(&["query", "/1.0/warnings"]).ok();
-            if log.lines.recv_timeout(Duration::from_millis(100)).is_ok() {
-                return log;
-            }
-            assert!(Instant::now() < deadline, "Incus tells of nothing");
-        }
-    }
-
-    /// The address that asked for this.
-    fn who_asked(&self, target: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("Incus tells of nobody who asked for {target}"));
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            let context = &event["metadata"]["context"];
-            if event["metadata"]["message"] == "Handling API request" && context["url"] == target {
-                let address: SocketAddr = context["ip"].as_str().unwrap().parse().unwrap();
-                return address.ip().to_string();
-            }
-        }
-    }
-}
-
-impl Drop for IncusLog {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.monitor.kill();
-        let _ = self.monitor.wait();
-    }
 }

@@ -7,7 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use support::certificates::Certificates;
@@ -15,6 +15,7 @@ use support::client::{Client, Curl};
 use support::gateway::{BINARY, Gateway};
 use support::images::{Images, Kind};
 use support::incus::free_address;
+use support::run::{Started, signal};
 use support::scene::{Scene, ScriptedScene, Setup};
 use support::scripted::Scripted;
 use support::tls::{End, TlsClient};
@@ -397,17 +398,6 @@ fn a_reload_changes_what_is_told() {
     assert!(!log.contains("/1.0/silent"), "{log}");
 }
 
-/// A gateway whose log nobody reads.
-struct Unread(Child);
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn who_does_not_read_the_log_holds_up_nobody() {
     let upstream = upstream();
@@ -418,14 +408,14 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.toml");
     fs::write(&path, setup.text()).unwrap();
-    let gateway = Command::new(BINARY)
-        .args(["run", "--config"])
-        .arg(&path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut gateway = Unread(gateway.unwrap());
-    let mut log = BufReader::new(gateway.0.stderr.take().unwrap());
+    let mut gateway = Started::by(
+        Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped()),
+    );
+    let mut log = BufReader::new(gateway.stderr.take().unwrap());
     let mut line = String::new();
     while !line.ends_with(" ready\n") {
         line.clear();
@@ -444,9 +434,9 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     assert!(line.contains("ERROR"), "{line}");
     // It goes on.
     assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);
-    support::run::signal(gateway.0.id(), "TERM");
+    signal(gateway.id(), "TERM");
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("/1.0/last") && rest.contains("drained"), "{rest}");
-    assert!(gateway.0.wait().unwrap().success());
+    assert!(gateway.wait().unwrap().success());
 }

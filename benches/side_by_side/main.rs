@@ -32,6 +32,8 @@ mod load;
 mod machine;
 mod measure;
 mod memory;
+#[path = "../picture/mod.rs"]
+mod picture;
 mod plan;
 mod process;
 mod report;

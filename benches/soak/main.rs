@@ -19,6 +19,8 @@ mod clients;
 mod dice;
 mod faults;
 mod ledger;
+#[path = "../picture/mod.rs"]
+mod picture;
 mod samples;
 mod site;
 #[path = "../../tests/support/mod.rs"]

@@ -191,12 +191,12 @@ pub(crate) const STAND_INS: &[StandIn] = &[
     stand_in(
         "sha256sum --check --ignore-missing SHA256SUMS",
         "The tarball is `make dist`'s.",
-        "sha256sum --help | grep -qe --ignore-missing",
+        "grep -qe --ignore-missing <(sha256sum --help)",
     ),
     stand_in(
         "tar -C /usr/local --strip-components=1 -xf incus-gate-0.1.0-x86_64-linux.tar.gz",
         "As above.",
-        "tar --help | grep -qe --strip-components",
+        "grep -qe --strip-components <(tar --help)",
     ),
     stand_in(
         "podman build -t incus-gate -f share/doc/incus-gate/Containerfile .",

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::Curl;
+use super::run::Started;
 
 /// What stands for an element in WebDriver's answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -17,7 +18,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 #[derive(Debug)]
 pub struct Browser {
     session: String,
-    driver: Child,
+    _driver: Started,
     _profile: TempDir,
 }
 
@@ -28,12 +29,8 @@ pub struct Element(String);
 impl Browser {
     /// Takes any certificate, as a user who has clicked through.
     pub fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromium-driver is installed");
+        let mut driver = Command::new("chromedriver");
+        let mut driver = Started::by(driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()));
         let said = BufReader::new(driver.stdout.take().expect("piped")).lines();
         let port = said.map_while(Result::ok).find_map(|line| {
             Some(
@@ -66,7 +63,7 @@ impl Browser {
         let session = answer["sessionId"].as_str().expect("a session").to_owned();
         Self {
             session: format!("{url}/{session}"),
-            driver,
+            _driver: driver,
             _profile: profile,
         }
     }
@@ -176,9 +173,7 @@ fn post(url: &str, body: &Value) -> Value {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser ends with its session, the driver by itself only when it is told.
+        // The browser ends with its session.
         let _ = Curl::get(&self.session).method("DELETE").send();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
     }
 }

@@ -1,18 +1,19 @@
 //! A real HAProxy, which says in the PROXY protocol whose connections it brings.
 
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::gateway::PATIENCE;
 use super::incus::free_address;
+use super::run::Started;
 
 /// The proxy; it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Haproxy {
-    child: Child,
+    _child: Started,
     address: SocketAddr,
     _folder: TempDir,
 }
@@ -30,10 +31,9 @@ impl Haproxy {
         std::fs::write(&file, configuration).expect("a temporary file can be written");
         let mut command = Command::new("haproxy");
         command.arg("-q").arg("-db").arg("-f").arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("haproxy runs");
+        let child = Started::by(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let proxy = Self {
-            child,
+            _child: child,
             address,
             _folder: folder,
         };
@@ -53,13 +53,5 @@ impl Haproxy {
     /// The same as an URL.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
-    }
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

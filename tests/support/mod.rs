@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`scene`] | the usual scene in one line: Incus, the gateway in front of it, one admin |
 //! | [`incus`] | a throw-away daemon, to be stopped, killed, paused, started again |
+//! | [`monitor`] | what that daemon logs of the requests that it gets |
 //! | [`gateway`] | the binary under test: its ports, log, memory, signals, end |
 //! | [`haproxy`] | a proxy in front of the gateway that says whose connections it brings |
 //! | [`browser`] | a real browser |
@@ -36,6 +37,7 @@ pub mod haproxy;
 pub mod images;
 pub mod incus;
 pub mod load;
+pub mod monitor;
 pub mod network;
 pub mod run;
 pub mod scene;

@@ -1,7 +1,8 @@
 //! Other programs' doings, with messages that tell what went wrong.
 
 use std::fmt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// What a program has said and how it ended.
 #[derive(Debug)]
@@ -55,6 +56,41 @@ pub fn run(command: &mut Command) -> Output {
         status: output.status,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A program that runs beside a test; it is killed when this is dropped, also by a test that fails.
+#[derive(Debug)]
+pub struct Started(Child);
+
+impl Started {
+    /// Starts it, with nothing to read from.
+    #[track_caller]
+    pub fn by(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
+    }
+}
+
+impl Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Started {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,8 +1,9 @@
 //! A bar for each comparison, as long as the gateway's part of what Nginx takes.
 
-use super::{MARGIN, Picture, WIDTH, dot, line, text};
+use super::dot;
 use crate::comparison::{Comparison, Target, show_ratio};
 use crate::contenders::Kind;
+use crate::picture::{MARGIN, Picture, WIDTH, line, text};
 use crate::report::Results;
 use crate::statistics::Spread;
 

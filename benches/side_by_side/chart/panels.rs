@@ -1,8 +1,9 @@
 //! A small picture for each curve, two in a row.
 
-use super::{MARGIN, Picture, WIDTH, dot, line, text};
+use super::dot;
 use crate::contenders::Kind;
 use crate::curves::Curve;
+use crate::picture::{self, MARGIN, Picture, WIDTH, line, text};
 
 const GAP: f64 = 36.0;
 const PANEL: f64 = (WIDTH - MARGIN * 2.0 - GAP) / 2.0;
@@ -33,8 +34,8 @@ fn panel(curve: &Curve, left: f64, top: f64) -> String {
         .iter()
         .flat_map(|(_, line)| line)
         .fold(0.0_f64, |most, &number| most.max(number));
-    let step = round_step(highest);
-    let most = (highest / step).ceil() * step;
+    let grid = picture::grid(highest);
+    let most = grid.last().copied().unwrap_or(highest);
     let (first, last) = match curve.points[..] {
         [first, .., last] => ((first as f64).ln(), (last as f64).ln()),
         _ => return String::new(),
@@ -43,8 +44,7 @@ fn panel(curve: &Curve, left: f64, top: f64) -> String {
     let y = |number: f64| y0 - (y0 - y1) * number / most;
 
     let mut drawn = text(left, top + 8.0, "section", curve.title);
-    let mut height = 0.0;
-    while height <= most * 1.001 {
+    for height in grid {
         let class = if height == 0.0 { "nginx" } else { "grid" };
         drawn += &line(class, (x0, y(height)), (x1, y(height)));
         let label = if height == 0.0 {
@@ -53,7 +53,6 @@ fn panel(curve: &Curve, left: f64, top: f64) -> String {
             curve.unit.show_round(height)
         };
         drawn += &text(x0 - 8.0, y(height) + 4.0, "faint end", &label);
-        height += step;
     }
     for &point in &curve.points {
         drawn += &text(x(point), y0 + 18.0, "faint middle", &curve.name(point));
@@ -71,8 +70,7 @@ fn panel(curve: &Curve, left: f64, top: f64) -> String {
             .zip(numbers)
             .map(|(&point, &number)| (x(point), y(number)))
             .collect();
-        let path: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        drawn += &format!("<polyline class=\"line {class}\" points=\"{}\"/>", path.join(" "));
+        drawn += &picture::curve(class, &points);
         drawn.extend(points.iter().map(|&(x, y)| dot(&format!("dot {class}"), x, y)));
         if let Some(&(x, y)) = points.last() {
             drawn += &text(
@@ -97,11 +95,4 @@ fn aside(curve: &Curve, kind: &Kind, highest: f64) -> f64 {
         Some(_) => -7.0,
         None => 0.0,
     }
-}
-
-/// Of two to five of those is the whole height.
-fn round_step(highest: f64) -> f64 {
-    let power = 10_f64.powf(highest.log10().floor());
-    let steps = [0.2, 0.25, 0.5, 1.0, 2.0].map(|step| step * power);
-    steps.into_iter().find(|step| highest / step <= 5.0).unwrap_or(power)
 }

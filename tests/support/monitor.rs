@@ -1,0 +1,77 @@
+//! What a real Incus logs of the requests that it gets.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::Value;
+
+use super::gateway::PATIENCE;
+use super::incus::Incus;
+use super::run::Started;
+
+/// `incus monitor`, from before the first request on.
+#[derive(Debug)]
+pub struct Monitor {
+    _client: Started,
+    lines: Receiver<String>,
+}
+
+/// A request, as Incus has read it.
+#[derive(Debug)]
+pub struct Logged {
+    /// `GET`, for example.
+    pub method: String,
+    /// The request target.
+    pub target: String,
+    /// Who asked; nobody who is known by an address, over the unix socket.
+    pub client: Option<IpAddr>,
+}
+
+impl Monitor {
+    /// Listens to a daemon.
+    pub fn of(incus: &Incus) -> Self {
+        let mut command = incus.command();
+        command.args(["monitor", "--type=logging", "--format=json"]);
+        let mut client = Started::by(command.stdout(Stdio::piped()));
+        let output = BufReader::new(client.stdout.take().expect("it is piped"));
+        let (tell, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
+                // Nobody may listen any more.
+                let _ = tell.send(line);
+            }
+        });
+        let monitor = Self { _client: client, lines };
+        while monitor.next()["message"] != "Event listener server handler started" {}
+        monitor
+    }
+
+    /// The next request.
+    pub fn request(&self) -> Logged {
+        loop {
+            let entry = self.next();
+            let [message, method, target, client] = [
+                &entry["message"],
+                &entry["context"]["method"],
+                &entry["context"]["url"],
+                &entry["context"]["ip"],
+            ]
+            .map(|value| value.as_str().unwrap_or_default());
+            if ["Handling API request", "Sending top level 404"].contains(&message) {
+                return Logged {
+                    method: method.to_owned(),
+                    target: target.to_owned(),
+                    client: client.parse().ok().map(|address: SocketAddr| address.ip()),
+                };
+            }
+        }
+    }
+
+    fn next(&self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).expect("Incus logs what it does");
+        let entry: Value = serde_json::from_str(&line).expect("JSON");
+        entry["metadata"].clone()
+    }
+}
