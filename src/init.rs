@@ -28,6 +28,7 @@ use self::pair::{Kind, Pair, Purpose};
 use self::site::Site;
 use crate::check;
 use crate::config::{self, Config, ConfigError};
+use crate::net::Port;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -48,10 +49,10 @@ pub struct Options {
     #[arg(long = "admin", value_name = "NAME")]
     admins: Vec<String>,
     /// Where strangers are served
-    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8554")]
+    #[arg(long, value_name = "ADDRESS", default_value_t = Port::Public.usual_address())]
     public: SocketAddr,
     /// Where admins are served
-    #[arg(long = "admin-listen", value_name = "ADDRESS", default_value = "[::]:8555")]
+    #[arg(long = "admin-listen", value_name = "ADDRESS", default_value_t = Port::Admin.usual_address())]
     admin: SocketAddr,
     /// Make RSA keys of 4,096 bits, in place of ECDSA on P-384 as Incus itself does
     #[arg(long)]

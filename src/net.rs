@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +38,15 @@ impl Port {
             Self::Admin => "admin",
             Self::Public => "public",
         }
+    }
+
+    /// Where it listens if nobody says otherwise, as the units of systemd have it too.
+    pub fn usual_address(self) -> SocketAddr {
+        let number = match self {
+            Self::Admin => 8555,
+            Self::Public => 8554,
+        };
+        (Ipv6Addr::UNSPECIFIED, number).into()
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::net::Port;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct File {
@@ -74,7 +76,7 @@ pub(super) struct PublicTable {
 impl Default for PublicTable {
     fn default() -> Self {
         Self {
-            listen: default("[::]:8554"),
+            listen: default(Port::Public),
             allow: nobody(),
             deny: nobody(),
             proxy_protocol_from: nobody(),
@@ -102,7 +104,7 @@ pub(super) struct AdminTable {
 impl Default for AdminTable {
     fn default() -> Self {
         Self {
-            listen: default("[::]:8555"),
+            listen: default(Port::Admin),
             allow: nobody(),
             deny: nobody(),
             proxy_protocol_from: nobody(),
@@ -231,6 +233,12 @@ impl OneOrMany {
 impl From<&str> for OneOrMany {
     fn from(text: &str) -> Self {
         Self::One(text.to_owned())
+    }
+}
+
+impl From<Port> for OneOrMany {
+    fn from(port: Port) -> Self {
+        Self::One(port.usual_address().to_string())
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::access::Access;
 use super::report::plain;
+use crate::net;
 
 /// A value, and what the comment behind it says.
 #[derive(Clone, Debug)]
@@ -66,10 +67,10 @@ impl Port {
         self.listen.push(Sourced::new(text, comment));
     }
 
-    /// Where the gateway is going to listen once all is decided, if its usual port is this one.
-    pub(super) fn addresses(&self, usual: u16) -> Vec<String> {
+    /// Where the gateway is going to listen once all is decided, if this is that port of its.
+    pub(super) fn addresses(&self, port: net::Port) -> Vec<String> {
         match self.listen.is_empty() {
-            true => vec![format!("127.0.0.1:{usual}")],
+            true => vec![format!("127.0.0.1:{}", port.usual_address().port())],
             false => self.listen.iter().map(|listen| listen.value.clone()).collect(),
         }
     }
@@ -129,13 +130,13 @@ impl fmt::Display for Proxy {
         }
         self.upstream(f)?;
         writeln!(f, "[public]")?;
-        self.public.write(f, 8554)?;
+        self.public.write(f, net::Port::Public)?;
         writeln!(
             f,
             "images = \"public\"   # the published ones; what \"all\" shows is in the README\n"
         )?;
         writeln!(f, "[admin]")?;
-        self.admin.write(f, 8555)?;
+        self.admin.write(f, net::Port::Admin)?;
         for client in &self.clients {
             self.client(f, client)?;
         }
@@ -205,8 +206,8 @@ impl Proxy {
 }
 
 impl Port {
-    fn write(&self, f: &mut fmt::Formatter<'_>, usual: u16) -> fmt::Result {
-        self.listen(f, usual)?;
+    fn write(&self, f: &mut fmt::Formatter<'_>, port: net::Port) -> fmt::Result {
+        self.listen(f, port)?;
         let Access { allow, deny, proxies } = &self.access;
         for (key, list) in [("allow", allow), ("deny", deny), ("proxy_protocol_from", proxies)] {
             if let Some(Sourced { value, comment }) = list {
@@ -217,10 +218,10 @@ impl Port {
         Ok(())
     }
 
-    fn listen(&self, f: &mut fmt::Formatter<'_>, usual: u16) -> fmt::Result {
+    fn listen(&self, f: &mut fmt::Formatter<'_>, port: net::Port) -> fmt::Result {
         let comments: Vec<_> = self.listen.iter().map(|listen| listen.comment.as_str()).collect();
         let comment = comments.join("; ");
-        let values: Vec<_> = self.addresses(usual).iter().map(|address| string(address)).collect();
+        let values: Vec<_> = self.addresses(port).iter().map(|address| string(address)).collect();
         let value = match values.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -9,9 +9,7 @@ use super::proxy::Proxy;
 use super::report::Report;
 use super::roles::Parts;
 use super::site::Server;
-
-/// Where the units of systemd listen for strangers and for admins.
-const UNITS: [&str; 2] = ["[::]:8554", "[::]:8555"];
+use crate::net::Port;
 
 pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     if parts.incus.is_empty() {
@@ -42,8 +40,9 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
 
 /// What systemd hands over must be what the file says, or the gateway does not start.
 fn sockets(proxy: &Proxy, report: &mut Report) {
-    let listens = [proxy.public.addresses(8554), proxy.admin.addresses(8555)];
-    if listens == UNITS.map(|address| vec![address.to_owned()]) {
+    let listens = [proxy.public.addresses(Port::Public), proxy.admin.addresses(Port::Admin)];
+    let units = [Port::Public, Port::Admin].map(|port| port.usual_address().to_string());
+    if listens == units.each_ref().map(|address| vec![address.clone()]) {
         return;
     }
     let listens = listens.concat();
@@ -55,7 +54,7 @@ fn sockets(proxy: &Proxy, report: &mut Report) {
     let is_v4 = listens.iter().any(|address| address.starts_with("0.0.0.0:"));
     report.next(format!(
         "{the} units of systemd hold {}: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
-        UNITS.join(" and "),
+        units.join(" and "),
         listens.join(" and "),
         if is_v4 { " `[::]` in place of `0.0.0.0` in the file is IPv4 and IPv6." } else { "" }
     ));
