@@ -152,7 +152,7 @@ impl ImportArguments {
     fn import(self) -> Exit {
         match import_nginx::import(&self.file, self.output.as_deref()) {
             Ok(Outcome::Complete) => Exit::Done,
-            Ok(Outcome::Incomplete) => Exit::Failed,
+            Ok(Outcome::Incomplete | Outcome::Nothing) => Exit::Failed,
             Err(error) => {
                 // A closed stderr leaves nobody to tell.
                 let _ = writeln!(std::io::stderr(), "incus-gate: {error}");

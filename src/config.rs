@@ -1,8 +1,9 @@
 //! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
 //!
 //! `file` is the file as written, `load` makes a configuration of it, `error` is every message that a wrong one earns, `files`
-//! the certificates and keys that it names, `units` durations and sizes.
+//! the certificates and keys that it names, `units` durations and sizes; `create` writes one.
 
+mod create;
 mod error;
 mod file;
 mod files;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 
+pub use self::create::{create, is_example};
 pub use self::error::ConfigError;
 use self::error::Source;
 pub use self::files::Files;
@@ -220,9 +222,17 @@ impl Config {
 
     /// Reads the file and everything it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let source = Source::read(path)?;
+        Self::of(&Source::read(path)?)
+    }
+
+    /// The same for a file that is going to be there.
+    pub fn foresee(path: &Path, text: String) -> Result<Self, ConfigError> {
+        Self::of(&Source::new(path, text))
+    }
+
+    fn of(source: &Source) -> Result<Self, ConfigError> {
         let file: file::File = source.parse()?;
-        Loader { source: &source }.load(file)
+        Loader { source }.load(file)
     }
 
     /// `status.socket` alone, of a file that may be wrong in all else: the gateway runs on with what it had.

@@ -24,22 +24,14 @@ mod target;
 mod tree;
 mod units;
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use self::meaning::Machine;
-
-/// What came out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// A configuration that is ready for `check`.
-    Complete,
-    /// One that lacks what only its reader can know.
-    Incomplete,
-}
+pub use self::report::Outcome;
+use crate::config;
 
 /// Why nothing came out.
 #[derive(Debug, Error)]
@@ -53,7 +45,7 @@ pub enum ImportError {
         problem: String,
     },
     /// A file cannot be read.
-    #[error("cannot read {}{}: {source}", path.display(), named.as_ref().map(|named| format!(", which {named} includes")).unwrap_or_default())]
+    #[error("cannot read {}{}: {source}; name the file that Nginx reads, or be root", path.display(), named.as_ref().map(|named| format!(", which {named} includes")).unwrap_or_default())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -63,7 +55,7 @@ pub enum ImportError {
         source: io::Error,
     },
     /// What came out cannot be written.
-    #[error("cannot write {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::AlreadyExists { "; nothing is overwritten, name another file" } else { "" })]
+    #[error("cannot write {}: {source}; {}", path.display(), if source.kind() == io::ErrorKind::AlreadyExists { "nothing is overwritten, name another file" } else { "name another file with --output, or be root" })]
     Unwritable {
         /// The file.
         path: PathBuf,
@@ -90,10 +82,11 @@ pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError
     let translation = translate(file, incus)?;
     let text = translation.config;
     let path = output.unwrap_or_else(|| Path::new("stdout"));
-    let written = output.map_or_else(
-        || io::stdout().write_all(text.as_bytes()),
-        |output| write_new(output, &text),
-    );
+    let written = match output {
+        _ if translation.outcome == Outcome::Nothing => Ok(()),
+        None => io::stdout().write_all(text.as_bytes()),
+        Some(output) => config::create(output, &text),
+    };
     written.map_err(|source| ImportError::Unwritable {
         path: path.to_owned(),
         source,
@@ -115,31 +108,12 @@ pub fn translate(file: &Path, incus: PathBuf) -> Result<Translation, ImportError
         prefix: tree::prefix(&file),
         incus,
     };
-    let (proxy, report) = meaning::translate(&tree, &file, &machine);
+    let (proxy, report, outcome) = meaning::translate(&tree, &file, &machine);
     Ok(Translation {
         config: proxy.to_string(),
         report: report.to_string(),
-        outcome: if report.is_complete() {
-            Outcome::Complete
-        } else {
-            Outcome::Incomplete
-        },
+        outcome,
     })
-}
-
-/// Nothing is overwritten; what is there already need not be written.
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => file.write_all(text.as_bytes()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && holds(path, text)? => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Not of terminals, pipes, and what has no end.
-fn holds(path: &Path, text: &str) -> io::Result<bool> {
-    let found = std::fs::metadata(path)?;
-    Ok(found.is_file() && found.len() == text.len() as u64 && std::fs::read(path)? == text.as_bytes())
 }
 
 #[cfg(test)]

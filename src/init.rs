@@ -2,19 +2,23 @@
 //!
 //! Each step looks first whether it is done already, so that a second run changes nothing, and one that was broken off is
 //! gone on with. What is there is never overwritten. [`incus`] talks to the local Incus, [`pair`] makes certificates and
-//! keys, [`site`] finds out what clients see, [`text`] writes `proxy.toml`, [`next`] says what is left to do; [`ask`] asks
+//! keys, [`site`] finds out what clients see, [`text`] writes `proxy.toml`, [`difference`] says what of the
+//! command line is not so in the one that was there, [`next`] says what is left to do; [`ask`] asks
 //! before anything but our own files is touched.
 
 mod ask;
+mod difference;
 mod incus;
 mod next;
 mod pair;
 mod site;
 mod text;
 
-use std::fs::{self, OpenOptions};
+use std::fmt;
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -29,6 +33,7 @@ use self::site::Site;
 use crate::check;
 use crate::config::{self, Config, ConfigError};
 use crate::net::Port;
+use crate::tls::IdentityError;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -82,6 +87,8 @@ pub enum InitError {
     Check(PathBuf),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("--{}: {source}", option(source))]
+    Identity { source: IdentityError },
     #[error(transparent)]
     Incus(#[from] LocalError),
     #[error(transparent)]
@@ -102,22 +109,25 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     let folder = options.config.parent().unwrap_or_else(|| Path::new("")).join("certs");
     let kind = if options.rsa { Kind::Rsa4096 } else { Kind::EcdsaP384 };
 
-    if is_configured(&options.config) {
+    if options.config.exists() && !config::is_example(&options.config) {
         add_admins(options, &folder, kind, &mut done)?;
         done.kept(&options.config);
+        difference::tell(options, &Config::load(&options.config)?, &incus_of(options), &mut done);
     } else {
         set_up(options, &folder, kind, &questions, &mut done)?;
     }
     let config = Config::load(&options.config)?;
     let client = Pair::at(&folder, "incus-client");
     trust(options, &client, &questions, &mut done)?;
-    if !done.changed {
-        println!("\nNothing was changed: all of it was there already.");
+    match (done.changed, done.noted) {
+        (false, false) => say("\nNothing was changed: all of it was there already."),
+        (false, true) => say("\nNothing was changed."),
+        (true, _) => {}
     }
 
-    println!("\nincus-gate check --config {}", options.config.display());
+    say(&format!("\nincus-gate check --config {}", options.config.display()));
     let checked = check::check(&options.config, &config);
-    println!("\n{}", next::steps(options, &config, &folder));
+    say(&format!("\n{}", next::steps(options, &config, &folder)));
     checked.map_err(|check::Failed| InitError::Check(options.config.clone()))
 }
 
@@ -128,11 +138,11 @@ fn set_up(
     questions: &Questions,
     done: &mut Steps,
 ) -> Result<(), InitError> {
-    fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+    let site = Site::find(options, folder, questions)?;
+    make_folder(folder).map_err(|source| unwritable(folder, source))?;
     let incus = incus_of(options).reached(questions, done)?;
     let client = Pair::at(folder, "incus-client");
     done.pair(&client, client.make("incus-gate", Purpose::Client, kind)?);
-    let site = Site::find(options, folder, questions)?;
     if let Some((pair, name)) = site.to_make() {
         done.pair(pair, pair.make(name, Purpose::Server, kind)?);
     }
@@ -146,11 +156,11 @@ fn set_up(
         admins.push(name);
     }
     for name in &admins {
-        let pair = Pair::at(folder, name);
-        done.pair(&pair, pair.make(name, Purpose::Client, kind)?);
+        admin(name, &Pair::at(folder, name), kind, done)?;
     }
     let text = text::configuration(options, &incus, &site, &admins);
-    write_new(&options.config, &text)?;
+    Config::foresee(&options.config, text.clone())?;
+    config::create(&options.config, &text).map_err(|source| unwritable(&options.config, source))?;
     done.wrote(&options.config);
     Ok(())
 }
@@ -160,15 +170,26 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut Steps) ->
     let config = Config::load(&options.config)?;
     let is_listed = |name: &String| config.admin.clients.iter().any(|client| *client.name == **name);
     for name in options.admins.iter().filter(|name| !is_listed(name)) {
-        fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+        make_folder(folder).map_err(|source| unwritable(folder, source))?;
         let pair = Pair::at(folder, name);
-        done.pair(&pair, pair.make(name, Purpose::Client, kind)?);
+        admin(name, &pair, kind, done)?;
         let file = OpenOptions::new().append(true).open(&options.config);
         let lines = text::admin(name, &pair, &options.config);
         file.and_then(|mut file| file.write_all(lines.as_bytes()))
             .map_err(|source| unwritable(&options.config, source))?;
         done.step("added", &format!("the admin {name} to {}", options.config.display()));
     }
+    Ok(())
+}
+
+/// An admin who has a key already brings the certificate alone.
+fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut Steps) -> Result<(), InitError> {
+    if pair.certificate.exists() && !pair.key.exists() {
+        let certificate = pair.certificate.display();
+        done.step_kept(&format!("{certificate}, whose key is elsewhere"));
+        return Ok(());
+    }
+    done.pair(pair, pair.make(name, Purpose::Client, kind)?);
     Ok(())
 }
 
@@ -197,7 +218,7 @@ fn trust(options: &Options, client: &Pair, questions: &Questions, done: &mut Ste
         }
         Ok(false) => done.left(&by_hand),
         Err(error) => {
-            println!("  note   {error}");
+            done.note(&error);
             done.left(&by_hand);
         }
     }
@@ -212,42 +233,34 @@ fn incus_of(options: &Options) -> Incus {
     Incus::at(named.unwrap_or_else(|| PathBuf::from("/var/lib/incus")))
 }
 
-/// The example, as a package puts it there, is no configuration yet.
-fn is_configured(path: &Path) -> bool {
-    path.exists() && !is_example(path)
-}
-
-fn is_example(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|text| text == include_bytes!("../proxy.toml.example"))
-}
-
 fn is_admin_name(name: &str) -> bool {
     config::is_admin_name(name) && !name.starts_with('.') && !matches!(name, "server" | "incus-client")
 }
 
-/// Never over a file that is there, but for the bare example, and only what loads.
-fn write_new(path: &Path, text: &str) -> Result<(), InitError> {
-    let aside = path.with_extension(format!("toml.{}", std::process::id()));
-    // Not through a link that somebody has laid there.
-    let file = OpenOptions::new().write(true).create_new(true).open(&aside);
-    let mut file = file.map_err(|source| unwritable(&aside, source))?;
-    let mut write = || {
-        file.write_all(text.as_bytes())
-            .map_err(|source| unwritable(&aside, source))?;
-        Config::load(&aside)?;
-        let put = if is_example(path) { fs::rename } else { fs::hard_link };
-        put(&aside, path).map_err(|source| unwritable(path, source))
-    };
-    let written = write();
-    // Whether or not that went well.
-    let _ = fs::remove_file(&aside);
-    written
+/// With all that leads to it. The gateway's user reads there, whatever the umask of who runs this.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    missing
+        .into_iter()
+        .rev()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .try_for_each(|folder| {
+            fs::create_dir(folder)?;
+            fs::set_permissions(folder, Permissions::from_mode(0o755))
+        })
 }
 
 fn unwritable(path: &Path, source: io::Error) -> InitError {
     InitError::Unwritable {
         path: path.to_owned(),
         source,
+    }
+}
+
+fn option(error: &IdentityError) -> &'static str {
+    match error {
+        IdentityError::Certificate(_) => "certificate",
+        IdentityError::PrivateKey(_) => "private-key",
     }
 }
 
@@ -263,16 +276,22 @@ fn remedy(error: &io::Error) -> &'static str {
 #[derive(Debug, Default)]
 struct Steps {
     changed: bool,
+    noted: bool,
 }
 
 impl Steps {
     fn step(&mut self, what: &str, which: &str) {
         self.changed = true;
-        println!("  {what:<6} {which}");
+        line(what, which);
     }
 
     fn step_kept(&self, which: &str) {
-        println!("  {:<6} {which}", "kept");
+        line("kept", which);
+    }
+
+    fn note(&mut self, what: impl fmt::Display) {
+        self.noted = true;
+        line("note", what);
     }
 
     fn kept(&self, path: &Path) {
@@ -292,6 +311,15 @@ impl Steps {
     }
 
     fn left(&self, command: &str) {
-        println!("  {:<6} run: {command}", "to do");
+        line("to do", format!("run: {command}"));
     }
+}
+
+fn line(what: &str, which: impl fmt::Display) {
+    say(&format!("  {what:<6} {which}"));
+}
+
+/// Whether or not somebody listens, what was begun is done.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }

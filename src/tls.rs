@@ -136,9 +136,8 @@ fn read_signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, PemError> {
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let text = read(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
-        pem::Error::NoItemsFound if text.windows(9).any(|word| word == b"ENCRYPTED") => {
-            PemError::EncryptedKey { path: path.to_owned() }
-        }
+        // Of one kind openssl says so in a header within the block, which is none of PEM's of today.
+        _ if text.windows(9).any(|word| word == b"ENCRYPTED") => PemError::EncryptedKey { path: path.to_owned() },
         pem::Error::NoItemsFound => PemError::NoKey { path: path.to_owned() },
         source => PemError::NotPem {
             path: path.to_owned(),
@@ -183,10 +182,23 @@ pub enum PemError {
     NoKey { path: PathBuf },
     #[error("the first certificate in {} and the private key in {} do not belong together; give a pair", chain.display(), private_key.display())]
     NotAPair { chain: PathBuf, private_key: PathBuf },
-    #[error("{} is not a PEM file ({source:?}); give the certificate or key in PEM form", path.display())]
+    #[error("{} is not a whole PEM file: {}; copy it again, or make it anew", path.display(), fault(source))]
     NotPem { path: PathBuf, source: pem::Error },
     #[error("cannot read {}: {source}; {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: io::Error },
+}
+
+fn fault(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("it has no line -----END {}-----", end_marker.escape_ascii())
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("its line {} is no whole one", line.escape_ascii())
+        }
+        pem::Error::Base64Decode(_) => "between its lines BEGIN and END is something else than base64".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 fn remedy(error: &io::Error) -> &'static str {

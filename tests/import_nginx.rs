@@ -235,6 +235,26 @@ fn nothing_is_overwritten() {
     assert_eq!(output.status.code(), Some(73), "{output}");
     assert!(output.stderr.contains("nothing is overwritten"), "{output}");
     assert_eq!(fs::read_to_string(&written).expect("it is still there"), "mine");
+
+    // The example of a package is nobody's.
+    fs::write(&written, include_str!("../proxy.toml.example")).expect("a temporary file can be written");
+    machine.import(&file, &to).ok();
+    assert_eq!(fs::read_to_string(&written).expect("it was written"), first);
+}
+
+#[test]
+fn nothing_is_written_of_what_leads_to_no_incus() {
+    let machine = Machine::new();
+    let file = machine.write("etc/nginx/conf.d/web.conf", "server { listen 80; root /var/www; }\n");
+    let written = machine.root().join("written.toml");
+    let output = machine.import(&file, &["--output", &written.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert!(
+        output.stderr.contains("Run this again on the file that leads to Incus"),
+        "{output}"
+    );
+    assert!(!written.exists());
+    assert_eq!(machine.import(&file, &[]).stdout, "");
 }
 
 #[test]

@@ -9,12 +9,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::certificates::Certificate;
-use support::client::Client;
+use support::certificates::{Certificate, Certificates};
+use support::client::{Client, Curl};
 use support::gateway::{BINARY, Gateway};
 use support::images::Images;
 use support::incus::Incus;
-use support::run::{Output, run};
+use support::run::{Output, Started, run};
 use tempfile::TempDir;
 
 /// An Incus that trusts nobody yet, and an empty folder.
@@ -150,10 +150,23 @@ fn a_second_run_changes_nothing_and_says_so() {
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let (files, trusted) = (start.files(), start.trusted());
     assert_eq!((files.len(), trusted), (7, 1));
+    let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    assert!(
+        said.contains("Nothing was changed: all of it was there already."),
+        "{said}"
+    );
+    let certificate = format!("--certificate={}", start.path("certs/ops.crt").display());
+    let key = format!("--private-key={}", start.path("certs/ops.key").display());
     let said = start
-        .init(&["--yes", "--name=other.example", "--admin=ops", "--rsa"])
+        .init(&["--yes", "--name=other.example", &certificate, &key, "--rsa"])
         .ok();
-    assert!(said.contains("Nothing was changed"), "{said}");
+    for part in [
+        "note   --name other.example is not so in ",
+        "note   --certificate ",
+        "Nothing was changed.\n",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     assert_eq!((start.files(), start.trusted()), (files, trusted));
 }
 
@@ -262,6 +275,91 @@ fn without_an_incus_here_it_says_what_is_left_to_do() {
     assert!(said.contains("/nowhere/unix.socket cannot be opened"), "{said}");
     assert!(said.contains("run: incus config trust add-certificate"), "{said}");
     assert!(start.path("proxy.toml").exists());
+
+    // When there is one, it is elsewhere, and the configuration is nobody's to change.
+    let before = start.configuration();
+    let said = start.init(&["--yes", "--name=localhost"]).stdout;
+    assert!(
+        said.contains(&format!("note   Incus listens on {}, and", start.incus.url())),
+        "{said}"
+    );
+    let pin = start.incus.server_certificate();
+    let pin = format!("`server_certificate = \"{}\"` in [upstream]", pin.display());
+    assert!(said.contains(&pin), "{said}");
+    assert_eq!(start.configuration(), before);
+}
+
+#[test]
+fn what_cannot_be_is_told_before_anything_is_made() {
+    let start = Start::new();
+    for (wrong, complaint) in [
+        (
+            ["--certificate=none.pem", "--private-key=none.key"].as_slice(),
+            "--certificate: cannot read none.pem: No such file",
+        ),
+        (&["--name=a b"], "`a b` is no name that clients could ask for"),
+    ] {
+        let said = start.init(&[["--yes"].as_slice(), wrong].concat()).fails();
+        assert!(said.contains(complaint), "{said}");
+        assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
+    }
+}
+
+#[test]
+fn an_admin_who_has_a_key_brings_the_certificate_alone() {
+    let start = Start::new();
+    let certificates = Certificates::new();
+    let alice = certificates.client("alice");
+    fs::create_dir(start.path("certs")).expect("a folder");
+    fs::write(start.path("certs/alice.crt"), alice.pem()).expect("a file");
+    let said = start.init(&["--yes", "--name=localhost", "--admin=alice"]).ok();
+    assert!(said.contains("certs/alice.crt, whose key is elsewhere"), "{said}");
+    assert!(!start.path("certs/alice.key").exists());
+    let gateway = start.gateway();
+    let answer = Curl::get(format!("{}/1.0/instances", gateway.admin_url()));
+    assert_eq!(answer.presenting(&alice).answer().status, 200);
+}
+
+#[test]
+fn the_gateways_user_can_read_it_whatever_the_umask() {
+    let start = Start::new();
+    let init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
+    let folder = start.path("gate");
+    let arguments = init.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    let config = format!("--config={}", folder.join("proxy.toml").display());
+    let arguments = arguments.map(|argument| match argument.starts_with("--config=") {
+        true => config.clone(),
+        false => argument,
+    });
+    run(Command::new("sh")
+        .args(["-c", "umask 077; exec \"$0\" \"$@\"", BINARY])
+        .args(arguments))
+    .ok();
+    let mode = |path: &str| fs::metadata(folder.join(path)).expect("it was made").mode() & 0o777;
+    for path in ["", "certs"] {
+        assert_eq!(mode(path), 0o755, "{path:?}");
+    }
+    for path in [
+        "proxy.toml",
+        "certs/server.crt",
+        "certs/incus-client.crt",
+        "certs/ops.crt",
+    ] {
+        assert_eq!(mode(path), 0o644, "{path}");
+    }
+    // Where the user is known, the group may read them.
+    assert_eq!(mode("certs/server.key") & !0o040, 0o600);
+}
+
+#[test]
+fn it_goes_on_when_nobody_listens() {
+    let start = Start::new();
+    let mut init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
+    let mut child = Started::by(init.stdout(Stdio::piped()));
+    drop(child.stdout.take());
+    assert!(child.wait().expect("it ends").success());
+    start.gateway();
+    assert_eq!(start.trusted(), 1);
 }
 
 #[test]

@@ -44,15 +44,19 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Self {
-                path: path.to_owned(),
-                text,
-                files: RefCell::default(),
-            }),
+            Ok(text) => Ok(Self::new(path, text)),
             Err(source) => Err(ConfigError::Unreadable {
                 path: path.to_owned(),
                 source,
             }),
+        }
+    }
+
+    pub(super) fn new(path: &Path, text: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            text,
+            files: RefCell::default(),
         }
     }
 
@@ -111,7 +115,12 @@ impl Source {
             }
             None => match message.strip_prefix("missing field ") {
                 Some(field) => format!("the key {field} is missing; add it"),
-                None => format!("{}{message}; correct it", self.key_of(error.span())),
+                None => {
+                    let key = self.key_of(error.span());
+                    let colon = if key.is_empty() { "" } else { ": " };
+                    let (fault, remedy) = wrong_type(&message).unwrap_or((&message, "correct it"));
+                    format!("{key}{colon}{fault}; {remedy}")
+                }
             },
         };
         ConfigError::Wrong {
@@ -120,12 +129,31 @@ impl Source {
         }
     }
 
-    /// serde knows no keys' names where a value has the wrong type; the line does.
+    /// serde knows no keys' names where a value has the wrong type; the line does, and the last table's before it.
     fn key_of(&self, span: Option<Range<usize>>) -> String {
-        let line = span.and_then(|span| self.text.lines().nth(self.line_number(span.start) - 1));
-        match line.and_then(|line| line.split_once('=')) {
-            Some((key, _)) => format!("{}: ", key.trim()),
-            None => String::new(),
+        let until_there = span.map_or(0, |span| self.line_number(span.start));
+        let lines: Vec<&str> = self.text.lines().take(until_there).collect();
+        let table = |line: &str| {
+            Some(
+                line.trim()
+                    .strip_prefix('[')?
+                    .trim_start_matches('[')
+                    .split(']')
+                    .next()?
+                    .to_owned(),
+            )
+        };
+        let Some((line, before)) = lines.split_last() else {
+            return String::new();
+        };
+        let within = || before.iter().rev().find_map(|line| table(line));
+        match (line.split_once('='), table(line)) {
+            (_, Some(table)) => table,
+            (Some((key, _)), None) => match within() {
+                Some(table) => format!("{table}.{}", key.trim()),
+                None => key.trim().to_owned(),
+            },
+            (None, None) => String::new(),
         }
     }
 
@@ -146,6 +174,7 @@ impl Source {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "run this as root, or let whoever runs it read the file",
+        io::ErrorKind::InvalidData => "is it the right file? A configuration is a text",
         _ => "correct the path or its permissions",
     }
 }
@@ -155,4 +184,18 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let key = quoted.next()?;
     Some((key, quoted.collect()))
+}
+
+/// serde says: invalid type: string "60", expected u64. What is wrong, and what to do.
+fn wrong_type(message: &str) -> Option<(&str, &'static str)> {
+    let (fault, expected) = message.split_once(", expected ")?;
+    let remedy = match expected {
+        "a string" => "write it in quotes",
+        "a boolean" => "write true or false, without quotes",
+        "a sequence" => "write [[admin.clients]]: each admin has such a table",
+        "u64" if fault.starts_with("invalid value") => "it must be 0 or more",
+        "u64" => "write a whole number, without quotes",
+        _ => return None,
+    };
+    fault.starts_with("invalid ").then_some((fault, remedy))
 }

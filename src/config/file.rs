@@ -215,7 +215,7 @@ impl Default for ReloadTable {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a string or a list of strings")]
+#[serde(untagged, expecting = "neither a text in quotes nor a list of such")]
 pub(super) enum OneOrMany {
     Many(Vec<String>),
     One(String),

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use http::Uri;
 use http::uri::Scheme;
 use rustls::pki_types::ServerName;
 use toml::Spanned;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use super::error::Source;
 use super::file::{
@@ -336,15 +339,18 @@ impl Loader<'_> {
     }
 
     fn log_level(&self, level: Spanned<String>) -> Result<String, ConfigError> {
-        match tracing_subscriber::EnvFilter::try_new(level.get_ref()) {
-            Ok(_) => Ok(level.into_inner()),
-            Err(error) => {
-                let problem = format!(
-                    "{error}; write a level (error, warn, info, debug, trace) or \"info,incus_gate::access=warn\""
-                );
-                Err(self.source.wrong("log.level", level.span(), problem))
-            }
-        }
+        // A word that is no level is taken for a module, of which everything is told, and of all others nothing.
+        let is_typo = |part: &&str| !part.contains(['=', '[']) && LevelFilter::from_str(part).is_err();
+        let typo = level.get_ref().split(',').map(str::trim).find(is_typo);
+        let problem = match (typo, EnvFilter::try_new(level.get_ref())) {
+            (Some(word), _) => format!("`{word}` is no level"),
+            (None, Err(error)) => error.to_string(),
+            (None, Ok(_)) => return Ok(level.into_inner()),
+        };
+        let remedy = "write a level (off, error, warn, info, debug, trace) or \"info,incus_gate::access=warn\"";
+        Err(self
+            .source
+            .wrong("log.level", level.span(), format!("{problem}; {remedy}")))
     }
 
     fn identity(&self, key: &str, own: Option<&TlsTable>, shared: Option<&TlsTable>) -> Result<Identity, ConfigError> {

@@ -9,7 +9,7 @@ use super::account;
 use super::better;
 use super::clients::{ClientVariables, absolute};
 use super::proxy::{Pair, Proxy, Sourced, is_loopback};
-use super::report::Report;
+use super::report::{Outcome, Report};
 use super::roles::{Parts, parts};
 use super::site::{Http, Route, Scope};
 use super::steps;
@@ -26,7 +26,7 @@ pub(super) struct Machine {
     pub(super) incus: PathBuf,
 }
 
-pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (Proxy, Report) {
+pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (Proxy, Report, Outcome) {
     let http = Http::of(tree);
     let variables = ClientVariables::of(&http);
     let parts = parts(&http, &variables);
@@ -54,7 +54,12 @@ pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (
     account::for_all(tree, &http, &parts, &variables, &mut report);
     better::say(&parts, &proxy, &mut report);
     steps::say(&parts, &proxy, &mut report);
-    (proxy, report)
+    let outcome = match report.is_complete() {
+        _ if parts.incus.is_empty() => Outcome::Nothing,
+        true => Outcome::Complete,
+        false => Outcome::Incomplete,
+    };
+    (proxy, report, outcome)
 }
 
 struct Translation<'m> {
@@ -90,7 +95,7 @@ impl Translation<'_> {
         }
         if self.proxy.identity.is_none() && !parts.incus.is_empty() {
             self.report.missing(
-                "what the gateway shows to Incus: `upstream.client_certificate` and its key. Make both with `certs/make`, and have Incus trust the certificate: `incus config trust add-certificate`".to_owned(),
+                "what the gateway shows to Incus: `upstream.client_certificate` and its key. Make both, `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -noenc -days 3650 -subj /CN=incus-gate -keyout client.key -out client.crt`, and have Incus trust the certificate: `incus config trust add-certificate client.crt`".to_owned(),
             );
         }
         self.pin(routes().next());

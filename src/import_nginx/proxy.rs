@@ -133,7 +133,7 @@ impl fmt::Display for Proxy {
         self.public.write(f, net::Port::Public)?;
         writeln!(
             f,
-            "images = \"public\"   # the published ones; what \"all\" shows is in the README\n"
+            "images = \"public\"   # the published ones; what \"all\" shows is in docs/REFERENCE.md\n"
         )?;
         writeln!(f, "[admin]")?;
         self.admin.write(f, net::Port::Admin)?;

@@ -7,6 +7,17 @@ use std::rc::Rc;
 
 use super::tree::{Directive, Place};
 
+/// What came out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// A configuration that is ready for `check`.
+    Complete,
+    /// One that lacks what only its reader can know.
+    Incomplete,
+    /// None: nothing there leads to an Incus.
+    Nothing,
+}
+
 /// Sentences under three headings.
 #[derive(Debug, Default)]
 pub(super) struct Report {

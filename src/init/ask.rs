@@ -4,6 +4,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use thiserror::Error;
 
+use super::say;
+
 /// Nobody answers.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -37,7 +39,7 @@ impl Questions {
             match self.line(&format!("{question} [Y/n]"))?.to_lowercase().as_str() {
                 "" | "y" | "yes" => return Ok(true),
                 "n" | "no" => return Ok(false),
-                _ => println!("Please say y or n."),
+                _ => say("Please say y or n."),
             }
         }
     }
@@ -52,7 +54,7 @@ impl Questions {
             match answer.as_str() {
                 "" if will_do(proposal) => return Ok(proposal.to_owned()),
                 answer if will_do(answer) => return Ok(answer.to_owned()),
-                _ => println!("That will not do."),
+                _ => say("That will not do."),
             }
         }
     }
@@ -67,13 +69,13 @@ impl Questions {
             match answer.as_str() {
                 "" => return Ok(None),
                 answer if will_do(answer) => return Ok(Some(answer.to_owned())),
-                _ => println!("That will not do."),
+                _ => say("That will not do."),
             }
         }
     }
 
     fn line(&self, question: &str) -> Result<String, AskError> {
-        print!("{question} ");
+        write!(io::stdout(), "{question} ")?;
         io::stdout().flush()?;
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line)? {

@@ -40,6 +40,19 @@ pub(super) struct Reached {
     pub(super) pin: Option<PathBuf>,
 }
 
+/// What it says of itself.
+#[derive(Debug)]
+struct Server {
+    address: Option<String>,
+    is_cluster: bool,
+}
+
+impl Server {
+    fn url(&self) -> Option<String> {
+        Some(format!("https://{}", local(self.address.as_ref()?)))
+    }
+}
+
 /// Why nothing is known of the local Incus.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -59,11 +72,11 @@ impl Incus {
 
     /// Its address and its certificate. One that listens on no TCP port is asked to listen on this machine's own.
     pub(super) fn reached(&self, questions: &Questions, done: &mut Steps) -> Result<Reached, InitError> {
-        let server = match self.ask(Method::GET, "/1.0", None, "tell of itself") {
+        let server = match self.server() {
             Ok(server) => server,
             Err(error) => {
                 // Perhaps it is elsewhere, or we are not root: the configuration can be written all the same.
-                println!("  note   {error}");
+                done.note(error);
                 let url = format!("https://{USUAL}");
                 return Ok(Reached {
                     url,
@@ -71,23 +84,32 @@ impl Incus {
                 });
             }
         };
-        let is_cluster = server["environment"]["server_clustered"] == true;
-        let mut address = server["config"]["core.https_address"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        if address.is_empty() {
+        if server.address.is_none() {
             let question = format!("Incus listens on its unix socket alone. Let it listen on {USUAL} too?");
             if questions.yes_or_no(&question)? {
                 let config = json!({"config": {"core.https_address": USUAL}});
                 self.ask(Method::PATCH, "/1.0", Some(&config), "listen")?;
                 done.step("set", &format!("Incus's core.https_address to {USUAL}"));
             }
-            USUAL.clone_into(&mut address);
         }
         Ok(Reached {
-            url: format!("https://{}", local(&address)),
-            pin: self.pin(is_cluster),
+            url: server.url().unwrap_or_else(|| format!("https://{USUAL}")),
+            pin: self.pin(server.is_cluster),
+        })
+    }
+
+    /// The same, asking for nothing and changing nothing; without an address, if it listens on none.
+    pub(super) fn seen(&self) -> Result<(Option<String>, Option<PathBuf>), LocalError> {
+        let server = self.server()?;
+        Ok((server.url(), self.pin(server.is_cluster)))
+    }
+
+    fn server(&self) -> Result<Server, LocalError> {
+        let server = self.ask(Method::GET, "/1.0", None, "tell of itself")?;
+        let address = server["config"]["core.https_address"].as_str();
+        Ok(Server {
+            address: address.filter(|address| !address.is_empty()).map(ToOwned::to_owned),
+            is_cluster: server["environment"]["server_clustered"] == true,
         })
     }
 

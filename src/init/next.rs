@@ -44,9 +44,10 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
         text += &format!("\nNext, for the admin {}:\n", client.name);
         if pair.key.exists() {
             text += &format!(
-                "  Bring {} and {} to their machine, over a channel you trust, as\n  ~/.config/incus/client.crt and ~/.config/incus/client.key, and delete the key here.\n",
+                "  Bring {} and {} to their machine, over a channel you trust, as\n  ~/.config/incus/client.crt and ~/.config/incus/client.key, and delete the key here.\n  Or, if they have these two already, put their client.crt in the place of {}.\n",
                 pair.certificate.display(),
-                pair.key.display()
+                pair.key.display(),
+                pair.certificate.display()
             );
         }
         text += &format!("  incus remote add {remote}-admin https://{host}:{admin} --accept-certificate\n");

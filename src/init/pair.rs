@@ -134,6 +134,8 @@ fn make(name: &str, purpose: Purpose, kind: Kind) -> Result<(String, String), rc
 
 fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // Whatever the umask of who runs this.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content.as_bytes())
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::ask::Questions;
 use super::pair::Pair;
 use super::{InitError, Options};
+use crate::tls::Identity;
 
 /// What `[tls]` names.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl Site {
             return Err(InitError::ServerName(name.clone()));
         }
         if let (Some(certificate), Some(private_key)) = (&options.certificate, &options.private_key) {
+            Identity::load(certificate, private_key).map_err(|source| InitError::Identity { source })?;
             return Ok(Self {
                 certificate: absolute(certificate),
                 private_key: absolute(private_key),

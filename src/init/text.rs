@@ -19,8 +19,8 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
         None => "# server_certificate = \"/var/lib/incus/server.crt\"   # a copy of Incus's own: without it, whoever listens there is taken for Incus".to_owned(),
     };
     let mut text = format!(
-        "# incus-gate's configuration. Every key is explained in proxy.toml.example and in the README; what does not stand here\n\
-         # has its default. See whether all is well with `incus-gate check`; a running gateway reads this again at a SIGHUP.\n\
+        "# incus-gate's configuration. Every key is explained in proxy.toml.example and in docs/REFERENCE.md; what does not stand\n\
+         # here has its default. See whether all is well with `incus-gate check`; a running gateway reads this again at a SIGHUP.\n\
          \n\
          [tls]                         # what clients see, on both ports\n\
          certificate = {}\n\
