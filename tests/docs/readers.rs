@@ -187,7 +187,6 @@ pub(crate) const STAND_INS: &[StandIn] = &[
         "`make dist-test` does it, with a package that was made.",
         "true",
     ),
-    stand_in("editor /etc/incus-gate/proxy.toml", "A person's work.", "true"),
     stand_in(
         "sha256sum --check --ignore-missing SHA256SUMS",
         "The tarball is `make dist`'s.",
@@ -204,7 +203,7 @@ pub(crate) const STAND_INS: &[StandIn] = &[
         "test -e packaging/Containerfile",
     ),
     stand_in(
-        "podman run --network host --read-only -v /etc/incus-gate:/etc/incus-gate:ro incus-gate",
+        "podman run --network host --read-only --user \"$(id -u incus-gate):$(id -g incus-gate)\" \\\n    -v /etc/incus-gate:/etc/incus-gate:ro -v /var/lib/incus/server.crt:/var/lib/incus/server.crt:ro incus-gate",
         "As above.",
         "true",
     ),
