@@ -28,7 +28,6 @@ use self::route::{FingerprintPrefix, PublicRoute};
 use self::snapshot::{Found, Snapshot};
 use crate::live::Live;
 use crate::metrics::question::Question;
-use crate::plain;
 use crate::reply::{Refusal, Reply};
 use crate::telemetry::exchange::Exchange;
 use crate::upstream;
@@ -38,7 +37,6 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Answers one request on the public port.
 pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
-    plain::or_refuse(request)?;
     let live = exchange.client().worker.live();
     if let (Some(page), Some(asked)) = (&live.page, PageRequest::of(request)) {
         exchange.asks(Question::Page);

@@ -164,10 +164,24 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
     assert!(answer["error"].as_str().unwrap().contains("try again later"));
     assert_eq!(refusal.head.field("retry-after"), Some("1"));
     assert_eq!(status(&mut all[1]), 429, "whichever worker is asked");
+    // What can be read in two ways ends its connection, however often its client asks.
+    let two = "GET /1.0 HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\nGET /1.0 HTTP/1.1\r\nHost: gate.test\r\n\r\n";
+    let answer = all[2].ask(two).unwrap();
+    assert_eq!(
+        (answer.head.status, answer.head.field("connection")),
+        (400, Some("close"))
+    );
+    assert!(all[2].read_to_end().0.is_empty(), "another answer");
     assert_eq!(
         status(&mut connect(&scene, "192.0.2.2").unwrap()),
         200,
         "another address"
+    );
+    // Of a crowd the log tells once.
+    let log = scene.gateway.log().join("\n");
+    assert!(
+        log.contains("limits.requests: refused a request of 192.0.2.1") && !log.contains("status=429"),
+        "{log}"
     );
 
     thread::sleep(Duration::from_secs(1));

@@ -90,6 +90,27 @@ fn who_asks_before_sending_is_not_invited() {
 }
 
 #[test]
+fn heads_do_not_pile_up_for_who_reads_none() {
+    const REST: &str = "Host: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    let scene = ScriptedScene::before(&upstream);
+    let length = "Host: gate.test\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\na";
+    for request in [
+        format!("HEAD / HTTP/1.1\r\n{REST}"),
+        format!("HEAD /1.0 HTTP/1.1\r\n{REST}"),
+        format!("HEAD / HTTP/1.1\r\n{length}"),
+        format!("GET /1.0 HTTP/1.1\r\nIf-None-Match: *\r\n{REST}"),
+    ] {
+        let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+        // It may have had enough before the last of them.
+        let _ = stranger.send(request.repeat(500));
+        let head = stranger.read_head().unwrap();
+        assert_eq!(head.field("connection"), Some("close"), "{request}");
+        assert!(stranger.read_to_end().0.is_empty(), "another answer to {request}");
+    }
+}
+
+#[test]
 fn curl_is_told_over_both_versions() {
     let scene = scene();
     let folder = tempfile::tempdir().unwrap();

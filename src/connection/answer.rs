@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -19,6 +19,7 @@ use crate::admin;
 use crate::client::Client;
 use crate::leftover;
 use crate::net::Port;
+use crate::plain;
 use crate::public;
 use crate::reply::{self, Refusal, Reply};
 use crate::telemetry::exchange::{Exchange, RecordedBody};
@@ -49,14 +50,16 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     let is_connect = request.method() == Method::CONNECT;
     let version = request.version();
     let wish = request.extensions().get::<OnUpgrade>().cloned();
+    let mut is_unread = false;
     let (answer, pace) = match port {
         Port::Admin => (admin::answer(&exchange, request).await, None),
         Port::Public => {
             let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
-            let (answer, pace) = match allowed {
+            let (answer, pace) = match plain::or_refuse(&request).and(allowed) {
                 Ok(pace) => (public::answer(&exchange, &request).await, Some(pace)),
                 Err(refusal) => (Err(refusal), None),
             };
+            is_unread = !request.body().is_end_stream();
             // Whatever it was, it was for none of the questions.
             leftover::dismiss(worker, request);
             (answer, pace)
@@ -66,6 +69,12 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     // What comes behind these may be no request.
     let is_last = is_connect || matches!(answer, Err(Refusal::Ambiguous(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);
+    if is_head {
+        reply::leave_out_body(&mut reply);
+    }
+    // hyper waits for room before it answers the next request, but not where a body ends after its answer and that has none:
+    // heads would pile up for a client that reads nothing.
+    let is_last = is_last || (is_unread && reply.body().is_end_stream());
     match version {
         // The clock sees to that.
         Version::HTTP_2 if is_unwelcome => activity.leave(),
@@ -76,9 +85,6 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
             reply.headers_mut().insert(CONNECTION, close);
         }
         _ => {}
-    }
-    if is_head {
-        reply::leave_out_body(&mut reply);
     }
     if let Some(wish) = wish
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS

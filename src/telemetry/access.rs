@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use http::Version;
+use http::{StatusCode, Version};
 use rustls::ProtocolVersion;
 use tracing::Level;
 
 use super::exchange::Exchange;
 use super::mask::masked;
+use crate::net::Port;
 
 /// By this name `log.level` knows it.
 pub const TARGET: &str = "incus_gate::access";
@@ -24,6 +25,11 @@ pub(super) fn record(exchange: &Exchange) {
         return;
     }
     let client = exchange.client();
+    // Of a crowd one line is enough, and the limiter has written that.
+    let is_of_a_crowd = client.port == Port::Public && exchange.status() == Some(StatusCode::TOO_MANY_REQUESTS);
+    if is_of_a_crowd && !tracing::enabled!(target: TARGET, Level::DEBUG) {
+        return;
+    }
     tracing::info!(
         target: TARGET,
         port = %client.port,
