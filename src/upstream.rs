@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
-pub use self::about::{About, AboutError};
-pub use self::connection::Tunnel;
+pub use self::about::{ABOUT_SIZE, About, AboutError};
 use self::connection::{Connection, SendError};
+pub use self::connection::{Tunnel, TunnelStream};
 pub use self::counts::{Counts, Kind};
 pub use self::error::Error;
 use self::pool::Pool;
@@ -179,8 +179,24 @@ impl Upstream {
             let tunnel = connection.into_tunnel().await;
             return Ok(Answer::Upgraded(response.map(drop), Box::new(tunnel)));
         }
+        if !is_framed(response.headers()) {
+            return Err(Error::Framing.into());
+        }
         let (head, incoming) = response.into_parts();
         let body = UpstreamBody::new(incoming, connection, Rc::clone(&self.pool)).await;
         Ok(Answer::Response(Response::from_parts(head, Box::new(body))))
+    }
+}
+
+/// Whether there is one way to tell where an answer ends (RFC 9112 §6.3). hyper goes by the chunks, but leaves a length
+/// beside them in the head: a client that goes by that would take a part for the whole.
+fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(CONTENT_LENGTH)
+        }
+        _ => false,
     }
 }

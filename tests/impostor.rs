@@ -59,6 +59,35 @@ fn a_head_that_is_cut_anywhere_is_no_answer() {
 }
 
 #[test]
+fn an_answer_that_ends_in_two_ways_is_no_answer() {
+    const FRAMINGS: [&str; 4] = [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 10",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+    ];
+    let upstream = Scripted::start(|request, wire| {
+        let target = request.target();
+        // The one image's bytes, too.
+        let framing = target.rsplit('/').next().unwrap().parse().unwrap_or(0);
+        let framing: &str = FRAMINGS[framing];
+        wire.say(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
+        Then::Reset
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut http1 = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
+    for (number, framing) in FRAMINGS.iter().enumerate() {
+        let path = format!("/1.0/x/{number}");
+        assert_is_away(&http1.get(&path).unwrap(), framing);
+        assert_eq!(http2.get(&path).unwrap().status.as_u16(), 502, "{framing}");
+    }
+    let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+    assert_is_away(&stranger.get(&export).unwrap(), "an export");
+}
+
+#[test]
 fn what_comes_behind_an_answer_is_nobodys() {
     const BEHIND: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nloose";
     // Until here is the answer.

@@ -308,7 +308,7 @@ impl Keeper {
 }
 
 async fn fetch(upstream: &Upstream, images: Images) -> Result<Snapshot, FetchError> {
-    let server = upstream.fetch("/1.0", MAX_SIZE).await?;
+    let server = upstream.fetch("/1.0", upstream::ABOUT_SIZE).await?;
     let list = upstream.fetch("/1.0/images?recursion=1", MAX_SIZE).await?;
     Ok(Snapshot::parse(&server, &list, images)?)
 }

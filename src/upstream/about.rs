@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::{Error, Upstream};
 
-/// Incus's `/1.0` is a few kilobytes.
-const MAX_SIZE: usize = 1 << 20;
+/// Incus's `/1.0` is a few kilobytes; this much is too much.
+pub const ABOUT_SIZE: usize = 1 << 20;
 
 /// The part of Incus's `/1.0` that matters to who keeps a gateway. What is optional, only who is trusted is told.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub enum AboutError {
 impl Upstream {
     /// Asks it, and waits no longer than that.
     pub async fn about(&self, patience: Duration) -> Result<About, AboutError> {
-        let body = timeout(patience, self.fetch("/1.0", MAX_SIZE)).await;
+        let body = timeout(patience, self.fetch("/1.0", ABOUT_SIZE)).await;
         let body = body.unwrap_or(Err(Error::Timeout(patience)))?;
         let Answer { metadata } = serde_json::from_slice(&body)?;
         Ok(About {

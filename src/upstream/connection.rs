@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -45,7 +46,15 @@ pub(super) struct Connection {
 }
 
 /// Incus's end of a tunnel.
-pub type Tunnel = End<Stream>;
+pub type Tunnel = End<TunnelStream>;
+
+/// What a connection has become after 101. Dropped before we have ended in order, it is reset: Go takes an end without a
+/// farewell for one in order, if it comes between two records.
+#[derive(Debug)]
+pub struct TunnelStream {
+    stream: Stream,
+    has_ended: bool,
+}
 
 impl Connection {
     /// For a client, or for ourselves, which matters only if Incus is told.
@@ -115,7 +124,41 @@ impl Connection {
         let parts = self.driver.into_parts();
         End {
             read_ahead: parts.read_buf,
-            stream: parts.io.into_inner(),
+            stream: TunnelStream {
+                stream: parts.io.into_inner(),
+                has_ended: false,
+            },
+        }
+    }
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        self.has_ended = ended.is_ok();
+        Poll::Ready(ended)
+    }
+}
+
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // Where even that fails, the connection is gone already.
+            let _ = self.stream.get_ref().0.set_zero_linger();
         }
     }
 }

@@ -84,7 +84,7 @@ impl Kind {
             Error::Client(_) => None,
             Error::BrokenOff(_) => Some(Self::BrokenOff),
             Error::Connect { .. } => Some(Self::Connect),
-            Error::Http(_) | Error::TooLarge(_) | Error::Unusable => Some(Self::NotUnderstood),
+            Error::Framing | Error::Http(_) | Error::TooLarge(_) | Error::Unusable => Some(Self::NotUnderstood),
             Error::NoProxy { .. } => Some(Self::NoProxy),
             Error::NotPinned { .. } => Some(Self::NotPinned),
             Error::Status(..) => Some(Self::Status),

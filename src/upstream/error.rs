@@ -19,6 +19,8 @@ pub enum Error {
         "cannot connect to Incus at {address}: {source}; is it running, and does `incus config get core.https_address` agree?"
     )]
     Connect { address: String, source: io::Error },
+    #[error("Incus did not answer sensibly: its answer has a length and chunks, or another coding than chunks")]
+    Framing,
     #[error("Incus did not answer sensibly: {0}")]
     Http(#[source] hyper::Error),
     #[error("Incus answered {0} with {1}")]
