@@ -22,7 +22,7 @@ use self::serve::{Displaced, serve};
 use crate::client::Client;
 use crate::client::activity::Activity;
 use crate::identity::Peer;
-use crate::limits::Place;
+use crate::limits::{Place, Unannounced};
 use crate::live::Live;
 use crate::metrics::handshake::Handshake;
 use crate::net::{self, ClientStream, Port};
@@ -34,7 +34,13 @@ use crate::worker::Worker;
 const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
-pub async fn welcome_behind(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, proxy: SocketAddr) {
+pub async fn welcome_behind(
+    worker: Rc<Worker>,
+    port: Port,
+    mut tcp: TcpStream,
+    proxy: SocketAddr,
+    unannounced: Unannounced,
+) {
     let patience = worker.live().limits.handshake;
     let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
     let announced = tokio::select! {
@@ -49,6 +55,7 @@ pub async fn welcome_behind(worker: Rc<Worker>, port: Port, mut tcp: TcpStream, 
             return tracing::debug!(%port, %proxy, %error, "refused");
         }
     };
+    drop(unannounced);
     match worker.admit(port, client.ip()) {
         Some(place) => welcome(worker, port, tcp, client, place).await,
         None => net::reset(tcp),

@@ -2,6 +2,7 @@
 //!
 //! - The **public** port may use all of `limits.connections` but the `limits.admin_connections` that are kept back, and each
 //!   address only so many of them. A download beside the first one of a connection counts as another connection.
+//! - What a **proxy** brings is counted as its client's, once it has said whose it is; before that, by port alone.
 //! - On the **admin** port nobody is anybody until the handshake has shown a certificate that is listed. All who have not got
 //!   there share half of what is kept back. When that is full, whoever comes displaces the one who has waited longest of the
 //!   address that has the most: a crowd displaces itself, and an admin needs but the time of a handshake.
@@ -14,6 +15,7 @@ pub mod address;
 pub mod descriptors;
 mod pace;
 mod place;
+mod unannounced;
 mod unproven;
 
 use std::net::IpAddr;
@@ -27,6 +29,7 @@ use self::address::Addresses;
 pub use self::pace::{Alarm, Pace};
 use self::place::Held;
 pub use self::place::Place;
+pub use self::unannounced::Unannounced;
 use self::unproven::Unproven;
 use crate::config::Limits;
 use crate::net::Port;
@@ -83,6 +86,8 @@ struct Present {
     /// On the admin port, without.
     unproven: Unproven,
     addresses: Addresses,
+    /// By proxies, on each port.
+    unannounced: [usize; 2],
 }
 
 /// Of one [`Reason`].
@@ -118,15 +123,33 @@ impl Limiter {
         };
         match held {
             Ok(held) => Ok(Place::new(Arc::clone(self), held)),
-            Err(reason) => {
-                let begins = self.count(reason);
-                tracing::debug!(%port, %client, ?reason, "refused a connection");
-                if begins {
-                    tell(reason, port, client, limits);
-                }
-                Err(reason)
-            }
+            Err(reason) => Err(self.refuse(reason, port, client, limits)),
         }
+    }
+
+    /// Whether a proxy may begin a connection, of which it has yet to say whose it is.
+    pub fn expect_client(self: &Arc<Self>, port: Port, proxy: IpAddr, limits: &Limits) -> Result<Unannounced, Reason> {
+        let at_most = match port {
+            Port::Admin => limits.admin_connections,
+            Port::Public => limits.connections_of(port),
+        };
+        let mut present = self.present();
+        let unannounced = present.unannounced(port);
+        if *unannounced >= at_most {
+            drop(present);
+            return Err(self.refuse(Reason::Full, port, proxy, limits));
+        }
+        *unannounced += 1;
+        Ok(Unannounced::new(Arc::clone(self), port))
+    }
+
+    fn refuse(&self, reason: Reason, port: Port, client: IpAddr, limits: &Limits) -> Reason {
+        let begins = self.count(reason);
+        tracing::debug!(%port, %client, ?reason, "refused a connection");
+        if begins {
+            tell(reason, port, client, limits);
+        }
+        reason
     }
 
     /// Counts a case; `true` for the first one of an episode, which the log should tell of.
@@ -177,6 +200,10 @@ fn tell(reason: Reason, port: Port, client: IpAddr, limits: &Limits) {
 }
 
 impl Present {
+    fn unannounced(&mut self, port: Port) -> &mut usize {
+        &mut self.unannounced[port as usize]
+    }
+
     fn admit(&mut self, port: Port, client: IpAddr, limits: &Limits) -> Result<Held, Reason> {
         let all = self.strangers + self.admins + self.unproven.len();
         match port {

@@ -113,7 +113,19 @@ impl Listener {
                     // An IPv4 client of an IPv6 socket is an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     if worker.live().entrance(self.port).proxies.contain(address.ip()) {
-                        worker.spawn(connection::welcome_behind(Rc::clone(&worker), self.port, tcp, address));
+                        match worker.expect_client(self.port, address.ip()) {
+                            Some(unannounced) => {
+                                let worker_of_it = Rc::clone(&worker);
+                                worker.spawn(connection::welcome_behind(
+                                    worker_of_it,
+                                    self.port,
+                                    tcp,
+                                    address,
+                                    unannounced,
+                                ));
+                            }
+                            None => net::reset(tcp),
+                        }
                         continue;
                     }
                     // Before anything else is done with it: in a crowd, many come before any task has its turn.

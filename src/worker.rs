@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::PeerCertificate;
-use crate::limits::{Address, Limiter, Pace, Place, Reason};
+use crate::limits::{Address, Limiter, Pace, Place, Reason, Unannounced};
 use crate::live::Live;
 use crate::metrics::{Counts, Metrics};
 use crate::net::Port;
@@ -114,6 +114,12 @@ impl Worker {
             .limiter
             .admit(port, client, &live.entrance(port).access, &live.limits)
             .ok()
+    }
+
+    /// Judges a connection that a proxy begins, before it has said whose it is; `None` if too many wait for that.
+    pub fn expect_client(&self, port: Port, proxy: IpAddr) -> Option<Unannounced> {
+        let limits = self.common.live.borrow().limits;
+        self.common.limiter.expect_client(port, proxy, &limits).ok()
     }
 
     /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.

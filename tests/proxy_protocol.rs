@@ -5,10 +5,10 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::certificates::Certificate;
 use support::client::{Client, Curl};
@@ -140,6 +140,31 @@ fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
 }
 
 #[test]
+fn who_waits_for_a_proxys_word_is_counted() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more = format!("{DEBUG}[limits]\nconnections = 12\nadmin_connections = 2\n");
+    });
+    let mut silent: Vec<TcpStream> = (0..30).map(|_| connect(scene.gateway.public())).collect();
+    scene
+        .gateway
+        .wait_for_log("limits.connections: refused a connection on the public port");
+    let is_open = |tcp: &mut TcpStream| {
+        tcp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        matches!(tcp.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    };
+    assert_eq!(silent.iter_mut().map(is_open).filter(|is_open| *is_open).count(), 10);
+    // Whoever goes makes room for others.
+    drop(silent);
+    let deadline = Instant::now() + PATIENCE;
+    let header = b"PROXY TCP4 127.0.0.9 127.0.0.1 4711 8554\r\nno handshake";
+    while answer_to(scene.gateway.public(), header).is_empty() {
+        assert!(Instant::now() < deadline, "nobody is heard");
+    }
+}
+
+#[test]
 fn nobody_else_is_believed() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
@@ -249,7 +274,7 @@ fn answer_to(port: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     match tcp.read_to_end(&mut answer) {
         Ok(_) => {}
-        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
     answer
 }
