@@ -403,8 +403,8 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
-    let public = free_address();
-    setup.public = public.to_string();
+    let (public, admin) = (free_address(), free_address());
+    (setup.public, setup.admin) = (public.to_string(), admin.to_string());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.toml");
     fs::write(&path, setup.text()).unwrap();
@@ -427,11 +427,22 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     for _ in 0..2_000 {
         assert_eq!(raw.get(&path).unwrap().head.status, 403);
     }
+    // The audit log's have room all the same.
+    let mut ops = TlsClient::of(&setup.admins[0].1).connect(admin).unwrap();
+    let drowned = format!("/1.0/drowned{}", "x".repeat(1_000));
+    assert_eq!(ops.get(&drowned).unwrap().head.status, 200);
+    let told = format!("/1.0/told{}", "x".repeat(1_000));
+    let post = format!("POST {told} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(ops.ask(post).unwrap().head.status, 200);
+    let mut all = String::new();
     while !line.contains("lines of the log are lost") {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0);
+        all.push_str(&line);
     }
     assert!(line.contains("ERROR"), "{line}");
+    assert!(all.contains("incus_gate::audit: request admin=ops") && all.contains("/1.0/told"));
+    assert!(!all.contains("/1.0/drowned"));
     // It goes on.
     assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);
     signal(gateway.id(), "TERM");

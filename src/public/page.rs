@@ -92,6 +92,8 @@ impl PageRequest {
         let mut shown = snapshot.by_name(|image| self.is_found_in(image));
         let found = shown.len();
         shown.truncate(MAX_SHOWN);
+        // For as long as it takes to send it.
+        shown.shrink_to_fit();
         let head = Head {
             host: &self.host,
             title,

@@ -15,6 +15,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 
+use super::mask::kept;
 use super::{access, audit};
 use crate::client::download::Download;
 use crate::client::{Client, Cut};
@@ -62,7 +63,7 @@ impl Exchange {
         Rc::new(Self {
             client,
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            uri: kept(request.uri()),
             version: request.version(),
             begun: Instant::now(),
             admin: OnceCell::new(),
@@ -88,7 +89,7 @@ impl Exchange {
         &self.method
     }
 
-    /// The target asked for, secrets and all: nothing that is told may hold it as it is.
+    /// The target asked for, or what of a long one is told, secrets and all: nothing that is told may hold it as it is.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }

@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::audit;
 use super::file::{LogFile, LogFileError};
-use super::sink::Sink;
+use super::sink::{Entrance, Sink};
 use crate::config::{LogConfig, LogFormat};
 
 /// The log of this process. When it is dropped, all of it is written.
@@ -104,16 +104,17 @@ fn filter(level: &str) -> EnvFilter {
 }
 
 impl<'a> MakeWriter<'a> for Sinks {
-    type Writer = &'a Sink;
+    type Writer = Entrance<'a>;
 
-    fn make_writer(&'a self) -> &'a Sink {
-        &self.all
+    fn make_writer(&'a self) -> Entrance<'a> {
+        self.all.entrance()
     }
 
-    fn make_writer_for(&'a self, of: &Metadata<'_>) -> &'a Sink {
-        match self.is_apart(of) {
-            true => &self.audit,
-            false => &self.all,
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Entrance<'a> {
+        match of.target() == audit::TARGET {
+            true if self.is_apart(of) => self.audit.entrance(),
+            true => self.all.first_entrance(),
+            false => self.all.entrance(),
         }
     }
 }

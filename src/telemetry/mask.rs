@@ -29,6 +29,16 @@ const HARMLESS: [&str; 14] = [
     "wait",
 ];
 
+/// A target until it is told. Of a long one that is the part that will be: others may hold thousands of them, for as long as
+/// they do not take their answers.
+pub fn kept(uri: &Uri) -> Uri {
+    let length = uri.path().len() + uri.query().map_or(0, str::len);
+    match length > MAX_PATH {
+        true => Uri::try_from(&*masked(uri)).unwrap_or_default(),
+        false => uri.clone(),
+    }
+}
+
 /// Path and query, each value of the query as `***` that might be a secret. It is plain ASCII, as a target should be.
 pub fn masked(uri: &Uri) -> Cow<'_, str> {
     let Some(query) = uri.query() else {

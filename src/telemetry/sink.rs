@@ -14,6 +14,8 @@ use super::file::LogFile;
 
 /// The most that waits to be written, in bytes: thousands of lines.
 const MAX_WAITING: usize = 1 << 20;
+/// The same where a line matters more than others: a crowd's lines must not be what it is lost for.
+const MAX_WAITING_FIRST: usize = 2 << 20;
 /// Between two writes of a crowd's lines, which gather meanwhile: those who write them need not wake anybody.
 const REST: Duration = Duration::from_millis(50);
 /// So many writes that follow each other within that time are no crowd's: who looks at the log has them at once.
@@ -93,13 +95,29 @@ impl Sink {
         self.0.filled.notify_one();
     }
 
+    /// For lines that find room when others do not any more.
+    pub fn first_entrance(&self) -> Entrance<'_> {
+        Entrance {
+            sink: self,
+            room: MAX_WAITING_FIRST,
+        }
+    }
+
+    /// For all others.
+    pub fn entrance(&self) -> Entrance<'_> {
+        Entrance {
+            sink: self,
+            room: MAX_WAITING,
+        }
+    }
+
     /// Takes a line, with its end.
-    fn put(&self, line: &[u8]) {
+    fn put(&self, line: &[u8], room: usize) {
         let mut state = self.0.state();
         if state.thread == Thread::None {
             // A closed stderr leaves nobody to tell.
             let _ = io::stderr().write_all(line);
-        } else if state.waiting.len() + line.len() > MAX_WAITING {
+        } else if state.waiting.len() + line.len() > room {
             state.lost += 1;
         } else {
             state.waiting.extend_from_slice(line);
@@ -121,8 +139,15 @@ impl Sink {
     }
 }
 
+/// Where lines come in.
+#[derive(Debug)]
+pub struct Entrance<'a> {
+    sink: &'a Sink,
+    room: usize,
+}
+
 /// A line comes whole, in one call.
-impl Write for &Sink {
+impl Write for Entrance<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match line.split_last() {
             // Whatever a message is made of, it is one line.
@@ -131,9 +156,9 @@ impl Write for &Sink {
                 let (_, text) = line.split_last_mut().expect("it was split before");
                 let ends = text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r'));
                 ends.for_each(|end| *end = b' ');
-                self.put(&line);
+                self.sink.put(&line, self.room);
             }
-            _ => self.put(line),
+            _ => self.sink.put(line, self.room),
         }
         Ok(line.len())
     }

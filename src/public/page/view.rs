@@ -198,9 +198,10 @@ fn size(bytes: i64) -> String {
     format!("{size:.decimals$} {unit}")
 }
 
-/// HTML has no place for control characters.
+/// HTML has no place for control characters, nor for what Unicode calls noncharacters.
 fn plain(text: &str) -> String {
+    let is_one = |c: char| !c.is_control() && !matches!(c, '\u{fdd0}'..='\u{fdef}') && u32::from(c) & 0xfffe != 0xfffe;
     text.chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .map(|c| if is_one(c) { c } else { char::REPLACEMENT_CHARACTER })
         .collect()
 }
