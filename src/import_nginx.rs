@@ -2,7 +2,7 @@
 //! `proxy.toml` that does the same.
 //!
 //! `lexer` and `tree` know Nginx's grammar, with each directive's file and line. `site` and `roles` find what leads to
-//! Incus, `listen`, `target` and `clients` read it, `access` and `restrictions` read what kept people out, and `meaning` puts it
+//! Incus, `listen`, `target` and `clients` read it, `access`, `conditions` and `restrictions` read what kept people out, and `meaning` puts it
 //! together in a `proxy`. `fate` and `account` see to it that no directive is dropped in silence; `better` and `steps` say
 //! the rest of the `report`.
 
@@ -10,6 +10,7 @@ mod access;
 mod account;
 mod better;
 mod clients;
+mod conditions;
 mod fate;
 mod lexer;
 mod listen;

@@ -18,9 +18,10 @@ use support::images::Images;
 use support::incus::{Incus, free_address};
 
 /// Each file, and whether what comes out of it can be used as it is.
-const SINGLE: [(&str, bool); 17] = [
+const SINGLE: [(&str, bool); 19] = [
     ("addresses", true),
     ("all_admins", true),
+    ("apart", false),
     ("between", false),
     ("extras", true),
     ("far_away", true),
@@ -31,6 +32,7 @@ const SINGLE: [(&str, bool); 17] = [
     ("ports", true),
     ("quotes", true),
     ("restricted", false),
+    ("revoked", false),
     ("several_admins", true),
     ("socket", false),
     ("subject", false),

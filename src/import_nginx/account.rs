@@ -1,6 +1,6 @@
 //! Every directive is accounted for: what no other module has read is named here, with its line.
 
-use super::clients::ClientVariables;
+use super::conditions::ClientVariables;
 use super::fate::{Fate, fate};
 use super::report::{Report, lines};
 use super::restrictions::is_understood;

@@ -81,6 +81,7 @@ fn strangers(routes: &[&Route<'_>], report: &mut Report) {
     let with_head = routes.iter().any(|route| {
         let words = route
             .conditions()
+            .map(|condition| condition.directive)
             .chain(route.blocks.iter().copied())
             .flat_map(|block| &block.arguments);
         words.into_iter().any(|word| word.contains("HEAD"))

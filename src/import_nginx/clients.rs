@@ -8,111 +8,12 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::HEXLOWER;
 use rustls::pki_types::CertificateDer;
 
+use super::conditions::Demands;
 use super::proxy::Client;
 use super::report::Report;
-use super::site::{Http, Route};
 use super::tree::{Directive, Place};
 use crate::tls::certificate::{self, Fingerprint};
 use crate::tls::read_chain;
-
-/// Variables that tell something of the client's certificate, by themselves or by a `map`.
-#[derive(Debug)]
-pub(super) struct ClientVariables<'a> {
-    maps: Vec<&'a Directive>,
-}
-
-impl<'a> ClientVariables<'a> {
-    pub(super) fn of(http: &Http<'a>) -> Self {
-        let maps = http.named("map").filter(|map| map.value().contains("ssl_client_"));
-        Self { maps: maps.collect() }
-    }
-
-    /// Whether a condition looks at the client's certificate.
-    pub(super) fn are_in(&self, condition: &Directive) -> bool {
-        mentions(condition, "$ssl_client_")
-            || mentions(condition, "${ssl_client_")
-            || self.maps_in(condition).next().is_some()
-    }
-
-    fn maps_in(&self, condition: &Directive) -> impl Iterator<Item = &'a Directive> {
-        let is_in = |map: &&Directive| {
-            map.arguments
-                .last()
-                .is_some_and(|variable| mentions(condition, variable))
-        };
-        self.maps.iter().copied().filter(is_in)
-    }
-
-    /// What more than a certificate of the file Nginx asked for.
-    pub(super) fn demands(&self, routes: &[&Route<'a>]) -> Demands<'a> {
-        let mut demands = Demands::default();
-        for condition in routes.iter().flat_map(|route| route.conditions()) {
-            if !self.are_in(condition) {
-                continue;
-            }
-            let maps: Vec<_> = self.maps_in(condition).collect();
-            let sources: Vec<&str> = match maps.as_slice() {
-                [] => condition.arguments.iter().map(String::as_str).collect(),
-                maps => maps.iter().map(|map| map.value()).collect(),
-            };
-            let has = |name: &str| sources.iter().any(|source| source.contains(name));
-            if has("ssl_client_fingerprint") {
-                let listed: Vec<_> = match maps.as_slice() {
-                    [] => condition
-                        .arguments
-                        .iter()
-                        .flat_map(|argument| sha1s(argument))
-                        .collect(),
-                    maps => maps.iter().flat_map(|map| chosen(map)).collect(),
-                };
-                // One that names whom to refuse is no list of whom to let in.
-                let names_refused = maps.is_empty()
-                    && condition
-                        .arguments
-                        .iter()
-                        .any(|argument| argument == "=" || argument == "~");
-                if names_refused && condition.children().iter().any(|child| child.is("return")) || listed.is_empty() {
-                    demands.other.push(condition);
-                } else {
-                    demands.fingerprints.push((condition, listed));
-                }
-            } else if !has("ssl_client_verify") {
-                demands.other.push(condition);
-            }
-        }
-        demands
-    }
-}
-
-/// Conditions beyond "a certificate of the file".
-#[derive(Debug, Default)]
-pub(super) struct Demands<'a> {
-    /// SHA-1, as Nginx has them.
-    pub(super) fingerprints: Vec<(&'a Directive, Vec<String>)>,
-    /// Which cannot be held against a certificate here.
-    pub(super) other: Vec<&'a Directive>,
-}
-
-fn mentions(condition: &Directive, variable: &str) -> bool {
-    condition.arguments.iter().any(|argument| argument.contains(variable))
-}
-
-/// Keys of a `map` that lead to anything but nothing and 0.
-fn chosen(map: &Directive) -> Vec<String> {
-    let is_chosen = |entry: &&Directive| !matches!(entry.value(), "" | "0");
-    map.children()
-        .iter()
-        .filter(is_chosen)
-        .flat_map(|entry| sha1s(&entry.name))
-        .collect()
-}
-
-fn sha1s(text: &str) -> Vec<String> {
-    let digits = text
-        .split(|c: char| !c.is_ascii_hexdigit())
-        .filter(|digits| digits.len() == 40);
-    digits.map(str::to_ascii_lowercase).collect()
-}
 
 /// The certificates of a file as a list of admins, each with a name of their own.
 pub(super) struct Listed {
@@ -141,12 +42,7 @@ pub(super) fn list(file: &Path, place: &Place, demands: &Demands<'_>, report: &m
         }
     };
     let mut names = HashSet::new();
-    let mut wanted: Vec<&str> = demands
-        .fingerprints
-        .iter()
-        .flat_map(|(_, listed)| listed)
-        .map(String::as_str)
-        .collect();
+    let mut wanted: Vec<&str> = demands.fingerprints.iter().map(String::as_str).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let asks_for_fingerprint = !wanted.is_empty();

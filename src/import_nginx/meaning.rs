@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::account;
 use super::better;
-use super::clients::{ClientVariables, absolute};
+use super::clients::absolute;
+use super::conditions::ClientVariables;
 use super::proxy::{Pair, Proxy, Sourced, is_loopback};
 use super::report::{Outcome, Report};
 use super::roles::{Parts, parts};

@@ -1,7 +1,7 @@
 //! What kept people out beyond the two ports' own rules. Where the gateway would let in more than Nginx did, it must not
 //! do so unasked.
 
-use super::clients::ClientVariables;
+use super::conditions::ClientVariables;
 use super::roles::Part;
 use super::site::{Route, is_refusal};
 use super::tree::Directive;
@@ -19,6 +19,7 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
         let methods = methods.chain(route.scope.everywhere("limit_except"));
         let tests = route
             .conditions()
+            .map(|condition| condition.directive)
             .filter(|condition| is_about(condition, &["$request_method"]));
         found.extend(methods.chain(tests).map(|directive| {
             format!(
@@ -77,7 +78,7 @@ fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
             ));
         }
     }
-    for condition in route.conditions() {
+    for condition in route.conditions().map(|condition| condition.directive) {
         if !is_understood(condition, variables) {
             found.push(format!(
                 "{}: the condition `{}` kept some requests away, and would do so no more",

@@ -1,6 +1,6 @@
 //! Which of Nginx's servers is the port for strangers, and which the one for admins.
 
-use super::clients::ClientVariables;
+use super::conditions::ClientVariables;
 use super::site::{Http, Route, Server, Verification};
 use super::target::{Target, target};
 
@@ -82,7 +82,9 @@ fn likelihood(route: &Route<'_>) -> u8 {
 fn is_for_admins(server: &Server<'_>, route: &Route<'_>, variables: &ClientVariables<'_>) -> bool {
     match server.verification() {
         Verification::None => false,
-        Verification::Optional => route.conditions().any(|condition| variables.are_in(condition)),
+        Verification::Optional => route
+            .conditions()
+            .any(|condition| variables.are_in(condition.directive)),
         Verification::Required => true,
     }
 }

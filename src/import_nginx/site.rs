@@ -197,15 +197,45 @@ impl<'a> Route<'a> {
         pattern.trim_start_matches(['^', '(']).starts_with("/1.0")
     }
 
-    /// Every condition that it is under.
-    pub(super) fn conditions(&self) -> impl Iterator<Item = &'a Directive> {
+    /// Every condition that it is under: those around it let it through, those before it lead elsewhere.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = Condition<'a>> {
         let around = self.blocks.iter().copied().filter(|block| block.is("if"));
-        let before = self.scope.everywhere("if").filter(|condition| is_refusal(condition));
-        around.chain(before)
+        let before = self
+            .scope
+            .everywhere("if")
+            .filter(|condition| leads_elsewhere(condition));
+        let around = around.map(|directive| Condition {
+            directive,
+            lets_through: true,
+        });
+        around.chain(before.map(|directive| Condition {
+            directive,
+            lets_through: false,
+        }))
     }
 }
 
-/// A block that ends in a refusal, such as `return 403`.
+/// An `if`, and what it does with a request that it is true of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Condition<'a> {
+    pub(super) directive: &'a Directive,
+    pub(super) lets_through: bool,
+}
+
+/// Whatever the answer is, it is not Incus's. What is asked before a request of a browser's script is no request yet.
+fn leads_elsewhere(condition: &Directive) -> bool {
+    let redirects = |rewrite: &Directive| {
+        let is_to_elsewhere = |word: &String| word.contains("://") || word == "redirect" || word == "permanent";
+        rewrite.arguments.iter().skip(1).any(is_to_elsewhere)
+    };
+    condition.children().iter().any(|child| {
+        (child.is("return") && child.value() != "204")
+            || (child.is("rewrite") && redirects(child))
+            || (child.is("deny") && child.value() == "all")
+    })
+}
+
+/// A location that ends in a refusal, such as `return 403`.
 pub(super) fn is_refusal(block: &Directive) -> bool {
     block.children().iter().any(|child| {
         (child.is("return") && child.value().starts_with('4')) || (child.is("deny") && child.value() == "all")

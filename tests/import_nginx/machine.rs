@@ -75,6 +75,7 @@ impl Machine {
             ("OPS", &ops),
             ("CI", &ci),
             ("ODD", &odd),
+            ("LOCAL", &local),
             ("CLIENT", &self.client),
             ("AUTHORITY", &authority),
         ] {

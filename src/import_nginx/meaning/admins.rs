@@ -1,10 +1,11 @@
 //! `[[admin.clients]]`, from `ssl_client_certificate` and the conditions on what it lets in.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-use super::super::clients::{self, ClientVariables, Listed, absolute};
-use super::super::roles::Parts;
+use super::super::clients::{self, Listed, absolute};
+use super::super::conditions::ClientVariables;
+use super::super::roles::{Part, Parts};
 use super::super::tree::Directive;
 use super::Translation;
 use crate::tls::{certificate, read_certificate};
@@ -14,6 +15,7 @@ impl Translation<'_> {
         self.proxy.are_clients_certain = true;
         let admin: Vec<_> = parts.incus.iter().filter(|part| !part.admin.is_empty()).collect();
         let mut files = HashSet::new();
+        self.apart(&admin);
         for part in admin {
             let scope = &part.server.scope;
             let demands = variables.demands(&part.admin.iter().collect::<Vec<_>>());
@@ -59,6 +61,25 @@ impl Translation<'_> {
             }
             let listed = clients::list(&path, &directive.place, &demands, &mut self.report);
             self.admit(listed, directive, &path);
+        }
+    }
+
+    /// Who was let in on one address alone gets all that the gateway's one admin port listens on.
+    fn apart(&mut self, admin: &[&Part<'_>]) {
+        let addresses = |part: &Part<'_>| -> BTreeSet<_> {
+            let listens = part.server.listens.iter().filter(|listen| listen.is_tls);
+            listens.filter_map(|listen| listen.address).collect()
+        };
+        let admins = |part: &Part<'_>| part.server.scope.value("ssl_client_certificate").map(ToOwned::to_owned);
+        let Some((first, others)) = admin.split_first() else {
+            return;
+        };
+        let is_apart = |other: &&&Part<'_>| admins(other) != admins(first) && addresses(other) != addresses(first);
+        if let Some(other) = others.iter().find(is_apart) {
+            self.uncertain(format!(
+                "{}: these admins came to other addresses than those of {}, and the gateway has one admin port for all",
+                other.server.directive.place, first.server.directive.place
+            ));
         }
     }
 

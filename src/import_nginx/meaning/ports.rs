@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::access::Access;
-use super::super::clients::ClientVariables;
+use super::super::conditions::ClientVariables;
 use super::super::proxy::{Port, Sourced};
 use super::super::restrictions;
 use super::super::roles::{Part, Parts};

@@ -1,0 +1,392 @@
+//! What Nginx asked of a client's certificate beyond being signed by one of a file: conditions on variables that tell of it,
+//! by themselves or by a `map`. What is not read to the letter is never taken for understood.
+
+use super::site::{Condition, Http, Route};
+use super::tree::Directive;
+
+const VERIFY: &str = "ssl_client_verify";
+const FINGERPRINT: &str = "ssl_client_fingerprint";
+/// A SHA-1, in hexadecimal digits.
+const SHA1: usize = 40;
+
+/// Variables that tell something of the client's certificate.
+#[derive(Debug)]
+pub(super) struct ClientVariables<'a> {
+    maps: Vec<&'a Directive>,
+}
+
+/// Conditions beyond "a certificate of the file".
+#[derive(Debug, Default)]
+pub(super) struct Demands<'a> {
+    /// SHA-1, as Nginx has them; empty if it asked for none.
+    pub(super) fingerprints: Vec<String>,
+    /// Which cannot be held against a certificate here.
+    pub(super) other: Vec<&'a Directive>,
+}
+
+/// What one condition lets through.
+enum Demand {
+    /// Whoever was verified, as the gateway does anyway.
+    Verified,
+    /// Whoever has one of these.
+    Fingerprints(Vec<String>),
+    /// It cannot be said here.
+    Other,
+}
+
+impl<'a> ClientVariables<'a> {
+    pub(super) fn of(http: &Http<'a>) -> Self {
+        let tells = |map: &&Directive| variables(map.value()).any(|name| name.starts_with("ssl_client_"));
+        Self {
+            maps: http.named("map").filter(tells).collect(),
+        }
+    }
+
+    /// Whether a condition looks at the client's certificate.
+    pub(super) fn are_in(&self, condition: &Directive) -> bool {
+        let mut names = condition.arguments.iter().flat_map(|argument| variables(argument));
+        names.any(|name| name.starts_with("ssl_client_") || self.map_to(name).is_some())
+    }
+
+    /// All that these routes are under.
+    pub(super) fn demands(&self, routes: &[&Route<'a>]) -> Demands<'a> {
+        let mut demands = Demands::default();
+        let conditions = routes.iter().flat_map(|route| route.conditions());
+        for condition in conditions.filter(|condition| self.are_in(condition.directive)) {
+            match self.demand(&condition) {
+                Demand::Verified => {}
+                Demand::Fingerprints(listed) if demands.fingerprints.is_empty() => demands.fingerprints = listed,
+                Demand::Fingerprints(listed) if demands.fingerprints == listed => {}
+                // Whether one of several lists was enough is not said here.
+                Demand::Fingerprints(_) | Demand::Other => demands.other.push(condition.directive),
+            }
+        }
+        demands
+    }
+
+    fn map_to(&self, name: &str) -> Option<&'a Directive> {
+        let is_its = |map: &&&Directive| map.arguments.last().and_then(|to| variable(to)) == Some(name);
+        self.maps.iter().find(is_its).copied()
+    }
+
+    fn demand(&self, condition: &Condition<'_>) -> Demand {
+        let Some(test) = Test::read(condition) else {
+            return Demand::Other;
+        };
+        match (test.variable.as_str(), self.map_to(&test.variable)) {
+            (_, Some(map)) => of_map(map, &test),
+            // One that refuses whoever was verified is beyond us.
+            (VERIFY, None) if test.passes("SUCCESS") == Some(true) => Demand::Verified,
+            (FINGERPRINT, None) if test.lets_through_what_fits => match test.how {
+                How::Is(wanted) => of_fingerprints(vec![wanted]),
+                How::Fits(choice) => of_fingerprints(choice.into_words()),
+                How::IsSet => Demand::Other,
+            },
+            _ => Demand::Other,
+        }
+    }
+}
+
+/// A `map` from one variable, whose value is then tested.
+fn of_map(map: &Directive, test: &Test) -> Demand {
+    let entries = map.children();
+    let is_special = |entry: &Directive| ["include", "hostnames", "volatile"].contains(&entry.name.as_str());
+    if entries.iter().any(is_special) {
+        return Demand::Other;
+    }
+    let value_of = |key: &str| entries.iter().find(|entry| entry.name == key).map(Directive::value);
+    let default = test.passes(value_of("default").unwrap_or_default());
+    match (variable(map.value()), default) {
+        (Some(VERIFY), _) => match value_of("SUCCESS").map_or(default, |value| test.passes(value)) {
+            Some(true) => Demand::Verified,
+            _ => Demand::Other,
+        },
+        // Else it is a list of those who were refused.
+        (Some(FINGERPRINT), Some(false)) => {
+            let mut listed = Vec::new();
+            for entry in entries.iter().filter(|entry| entry.name != "default") {
+                match test.passes(entry.value()) {
+                    Some(false) => {}
+                    // A `map` does not look at the case of letters.
+                    Some(true) => listed.push(entry.name.to_ascii_lowercase()),
+                    None => return Demand::Other,
+                }
+            }
+            of_fingerprints(listed)
+        }
+        _ => Demand::Other,
+    }
+}
+
+/// As Nginx writes them, in small letters. What is none fits no certificate, or several.
+fn of_fingerprints(listed: Vec<String>) -> Demand {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_sha1 = |text: &String| text.len() == SHA1 && text.bytes().all(is_digit);
+    match !listed.is_empty() && listed.iter().all(is_sha1) {
+        true => Demand::Fingerprints(listed),
+        false => Demand::Other,
+    }
+}
+
+/// The one test that an `if` has, turned so that it says what gets through.
+struct Test {
+    variable: String,
+    how: How,
+    lets_through_what_fits: bool,
+}
+
+enum How {
+    /// Neither empty nor 0.
+    IsSet,
+    /// `=`
+    Is(String),
+    /// `~`
+    Fits(Choice),
+}
+
+/// A pattern that is nothing but a choice of words, such as `^(a|b)$`. All others are beyond us.
+struct Choice {
+    words: Vec<String>,
+    is_of_any_case: bool,
+    is_from_the_start: bool,
+    is_to_the_end: bool,
+}
+
+impl Choice {
+    fn read(pattern: &str, is_of_any_case: bool) -> Option<Self> {
+        let (is_from_the_start, rest) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
+        let (is_to_the_end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+        let group = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let group = group.map(|group| group.strip_prefix("?:").unwrap_or(group));
+        let words: Vec<_> = group.unwrap_or(rest).split('|').map(str::to_owned).collect();
+        // In `^a|b$` each sign is of one word alone.
+        let is_of_all = group.is_some() || words.len() == 1 || !(is_from_the_start || is_to_the_end);
+        let is_word = |word: &String| {
+            word.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        };
+        (is_of_all && words.iter().all(is_word)).then_some(Self {
+            words,
+            is_of_any_case,
+            is_from_the_start,
+            is_to_the_end,
+        })
+    }
+
+    fn fits(&self, value: &str) -> bool {
+        let in_case = |text: &str| match self.is_of_any_case {
+            true => text.to_ascii_lowercase(),
+            false => text.to_owned(),
+        };
+        let value = in_case(value);
+        self.words
+            .iter()
+            .map(|word| in_case(word))
+            .any(|word| match (self.is_from_the_start, self.is_to_the_end) {
+                (true, true) => value == word,
+                (true, false) => value.starts_with(&word),
+                (false, true) => value.ends_with(&word),
+                (false, false) => value.contains(&word),
+            })
+    }
+
+    /// As values that fit, where each word is a whole one.
+    fn into_words(self) -> Vec<String> {
+        match self.is_of_any_case {
+            true => self.words.iter().map(|word| word.to_ascii_lowercase()).collect(),
+            false => self.words,
+        }
+    }
+}
+
+impl Test {
+    fn read(condition: &Condition<'_>) -> Option<Self> {
+        let mut words: Vec<&str> = condition.directive.arguments.iter().map(String::as_str).collect();
+        if let Some(first) = words.first_mut() {
+            *first = first.strip_prefix('(').unwrap_or(first);
+        }
+        if let Some(last) = words.last_mut() {
+            *last = last.strip_suffix(')').unwrap_or(last);
+        }
+        words.retain(|word| !word.is_empty());
+        let (tested, operator, value) = match *words.as_slice() {
+            [tested] => (tested, "", ""),
+            // Compared with nothing, of which the lexer leaves no word.
+            [tested, operator @ ("=" | "!=")] => (tested, operator, ""),
+            [tested, operator, value] => (tested, operator, value),
+            _ => return None,
+        };
+        let (is_negated, operator) = operator
+            .strip_prefix('!')
+            .map_or((false, operator), |rest| (true, rest));
+        let how = match operator {
+            "" => How::IsSet,
+            // What it is compared with is known only when a request comes.
+            "=" if value.contains('$') => return None,
+            "=" => How::Is(value.to_owned()),
+            "~" => How::Fits(Choice::read(value, false)?),
+            "~*" => How::Fits(Choice::read(value, true)?),
+            _ => return None,
+        };
+        Some(Self {
+            variable: variable(tested)?.to_owned(),
+            how,
+            lets_through_what_fits: condition.lets_through != is_negated,
+        })
+    }
+
+    /// Whether a request gets through for which the variable has this value; `None` if that cannot be told.
+    fn passes(&self, value: &str) -> Option<bool> {
+        // Of what a `map` puts together when a request comes.
+        if value.contains('$') {
+            return None;
+        }
+        let fits = match &self.how {
+            How::IsSet => !matches!(value, "" | "0"),
+            How::Is(wanted) => wanted == value,
+            How::Fits(choice) => choice.fits(value),
+        };
+        Some(fits == self.lets_through_what_fits)
+    }
+}
+
+/// The name, where a text is one variable and nothing else.
+fn variable(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix('$')?;
+    let name = rest
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .unwrap_or(rest);
+    (!name.is_empty() && name.chars().all(is_of_a_name)).then_some(name)
+}
+
+/// The names of all variables in a text.
+fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split('$').skip(1).map(|rest| {
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        let end = rest.find(|c| !is_of_a_name(c)).unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::roles::parts;
+    use super::super::tree;
+    use super::*;
+
+    const ONE: &str = "0123456789abcdef0123456789abcdef01234567";
+    const TWO: &str = "1123456789abcdef0123456789abcdef01234567";
+
+    /// What is made of a server's directives, with what stands before the server. ONE and TWO are fingerprints.
+    fn demanded(before: &str, within: &str) -> String {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("nginx.conf");
+        let text = format!(
+            "{before}\nserver {{ listen 1 ssl; ssl_verify_client on; {within}\nlocation / {{ proxy_pass https://127.0.0.1:1; }} }}"
+        );
+        std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("written");
+        let tree = tree::read(&file).expect("a configuration");
+        let http = Http::of(&tree);
+        let variables = ClientVariables::of(&http);
+        let parts = parts(&http, &variables);
+        let routes: Vec<_> = parts.incus.iter().flat_map(|part| &part.admin).collect();
+        assert_eq!(routes.len(), 1, "{before} {within}");
+        let conditions: Vec<_> = routes[0].conditions().collect();
+        if !conditions.iter().any(|condition| variables.are_in(condition.directive)) {
+            return format!("{} not about certificates", conditions.len());
+        }
+        let demands = variables.demands(&routes);
+        match (demands.other.is_empty(), demands.fingerprints.join(" ")) {
+            (false, _) => "other".to_owned(),
+            (true, listed) if listed.is_empty() => "verified".to_owned(),
+            (true, listed) => listed.replace(ONE, "ONE").replace(TWO, "TWO"),
+        }
+    }
+
+    #[test]
+    fn only_what_is_read_to_the_letter_is_taken_over() {
+        let allowed = "map $ssl_client_fingerprint $ok { default 0; ONE 1; TWO 0; }";
+        let revoked = "map $ssl_client_fingerprint $revoked { default 0; ONE 1; }";
+        let verified = "map $ssl_client_verify $admin { default 0; SUCCESS 1; }";
+        for (before, within, expected) in [
+            ("", "if ($ssl_client_verify != SUCCESS) { return 403; }", "verified"),
+            ("", "if ($ssl_client_verify = NONE) { return 403; }", "verified"),
+            ("", "if ($ssl_client_verify !~ ^SUCCESS$) { return 496; }", "verified"),
+            ("", "if ($ssl_client_verify = SUCCESS) { return 403; }", "other"),
+            ("", "if ($ssl_client_fingerprint != ONE) { return 403; }", "ONE"),
+            ("", "if ($ssl_client_fingerprint != \"ONE\") { return 302 /; }", "ONE"),
+            (
+                "",
+                "if ($ssl_client_fingerprint !~ \"^(ONE|TWO)$\") { return 503; }",
+                "ONE TWO",
+            ),
+            (
+                "",
+                "if ($ssl_client_fingerprint !~* (?:ONE|TWO)) { rewrite ^ /no permanent; }",
+                "ONE TWO",
+            ),
+            // Those are refused, or it cannot be told who is not.
+            ("", "if ($ssl_client_fingerprint = ONE) { return 403; }", "other"),
+            ("", "if ($ssl_client_fingerprint ~* ONE) { return 403; }", "other"),
+            ("", "if ($ssl_client_fingerprint !~ \"^012\") { return 403; }", "other"),
+            ("", "if ($ssl_client_fingerprint !~ \"ONE.*\") { return 403; }", "other"),
+            ("", "if ($ssl_client_fingerprint) { return 403; }", "other"),
+            ("", "if ($ssl_client_s_dn !~ \"CN=ops\") { return 302 /; }", "other"),
+            (
+                "",
+                "if ($ssl_client_fingerprint != ONE) { return 403; } if ($ssl_client_fingerprint != TWO) { return 403; }",
+                "other",
+            ),
+            (allowed, "if ($ok = 0) { return 403; }", "ONE"),
+            (allowed, "if ($ok != 1) { return 403; }", "ONE"),
+            (allowed, "if (${ok} !~ 1) { return 444; }", "ONE"),
+            (allowed, "if ($ok) { return 403; }", "other"),
+            (revoked, "if ($revoked) { return 403; }", "other"),
+            (revoked, "if ($revoked = 1) { return 403; }", "other"),
+            (
+                "map $ssl_client_fingerprint $ok { ONE 1; }",
+                "if ($ok = \"\") { return 403; }",
+                "ONE",
+            ),
+            (
+                "map $ssl_client_fingerprint $ok { default 1; ONE 0; }",
+                "if ($ok = 0) { return 403; }",
+                "other",
+            ),
+            (
+                "map $ssl_client_fingerprint $ok { ~^012 1; }",
+                "if ($ok != 1) { return 403; }",
+                "other",
+            ),
+            (
+                "map $ssl_client_fingerprint $ok { ONE $other; }",
+                "if ($ok != 1) { return 403; }",
+                "other",
+            ),
+            (
+                "map \"$ssl_client_verify:$ssl_client_s_dn\" $ok { default 0; SUCCESS:CN=ops 1; }",
+                "if ($ok = 0) { return 403; }",
+                "other",
+            ),
+            (verified, "if ($admin = 0) { return 403; }", "verified"),
+            (verified, "if ($admin) { return 403; }", "other"),
+            (
+                "map $ssl_client_verify $admin { default 0; SUCCESS 1; } geo $admin_net { default 0; 10.0.0.0/8 1; }",
+                "if ($admin_net = 0) { return 403; }",
+                "1 not about certificates",
+            ),
+            (
+                "",
+                "if ($request_method = OPTIONS) { return 204; }",
+                "0 not about certificates",
+            ),
+        ] {
+            assert_eq!(demanded(before, within), expected, "{before} {within}");
+        }
+    }
+}
