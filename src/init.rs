@@ -91,6 +91,12 @@ pub enum InitError {
     Identity { source: IdentityError },
     #[error(transparent)]
     Incus(#[from] LocalError),
+    #[error("cannot list the admin {name} at the end of the file: {source}. List {} there by hand", certificate.display())]
+    NotAdded {
+        name: String,
+        certificate: PathBuf,
+        source: ConfigError,
+    },
     #[error(transparent)]
     Pair(#[from] PairError),
     #[error("`{0}` is no name that clients could ask for; give a DNS name without a *, like --name lxc.example.org")]
@@ -173,8 +179,15 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut Steps) ->
         make_folder(folder).map_err(|source| unwritable(folder, source))?;
         let pair = Pair::at(folder, name);
         admin(name, &pair, kind, done)?;
-        let file = OpenOptions::new().append(true).open(&options.config);
         let lines = text::admin(name, &pair, &options.config);
+        let before = fs::read_to_string(&options.config).map_err(|source| unwritable(&options.config, source))?;
+        // Not every file goes on well with a table at its end.
+        Config::foresee(&options.config, before + &lines).map_err(|source| InitError::NotAdded {
+            name: name.clone(),
+            certificate: pair.certificate.clone(),
+            source,
+        })?;
+        let file = OpenOptions::new().append(true).open(&options.config);
         file.and_then(|mut file| file.write_all(lines.as_bytes()))
             .map_err(|source| unwritable(&options.config, source))?;
         done.step("added", &format!("the admin {name} to {}", options.config.display()));

@@ -222,6 +222,25 @@ fn an_admin_is_added_to_what_is_there() {
     );
     start.gateway();
 
+    // An array that was closed cannot be added to.
+    let inline = before
+        .replace(
+            "[[admin.clients]]\nname = \"ops\"\ncertificate = \"certs/ops.crt\"\n",
+            "",
+        )
+        .replace(
+            "[admin] ",
+            "[admin]\nclients = [{name = \"ops\", certificate = \"certs/ops.crt\"}] ",
+        );
+    fs::write(start.path("proxy.toml"), &inline).expect("a file");
+    let said = start.init(&["--yes", "--admin=alice"]).fails();
+    assert!(
+        said.contains("cannot list the admin alice") && said.contains("certs/alice.crt there by hand"),
+        "{said}"
+    );
+    assert_eq!(start.configuration(), inline);
+    fs::write(start.path("proxy.toml"), &after).expect("a file");
+
     let wrong = start.init(&["--yes", "--admin=../ops"]);
     assert_eq!(wrong.status.code(), Some(64));
     assert_eq!(start.configuration(), after);
