@@ -26,9 +26,8 @@ pub fn holds(data: &[u8]) {
     assert!(text.parse::<toml::Table>().is_ok(), "{text}");
     // Without it, nobody has been told what is missing.
     assert!(translation.outcome == Outcome::Complete || !translation.report.is_empty());
-    let output = folder.join("proxy.toml");
-    fs::write(&output, &text).expect("written");
-    if let Err(ConfigError::Wrong { problem, .. }) = Config::load(&output) {
+    let foreseen = Config::foresee(&folder.join("proxy.toml"), text.clone());
+    if let Err(ConfigError::Wrong { problem, .. }) = foreseen {
         let is_malformed = problem.starts_with("unknown key") || problem.ends_with("; correct it");
         assert!(!is_malformed, "{problem}: {text}");
     }
