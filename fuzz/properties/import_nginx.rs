@@ -28,7 +28,16 @@ pub fn holds(data: &[u8]) {
     assert!(translation.outcome == Outcome::Complete || !translation.report.is_empty());
     let foreseen = Config::foresee(&folder.join("proxy.toml"), text.clone());
     if let Err(ConfigError::Wrong { problem, .. }) = foreseen {
-        let of_the_form = ["unknown key", "; correct it", "invalid type", "invalid value", "neither a text"];
-        assert!(!of_the_form.iter().any(|words| problem.contains(words)), "{problem}: {text}");
+        let of_the_form = [
+            "unknown key",
+            "; correct it",
+            "invalid type",
+            "invalid value",
+            "neither a text",
+        ];
+        assert!(
+            !of_the_form.iter().any(|words| problem.contains(words)),
+            "{problem}: {text}"
+        );
     }
 }
