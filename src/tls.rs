@@ -188,16 +188,13 @@ pub enum PemError {
     Unreadable { path: PathBuf, source: io::Error },
 }
 
-fn fault(error: &pem::Error) -> String {
+/// Nothing of the file itself: where its lines have become one, the key stands in it.
+fn fault(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::MissingSectionEnd { end_marker } => {
-            format!("it has no line -----END {}-----", end_marker.escape_ascii())
-        }
-        pem::Error::IllegalSectionStart { line } => {
-            format!("its line {} is no whole one", line.escape_ascii())
-        }
-        pem::Error::Base64Decode(_) => "between its lines BEGIN and END is something else than base64".to_owned(),
-        error => error.to_string(),
+        pem::Error::MissingSectionEnd { .. } => "it has no line END for its line BEGIN",
+        pem::Error::IllegalSectionStart { .. } => "its BEGIN is no line of its own",
+        pem::Error::Base64Decode(_) => "between its lines BEGIN and END is something else than base64",
+        _ => "it cannot be read",
     }
 }
 
@@ -208,5 +205,38 @@ fn remedy(error: &io::Error) -> &'static str {
             "let the gateway's user read it; one that runs already needs a restart for files in folders that are new to it"
         }
         _ => "correct the path or its permissions",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn no_message_has_the_key() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("gate.key");
+        let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+        for (text, told) in [
+            // As a shell's `echo $KEY` has it, and as an environment does.
+            (key.replace('\n', " "), "BEGIN"),
+            (key.replace('\n', "\\n"), "BEGIN"),
+            (key.replace("-----END", "-----ENDE"), "it has no line END"),
+            (key.replace("-----END", "?\n-----END"), "something else than base64"),
+            (
+                format!(
+                    "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n{body}\n-----END EC PRIVATE KEY-----\n"
+                ),
+                "is encrypted",
+            ),
+        ] {
+            fs::write(&file, text).expect("written");
+            let error = read_private_key(&file).expect_err("it is no key").to_string();
+            assert!(error.contains(told), "{error}");
+            assert!(!error.contains(&body[..8]) && !error.contains(&body[20..28]), "{error}");
+        }
     }
 }
