@@ -18,12 +18,13 @@ use support::images::Images;
 use support::incus::{Incus, free_address};
 
 /// Each file, and whether what comes out of it can be used as it is.
-const SINGLE: [(&str, bool); 19] = [
+const SINGLE: [(&str, bool); 20] = [
     ("addresses", true),
     ("all_admins", true),
     ("apart", false),
     ("between", false),
-    ("extras", true),
+    ("elsewhere", false),
+    ("extras", false),
     ("far_away", true),
     ("guide", true),
     ("http2", true),

@@ -3,7 +3,7 @@
 use super::conditions::ClientVariables;
 use super::fate::{Fate, fate};
 use super::report::{Report, lines};
-use super::restrictions::is_understood;
+use super::restrictions::is_moot;
 use super::roles::Parts;
 use super::site::{Http, is_refusal};
 use super::tree::Directive;
@@ -110,7 +110,7 @@ impl Account<'_> {
         match name {
             "location" => return self.location(directive, report),
             // Those that refuse and are not understood are restrictions.
-            "if" if is_refusal(directive) || is_understood(directive, self.variables) => {}
+            "if" if is_refusal(directive) || is_moot(directive) || self.variables.are_in(directive) => {}
             "if" => report.lost(format!("{place}: the condition `{arguments}` is not understood")),
             "return" if directive.value().starts_with('4') => return,
             "return" => {

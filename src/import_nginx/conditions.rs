@@ -1,7 +1,7 @@
 //! What Nginx asked of a client's certificate beyond being signed by one of a file: conditions on variables that tell of it,
 //! by themselves or by a `map`. What is not read to the letter is never taken for understood.
 
-use super::site::{Condition, Http, Route};
+use super::site::{Condition, Effect, Http, Route};
 use super::tree::Directive;
 
 const VERIFY: &str = "ssl_client_verify";
@@ -13,6 +13,8 @@ const SHA1: usize = 40;
 #[derive(Debug)]
 pub(super) struct ClientVariables<'a> {
     maps: Vec<&'a Directive>,
+    /// Variables that something else sets, or a second map: what they tell depends on more than one of these.
+    are_set: Vec<&'a str>,
 }
 
 /// Conditions beyond "a certificate of the file".
@@ -37,8 +39,21 @@ enum Demand {
 impl<'a> ClientVariables<'a> {
     pub(super) fn of(http: &Http<'a>) -> Self {
         let tells = |map: &&Directive| variables(map.value()).any(|name| name.starts_with("ssl_client_"));
+        let mut are_set = Vec::new();
+        find_set(http.directives, &mut are_set);
+        let mapped: Vec<_> = http
+            .named("map")
+            .filter_map(|map| variable(map.arguments.last()?))
+            .collect();
+        are_set.extend(
+            mapped
+                .iter()
+                .copied()
+                .filter(|name| mapped.iter().filter(|other| other == &name).count() > 1),
+        );
         Self {
             maps: http.named("map").filter(tells).collect(),
+            are_set,
         }
     }
 
@@ -70,7 +85,8 @@ impl<'a> ClientVariables<'a> {
     }
 
     fn demand(&self, condition: &Condition<'_>) -> Demand {
-        let Some(test) = Test::read(condition) else {
+        let test = Test::read(condition).filter(|test| !self.are_set.contains(&test.variable.as_str()));
+        let Some(test) = test else {
             return Demand::Other;
         };
         match (test.variable.as_str(), self.map_to(&test.variable)) {
@@ -87,6 +103,19 @@ impl<'a> ClientVariables<'a> {
     }
 }
 
+/// In whatever block.
+fn find_set<'a>(directives: &'a [Directive], found: &mut Vec<&'a str>) {
+    for directive in directives {
+        let name = match directive.name.as_str() {
+            "set" => directive.arguments.first(),
+            "geo" | "split_clients" => directive.arguments.last(),
+            _ => None,
+        };
+        found.extend(name.and_then(|name| variable(name)));
+        find_set(directive.children(), found);
+    }
+}
+
 /// A `map` from one variable, whose value is then tested.
 fn of_map(map: &Directive, test: &Test) -> Demand {
     let entries = map.children();
@@ -94,9 +123,16 @@ fn of_map(map: &Directive, test: &Test) -> Demand {
     if entries.iter().any(is_special) {
         return Demand::Other;
     }
-    let value_of = |key: &str| entries.iter().find(|entry| entry.name == key).map(Directive::value);
+    // A `map` does not look at the case of letters.
+    let value_of = |key: &str| {
+        entries
+            .iter()
+            .find(|entry| entry.name.eq_ignore_ascii_case(key))
+            .map(Directive::value)
+    };
     let default = test.passes(value_of("default").unwrap_or_default());
     match (variable(map.value()), default) {
+        (Some(VERIFY), _) if entries.iter().any(|entry| entry.name.starts_with(['~', '\\'])) => Demand::Other,
         (Some(VERIFY), _) => match value_of("SUCCESS").map_or(default, |value| test.passes(value)) {
             Some(true) => Demand::Verified,
             _ => Demand::Other,
@@ -107,7 +143,6 @@ fn of_map(map: &Directive, test: &Test) -> Demand {
             for entry in entries.iter().filter(|entry| entry.name != "default") {
                 match test.passes(entry.value()) {
                     Some(false) => {}
-                    // A `map` does not look at the case of letters.
                     Some(true) => listed.push(entry.name.to_ascii_lowercase()),
                     None => return Demand::Other,
                 }
@@ -201,6 +236,11 @@ impl Choice {
 
 impl Test {
     fn read(condition: &Condition<'_>) -> Option<Self> {
+        let lets_through = match condition.effect {
+            Effect::LetsThrough => true,
+            Effect::Refuses => false,
+            Effect::Unclear => return None,
+        };
         let mut words: Vec<&str> = condition.directive.arguments.iter().map(String::as_str).collect();
         if let Some(first) = words.first_mut() {
             *first = first.strip_prefix('(').unwrap_or(first);
@@ -231,7 +271,7 @@ impl Test {
         Some(Self {
             variable: variable(tested)?.to_owned(),
             how,
-            lets_through_what_fits: condition.lets_through != is_negated,
+            lets_through_what_fits: lets_through != is_negated,
         })
     }
 
@@ -330,7 +370,33 @@ mod tests {
                 "if ($ssl_client_fingerprint !~* (?:ONE|TWO)) { rewrite ^ /no permanent; }",
                 "ONE TWO",
             ),
+            (
+                "",
+                "if ($ssl_client_fingerprint != ONE) { add_header X-No 1; return 204; }",
+                "ONE",
+            ),
+            (
+                "",
+                "if ($ssl_client_fingerprint != ONE) { add_header X-No 1; }",
+                "0 not about certificates",
+            ),
             // Those are refused, or it cannot be told who is not.
+            ("", "if ($ssl_client_fingerprint = ONE) { break; } return 403;", "other"),
+            (
+                "",
+                "if ($ssl_client_fingerprint != ONE) { rewrite ^ /no last; }",
+                "other",
+            ),
+            (
+                "",
+                "if ($ssl_client_fingerprint != ONE) { set $to http://127.0.0.1:1; }",
+                "other",
+            ),
+            (
+                "",
+                "if ($ssl_client_fingerprint != ONE) { set $no 1; return 403; }",
+                "other",
+            ),
             ("", "if ($ssl_client_fingerprint = ONE) { return 403; }", "other"),
             ("", "if ($ssl_client_fingerprint ~* ONE) { return 403; }", "other"),
             ("", "if ($ssl_client_fingerprint !~ \"^012\") { return 403; }", "other"),
@@ -375,6 +441,26 @@ mod tests {
             ),
             (verified, "if ($admin = 0) { return 403; }", "verified"),
             (verified, "if ($admin) { return 403; }", "other"),
+            (
+                verified,
+                "if ($ssl_client_fingerprint != ONE) { set $admin 0; } if ($admin = 0) { return 403; }",
+                "other",
+            ),
+            (
+                "map $ssl_client_verify $admin { default 0; SUCCESS 1; } map $ssl_client_s_dn $admin { default 0; CN=ops 1; }",
+                "if ($admin = 0) { return 403; }",
+                "other",
+            ),
+            (
+                "map $ssl_client_verify $admin { default 1; ~SUCC 0; }",
+                "if ($admin = 0) { return 403; }",
+                "other",
+            ),
+            (
+                "map $ssl_client_verify $admin { default 1; success 0; }",
+                "if ($admin = 0) { return 403; }",
+                "other",
+            ),
             (
                 "map $ssl_client_verify $admin { default 0; SUCCESS 1; } geo $admin_net { default 0; 10.0.0.0/8 1; }",
                 "if ($admin_net = 0) { return 403; }",

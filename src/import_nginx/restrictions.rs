@@ -3,17 +3,24 @@
 
 use super::conditions::ClientVariables;
 use super::roles::Part;
-use super::site::{Route, is_refusal};
+use super::site::{Condition, Effect, Route, is_refusal};
 use super::tree::Directive;
 
 /// A sentence for each, with its place.
-pub(super) fn on_public(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
-    part.public.iter().flat_map(|route| on_both(route, variables)).collect()
+pub(super) fn on_public(part: &Part<'_>) -> Vec<String> {
+    // Where no certificate is asked for, a condition on one is true of everybody, or of nobody.
+    let is_understood = |condition: &Directive| is_moot(condition) || is_of_the_one_port(condition, part);
+    let on_route = |route| on_both(route, is_understood);
+    part.public.iter().flat_map(on_route).collect()
 }
 
 /// The same; admins of the gateway have all of Incus, whatever the method.
 pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
-    let mut found: Vec<_> = part.admin.iter().flat_map(|route| on_both(route, variables)).collect();
+    let is_understood = |condition: &Directive| {
+        is_moot(condition) || is_of_the_one_port(condition, part) || variables.are_in(condition)
+    };
+    let on_route = |route| on_both(route, is_understood);
+    let mut found: Vec<_> = part.admin.iter().flat_map(on_route).collect();
     for route in &part.admin {
         let methods = route.blocks.iter().copied().filter(|block| block.is("limit_except"));
         let methods = methods.chain(route.scope.everywhere("limit_except"));
@@ -38,7 +45,7 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
         ));
     } else if !part.admin.is_empty() {
         let mut denied = Vec::new();
-        find_denied(part.server.directive.children(), &mut denied);
+        find_denied(part, part.server.directive.children(), &mut denied);
         found.extend(denied.into_iter().map(|location| {
             format!(
                 "{}: admins would get all of Incus, where Nginx kept `{}` from them",
@@ -50,23 +57,27 @@ pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<
     found
 }
 
-/// Locations that refuse whoever comes, but for those that Incus has nothing at.
-fn find_denied<'a>(directives: &'a [Directive], found: &mut Vec<&'a Directive>) {
+/// Locations that do not lead to Incus: all of its own paths, and others that refuse whoever comes, but for those that it has
+/// nothing at.
+fn find_denied<'a>(part: &Part<'_>, directives: &'a [Directive], found: &mut Vec<&'a Directive>) {
     const NOBODYS: [&str; 3] = ["/.", "/favicon.ico", "/robots.txt"];
     for location in directives.iter().filter(|directive| directive.is("location")) {
         let pattern = location.arguments.last().map_or("", String::as_str).replace('\\', "");
         let is_nobodys = NOBODYS
             .iter()
             .any(|path| pattern.trim_start_matches('^').starts_with(path));
-        let hands_on = location.children().iter().any(|child| child.is("proxy_pass"));
-        if is_refusal(location) && !hands_on && !is_nobodys {
+        let is_closed = location.children().iter().any(|child| child.is("internal"));
+        let is_of_incus = pattern.trim_start_matches(['^', '(']).starts_with("/1.0");
+        let mut routes = part.public.iter().chain(&part.admin);
+        let hands_on = routes.any(|route| route.is_in(location));
+        if is_closed || !hands_on && (is_of_incus || is_refusal(location) && !is_nobodys) {
             found.push(location);
         }
-        find_denied(location.children(), found);
+        find_denied(part, location.children(), found);
     }
 }
 
-fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
+fn on_both(route: &Route<'_>, is_understood: impl Fn(&Directive) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for name in ["auth_basic", "auth_jwt", "auth_request", "secure_link"] {
         if let Some(directive) = route.scope.one(name)
@@ -78,31 +89,45 @@ fn on_both(route: &Route<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
             ));
         }
     }
-    for condition in route.conditions().map(|condition| condition.directive) {
-        if !is_understood(condition, variables) {
+    if let Some(answer) = route.overruled_by() {
+        found.push(format!(
+            "{}: `return {}` answered before Incus was asked, and would do so no more",
+            answer.place,
+            answer.arguments.join(" ")
+        ));
+    }
+    for Condition { directive, effect } in route.conditions() {
+        if !is_understood(directive) {
             found.push(format!(
-                "{}: the condition `{}` kept some requests away, and would do so no more",
-                condition.place,
-                condition.arguments.join(" ")
+                "{}: the condition `{}` {}, and would do so no more",
+                directive.place,
+                directive.arguments.join(" "),
+                match effect {
+                    Effect::LetsThrough | Effect::Refuses => "kept some requests away",
+                    Effect::Unclear => "made something else of some requests",
+                }
             ));
         }
     }
     found
 }
 
-/// About what the gateway has a rule of its own for.
-pub(super) fn is_understood(condition: &Directive, variables: &ClientVariables<'_>) -> bool {
-    // It answers by whatever name it is asked, over TLS alone.
-    const MOOT: [&str; 7] = [
+/// About what makes no difference here: the gateway answers by whatever name it is asked, over TLS alone.
+pub(super) fn is_moot(condition: &Directive) -> bool {
+    const MOOT: [&str; 6] = [
         "$request_method",
         "$host",
         "$http_host",
         "$scheme",
-        "$server_port",
         "$ssl_protocol",
         "$https",
     ];
-    is_about(condition, &MOOT) || variables.are_in(condition)
+    is_about(condition, &MOOT)
+}
+
+/// Likewise, where all come to the same port.
+fn is_of_the_one_port(condition: &Directive, part: &Part<'_>) -> bool {
+    part.server.listens.len() == 1 && is_about(condition, &["$server_port"])
 }
 
 fn is_about(condition: &Directive, variables: &[&str]) -> bool {

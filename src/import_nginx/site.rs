@@ -197,21 +197,32 @@ impl<'a> Route<'a> {
         pattern.trim_start_matches(['^', '(']).starts_with("/1.0")
     }
 
-    /// Every condition that it is under: those around it let it through, those before it lead elsewhere.
+    /// Every condition that it is under: those around it, and those before it, but for those that do nothing to a request.
     pub(super) fn conditions(&self) -> impl Iterator<Item = Condition<'a>> {
         let around = self.blocks.iter().copied().filter(|block| block.is("if"));
-        let before = self
-            .scope
-            .everywhere("if")
-            .filter(|condition| leads_elsewhere(condition));
         let around = around.map(|directive| Condition {
             directive,
-            lets_through: true,
+            effect: Effect::LetsThrough,
         });
-        around.chain(before.map(|directive| Condition {
-            directive,
-            lets_through: false,
+        let before = self.scope.everywhere("if").filter(|before| !self.is_in(before));
+        around.chain(before.filter_map(|directive| {
+            let effect = effect(directive)?;
+            Some(Condition { directive, effect })
         }))
+    }
+
+    /// What answers in its place, whatever a request is: all that comes after it is no more than what a `break` spares.
+    pub(super) fn overruled_by(&self) -> Option<&'a Directive> {
+        let is_spared = self
+            .blocks
+            .iter()
+            .any(|block| block.is("if") && block.children().iter().any(|child| child.is("break")));
+        self.scope.everywhere("return").next().filter(|_| !is_spared)
+    }
+
+    /// Whether a block is around it.
+    pub(super) fn is_in(&self, block: &Directive) -> bool {
+        self.blocks.iter().any(|around| std::ptr::eq(*around, block))
     }
 }
 
@@ -219,20 +230,56 @@ impl<'a> Route<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condition<'a> {
     pub(super) directive: &'a Directive,
-    pub(super) lets_through: bool,
+    pub(super) effect: Effect,
 }
 
-/// Whatever the answer is, it is not Incus's. What is asked before a request of a browser's script is no request yet.
-fn leads_elsewhere(condition: &Directive) -> bool {
-    let redirects = |rewrite: &Directive| {
-        let is_to_elsewhere = |word: &String| word.contains("://") || word == "redirect" || word == "permanent";
-        rewrite.arguments.iter().skip(1).any(is_to_elsewhere)
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Effect {
+    LetsThrough,
+    /// Whatever the answer is, it is not Incus's.
+    Refuses,
+    /// It sets something, goes elsewhere within Nginx, or skips what comes after it.
+    Unclear,
+}
+
+/// Nothing, where it has no say in who is answered by whom.
+fn effect(condition: &Directive) -> Option<Effect> {
+    const HARMLESS: [&str; 6] = [
+        "access_log",
+        "add_header",
+        "error_log",
+        "expires",
+        "limit_rate",
+        "limit_rate_after",
+    ];
+    let is_refusal = |child: &&Directive| match child.name.as_str() {
+        "return" => true,
+        "deny" => child.value() == "all",
+        // To an address that its client is to ask.
+        "rewrite" => child
+            .arguments
+            .iter()
+            .skip(1)
+            .any(|word| word.contains("://") || word == "redirect" || word == "permanent"),
+        _ => false,
     };
-    condition.children().iter().any(|child| {
-        (child.is("return") && child.value() != "204")
-            || (child.is("rewrite") && redirects(child))
-            || (child.is("deny") && child.value() == "all")
-    })
+    let mut rest = condition
+        .children()
+        .iter()
+        .filter(|child| !HARMLESS.contains(&child.name.as_str()));
+    match (rest.next(), rest.next()) {
+        (None, _) => None,
+        // What a browser asks before a script's request is no request yet.
+        (Some(only), None) if only.is("return") && only.value() == "204" && is_of_options(condition) => None,
+        (Some(only), None) if is_refusal(&only) => Some(Effect::Refuses),
+        _ => Some(Effect::Unclear),
+    }
+}
+
+fn is_of_options(condition: &Directive) -> bool {
+    let text = condition.arguments.join(" ");
+    let text = text.trim_matches(['(', ')', ' ']);
+    text.split_whitespace().eq(["$request_method", "=", "OPTIONS"])
 }
 
 /// A location that ends in a refusal, such as `return 403`.

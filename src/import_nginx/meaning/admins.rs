@@ -15,7 +15,7 @@ impl Translation<'_> {
         self.proxy.are_clients_certain = true;
         let admin: Vec<_> = parts.incus.iter().filter(|part| !part.admin.is_empty()).collect();
         let mut files = HashSet::new();
-        self.apart(&admin);
+        self.apart(&admin, variables);
         for part in admin {
             let scope = &part.server.scope;
             let demands = variables.demands(&part.admin.iter().collect::<Vec<_>>());
@@ -65,16 +65,21 @@ impl Translation<'_> {
     }
 
     /// Who was let in on one address alone gets all that the gateway's one admin port listens on.
-    fn apart(&mut self, admin: &[&Part<'_>]) {
+    fn apart(&mut self, admin: &[&Part<'_>], variables: &ClientVariables<'_>) {
         let addresses = |part: &Part<'_>| -> BTreeSet<_> {
             let listens = part.server.listens.iter().filter(|listen| listen.is_tls);
             listens.filter_map(|listen| listen.address).collect()
         };
-        let admins = |part: &Part<'_>| part.server.scope.value("ssl_client_certificate").map(ToOwned::to_owned);
+        let admins = |part: &Part<'_>| {
+            let authorities = ["ssl_client_certificate", "ssl_trusted_certificate", "ssl_crl"];
+            let authorities = authorities.map(|name| part.server.scope.value(name).map(ToOwned::to_owned));
+            let demands = variables.demands(&part.admin.iter().collect::<Vec<_>>());
+            (authorities, demands.fingerprints.into_iter().collect::<BTreeSet<_>>())
+        };
         let Some((first, others)) = admin.split_first() else {
             return;
         };
-        let is_apart = |other: &&&Part<'_>| admins(other) != admins(first) && addresses(other) != addresses(first);
+        let is_apart = |other: &&&Part<'_>| addresses(other) != addresses(first) && admins(other) != admins(first);
         if let Some(other) = others.iter().find(is_apart) {
             self.uncertain(format!(
                 "{}: these admins came to other addresses than those of {}, and the gateway has one admin port for all",

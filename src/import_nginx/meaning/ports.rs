@@ -10,9 +10,6 @@ use super::super::roles::{Part, Parts};
 use super::super::site::{Route, Server};
 use super::Translation;
 
-/// Sentences on whom Nginx kept from a part.
-type Restrictions = fn(&Part<'_>, &ClientVariables<'_>) -> Vec<String>;
-
 impl Translation<'_> {
     pub(super) fn ports(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {
         let of = |has: fn(&Part<'_>) -> bool| parts.incus.iter().filter(move |part| has(part)).collect::<Vec<_>>();
@@ -21,10 +18,11 @@ impl Translation<'_> {
         self.proxy.public = self.port(&public);
         self.proxy.admin = self.port(&admin);
         self.part_ways(&admin);
-        let kept_out =
-            |parts: &[&Part<'_>], on: Restrictions| parts.iter().flat_map(|part| on(part, variables)).collect();
-        let from_strangers = kept_out(&public, restrictions::on_public);
-        let from_admins = kept_out(&admin, restrictions::on_admin);
+        let from_strangers = public.iter().flat_map(|part| restrictions::on_public(part)).collect();
+        let from_admins = admin
+            .iter()
+            .flat_map(|part| restrictions::on_admin(part, variables))
+            .collect();
         self.addresses(
             "public",
             &public,
