@@ -54,11 +54,13 @@ pub enum Reason {
     Requests,
     /// It did not take its answer.
     Stalled,
+    /// Too many of whom their proxy has not said yet who they are.
+    Unannounced,
 }
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Address,
         Self::Descriptors,
         Self::Displaced,
@@ -66,6 +68,7 @@ impl Reason {
         Self::Network,
         Self::Requests,
         Self::Stalled,
+        Self::Unannounced,
     ];
 }
 
@@ -137,7 +140,7 @@ impl Limiter {
         let unannounced = present.unannounced(port);
         if *unannounced >= at_most {
             drop(present);
-            return Err(self.refuse(Reason::Full, port, proxy, limits));
+            return Err(self.refuse(Reason::Unannounced, port, proxy, limits));
         }
         *unannounced += 1;
         Ok(Unannounced::new(Arc::clone(self), port))
@@ -193,6 +196,10 @@ fn tell(reason: Reason, port: Port, client: IpAddr, limits: &Limits) {
              admins; no more of this is told until a minute has gone by without it",
             limits.connections,
             limits.admin_connections
+        ),
+        Reason::Unannounced => tracing::warn!(
+            "limits.connections: refused a connection on the {port} port by the proxy {client}, which has not said yet whose the \
+             others are; no more of this is told until a minute has gone by without it"
         ),
         // Told where it happens, or by the one who wanted it so.
         Reason::Descriptors | Reason::Displaced | Reason::Network | Reason::Requests | Reason::Stalled => {}

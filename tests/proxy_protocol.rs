@@ -149,7 +149,7 @@ fn who_waits_for_a_proxys_word_is_counted() {
     let mut silent: Vec<TcpStream> = (0..30).map(|_| connect(scene.gateway.public())).collect();
     scene
         .gateway
-        .wait_for_log("limits.connections: refused a connection on the public port");
+        .wait_for_log("limits.connections: refused a connection on the public port by the proxy 127.0.0.1");
     let is_open = |tcp: &mut TcpStream| {
         tcp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         matches!(tcp.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)

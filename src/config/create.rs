@@ -11,6 +11,7 @@ pub fn create(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension(format!("toml.{}", std::process::id()));
     // Not through a link that somebody has laid there.
     let mut file = OpenOptions::new().write(true).create_new(true).open(&aside)?;
+    // A rename would overwrite.
     let put = if is_example(path) { fs::rename } else { fs::hard_link };
     let created = file
         .write_all(text.as_bytes())

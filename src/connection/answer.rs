@@ -55,7 +55,13 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
         Port::Admin => (admin::answer(&exchange, request).await, None),
         Port::Public => {
             let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
-            let (answer, pace) = match plain::or_refuse(&request).and(allowed) {
+            let plain = plain::or_refuse(&request);
+            let welcome = match version {
+                Version::HTTP_2 => allowed.and_then(|pace| plain.map(|()| pace)),
+                // Its connection ends, whatever else there is to say.
+                _ => plain.and(allowed),
+            };
+            let (answer, pace) = match welcome {
                 Ok(pace) => (public::answer(&exchange, &request).await, Some(pace)),
                 Err(refusal) => (Err(refusal), None),
             };

@@ -17,7 +17,7 @@ const BUFFER_SIZE: usize = 32 << 10;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Hands on what comes until both ends have ended. When one breaks off, this fails, and both streams are dropped unfinished,
-/// which the other end sees; but not before it has got what the one had sent.
+/// which the other end sees: the client not before it has got what Incus had sent.
 pub(super) async fn join<C, I>(client: End<C>, incus: End<I>) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite,

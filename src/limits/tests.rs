@@ -114,3 +114,16 @@ fn one_line_an_episode() {
     assert!(limiter.count(Reason::Descriptors));
     assert_eq!(limiter.cases(Reason::Full), 2);
 }
+
+#[test]
+fn who_is_not_announced_yet_is_counted_by_port() {
+    let limiter = Arc::new(Limiter::default());
+    let expect = |port| limiter.expect_client(port, "192.0.2.1".parse().unwrap(), &limits());
+    let strangers: Vec<_> = (0..12).map(|_| expect(Port::Public).unwrap()).collect();
+    assert_eq!(expect(Port::Public).unwrap_err(), Reason::Unannounced);
+    let admins: Vec<_> = (0..8).map(|_| expect(Port::Admin).unwrap()).collect();
+    assert_eq!(expect(Port::Admin).unwrap_err(), Reason::Unannounced);
+    drop((strangers, admins));
+    assert!(expect(Port::Public).is_ok() && expect(Port::Admin).is_ok());
+    assert_eq!(limiter.cases(Reason::Unannounced), 2);
+}

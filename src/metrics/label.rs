@@ -73,6 +73,7 @@ label!(Reason {
     Network = "network",
     Requests = "requests",
     Stalled = "stalled",
+    Unannounced = "unannounced",
 });
 
 /// One of something for each value of a label.

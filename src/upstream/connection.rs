@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -48,12 +49,17 @@ pub(super) struct Connection {
 /// Incus's end of a tunnel.
 pub type Tunnel = End<TunnelStream>;
 
-/// What a connection has become after 101. Dropped before we have ended in order, it is reset: Go takes an end without a
-/// farewell for one in order, if it comes between two records.
+/// What a connection has become after 101. Unless we have ended in order it is reset when it goes, though it be with the
+/// process: Go takes an end without a farewell for one in order, if it comes between two records.
 #[derive(Debug)]
-pub struct TunnelStream {
-    stream: Stream,
-    has_ended: bool,
+pub struct TunnelStream(Stream);
+
+impl TunnelStream {
+    fn new(stream: Stream) -> Self {
+        // Where this fails, the connection is gone already.
+        let _ = stream.get_ref().0.set_zero_linger();
+        Self(stream)
+    }
 }
 
 impl Connection {
@@ -124,42 +130,31 @@ impl Connection {
         let parts = self.driver.into_parts();
         End {
             read_ahead: parts.read_buf,
-            stream: TunnelStream {
-                stream: parts.io.into_inner(),
-                has_ended: false,
-            },
+            stream: TunnelStream::new(parts.io.into_inner()),
         }
     }
 }
 
 impl AsyncRead for TunnelStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for TunnelStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-        self.has_ended = ended.is_ok();
-        Poll::Ready(ended)
-    }
-}
-
-impl Drop for TunnelStream {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            // Where even that fails, the connection is gone already.
-            let _ = self.stream.get_ref().0.set_zero_linger();
-        }
+        ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
+        // What is still on its way may take its time.
+        let _ = SockRef::from(self.0.get_ref().0).set_linger(None);
+        Poll::Ready(Ok(()))
     }
 }
 
