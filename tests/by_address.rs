@@ -187,6 +187,13 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
 
     thread::sleep(Duration::from_secs(1));
     assert_eq!(status(&mut all[0]), 200, "it was told so");
+
+    // HTTP/2 goes on, and so it counts as all else does.
+    let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.1")).unwrap();
+    while http2.get("/1.0").unwrap().status == 200 {}
+    let mut two = http2.request("GET", "/1.0");
+    two.headers_mut().insert("host", "user@gate.test".parse().unwrap());
+    assert_eq!(http2.ask(two).unwrap().status, 429);
 }
 
 #[test]
