@@ -207,7 +207,10 @@ impl Alteration {
                 der[bit / 8] ^= 1 << (bit % 8);
             }
             Self::Length => {
-                let content = elements(&der)[0].1.to_vec();
+                // One that was altered before may have none any more.
+                let content = elements(&der)
+                    .first()
+                    .map_or_else(Vec::new, |(_, content, _)| content.to_vec());
                 let length = u32::try_from(content.len()).unwrap().to_be_bytes();
                 // Of a certificate's one or two bytes of length, three or four are made.
                 der = [&[0x30, 0x84][..], &length, &content].concat();
@@ -242,18 +245,21 @@ fn as_v1(v3: &[u8], issuer: &KeyPair) -> CertificateDer<'static> {
     wrap(0x30, &[&content, algorithm.2, &signature].concat()).into()
 }
 
-/// What stands in DER side by side: tags, contents, and both with their length.
+/// What stands in DER side by side: tags, contents, and both with their length. What trails behind them is none.
 fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
     let mut found = Vec::new();
     while let [tag, first, ..] = *der {
         let more = usize::from(first.saturating_sub(0x80));
         let length = match more {
             0 => usize::from(first),
-            _ => der[2..2 + more]
+            _ => der[2..]
                 .iter()
-                .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+                .take(more)
+                .fold(0, |length: usize, byte| length.wrapping_shl(8) | usize::from(*byte)),
         };
-        let (whole, rest) = der.split_at(2 + more + length);
+        let Some((whole, rest)) = der.split_at_checked(length.saturating_add(2 + more)) else {
+            break;
+        };
         found.push((tag, &whole[2 + more..], whole));
         der = rest;
     }
