@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use incus_gate::net::Port;
 use regex::Regex;
 
 const REFERENCE: &str = include_str!("../docs/REFERENCE.md");
@@ -113,6 +114,8 @@ fn literal(code: &str) -> Default {
     let number = Regex::new(r"default\((\d+)_u64\)").unwrap();
     match code.trim() {
         "None" => Default::InWords,
+        "default(Port::Public)" => Default::Is(format!("\"{}\"", Port::Public.usual_address())),
+        "default(Port::Admin)" => Default::Is(format!("\"{}\"", Port::Admin.usual_address())),
         "nobody()" => Default::Is("[]".to_owned()),
         word @ ("false" | "true") => Default::Is(word.to_owned()),
         code => {
