@@ -30,7 +30,7 @@ mod verdict;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -106,7 +106,7 @@ fn soak(arguments: &Arguments) -> Result<Verdict> {
     }
     eprintln!("{} minutes, seed {seed}", arguments.minutes);
     let site = Arc::new(Site::start(&arguments.gateway.canonicalize()?));
-    end_on_signal(Arc::clone(&site))?;
+    end_on_signal(Arc::downgrade(&site))?;
 
     let begun = Instant::now();
     let before = Sample::take(&site, begun);
@@ -137,8 +137,8 @@ fn enter_network() -> Result<()> {
     Err(again.args(std::env::args_os().skip(1)).env(INSIDE, "1").exec().into())
 }
 
-/// In order, so that what was started is stopped.
-fn end_on_signal(site: Arc<Site>) -> Result<()> {
+/// In order, so that what was started is stopped. It does not keep the site, or nobody would end that after the last client.
+fn end_on_signal(site: Weak<Site>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let entered = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -151,7 +151,9 @@ fn end_on_signal(site: Arc<Site>) -> Result<()> {
                 _ = terminate.recv() => {}
             }
         });
-        site.end();
+        if let Some(site) = site.upgrade() {
+            site.end();
+        }
     });
     Ok(())
 }
