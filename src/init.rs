@@ -115,14 +115,17 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     let folder = options.config.parent().unwrap_or_else(|| Path::new("")).join("certs");
     let kind = if options.rsa { Kind::Rsa4096 } else { Kind::EcdsaP384 };
 
-    if options.config.exists() && !config::is_example(&options.config) {
+    let was_there = options.config.exists() && !config::is_example(&options.config);
+    if was_there {
         add_admins(options, &folder, kind, &mut done)?;
         done.kept(&options.config);
-        difference::tell(options, &Config::load(&options.config)?, &incus_of(options), &mut done);
     } else {
         set_up(options, &folder, kind, &questions, &mut done)?;
     }
     let config = Config::load(&options.config)?;
+    if was_there {
+        difference::tell(options, &config, &incus_of(options), &mut done);
+    }
     let client = Pair::at(&folder, "incus-client");
     trust(options, &client, &questions, &mut done)?;
     match (done.changed, done.noted) {

@@ -113,19 +113,12 @@ impl Listener {
                     // An IPv4 client of an IPv6 socket is an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     if worker.live().entrance(self.port).proxies.contain(address.ip()) {
-                        match worker.expect_client(self.port, address.ip()) {
-                            Some(unannounced) => {
-                                let worker_of_it = Rc::clone(&worker);
-                                worker.spawn(connection::welcome_behind(
-                                    worker_of_it,
-                                    self.port,
-                                    tcp,
-                                    address,
-                                    unannounced,
-                                ));
-                            }
-                            None => net::reset(tcp),
-                        }
+                        let Some(place) = worker.expect_client(self.port, address.ip()) else {
+                            net::reset(tcp);
+                            continue;
+                        };
+                        let (port, served) = (self.port, Rc::clone(&worker));
+                        worker.spawn(connection::welcome_behind(served, port, tcp, address, place));
                         continue;
                     }
                     // Before anything else is done with it: in a crowd, many come before any task has its turn.

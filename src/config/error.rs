@@ -133,26 +133,16 @@ impl Source {
     fn key_of(&self, span: Option<Range<usize>>) -> String {
         let until_there = span.map_or(0, |span| self.line_number(span.start));
         let lines: Vec<&str> = self.text.lines().take(until_there).collect();
-        let table = |line: &str| {
-            Some(
-                line.trim()
-                    .strip_prefix('[')?
-                    .trim_start_matches('[')
-                    .split(']')
-                    .next()?
-                    .to_owned(),
-            )
-        };
         let Some((line, before)) = lines.split_last() else {
             return String::new();
         };
-        let within = || before.iter().rev().find_map(|line| table(line));
-        match (line.split_once('='), table(line)) {
-            (_, Some(table)) => table,
-            (Some((key, _)), None) => match within() {
-                Some(table) => format!("{table}.{}", key.trim()),
-                None => key.trim().to_owned(),
-            },
+        match (table(line), line.split_once('=')) {
+            (Some(table), _) => table.to_owned(),
+            (None, Some((key, _))) => {
+                let within = before.iter().rev().find_map(|line| table(line));
+                let within = within.map_or_else(String::new, |table| format!("{table}."));
+                within + key.trim()
+            }
             (None, None) => String::new(),
         }
     }
@@ -177,6 +167,12 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::InvalidData => "is it the right file? A configuration is a text",
         _ => "correct the path or its permissions",
     }
+}
+
+/// The name in the head of a table.
+fn table(line: &str) -> Option<&str> {
+    let name = line.trim().strip_prefix('[')?.trim_start_matches('[');
+    name.split(']').next()
 }
 
 /// serde says: unknown field `a`, expected `b` or `c` (or: expected one of `b`, `c`, `d`).

@@ -50,9 +50,8 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     let is_connect = request.method() == Method::CONNECT;
     let version = request.version();
     let wish = request.extensions().get::<OnUpgrade>().cloned();
-    let mut is_unread = false;
-    let (answer, pace) = match port {
-        Port::Admin => (admin::answer(&exchange, request).await, None),
+    let (answer, pace, is_unread) = match port {
+        Port::Admin => (admin::answer(&exchange, request).await, None, false),
         Port::Public => {
             let allowed = worker.allow(peer.address.ip(), client.counted_by.as_deref());
             let plain = plain::or_refuse(&request);
@@ -65,10 +64,10 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
                 Ok(pace) => (public::answer(&exchange, &request).await, Some(pace)),
                 Err(refusal) => (Err(refusal), None),
             };
-            is_unread = !request.body().is_end_stream();
+            let is_unread = !request.body().is_end_stream();
             // Whatever it was, it was for none of the questions.
             leftover::dismiss(worker, request);
-            (answer, pace)
+            (answer, pace, is_unread)
         }
     };
     let is_unwelcome = matches!(answer, Err(Refusal::Network | Refusal::NotAnAdmin(_)));

@@ -68,7 +68,7 @@ impl<'a> ClientVariables<'a> {
     }
 
     /// All that these routes are under.
-    pub(super) fn demands(&self, routes: &[&Route<'a>]) -> Demands<'a> {
+    pub(super) fn demands(&self, routes: &[Route<'a>]) -> Demands<'a> {
         let mut demands = Demands::default();
         let conditions = routes.iter().flat_map(|route| route.conditions());
         for condition in conditions.filter(|condition| self.are_in(condition.directive)) {
@@ -99,7 +99,7 @@ impl<'a> ClientVariables<'a> {
             (VERIFY, None) if test.passes("SUCCESS") == Some(true) => Demand::Verified,
             (FINGERPRINT, None) if test.lets_through_what_fits => match test.how {
                 How::Is(wanted) => of_fingerprints(vec![wanted]),
-                How::Fits(choice) => of_fingerprints(choice.into_words()),
+                How::Fits(choice) => of_fingerprints(choice.words),
                 How::IsSet => Demand::Other,
             },
             _ => Demand::Other,
@@ -188,7 +188,7 @@ mod tests {
         let http = Http::of(&tree);
         let variables = ClientVariables::of(&http);
         let parts = parts(&http, &variables);
-        let routes: Vec<_> = parts.incus.iter().flat_map(|part| &part.admin).collect();
+        let routes: Vec<_> = parts.incus.into_iter().flat_map(|part| part.admin).collect();
         assert_eq!(routes.len(), 1, "{before} {within}");
         let conditions: Vec<_> = routes[0].conditions().collect();
         if !conditions.iter().any(|condition| variables.are_in(condition.directive)) {

@@ -20,7 +20,8 @@ pub(super) enum How {
 
 /// A pattern that is nothing but a choice of words, such as `^(a|b)$`. All others are beyond us.
 pub(super) struct Choice {
-    words: Vec<String>,
+    /// In small letters, where their case does not count.
+    pub(super) words: Vec<String>,
     is_of_any_case: bool,
     is_from_the_start: bool,
     is_to_the_end: bool,
@@ -32,7 +33,8 @@ impl Choice {
         let (is_to_the_end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
         let group = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         let group = group.map(|group| group.strip_prefix("?:").unwrap_or(group));
-        let words: Vec<_> = group.unwrap_or(rest).split('|').map(str::to_owned).collect();
+        let words = group.unwrap_or(rest).split('|');
+        let words: Vec<_> = words.map(|word| in_case(word, is_of_any_case)).collect();
         // In `^a|b$` each sign is of one word alone.
         let is_of_all = group.is_some() || words.len() == 1 || !(is_from_the_start || is_to_the_end);
         let is_word = |word: &String| {
@@ -48,28 +50,22 @@ impl Choice {
     }
 
     fn fits(&self, value: &str) -> bool {
-        let in_case = |text: &str| match self.is_of_any_case {
-            true => text.to_ascii_lowercase(),
-            false => text.to_owned(),
-        };
-        let value = in_case(value);
+        let value = in_case(value, self.is_of_any_case);
         self.words
             .iter()
-            .map(|word| in_case(word))
             .any(|word| match (self.is_from_the_start, self.is_to_the_end) {
-                (true, true) => value == word,
-                (true, false) => value.starts_with(&word),
-                (false, true) => value.ends_with(&word),
-                (false, false) => value.contains(&word),
+                (true, true) => value == *word,
+                (true, false) => value.starts_with(word),
+                (false, true) => value.ends_with(word),
+                (false, false) => value.contains(word),
             })
     }
+}
 
-    /// As values that fit, where each word is a whole one.
-    pub(super) fn into_words(self) -> Vec<String> {
-        match self.is_of_any_case {
-            true => self.words.iter().map(|word| word.to_ascii_lowercase()).collect(),
-            false => self.words,
-        }
+fn in_case(text: &str, is_of_any_case: bool) -> String {
+    match is_of_any_case {
+        true => text.to_ascii_lowercase(),
+        false => text.to_owned(),
     }
 }
 

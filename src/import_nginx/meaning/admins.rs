@@ -18,7 +18,7 @@ impl Translation<'_> {
         self.apart(&admin, variables);
         for part in admin {
             let scope = &part.server.scope;
-            let demands = variables.demands(&part.admin.iter().collect::<Vec<_>>());
+            let demands = variables.demands(&part.admin);
             let trusted = scope
                 .one("ssl_trusted_certificate")
                 .filter(|_| scope.value("ssl_stapling") != Some("on"));
@@ -73,7 +73,7 @@ impl Translation<'_> {
         let admins = |part: &Part<'_>| {
             let authorities = ["ssl_client_certificate", "ssl_trusted_certificate", "ssl_crl"];
             let authorities = authorities.map(|name| part.server.scope.value(name).map(ToOwned::to_owned));
-            let demands = variables.demands(&part.admin.iter().collect::<Vec<_>>());
+            let demands = variables.demands(&part.admin);
             (authorities, demands.fingerprints.into_iter().collect::<BTreeSet<_>>())
         };
         let Some((first, others)) = admin.split_first() else {
