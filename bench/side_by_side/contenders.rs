@@ -1,0 +1,175 @@
+//! Who is measured: the gateway, Nginx tuned, Nginx as in the guide that came before this gateway; HAProxy and Caddy; and
+//! the floor, which nobody can go below.
+
+pub(crate) mod floor;
+pub(crate) mod nginx;
+mod rivals;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::machine::list;
+use crate::plan::item::{Item, Port};
+use crate::process::{Process, STARTER, family};
+use crate::site::Site;
+use testing::certificates::Certificates;
+use testing::gateway::Gateway;
+use testing::scene::Setup;
+
+/// Which of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Caddy,
+    /// What nobody can go below.
+    Floor,
+    /// This binary.
+    Gateway(PathBuf),
+    Haproxy,
+    NginxAsInTheGuide,
+    NginxTuned,
+}
+
+impl Kind {
+    /// Its program.
+    pub(crate) fn binary(&self) -> &Path {
+        match self {
+            Self::Caddy => Path::new("/usr/bin/caddy"),
+            Self::Floor => Path::new("/proc/self/exe"),
+            Self::Gateway(binary) => binary,
+            Self::Haproxy => Path::new("/usr/sbin/haproxy"),
+            Self::NginxAsInTheGuide | Self::NginxTuned => Path::new(nginx::PROGRAM),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caddy => "Caddy",
+            Self::Floor => "the floor",
+            Self::Gateway(_) => "the gateway",
+            Self::Haproxy => "HAProxy",
+            Self::NginxAsInTheGuide => "Nginx as in the guide",
+            Self::NginxTuned => "Nginx, tuned",
+        })
+    }
+}
+
+/// Names and versions of the others' programs.
+pub(crate) fn versions(kinds: &[Kind]) -> Vec<String> {
+    let first_line = |program: &Path, argument: &str| {
+        let output = Command::new(program).arg(argument).output();
+        let said = output
+            .map(|output| [output.stdout, output.stderr].concat())
+            .unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        said.lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("nginx version: ")
+            .to_owned()
+    };
+    let version = |kind: &Kind| match kind {
+        Kind::Caddy => Some(format!("Caddy {}", first_line(kind.binary(), "version"))),
+        Kind::Haproxy => Some(first_line(kind.binary(), "-v")),
+        Kind::NginxTuned => Some(first_line(kind.binary(), "-v")),
+        Kind::Floor | Kind::Gateway(_) | Kind::NginxAsInTheGuide => None,
+    };
+    kinds.iter().filter_map(version).collect()
+}
+
+/// One of them, running.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    pub(crate) kind: Kind,
+    /// One address for each number of images.
+    public: Vec<(usize, SocketAddr)>,
+    /// `None` where it has no admin port that would do.
+    pub(crate) admin: Option<SocketAddr>,
+    processes: Vec<Running>,
+    /// How long it took to write its configuration, and the like, before it was started.
+    pub(crate) prepared_in: Duration,
+}
+
+#[derive(Debug)]
+enum Running {
+    Gateway(Gateway),
+    Other(Process),
+}
+
+impl Contender {
+    /// Whether it can do this work. Nginx as in the guide does so only where somebody wants to know, as it takes its time.
+    pub(crate) fn takes_part(&self, item: &Item) -> bool {
+        match (&self.kind, item.port) {
+            (Kind::Floor, _) => item.with_floor,
+            (Kind::NginxAsInTheGuide, _) => item.with_guide,
+            (_, Port::Admin) => self.admin.is_some(),
+            (_, Port::Public(_)) => true,
+        }
+    }
+
+    /// Starts it on these cores, before every catalogue of the site.
+    pub(crate) fn start(kind: &Kind, site: &Site, cores: &[usize]) -> Result<Self> {
+        match kind {
+            Kind::Caddy => rivals::caddy(site, cores),
+            Kind::Floor => floor::start(site, cores),
+            Kind::Gateway(binary) => gateway(binary, site, cores),
+            Kind::Haproxy => rivals::haproxy(site, cores),
+            Kind::NginxAsInTheGuide => nginx::as_in_the_guide(site, cores),
+            Kind::NginxTuned => nginx::tuned(site, cores),
+        }
+    }
+
+    /// Where strangers find a catalogue of so many images.
+    pub(crate) fn public(&self, images: usize) -> SocketAddr {
+        let found = self.public.iter().find(|(count, _)| *count == images);
+        found.expect("the site has every catalogue that is asked for").1
+    }
+
+    /// All its processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let of = |running: &Running| match running {
+            Running::Gateway(gateway) => family(gateway.pid()),
+            Running::Other(process) => process.pids(),
+        };
+        self.processes.iter().flat_map(of).collect()
+    }
+}
+
+/// One process for each catalogue, since a gateway has one upstream. Those that nobody asks do nothing.
+fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
+    let mut contender = Contender {
+        kind: Kind::Gateway(binary.to_owned()),
+        public: Vec::new(),
+        admin: None,
+        processes: Vec::new(),
+        prepared_in: Duration::ZERO,
+    };
+    let begun = Instant::now();
+    let scratch = Certificates::new();
+    for &(images, upstream) in &site.catalogues {
+        let mut setup = Setup::new(&scratch, &format!("https://{upstream}"), &site.pin);
+        setup.server = site.server.clone();
+        setup.local = site.local.clone();
+        setup.admins = vec![("ops".to_owned(), site.ops.clone())];
+        // Room for the most connections that are measured, and time for readers that stop on purpose.
+        // As tuned Nginx: without a line for each request.
+        let no_records = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
+        setup.more = format!("[limits]\nconnections = 8192\nstall = \"5m\"\n{no_records}");
+        let binary = binary.to_str().ok_or("the gateway's path is no text")?;
+        contender.prepared_in = begun.elapsed();
+        let cores = list(cores);
+        let arguments = [&STARTER.1[..], &[&cores, binary]].concat();
+        let gateway = Gateway::try_start_by(OsStr::new(STARTER.0), &arguments, &setup.text())
+            .map_err(|ended| format!("the gateway does not start: {ended:#?}"))?;
+        contender.public.push((images, gateway.public()));
+        contender.admin = Some(gateway.admin());
+        contender.processes.push(Running::Gateway(gateway));
+    }
+    Ok(contender)
+}

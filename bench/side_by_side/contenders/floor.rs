@@ -1,0 +1,99 @@
+//! The floor: what it costs to decrypt and encrypt between two sockets, with the gateway's own TLS, and to do nothing else.
+//!
+//! It knows no HTTP and judges nobody, so it takes part only where that is enough.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use incus_gate::tls::upstream::{Pin, client_config};
+use incus_gate::tls::{Identity, server};
+use rustls::pki_types::ServerName;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::nginx::listens_in_time;
+use super::{Contender, Kind, Running};
+use crate::Result;
+use crate::process::Process;
+use crate::site::Site;
+use testing::incus::free_address;
+
+/// What is copied at a time, in bytes; as much as the gateway does.
+const BUFFER_SIZE: usize = 64 << 10;
+
+/// One loop, before one catalogue.
+#[derive(Debug, Args)]
+pub(crate) struct Loop {
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    certificate: PathBuf,
+    key: PathBuf,
+    client_certificate: PathBuf,
+    client_key: PathBuf,
+}
+
+/// Before the smallest catalogue alone: it has the image that is downloaded.
+pub(super) fn start(site: &Site, cores: &[usize]) -> Result<Contender> {
+    let &(images, upstream) = site.catalogues.first().ok_or("a site has a catalogue")?;
+    let listen = free_address();
+    let log = site.folder().join("floor.log");
+    let this = std::env::current_exe()?;
+    let arguments = [
+        "floor".to_owned(),
+        listen.to_string(),
+        upstream.to_string(),
+        site.server.certificate.display().to_string(),
+        site.server.key.display().to_string(),
+        site.local.certificate.display().to_string(),
+        site.local.key.display().to_string(),
+    ];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let process = Process::start(cores, &this.to_string_lossy(), &arguments, &log)?;
+    if !listens_in_time(listen) {
+        return Err(format!("the floor does not start: {}", std::fs::read_to_string(log)?).into());
+    }
+    Ok(Contender {
+        kind: Kind::Floor,
+        public: vec![(images, listen)],
+        admin: None,
+        processes: vec![Running::Other(process)],
+        prepared_in: Duration::ZERO,
+    })
+}
+
+impl Loop {
+    /// Copies until it is ended.
+    pub(crate) async fn run(&self) -> Result<()> {
+        let shown = Identity::load(&self.certificate, &self.key)?;
+        let mut shown = server::for_strangers(&shown)?;
+        shown.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(shown));
+        let own = Identity::load(&self.client_certificate, &self.client_key)?;
+        let pin = Pin::none_on_loopback("localhost").ok_or("localhost is this machine")?;
+        let connector = TlsConnector::from(Arc::new(client_config(&own, Arc::new(pin))));
+        let listener = TcpListener::bind(self.listen).await?;
+        loop {
+            let (client, _) = listener.accept().await?;
+            let (acceptor, connector, upstream) = (acceptor.clone(), connector.clone(), self.upstream);
+            tokio::task::spawn_local(async move {
+                if let Err(error) = copy(client, &acceptor, upstream, &connector).await {
+                    eprintln!("{error}");
+                }
+            });
+        }
+    }
+}
+
+async fn copy(client: TcpStream, acceptor: &TlsAcceptor, upstream: SocketAddr, connector: &TlsConnector) -> Result<()> {
+    client.set_nodelay(true)?;
+    let mut client = acceptor.accept(client).await?;
+    let upstream = TcpStream::connect(upstream).await?;
+    upstream.set_nodelay(true)?;
+    let mut upstream = connector.connect(ServerName::try_from("localhost")?, upstream).await?;
+    copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_SIZE, BUFFER_SIZE).await?;
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! How long small answers take that are asked for at a fixed rate.
+//!
+//! The loop is open: a request is due at its time, whether or not the last ones are answered, and its latency counts from
+//! then. A contender that stands still for a while is not spared the requests of that while.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Manner};
+use crate::comparison::{Comparison, Target, Unit};
+use crate::contenders::{Contender, Kind};
+use crate::load::Template;
+use crate::machine;
+use crate::plan::CATALOGUES;
+use crate::rounds::Field;
+use crate::site::files::ENDLESS;
+use crate::statistics::percentile;
+use crate::{Result, give_up_if_interrupted, is_interrupted};
+use testing::tls::TlsClient;
+
+const SAMPLE: Duration = Duration::from_millis(1_000);
+const CONNECTIONS: usize = 32;
+/// How many downloads make a core busy.
+const DOWNLOADS: usize = 8;
+/// Until they are at full speed.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+/// One rate, and what goes on beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    title: &'static str,
+    /// Requests a second.
+    rate: u32,
+    beside_downloads: bool,
+    /// Of the 99th percentile.
+    target: f64,
+}
+
+pub(crate) const SETTINGS: [Setting; 3] = [
+    Setting {
+        name: "latency-5000",
+        title: "at a quiet 5,000 requests/s",
+        rate: 5_000,
+        beside_downloads: false,
+        target: 0.7,
+    },
+    Setting {
+        name: "latency-10000",
+        title: "at a quiet 10,000 requests/s",
+        rate: 10_000,
+        beside_downloads: false,
+        target: 0.7,
+    },
+    Setting {
+        name: "latency-beside-downloads",
+        title: "at 1,000 requests/s beside eight downloads",
+        rate: 1_000,
+        beside_downloads: true,
+        target: 0.5,
+    },
+];
+
+const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// Three comparisons for each setting, one for each percentile.
+pub(crate) async fn compare(
+    field: &Field,
+    settings: &[Setting],
+    rounds: usize,
+    results: &mut Vec<Comparison>,
+) -> Result<()> {
+    // Nginx as in the guide cannot answer so many, and the floor answers nothing.
+    let is_able = |contender: &Contender| !matches!(contender.kind, Kind::Floor | Kind::NginxAsInTheGuide);
+    let able: Vec<_> = (0..field.contenders.len())
+        .filter(|&index| is_able(&field.contenders[index]))
+        .collect();
+    for setting in settings {
+        let of = |(percentile, _): (&str, f64)| {
+            let target = (percentile == "p99").then_some(Target::PartOfNginx(setting.target));
+            let name = format!("{}-{percentile}", setting.name);
+            Comparison::new(name, format!("{percentile} {}", setting.title), Unit::Seconds)
+                .target(target)
+                .between(able.iter().map(|&index| &field.contenders[index]))
+        };
+        let mut comparisons = PERCENTILES.map(of);
+        for round in 1..=rounds {
+            crate::progress(&format!("{}, round {round} of {rounds}", setting.name));
+            let (samples, was_disturbed) = field
+                .round(&able, async |contender| sample(contender, *setting).await)
+                .await?;
+            for (comparison, (_, part)) in comparisons.iter_mut().zip(PERCENTILES) {
+                comparison
+                    .rounds
+                    .push(samples.iter().map(|sorted| percentile(sorted, part)).collect());
+                comparison.disturbed += usize::from(was_disturbed);
+            }
+        }
+        results.extend(comparisons);
+    }
+    Ok(())
+}
+
+/// Sorted latencies in seconds.
+async fn sample(contender: &Contender, setting: Setting) -> Result<Vec<f64>> {
+    give_up_if_interrupted()?;
+    let address = contender.public(CATALOGUES[0]);
+    let client = Client::new(Manner::default())?;
+    let request = Template::get("/1.0/images?recursion=1").request(address, false)?;
+    let (pacer, ticks) = mpsc::unbounded_channel();
+    let ticks = Arc::new(Mutex::new(ticks));
+    let mut tasks = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = client.connect(address).await?;
+        let (ticks, request) = (Arc::clone(&ticks), request.clone());
+        tasks.spawn(async move {
+            let mut latencies = Vec::new();
+            loop {
+                let Some(due) = next(&ticks).await else {
+                    return Ok::<_, crate::Error>(latencies);
+                };
+                let answer = connection.send(request.clone()).await?;
+                if !answer.status().is_success() {
+                    return Err(format!("answered with {}", answer.status()).into());
+                }
+                answer.into_body().collect().await?;
+                latencies.push(Instant::elapsed(&due).as_secs_f64());
+            }
+        });
+    }
+    let downloads = match setting.beside_downloads {
+        true => Some(Downloads::start(contender).await?),
+        false => None,
+    };
+    let pacer = thread::spawn(move || pace(setting.rate, &pacer));
+    let mut latencies = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        latencies.extend(ended??);
+    }
+    pacer.join().map_err(|_| "the pacer has panicked")?;
+    if let Some(downloads) = downloads {
+        downloads.end()?;
+    }
+    latencies.sort_by(f64::total_cmp);
+    match latencies.is_empty() {
+        true => Err("nothing was answered".into()),
+        false => Ok(latencies),
+    }
+}
+
+async fn next(ticks: &Mutex<mpsc::UnboundedReceiver<Instant>>) -> Option<Instant> {
+    ticks.lock().await.recv().await
+}
+
+/// Says when each request is due. A thread of its own, since the runtime's timers know milliseconds only.
+fn pace(rate: u32, ticks: &mpsc::UnboundedSender<Instant>) {
+    let start = Instant::now();
+    for number in 0.. {
+        let due = start + Duration::from_secs(1) * number / rate;
+        if due - start >= SAMPLE || is_interrupted() {
+            return;
+        }
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if ticks.send(due).is_err() {
+            return;
+        }
+    }
+}
+
+/// Endless downloads by clients that do not even decrypt: what they leave of their core is the upstream's.
+struct Downloads {
+    ended: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Downloads {
+    async fn start(contender: &Contender) -> Result<Self> {
+        let downloads = Self {
+            ended: Arc::default(),
+            bytes: Arc::default(),
+            threads: Vec::new(),
+        };
+        // A catalogue that has the endless image.
+        let address = contender.public(CATALOGUES[1]);
+        let request = format!("GET /1.0/images/{ENDLESS}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut downloads = downloads;
+        for _ in 0..DOWNLOADS {
+            let mut raw = TlsClient::tls13()
+                .connect(address)
+                .map_err(|end| format!("no connection: {end}"))?;
+            raw.send(&request)
+                .map_err(|end| format!("no request can be sent: {end}"))?;
+            let mut tcp = raw.tcp().try_clone()?;
+            let (ended, bytes) = (Arc::clone(&downloads.ended), Arc::clone(&downloads.bytes));
+            downloads.threads.push(thread::spawn(move || {
+                // What is measured goes first.
+                machine::yield_to_others();
+                let mut buffer = vec![0; 256 << 10];
+                while !ended.load(Ordering::Relaxed) && !is_interrupted() {
+                    match tcp.read(&mut buffer) {
+                        Ok(read @ 1..) => bytes.fetch_add(read as u64, Ordering::Relaxed),
+                        _ => return,
+                    };
+                }
+                drop(raw);
+            }));
+        }
+        tokio::time::sleep(WARM_UP).await;
+        downloads.bytes.store(0, Ordering::Relaxed);
+        Ok(downloads)
+    }
+
+    /// Fails when they have not kept the contender busy.
+    fn end(self) -> Result<()> {
+        self.ended.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().map_err(|_| "a download has panicked")?;
+        }
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        match bytes > 100 << 20 {
+            true => Ok(()),
+            false => Err(format!("the downloads beside have brought {bytes} bytes only").into()),
+        }
+    }
+}

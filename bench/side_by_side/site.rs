@@ -1,0 +1,160 @@
+//! What all contenders stand in front of, and the certificates.
+//!
+//! It is a fast TLS server that answers as Incus would ([`files`]), since Incus itself would be the bottleneck of small
+//! answers and of uploads, which it writes to a disk, and the proxies are what is measured. Where Incus is fast enough,
+//! the work is done once more in front of a real one.
+
+pub(crate) mod files;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::process::Process;
+use testing::certificates::{Certificate, Certificates};
+use testing::images::{Images, Kind};
+use testing::incus::Incus;
+
+/// The image of the real Incus is somewhat larger.
+const MEBIBYTES: u64 = 16;
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// Dropped before the folder.
+    upstream: Upstream,
+    /// One address for each number of images, smallest first.
+    pub(crate) catalogues: Vec<(usize, SocketAddr)>,
+    /// SHA-256 of the image that is downloaded.
+    pub(crate) fingerprint: String,
+    /// What clients see.
+    pub(crate) server: Certificate,
+    /// What the upstream shows.
+    pub(crate) pin: PathBuf,
+    /// What the upstream sees.
+    pub(crate) local: Certificate,
+    /// The admin's.
+    pub(crate) ops: Certificate,
+    /// The folder of the three.
+    _certificates: Certificates,
+    folder: TempDir,
+}
+
+/// What an upstream is known by.
+struct Started {
+    upstream: Upstream,
+    catalogues: Vec<(usize, SocketAddr)>,
+    fingerprint: String,
+    pin: PathBuf,
+}
+
+#[derive(Debug)]
+enum Upstream {
+    Files(Process),
+    Incus(Incus),
+}
+
+impl Site {
+    /// The fast one, with a catalogue of each of these lengths.
+    pub(crate) fn of_files(cores: &[usize], catalogues: &[usize]) -> Result<Self> {
+        Self::start(|folder, server, _| {
+            let files = files::start(folder, server, cores, catalogues)?;
+            Ok(Started {
+                upstream: Upstream::Files(files.process),
+                catalogues: files.catalogues,
+                fingerprint: files.fingerprint,
+                pin: server.certificate.clone(),
+            })
+        })
+    }
+
+    /// A real Incus with one image, on the cores of this process.
+    pub(crate) fn of_incus() -> Result<Self> {
+        Self::start(|_, _, local| {
+            let incus = Incus::start(&[local]);
+            let image = Images::new().random(Kind::Unified, "measured", MEBIBYTES);
+            image.import(&incus, &["--public"]);
+            Ok(Started {
+                catalogues: vec![(1, incus.address())],
+                fingerprint: image.fingerprint,
+                pin: incus.server_certificate(),
+                upstream: Upstream::Incus(incus),
+            })
+        })
+    }
+
+    /// The upstream is given the folder, the certificate of servers, and the one of the local client.
+    fn start(upstream: impl FnOnce(&Path, &Certificate, &Certificate) -> Result<Started>) -> Result<Self> {
+        // In memory, so that no disk is at work beside us.
+        let folder = match Path::new("/dev/shm").is_dir() {
+            true => tempfile::tempdir_in("/dev/shm")?,
+            false => tempfile::tempdir()?,
+        };
+        let certificates = Certificates::new();
+        let server = p256(certificates.folder(), "server-p256")?;
+        let local = p256(certificates.folder(), "local-p256")?;
+        let started = upstream(folder.path(), &server, &local)?;
+        Ok(Self {
+            upstream: started.upstream,
+            catalogues: started.catalogues,
+            fingerprint: started.fingerprint,
+            server,
+            pin: started.pin,
+            local,
+            ops: certificates.client("ops"),
+            _certificates: certificates,
+            folder,
+        })
+    }
+
+    pub(crate) fn is_real(&self) -> bool {
+        matches!(self.upstream, Upstream::Incus(_))
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        match &self.upstream {
+            Upstream::Files(process) => process.pids(),
+            Upstream::Incus(incus) => vec![incus.pid()],
+        }
+    }
+
+    /// For the contenders' own files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A document as the upstream has it.
+    pub(crate) fn document(&self, images: usize, path: &str) -> Result<Vec<u8>> {
+        let name = match (&self.upstream, path) {
+            (Upstream::Incus(incus), _) => return Ok(incus.run(&["query", "--raw", path]).ok().into_bytes()),
+            (_, "/1.0") => "server.json".to_owned(),
+            _ => format!("images-{images}.json"),
+        };
+        Ok(fs::read(self.folder.path().join(name))?)
+    }
+
+    /// Where an upload to `/1.0/uploads/NAME` arrives.
+    pub(crate) fn upload(&self, name: &str) -> PathBuf {
+        self.folder.path().join("uploads/1.0/uploads").join(name)
+    }
+}
+
+/// What a public certificate authority gives out today: ECDSA over P-256. The local client has one too, which is kind to
+/// a proxy that connects anew for each request: the guide that came before this gateway said RSA with 4,096 bits.
+fn p256(folder: &Path, name: &str) -> Result<Certificate> {
+    let key = KeyPair::generate()?;
+    let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+    let made = Certificate {
+        certificate: folder.join(format!("{name}.crt")),
+        key: folder.join(format!("{name}.key")),
+    };
+    fs::write(
+        &made.certificate,
+        CertificateParams::new(names)?.self_signed(&key)?.pem(),
+    )?;
+    fs::write(&made.key, key.serialize_pem())?;
+    Ok(made)
+}

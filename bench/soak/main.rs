@@ -1,0 +1,155 @@
+//! Hours of mixed clients with faults at random: `make soak MINUTES=60`.
+//!
+//! ```text
+//!  real incus clients, curl, bad clients ──TLS──▶ the gateway ──TLS──▶ a real Incus
+//!                                         ▲                    ▲
+//!                                 cut, lossy, slow     killed, stopped, restarted, somebody else, …
+//! ```
+//!
+//! # The way of an hour
+//! 1. [`site`] starts it all in a network namespace of its own, so that networks can break and nobody else notices.
+//! 2. [`clients`] do one thing after the other, and look at every byte of what comes. [`faults`] come at random, with quiet
+//!    times in between. [`dice`] have a seed, which is printed.
+//! 3. The [`ledger`] judges: right; an error, told, while there is a fault; all else is wrong.
+//! 4. [`samples`] are taken of what the gateway holds. When all clients have gone, the [`verdict`] says whether it holds more
+//!    than it should, and [`chart`] draws it.
+
+mod chart;
+mod clients;
+mod dice;
+mod faults;
+mod ledger;
+mod samples;
+mod site;
+mod verdict;
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::dice::Dice;
+use crate::faults::Fault;
+use crate::samples::Sample;
+use crate::site::Site;
+use crate::verdict::Verdict;
+
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// Tells this program that it is in its network already.
+const INSIDE: &str = "INCUS_GATE_SOAK_NETWORK";
+
+/// Has mixed clients use the gateway while things go wrong, and looks for what is wrong then.
+#[derive(Debug, Parser)]
+#[command(name = "soak")]
+pub(crate) struct Arguments {
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u64,
+    /// For the same dice again; who comes first is still a matter of chance
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Another binary of the gateway
+    #[arg(long, value_name = "PATH", default_value = testing::gateway::binary())]
+    gateway: PathBuf,
+    /// Only the faults that have this in their name; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// The longest quiet time between two faults, in seconds
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    calm: u64,
+    /// Draw `docs/soak.svg`
+    #[arg(long)]
+    chart: bool,
+    /// Cargo says this to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    match soak(&Arguments::parse()) {
+        Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn soak(arguments: &Arguments) -> Result<Verdict> {
+    enter_network()?;
+    let seed = arguments.seed.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.map_or(1, |now| now.as_secs())
+    });
+    let is_wanted = |fault: &Fault| {
+        arguments.only.is_empty()
+            || arguments
+                .only
+                .iter()
+                .any(|only| fault.to_string().contains(only.as_str()))
+    };
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_wanted).collect();
+    if faults.is_empty() {
+        return Err("no fault has such a name".into());
+    }
+    eprintln!("{} minutes, seed {seed}", arguments.minutes);
+    let site = Arc::new(Site::start(&arguments.gateway.canonicalize()?));
+    end_on_signal(Arc::downgrade(&site))?;
+
+    let begun = Instant::now();
+    let before = Sample::take(&site, begun);
+    let samples = thread::scope(|scope| {
+        let samples = scope.spawn(|| samples::take_all(&site, begun));
+        clients::send(&site, scope, seed);
+        scope.spawn(|| faults::happen(&site, &faults, arguments.calm, Dice::of(seed, 500)));
+        site.pause(Duration::from_secs(arguments.minutes * 60));
+        site.end();
+        samples.join().map_err(|_| "the samples broke off")?
+    })?;
+    let verdict = Verdict::of(&site, before, samples, begun, seed);
+    println!("{}", verdict.text());
+    if arguments.chart {
+        chart::write(&verdict)?;
+    }
+    Ok(verdict)
+}
+
+/// Nothing of what is broken there is anybody else's.
+fn enter_network() -> Result<()> {
+    if std::env::var_os(INSIDE).is_some() {
+        testing::run::run(Command::new("ip").args(["link", "set", "lo", "up"])).ok();
+        return Ok(());
+    }
+    let mut again = Command::new("unshare");
+    again.arg("--net").arg(std::env::current_exe()?);
+    Err(again.args(std::env::args_os().skip(1)).env(INSIDE, "1").exec().into())
+}
+
+/// In order, so that what was started is stopped. It does not keep the site, or nobody would end that after the last client.
+fn end_on_signal(site: Weak<Site>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(entered);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        if let Some(site) = site.upgrade() {
+            site.end();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Valid images of any kind, and what their fingerprints must be.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use data_encoding::HEXLOWER;
+use tempfile::TempDir;
+
+use super::client::Answer;
+use super::incus::Incus;
+use super::run::run;
+
+/// Stands in every image's root, so that another number makes another fingerprint.
+const MARK: &str = "mark:";
+const MARK_DIGITS: usize = 16;
+
+/// Makes images into a folder of its own.
+#[derive(Debug)]
+pub struct Images {
+    folder: Arc<TempDir>,
+    made: Cell<usize>,
+}
+
+/// One image, as the one or two files that `incus image import` takes.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// `[unified]` or `[metadata, rootfs]`.
+    pub files: Vec<PathBuf>,
+    /// SHA-256 over the files, one after the other.
+    pub fingerprint: String,
+    /// The files are there as long as this is.
+    _folder: Arc<TempDir>,
+}
+
+/// In one file or in two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Split,
+    Unified,
+}
+
+impl Images {
+    /// A new, empty folder.
+    pub fn new() -> Self {
+        Self {
+            folder: Arc::new(tempfile::tempdir().expect("a temporary folder")),
+            made: Cell::new(0),
+        }
+    }
+
+    /// A small image in two files, with this description.
+    pub fn split(&self, description: &str) -> Image {
+        self.make(Kind::Split, description, |_| {})
+    }
+
+    /// A small image in one file, with this description.
+    pub fn unified(&self, description: &str) -> Image {
+        self.make(Kind::Unified, description, |_| {})
+    }
+
+    /// An image of somewhat more than so many MiB that do not compress.
+    pub fn random(&self, kind: Kind, description: &str, mebibytes: u64) -> Image {
+        self.make(kind, description, |root| {
+            let mut random = fs::File::open("/dev/urandom").map(|file| std::io::Read::take(file, mebibytes << 20));
+            let random = random.as_mut().expect("the kernel has random numbers");
+            let mut file = fs::File::create(root.join("random")).expect("a temporary file can be made");
+            std::io::copy(random, &mut file).expect("a temporary file can be written");
+        })
+    }
+
+    /// An image whose root can start: busybox is its shell and its init.
+    pub fn bootable(&self, description: &str) -> Image {
+        self.make(Kind::Split, description, |root| {
+            for folder in ["bin", "sbin", "dev", "proc", "sys", "run", "tmp", "root"] {
+                fs::create_dir_all(root.join(folder)).expect("a temporary folder can be made");
+            }
+            fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
+            for link in ["bin/sh", "bin/cat", "bin/ls", "bin/echo", "sbin/init"] {
+                std::os::unix::fs::symlink("/bin/busybox", root.join(link)).expect("a link can be made");
+            }
+            // Nothing but waiting: there is no terminal to ask at.
+            fs::write(root.join("etc/inittab"), "::sysinit:/bin/true\n").expect("a temporary file can be written");
+        })
+    }
+
+    /// A small image whose fingerprint is as wanted. Three hexadecimal digits are found at once.
+    pub fn with_fingerprint(&self, kind: Kind, description: &str, wanted: impl Fn(&str) -> bool) -> Image {
+        let mut image = self.make(kind, description, |_| {});
+        let path = image.files.last().expect("an image has files").clone();
+        let mut root = fs::read(&path).expect("the file just made");
+        let metadata = match kind {
+            Kind::Split => fs::read(&image.files[0]).expect("the file just made"),
+            Kind::Unified => Vec::new(),
+        };
+        let at = find(&root, MARK.as_bytes()).expect("the mark stands in the archive as it is") + MARK.len();
+        // A tar archive has check sums over its headers only.
+        for number in 0..1_u64 << 32 {
+            root[at..at + MARK_DIGITS].copy_from_slice(format!("{number:0MARK_DIGITS$}").as_bytes());
+            image.fingerprint = sha256(&[&metadata, &root]);
+            if wanted(&image.fingerprint) {
+                fs::write(path, root).expect("a temporary file can be written");
+                return image;
+            }
+        }
+        panic!("no fingerprint is as wanted");
+    }
+
+    fn make(&self, kind: Kind, description: &str, fill: impl FnOnce(&Path)) -> Image {
+        let number = self.made.replace(self.made.get() + 1);
+        let folder = self.folder.path().join(number.to_string());
+        let root = folder.join("rootfs");
+        fs::create_dir_all(root.join("etc")).expect("a temporary folder can be made");
+        fs::write(root.join("etc/mark"), format!("{MARK}{number:0MARK_DIGITS$}")).expect("a temporary file");
+        fs::write(folder.join("metadata.yaml"), metadata(description)).expect("a temporary file can be written");
+        fill(&root);
+        let files = match kind {
+            Kind::Split => vec![
+                tar(&folder, "metadata.tar", &folder, &["metadata.yaml"]),
+                tar(&folder, "rootfs.tar", &root, &["."]),
+            ],
+            Kind::Unified => vec![tar(&folder, "unified.tar", &folder, &["metadata.yaml", "rootfs"])],
+        };
+        fs::remove_dir_all(root).expect("our own folder");
+        let fingerprint = sha256_of(&files);
+        Image {
+            files,
+            fingerprint,
+            _folder: Arc::clone(&self.folder),
+        }
+    }
+}
+
+impl Image {
+    /// Imports it through the unix socket.
+    pub fn import(&self, incus: &Incus, options: &[&str]) {
+        let mut command = incus.command();
+        command
+            .args(["image", "import", "--quiet"])
+            .args(&self.files)
+            .args(options);
+        run(&mut command).ok();
+    }
+}
+
+/// SHA-256 over the parts, one after the other, in hexadecimal digits.
+pub fn sha256(parts: &[&[u8]]) -> String {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    HEXLOWER.encode(context.finish().as_ref())
+}
+
+/// The same over files.
+pub fn sha256_of(files: &[PathBuf]) -> String {
+    let parts: Vec<Vec<u8>> = files
+        .iter()
+        .map(|file| fs::read(file).expect("a file to read"))
+        .collect();
+    sha256(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// The fingerprint of what an export has brought, in one file or in two.
+#[track_caller]
+pub fn export_fingerprint(answer: &Answer) -> String {
+    let kind = answer.header("content-type").expect("an export has a type");
+    let Some(boundary) = kind.strip_prefix("multipart/form-data; boundary=") else {
+        return sha256(&[&answer.body]);
+    };
+    let parts = parts(&answer.body, boundary);
+    let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["metadata", "rootfs"]);
+    sha256(&parts.iter().map(|(_, content)| *content).collect::<Vec<_>>())
+}
+
+/// Names and contents of a multipart body. Incus closes it twice.
+fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<(String, &'a [u8])> {
+    let delimiter = format!("\r\n--{boundary}");
+    let mut rest = body
+        .strip_prefix(&delimiter.as_bytes()[2..])
+        .expect("a body begins with its boundary");
+    let mut parts = Vec::new();
+    while !rest.starts_with(b"--") {
+        let head = find(rest, b"\r\n\r\n").expect("a part has a head") + 4;
+        let end = find(rest, delimiter.as_bytes()).expect("a part ends with the boundary");
+        let (_, name) = std::str::from_utf8(&rest[..head])
+            .expect("a head is text")
+            .split_once("name=\"")
+            .expect("a name");
+        let name = name.split('"').next().unwrap_or_default();
+        parts.push((name.to_owned(), &rest[head..end]));
+        rest = &rest[end + delimiter.len()..];
+    }
+    parts
+}
+
+fn metadata(description: &str) -> String {
+    format!(
+        "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: {}\n  os: Test\n",
+        serde_json::Value::from(description)
+    )
+}
+
+fn tar(into: &Path, name: &str, from: &Path, what: &[&str]) -> PathBuf {
+    let path = into.join(name);
+    let mut command = Command::new("tar");
+    command
+        .args([
+            "--create",
+            "--sort=name",
+            "--mtime=@1700000000",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "--file",
+        ])
+        .arg(&path)
+        .arg("--directory")
+        .arg(from)
+        .args(what);
+    run(&mut command).ok();
+    path
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

@@ -1,0 +1,174 @@
+//! A real Incus daemon that is gone without a trace when it is dropped.
+
+use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::certificates::Certificate;
+use super::run::{Output, run, signal};
+
+/// For what a healthy daemon does in far less.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/throwaway-incus");
+
+/// The daemon. It listens on a port of 127.0.0.1 that it keeps over a restart.
+#[derive(Debug)]
+pub struct Incus {
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+impl Incus {
+    /// Starts one that trusts these client certificates.
+    pub fn start(trusted: &[&Certificate]) -> Self {
+        loop {
+            let incus = Self {
+                folder: tempfile::tempdir().expect("a temporary folder"),
+                address: free_address(),
+            };
+            let up = incus.up(trusted);
+            // Somebody else was quicker: another port, then.
+            if !up.stderr.contains("address already in use") {
+                up.ok();
+                return incus;
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as an URL.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The certificate that it shows.
+    pub fn server_certificate(&self) -> PathBuf {
+        self.variable().join("server.crt")
+    }
+
+    /// The real client on its unix socket: as root, all is allowed.
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Output {
+        run(self.command().args(arguments))
+    }
+
+    /// The same, for those who need more than arguments.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("incus");
+        command
+            .env("INCUS_DIR", self.variable())
+            .env("INCUS_CONF", self.folder.path().join("home"));
+        command
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("incusd.log")).unwrap_or_default()
+    }
+
+    /// Stops it in order; its state stays.
+    pub fn stop(&self) {
+        self.script("stop").ok();
+    }
+
+    /// Starts it after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port, with the same state.
+    pub fn start_again(&self) {
+        self.up(&[]).ok();
+    }
+
+    /// Kills it with no chance to close anything in order, and waits until it is gone.
+    pub fn kill(&self) {
+        let pid = self.pid();
+        signal(pid, "KILL");
+        let deadline = Instant::now() + PATIENCE;
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            assert!(Instant::now() < deadline, "incusd does not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Lets it hang: its sockets stay open, nothing answers. Ends with the value that it returns.
+    pub fn pause(&self) -> Paused {
+        let pid = self.pid();
+        signal(pid, "STOP");
+        let deadline = Instant::now() + PATIENCE;
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "the daemon goes on");
+            std::thread::yield_now();
+        }
+        Paused(pid)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("the file of a running daemon");
+        pid.trim().parse().expect("a process id")
+    }
+
+    /// `INCUS_DIR`
+    pub fn variable(&self) -> PathBuf {
+        self.folder.path().join("var")
+    }
+
+    fn up(&self, trusted: &[&Certificate]) -> Output {
+        let trusted = trusted.iter().map(|certificate| &certificate.certificate);
+        let port = self.address.port().to_string();
+        run(Command::new(SCRIPT)
+            .arg("up")
+            .arg(self.folder.path())
+            .arg(port)
+            .args(trusted))
+    }
+
+    fn script(&self, what: &str) -> Output {
+        run(Command::new(SCRIPT).arg(what).arg(self.folder.path()))
+    }
+}
+
+impl Drop for Incus {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- incusd at {}\n{}", self.address, self.log());
+        }
+        // A failure here must not hide the test's own.
+        let down = self.script("down");
+        if !down.status.success() {
+            eprintln!("{down}");
+        }
+    }
+}
+
+/// A daemon that hangs; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct Paused(u32);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+/// A signal to stop takes its time to reach every thread.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running daemon");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state comes behind the name, which stands in brackets.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
+}
+
+/// An address of 127.0.0.1 that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}

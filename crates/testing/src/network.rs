@@ -1,0 +1,122 @@
+//! A network of a test's own: clients have other addresses there than this machine's loopback, and it can be disturbed.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::panic::Location;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use socket2::{Domain, Socket, Type};
+
+use super::run::run;
+
+/// Tells the test that it is in there already.
+const INSIDE: &str = "INCUS_GATE_TEST_NETWORK";
+
+/// Has a test run once more, in a network namespace that has these addresses and no way out. Returns `false` outside of it,
+/// once the test has run there; it must then do nothing more.
+#[must_use]
+#[track_caller]
+pub fn own(test: &str, addresses: &[&str]) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        ip(&["link", "set", "lo", "up"]);
+        for address in addresses {
+            ip(&["address", "add", address, "dev", "lo"]);
+        }
+        return true;
+    }
+    // Each module of tests is a file of its own.
+    let file = Path::new(Location::caller().file());
+    let module = file.file_stem().expect("a file has a name").to_string_lossy();
+    let this = std::env::current_exe().expect("a test is a program");
+    let ran = Command::new("unshare")
+        .arg("--net")
+        .arg(this)
+        .args(["--exact", &format!("{module}::{test}"), "--nocapture"])
+        .env(INSIDE, "1")
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("util-linux has unshare");
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success() && told.contains("test result: ok. 1 passed"),
+        "it failed in its network: {told}"
+    );
+    false
+}
+
+/// Connects from one address to another.
+pub fn connect(from: &str, to: SocketAddr) -> TcpStream {
+    let from: IpAddr = from.parse().expect("an address");
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+    socket
+        .bind(&SocketAddr::new(from, 0).into())
+        .expect("it is one of this network's");
+    socket.connect(&to.into()).expect("somebody listens");
+    socket.into()
+}
+
+/// What becomes of packets from and to some ports, until this is dropped; one at a time.
+#[derive(Debug)]
+pub struct Disturbed(());
+
+impl Disturbed {
+    /// As nftables says it, in a network of one's own.
+    fn by(ports: &[u16], verdict: &str) -> Self {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let ports = ports.join(", ");
+        let rules = format!(
+            "table inet disturbed {{\nchain out {{\ntype filter hook output priority 0;\n\
+             tcp dport {{ {ports} }} {verdict}\ntcp sport {{ {ports} }} {verdict}\n}}\n}}\n"
+        );
+        run(Command::new("nft").arg(rules)).ok();
+        Self(())
+    }
+
+    /// Packets vanish.
+    pub fn cut(ports: &[u16]) -> Self {
+        Self::by(ports, "drop")
+    }
+
+    /// Who sends anything is told that the other end has reset the connection.
+    pub fn reset(ports: &[u16]) -> Self {
+        // The reset itself must arrive.
+        Self::by(ports, "tcp flags & rst == 0 reject with tcp reset")
+    }
+
+    /// One packet in twenty vanishes.
+    pub fn lossy(ports: &[u16]) -> Self {
+        Self::by(ports, "numgen random mod 100 < 5 drop")
+    }
+}
+
+impl Drop for Disturbed {
+    fn drop(&mut self) {
+        run(Command::new("nft").args(["delete", "table", "inet", "disturbed"])).ok();
+    }
+}
+
+/// The whole network takes little at a time, so that packets queue for up to so many milliseconds; until this is dropped.
+#[derive(Debug)]
+pub struct Slow(());
+
+impl Slow {
+    pub fn of(rate: &str, milliseconds: u32) -> Self {
+        let latency = format!("{milliseconds}ms");
+        run(Command::new("tc")
+            .args(["qdisc", "add", "dev", "lo", "root", "tbf", "burst", "128k"])
+            .args(["rate", rate, "latency", &latency]))
+        .ok();
+        Self(())
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        run(Command::new("tc").args(["qdisc", "del", "dev", "lo", "root"])).ok();
+    }
+}
+
+/// A program of iproute2.
+pub fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments)).ok();
+}

@@ -1,0 +1,29 @@
+//! The scripted upstream's certificate, and its wish to see the client's.
+
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::version::TLS13;
+
+use crate::tls::trust::TrustAnybody;
+
+/// A fresh certificate, as settings and as PEM.
+pub(super) fn make() -> (Arc<ServerConfig>, String) {
+    let key = KeyPair::generate().expect("a key can be made");
+    let certificate = CertificateParams::new(["scripted.test".to_owned()])
+        .and_then(|params| params.self_signed(&key))
+        .expect("a certificate can be made");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_client_cert_verifier(Arc::new(TrustAnybody::with_key()))
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .expect("the key is the certificate's");
+    (Arc::new(config), certificate.pem())
+}

@@ -1,0 +1,112 @@
+//! A service manager as a service sees it: it holds the sockets, and hears how the service is.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::gateway::{PATIENCE, binary};
+
+/// The manager; what it holds is closed when it is dropped.
+#[derive(Debug)]
+pub struct Manager {
+    messages: Mutex<Receiver<Vec<String>>>,
+    folder: TempDir,
+    public: TcpListener,
+    admin: TcpListener,
+}
+
+/// Puts the sockets where sd_listen_fds(3) has them; `exec` keeps the process id.
+const HAND_OVER: &str = r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_FDS=2 LISTEN_PID=$$ exec "$@""#;
+
+impl Manager {
+    /// Binds both ports.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
+        let (heard, messages) = channel();
+        // Always heard at once: a service waits for its manager. It ends when there is nobody to tell.
+        thread::spawn(move || while heard.send(receive(&socket)).is_ok() {});
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self {
+            messages: Mutex::new(messages),
+            folder,
+            public: bind(),
+            admin: bind(),
+        }
+    }
+
+    /// The public port.
+    pub fn public(&self) -> SocketAddr {
+        self.public.local_addr().expect("it is bound")
+    }
+
+    /// The admin port.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.local_addr().expect("it is bound")
+    }
+
+    /// For a gateway that tells this manager how it is.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.tell(command)
+    }
+
+    /// The same, and it inherits both ports.
+    pub fn command_with_sockets(&self) -> Command {
+        self.command_with([&self.public, &self.admin].map(|socket| OwnedFd::from(socket.try_clone().expect("a copy"))))
+    }
+
+    /// The same, and it inherits these.
+    pub fn command_with(&self, [third, fourth]: [OwnedFd; 2]) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", HAND_OVER, "sh", binary()])
+            .stdin(third)
+            .stdout(fourth);
+        self.tell(command)
+    }
+
+    /// The next message that holds this line; those before it are passed over.
+    #[track_caller]
+    pub fn wait_for(&self, line: &str) -> Vec<String> {
+        self.hear(line, PATIENCE)
+            .unwrap_or_else(|| panic!("no message says {line:?}"))
+    }
+
+    /// Whether a message holds this line within such a time.
+    pub fn hears(&self, line: &str, within: Duration) -> bool {
+        self.hear(line, within).is_some()
+    }
+
+    fn hear(&self, line: &str, within: Duration) -> Option<Vec<String>> {
+        let deadline = Instant::now() + within;
+        let messages = self.messages.lock().expect("nobody panics while holding this");
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let lines = messages.recv_timeout(left).ok()?;
+            if lines.iter().any(|other| other == line) {
+                return Some(lines);
+            }
+        }
+    }
+
+    fn tell(&self, mut command: Command) -> Command {
+        command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+        command
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> Vec<String> {
+    let mut message = [0; 8 << 10];
+    let length = socket.recv(&mut message).expect("a datagram");
+    let text = String::from_utf8_lossy(&message[..length]);
+    text.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,217 @@
+//! What a client presents, which sessions it keeps, and whom it trusts: everybody.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, NamedGroup, SignatureScheme, SupportedProtocolVersion};
+
+use super::super::certificates::Certificate;
+use super::super::network;
+use super::trust::TrustAnybody;
+use super::{End, Raw};
+
+/// How a client connects. Every connection of one client shares its store of sessions.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    version: &'static SupportedProtocolVersion,
+    pub(super) config: ClientConfig,
+    presented: Arc<Presented>,
+    sessions: Arc<Sessions>,
+}
+
+impl TlsClient {
+    /// TLS 1.3 only, no certificate, no ALPN: what Incus's own clients do.
+    pub fn tls13() -> Self {
+        Self::with_version(&TLS13)
+    }
+
+    /// The same with this certificate.
+    pub fn of(certificate: &Certificate) -> Self {
+        Self::tls13().presenting(certificate)
+    }
+
+    /// TLS 1.2 only, no certificate, no ALPN.
+    pub fn tls12() -> Self {
+        Self::with_version(&TLS12)
+    }
+
+    /// Another client of the same version, with neither certificate nor sessions.
+    pub fn alike(&self) -> Self {
+        Self::with_version(self.version)
+    }
+
+    /// Presents this certificate.
+    pub fn presenting(self, certificate: &Certificate) -> Self {
+        self.presenting_chain(&[certificate], certificate)
+    }
+
+    /// Presents this chain, the leaf first, and signs with the key of `signer`, whether it belongs to the leaf or not.
+    pub fn presenting_chain(self, chain: &[&Certificate], signer: &Certificate) -> Self {
+        let chain = chain.iter().map(|certificate| certificate.der()).collect();
+        let key = PrivateKeyDer::from_pem_file(&signer.key).expect("a key's PEM file");
+        let key = aws_lc_rs::sign::any_supported_type(&key).expect("a kind of key that rustls knows");
+        self.present(CertifiedKey::new(chain, key));
+        self
+    }
+
+    /// Presents this from now on, whether the key belongs to it or not; what sessions the client has, it keeps.
+    pub fn present(&self, identity: CertifiedKey) {
+        *lock(&self.presented.identity) = Some(Arc::new(identity));
+    }
+
+    /// Presents nothing from now on; what sessions it has, it keeps.
+    pub fn present_nothing(&self) {
+        *lock(&self.presented.identity) = None;
+    }
+
+    /// Offers these protocols.
+    pub fn alpn(mut self, protocols: &[&str]) -> Self {
+        self.config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// Offers these groups for the key exchange in this order, and a share of `shared` alone. Sessions are forgotten.
+    pub fn key_exchange(
+        self,
+        groups: &[&'static dyn SupportedKxGroup],
+        shared: NamedGroup,
+        server: SocketAddr,
+    ) -> Self {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = groups.to_vec();
+        let client = Self::with_provider(self.version, Arc::new(provider));
+        client
+            .sessions
+            .memory
+            .set_kx_hint(ServerName::from(server.ip()), shared);
+        client
+    }
+
+    /// Sends what is in a hurry before the handshake has ended, if the server has said that it may.
+    pub fn in_a_hurry(mut self) -> Self {
+        self.config.enable_early_data = true;
+        self
+    }
+
+    /// How many sessions servers have offered to resume.
+    pub fn sessions_offered(&self) -> usize {
+        *lock(&self.sessions.offered)
+    }
+
+    /// The issuers that the last server which asked for a certificate hinted at; `None` if none has asked.
+    pub fn hints(&self) -> Option<usize> {
+        *lock(&self.presented.hints)
+    }
+
+    /// Connects and shakes hands. In TLS 1.3 the server judges what we presented only afterwards: its alert is then what
+    /// the first read finds.
+    pub fn connect(&self, address: SocketAddr) -> Result<Raw, End> {
+        Raw::open(self, address)
+    }
+
+    /// The same from one of the addresses of [`network::own`].
+    pub fn connect_from(&self, from: &str, address: SocketAddr) -> Result<Raw, End> {
+        Raw::over(self, network::connect(from, address), address)
+    }
+
+    fn with_version(version: &'static SupportedProtocolVersion) -> Self {
+        Self::with_provider(version, Arc::new(aws_lc_rs::default_provider()))
+    }
+
+    fn with_provider(version: &'static SupportedProtocolVersion, provider: Arc<CryptoProvider>) -> Self {
+        let presented = Arc::new(Presented::default());
+        let sessions = Arc::new(Sessions::default());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("the provider has this version's cipher suites")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustAnybody::with_key()))
+            .with_client_cert_resolver(Arc::clone(&presented) as Arc<dyn ResolvesClientCert>);
+        config.resumption = Resumption::store(Arc::clone(&sessions) as Arc<dyn ClientSessionStore>);
+        Self {
+            version,
+            config,
+            presented,
+            sessions,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while holding this")
+}
+
+/// What the client shows when it is asked.
+#[derive(Debug, Default)]
+struct Presented {
+    identity: Mutex<Option<Arc<CertifiedKey>>>,
+    hints: Mutex<Option<usize>>,
+}
+
+impl ResolvesClientCert for Presented {
+    fn resolve(&self, hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        *lock(&self.hints) = Some(hints.len());
+        lock(&self.identity).clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        lock(&self.identity).is_some()
+    }
+}
+
+/// A memory of sessions that counts.
+#[derive(Debug)]
+struct Sessions {
+    memory: ClientSessionMemoryCache,
+    offered: Mutex<usize>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            memory: ClientSessionMemoryCache::new(64),
+            offered: Mutex::default(),
+        }
+    }
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.memory.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.memory.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, value: Tls12ClientSessionValue) {
+        *lock(&self.offered) += 1;
+        self.memory.set_tls12_session(server, value);
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.memory.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.memory.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        *lock(&self.offered) += 1;
+        self.memory.insert_tls13_ticket(server, value);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.memory.take_tls13_ticket(server)
+    }
+}

@@ -1,0 +1,53 @@
+//! Whatever certificates there are, and whatever is done with them in whatever order: a request is an admin's if its
+//! connection has proved to hold the very certificate that this moment's configuration lists, and nobody's otherwise.
+//!
+//! Cases are made at random and held against the model in `any_certificate/model.rs`. `PROPTEST_CASES` says how many,
+//! `PROPTEST_RNG_SEED` which; a failure names its seed and the shortest case found.
+
+mod line;
+mod model;
+mod paper;
+mod play;
+mod stage;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+use play::play;
+use stage::Stage;
+
+/// Some seconds' worth.
+const CASES: u32 = 60;
+/// Enough of them to see every outcome.
+const MANY: u32 = 200;
+
+#[test]
+fn a_request_is_whose_its_connections_certificate_is_under_the_configuration_of_its_moment() {
+    let mut config = Config {
+        failure_persistence: None,
+        // Of milliseconds.
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    if let RngSeed::Random = config.rng_seed {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        config.rng_seed = RngSeed::Fixed(u64::from(now.subsec_nanos()));
+    }
+    eprintln!("PROPTEST_CASES={} PROPTEST_RNG_SEED={}", config.cases, config.rng_seed);
+    let cases = config.cases;
+    let stage = Stage::build();
+    let held = TestRunner::new(config).run(&play(), |play| {
+        stage.play(&play).inspect_err(|failure| eprintln!("{failure}"))
+    });
+    if let Err(failure) = held {
+        panic!("{failure}");
+    }
+    eprintln!("seen: {:?}", stage.seen.borrow());
+    if cases >= MANY {
+        assert_eq!(stage.seen.borrow().len(), 6, "not every outcome was seen");
+    }
+}

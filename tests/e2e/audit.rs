@@ -1,0 +1,297 @@
+//! The audit log has every change that an admin made, every tunnel, and everybody who was refused, apart from the rest and
+//! whatever becomes of its file.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testing::client::{Client, Curl};
+use testing::disk::Disk;
+use testing::gateway::{Gateway, PATIENCE, toml};
+use testing::images::Images;
+use testing::run::run;
+use testing::scene::{Scene, ScriptedScene};
+use testing::scripted::Scripted;
+use testing::tls::TlsClient;
+
+/// A folder for the log, and the table that says so.
+struct Audit {
+    folder: TempDir,
+}
+
+impl Audit {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("audit.log")
+    }
+
+    fn table(&self) -> String {
+        format!("[log]\nformat = \"json\"\naudit = {}\n", toml(&self.path()))
+    }
+
+    /// Waits for a line that holds this text, and returns all.
+    #[track_caller]
+    fn wait_for(&self, text: &str) -> Vec<Value> {
+        wait_for(&self.path(), text)
+    }
+}
+
+#[track_caller]
+fn wait_for(path: &Path, text: &str) -> Vec<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let log = fs::read_to_string(path).unwrap_or_default();
+        if log.contains(text) && log.ends_with('\n') {
+            return log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        }
+        assert!(Instant::now() < deadline, "no line holds {text}: {log}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn upstream() -> Scripted {
+    Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"))
+}
+
+fn scene(upstream: &Scripted, audit: &Audit) -> ScriptedScene {
+    ScriptedScene::before_with(upstream, |setup| setup.more = audit.table())
+}
+
+fn change(scene: &ScriptedScene, path: &str) {
+    let url = format!("{}{path}", scene.gateway.admin_url());
+    let answer = Curl::get(url).method("PUT").presenting(scene.ops()).answer();
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn who_changes_something_is_told_of_and_who_looks_is_not() {
+    let audit = Audit::new();
+    let scene = Scene::start_with(|setup| setup.more = audit.table());
+    assert_eq!(fs::metadata(audit.path()).unwrap().permissions().mode() & 0o137, 0);
+    let client = Client::admin(scene.ops());
+    let url = scene.gateway.admin_url();
+    client
+        .run(&["remote", "add", "gate", &url, "--accept-certificate"])
+        .ok();
+    let image = Images::new().bootable("busybox");
+    let files: Vec<&str> = image.files.iter().map(|file| file.to_str().unwrap()).collect();
+    client
+        .run(&["image", "import", files[0], files[1], "gate:", "--alias", "busybox"])
+        .ok();
+    client.run(&["image", "list", "gate:"]).ok();
+    client.run(&["launch", "gate:busybox", "gate:one"]).ok();
+    // A shell is told of while it is open.
+    let mut shell = client.command();
+    let mut shell = shell
+        .args(["exec", "gate:one", "--", "cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = audit.wait_for("websocket?secret=***");
+    assert!(shell.try_wait().unwrap().is_none());
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+
+    let find = |message: &str, path: &str| {
+        let is_it = |told: &&Value| told["message"] == message && told["path"].as_str().unwrap().starts_with(path);
+        told.iter()
+            .find(is_it)
+            .unwrap_or_else(|| panic!("{message} {path}: {told:#?}"))
+            .clone()
+    };
+    for (message, method, path, status) in [
+        ("request", "POST", "/1.0/images", 202),
+        ("request", "POST", "/1.0/instances", 202),
+        ("request", "POST", "/1.0/instances/one/exec", 202),
+        ("tunnel", "GET", "/1.0/operations/", 101),
+        ("tunnel", "GET", "/1.0/events", 101),
+    ] {
+        let told = find(message, path);
+        assert_eq!(
+            (&told["method"], &told["admin"]),
+            (&method.into(), &"ops".into()),
+            "{told}"
+        );
+        assert_eq!(told["status"], status, "{told}");
+        assert!(told["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{told}");
+        assert_eq!(told["operation"].is_string(), status == 202, "{told}");
+    }
+    assert!(told.iter().all(|told| told["target"] == "incus_gate::audit"));
+    let looked = |told: &&Value| told["method"] == "GET" && told["message"] == "request";
+    assert_eq!(told.iter().find(looked), None);
+    let log = scene.gateway.log();
+    assert!(!log.iter().any(|line| line.contains("incus_gate::audit")), "{log:#?}");
+}
+
+#[test]
+fn who_is_refused_is_told_of_by_certificate() {
+    let upstream = upstream();
+    let audit = Audit::new();
+    let scene = scene(&upstream, &audit);
+    let other = scene.certificates.client("other");
+    let url = format!("{}/1.0", scene.gateway.admin_url());
+    assert_eq!(Curl::get(&url).answer().status, 403);
+    assert_eq!(Curl::get(&url).presenting(&other).answer().status, 403);
+    let told = audit.wait_for("refused");
+    assert_eq!(told.len(), 1, "who shows nothing is nobody: {told:#?}");
+    assert_eq!(told[0]["fingerprint"], other.fingerprint());
+    assert_eq!(told[0]["subject"], "CN=other");
+    let message = told[0]["message"].as_str().unwrap();
+    assert!(message.contains("admin.clients does not list this"), "{message}");
+}
+
+#[test]
+fn a_crowd_of_refusals_is_a_number() {
+    let upstream = upstream();
+    let audit = Audit::new();
+    let scene = scene(&upstream, &audit);
+    let other = scene.certificates.client("other");
+    let other = TlsClient::of(&other);
+    for _ in 0..200 {
+        let mut raw = other.connect(scene.gateway.admin()).unwrap();
+        assert_eq!(raw.get("/1.0").unwrap().head.status, 403);
+    }
+    scene.gateway.signal("TERM");
+    assert!(scene.gateway.exit_status().success());
+    let told = audit.wait_for("refused more often than is told");
+    // Ten of each worker's, and the others as one number.
+    let (numbers, each): (Vec<_>, Vec<_>) = told.iter().partition(|told| told["times"].is_u64());
+    let workers = thread::available_parallelism().unwrap().get();
+    assert!(each.len() <= 10 * workers && numbers.len() <= workers, "{told:#?}");
+    assert!(
+        numbers.iter().all(|told| told["network"] == "127.0.0.1"),
+        "{numbers:#?}"
+    );
+    let others: u64 = numbers.iter().filter_map(|told| told["times"].as_u64()).sum();
+    assert_eq!(each.len() as u64 + others, 200);
+}
+
+#[test]
+fn without_a_file_it_goes_where_all_goes_whatever_the_level() {
+    let upstream = upstream();
+    for level in ["error", "error,incus_gate::audit=off"] {
+        let scene = ScriptedScene::before(&upstream);
+        let table = format!("[log]\nlevel = \"{level}\"\n");
+        let before = scene.gateway.log().len();
+        scene.gateway.reconfigure(&(scene.setup.text() + &table));
+        scene.gateway.signal("HUP");
+        let deadline = Instant::now() + PATIENCE;
+        let told = loop {
+            change(&scene, "/1.0/changed");
+            scene.gateway.wait_for_log_after(before, "incus_gate::audit: request");
+            let log = scene.gateway.log();
+            // Until the level is in force, the access log is told too.
+            let last = log.last().unwrap().clone();
+            if last.contains("incus_gate::audit") {
+                break last;
+            }
+            assert!(Instant::now() < deadline, "{log:#?}");
+        };
+        assert!(told.contains(r#"request admin=ops client=127.0.0.1:"#), "{told}");
+        assert!(told.ends_with(r#"method=PUT path="/1.0/changed" status=200"#), "{told}");
+    }
+}
+
+#[test]
+fn logrotate_loses_nothing() {
+    let upstream = upstream();
+    let audit = Audit::new();
+    let scene = scene(&upstream, &audit);
+    let rotated = audit.folder.path().join("audit.log.1");
+    change(&scene, "/1.0/before");
+    audit.wait_for("/1.0/before");
+    fs::rename(audit.path(), &rotated).unwrap();
+    change(&scene, "/1.0/between");
+    scene.gateway.signal("HUP");
+    scene.gateway.wait_for_log("reloaded");
+    change(&scene, "/1.0/after");
+    assert_eq!(audit.wait_for("/1.0/after").len(), 1);
+    assert_eq!(wait_for(&rotated, "/1.0/between").len(), 2);
+
+    // Whoever forgets the SIGHUP has a file all the same.
+    fs::remove_file(audit.path()).unwrap();
+    change(&scene, "/1.0/deleted");
+    assert_eq!(audit.wait_for("/1.0/deleted").len(), 1);
+}
+
+#[test]
+fn a_full_disk_is_told_of_once_and_stops_nobody() {
+    let upstream = upstream();
+    let disk = Disk::mount();
+    let audit = Audit {
+        folder: tempfile::tempdir_in(disk.path()).unwrap(),
+    };
+    let scene = scene(&upstream, &audit);
+    disk.fill();
+    for _ in 0..2 {
+        let before = scene.gateway.log().len();
+        change(&scene, "/1.0/full");
+        // What the file does not take is here.
+        scene.gateway.wait_for_log_after(before, r#""message":"request""#);
+    }
+    disk.make_room();
+    change(&scene, "/1.0/room");
+    audit.wait_for("/1.0/room");
+    scene.gateway.wait_for_log("the audit log goes to");
+    let log = scene.gateway.log();
+    let told = log.iter().filter(|line| line.contains("cannot be written")).count();
+    assert_eq!(told, 1, "{log:#?}");
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_refused() {
+    let upstream = upstream();
+    let audit = Audit::new();
+    let scene = scene(&upstream, &audit);
+    let here = audit.folder.path();
+    symlink("/dev/null", here.join("null")).unwrap();
+    run(Command::new("mkfifo").arg(here.join("pipe"))).ok();
+    for (name, why) in [
+        ("none/audit.log", "No such file or directory"),
+        (".", "is no file"),
+        ("null", "is no file"),
+        ("pipe", "is no file"),
+    ] {
+        let mut setup = scene.setup.clone();
+        setup.more = format!("[log]\naudit = {}\n", toml(&here.join(name)));
+        let ended = Gateway::try_start(&setup.text()).unwrap_err();
+        assert_eq!(ended.status.code(), Some(78));
+        let message = ended.log.join("\n");
+        assert!(
+            message.contains("log.audit: cannot write") && message.contains(why),
+            "{message}"
+        );
+
+        let before = scene.gateway.log().len();
+        scene.gateway.reconfigure(&setup.text());
+        scene.gateway.signal("HUP");
+        let line = scene.gateway.wait_for_log_after(before, "reload refused");
+        assert!(line.contains("log.audit: cannot write") && line.contains(why), "{line}");
+    }
+    // What was in force is so still.
+    change(&scene, "/1.0/still");
+    audit.wait_for("/1.0/still");
+
+    // A folder that is new is out of reach.
+    let elsewhere = Audit::new();
+    let mut setup = scene.setup.clone();
+    setup.more = elsewhere.table();
+    let before = scene.gateway.log().len();
+    scene.gateway.reconfigure(&setup.text());
+    scene.gateway.signal("HUP");
+    let line = scene.gateway.wait_for_log_after(before, "reload refused");
+    assert!(
+        line.contains("Permission denied") && line.contains("needs a restart"),
+        "{line}"
+    );
+}

@@ -1,0 +1,190 @@
+//! `check` warns of what will hurt later, and says what to do; `run` tells the log the same.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use testing::certificates::{Certificate, Certificates};
+use testing::gateway::{Gateway, binary};
+use testing::incus::Incus;
+use testing::run::{Output, run};
+use testing::scene::Setup;
+
+/// A real Incus, and a configuration that nothing is wrong with.
+fn fine() -> (Incus, Setup, Certificates) {
+    let certificates = Certificates::new();
+    let mut setup = Setup::new(&certificates, "", Path::new(""));
+    let incus = Incus::start(&[&setup.local]);
+    setup.upstream = incus.url();
+    setup.pin = Some(incus.server_certificate());
+    (incus, setup, certificates)
+}
+
+fn check(setup: &Setup) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    std::fs::write(&file, setup.text()).unwrap();
+    run(Command::new(binary()).args(["check", "--config"]).arg(file))
+}
+
+/// The one line that is not good, of a configuration that works all the same.
+#[track_caller]
+fn warning(setup: &Setup) -> String {
+    let report = check(setup).ok();
+    let bad: Vec<_> = report.lines().filter(|line| !line.starts_with("ok ")).collect();
+    assert_eq!(bad.len(), 1, "{report}");
+    bad[0].to_owned()
+}
+
+fn permit(certificate: &Certificate, mode: u32) {
+    std::fs::set_permissions(&certificate.key, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn nothing_is_said_of_what_is_fine() {
+    let (_incus, setup, _certificates) = fine();
+    let report = check(&setup).ok();
+    assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
+    assert!(
+        report.contains("ok    Incus's core.https_address: \"127.0.0.1:"),
+        "{report}"
+    );
+    let gateway = Gateway::start(&setup.text());
+    assert!(gateway.log().iter().all(|line| !line.contains("WARN")));
+}
+
+#[test]
+fn each_certificate_that_is_about_to_expire() {
+    let (incus, fine, certificates) = fine();
+    let soon = certificates.server_for_days("soon", 29);
+    let late = certificates.server_for_days("late", 30);
+    let mut setup = fine.clone();
+    setup.server = late;
+    check(&setup).ok();
+    setup.server = soon.clone();
+    let expires = "the certificate expires in 29 days; renew it";
+    assert_eq!(warning(&setup), format!("warn  public.tls and admin.tls: {expires}"));
+
+    // One port's own.
+    let mut setup = fine.clone();
+    setup.more = format!(
+        "[admin.tls]\ncertificate = {:?}\nprivate_key = {:?}\n",
+        soon.certificate, soon.key
+    );
+    assert_eq!(warning(&setup), format!("warn  admin.tls: {expires}"));
+    // An admin's.
+    let mut setup = fine.clone();
+    setup.admins[0].1 = soon.clone();
+    assert_eq!(warning(&setup), format!("warn  admin.clients \"ops\": {expires}"));
+    // The one for Incus.
+    let certificate = soon.certificate.to_str().unwrap();
+    incus.run(&["config", "trust", "add-certificate", certificate]).ok();
+    let mut setup = fine;
+    setup.local = soon;
+    assert_eq!(warning(&setup), format!("warn  upstream.client_certificate: {expires}"));
+}
+
+#[test]
+fn a_private_key_that_is_open_to_others() {
+    let (_incus, setup, _certificates) = fine();
+    // A group may be the gateway's own.
+    permit(&setup.server, 0o640);
+    permit(&setup.local, 0o640);
+    check(&setup).ok();
+    permit(&setup.server, 0o644);
+    let file = setup.server.key.display();
+    let expected = format!(
+        "warn  public.tls and admin.tls: the private key in {file} is open to every user of this machine (mode 0644); close it: chmod o= {file}"
+    );
+    assert_eq!(warning(&setup), expected);
+    permit(&setup.server, 0o600);
+    permit(&setup.local, 0o602);
+    let warned = warning(&setup);
+    assert!(warned.starts_with("warn  upstream.client_private_key: "), "{warned}");
+}
+
+#[test]
+fn a_first_name_that_is_a_wildcard() {
+    let (_incus, mut setup, certificates) = fine();
+    setup.server = certificates.server_for("second", &["gate.example.org", "*.example.org"]);
+    check(&setup).ok();
+    setup.server = certificates.server_for("first", &["127.0.0.1", "*.example.org", "gate.example.org"]);
+    let warned = warning(&setup);
+    assert!(
+        warned.contains("the certificate's first name is *.example.org: "),
+        "{warned}"
+    );
+    assert!(warned.ends_with("put a host's name first"), "{warned}");
+}
+
+#[test]
+fn a_slow_key() {
+    let (_incus, mut setup, certificates) = fine();
+    setup.server = certificates.openssl_rsa("rsa");
+    let warned = warning(&setup);
+    assert!(warned.contains("the private key is RSA of 2048 bits: "), "{warned}");
+    assert!(warned.contains("--key-type ecdsa"), "{warned}");
+}
+
+#[test]
+fn settings_that_trust_too_many() {
+    let (_incus, fine, _certificates) = fine();
+    let mut setup = fine.clone();
+    setup.pin = None;
+    assert!(warning(&setup).starts_with("warn  upstream.server_certificate: not set: "));
+    let mut setup = fine;
+    setup.more_admin = "proxy_protocol_from = [\"192.0.2.1\", \"0.0.0.0/0\"]".to_owned();
+    assert!(warning(&setup).starts_with("warn  admin.proxy_protocol_from: it lists everybody"));
+
+    setup.more_admin.clear();
+    setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    assert!(check(&setup).ok().contains("ok    metrics.listen: free"));
+    setup.more = setup.more.replace("127.0.0.1", "0.0.0.0");
+    assert!(warning(&setup).starts_with("warn  metrics.listen: it can be reached from elsewhere"));
+}
+
+#[test]
+fn an_incus_that_can_be_reached_without_the_gateway() {
+    let (incus, setup, _certificates) = fine();
+    let port = incus.address().port();
+    incus
+        .run(&["config", "set", &format!("core.https_address=:{port}")])
+        .ok();
+    let expected = format!(
+        "warn  Incus's core.https_address: \":{port}\": who reaches it goes around the gateway; run `incus config set core.https_address=127.0.0.1:{port}` there, or have a firewall let in nobody but the gateway"
+    );
+    assert_eq!(warning(&setup), expected);
+    // What it says is right.
+    incus
+        .run(&["config", "set", &format!("core.https_address=127.0.0.1:{port}")])
+        .ok();
+    let report = check(&setup).ok();
+    assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
+}
+
+#[test]
+fn run_tells_the_log() {
+    let (_incus, mut setup, certificates) = fine();
+    let gateway = Gateway::start(&setup.text());
+    // After a reload, and at the start.
+    setup.server = certificates.server_for_days("soon", 5);
+    let expected = "WARN incus_gate::check: public.tls and admin.tls: the certificate expires in 5 days; renew it";
+    gateway.reconfigure(&setup.text());
+    gateway.signal("HUP");
+    gateway.wait_for_log(expected);
+    Gateway::start(&setup.text()).wait_for_log(expected);
+}
+
+#[test]
+fn what_listens_there_speaks_no_tls() {
+    let (_incus, mut setup, _certificates) = fine();
+    setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let plain = Gateway::start(&setup.text());
+    setup.more.clear();
+    setup.upstream = plain.metrics_url().replace("http://", "https://");
+    let report = check(&setup);
+    assert!(!report.status.success(), "{report}");
+    let wanted = "speaks no TLS; is that the port of `incus config get core.https_address`?";
+    assert!(report.stdout.contains(wanted), "{report}");
+}

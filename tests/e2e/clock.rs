@@ -1,0 +1,130 @@
+//! A clock that is moved: who may come in is judged by what it says now, the log has its times, and nothing else goes by it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use testing::certificates::{Certificate, Certificates};
+use testing::clock::Clock;
+use testing::gateway::Gateway;
+use testing::scene::Setup;
+use testing::scripted::{FINGERPRINT, Scripted};
+use testing::tls::{End, TlsClient};
+
+struct Scene {
+    gateway: Gateway,
+    clock: Clock,
+    ops: Certificate,
+    /// From 2020 to 2021.
+    old: Certificate,
+    _certificates: Certificates,
+}
+
+impl Scene {
+    fn before(upstream: &Scripted, limits: &str) -> Self {
+        let certificates = Certificates::new();
+        let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
+        let old = certificates.expired("old");
+        setup.admins.push(("old".to_owned(), old.clone()));
+        setup.more = format!("[limits]\n{limits}\n[log]\nformat = \"json\"\n");
+        let clock = Clock::right(certificates.folder());
+        let gateway = Gateway::try_start_command(clock.command(), &setup.text());
+        Self {
+            gateway: gateway.unwrap_or_else(|ended| panic!("the gateway does not start: {ended:#?}")),
+            clock,
+            ops: setup.admins[0].1.clone(),
+            old,
+            _certificates: certificates,
+        }
+    }
+}
+
+/// Answers at once, but for what is slow.
+fn upstream() -> Scripted {
+    Scripted::start(|request, wire| {
+        if request.target().ends_with("/slow") {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        wire.answer("200 OK", "text/plain", b"x")
+    })
+}
+
+#[test]
+fn an_admin_is_judged_by_the_clock_of_now() {
+    let upstream = upstream();
+    let scene = Scene::before(&upstream, "");
+    let client = TlsClient::of(&scene.old);
+    let connect = || client.connect(scene.gateway.admin()).unwrap();
+    // In days from now, as the clock's file has it.
+    let in_year = |year: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        format!("-{}d", now.as_secs() / 86_400 - (year - 1970) * 365 - 180)
+    };
+    assert_eq!(connect().get("/1.0/x").unwrap().head.status, 403);
+    for out in ["+0".to_owned(), in_year(2018)] {
+        scene.clock.moved(&in_year(2020));
+        let mut kept = connect();
+        assert_eq!(kept.get("/1.0/x").unwrap().head.status, 200);
+        scene.clock.moved(&out);
+        // The connection was an admin's.
+        assert_eq!(kept.get("/1.0/x").unwrap().head.status, 403, "{out}");
+        assert_eq!(connect().get("/1.0/x").unwrap().head.status, 403, "{out}");
+    }
+}
+
+#[test]
+fn nothing_else_goes_by_the_clock() {
+    let upstream = upstream();
+    let scene = Scene::before(&upstream, "idle = \"3s\"");
+    let ops = TlsClient::of(&scene.ops);
+    for offset in ["+3650d", "-3650d"] {
+        scene.clock.moved("+0");
+        let mut idle = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+        assert_eq!(idle.get("/1.0/images").unwrap().head.status, 200);
+        let mut slow = ops.connect(scene.gateway.admin()).unwrap();
+        let (seen, begun) = (scene.gateway.log().len(), Instant::now());
+        slow.send("GET /1.0/slow HTTP/1.1\r\nHost: gate.test\r\n\r\n").unwrap();
+        upstream.wait_for_requests(1);
+        scene.clock.moved(offset);
+
+        // What is under way goes on, and has taken as long as it took.
+        assert_eq!(slow.read_answer().unwrap().head.status, 200, "{offset}");
+        let line = scene.gateway.wait_for_log_after(seen, "/1.0/slow");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let taken = Duration::from_micros(line["duration_us"].as_u64().unwrap());
+        assert!(
+            taken <= begun.elapsed() && taken >= Duration::from_millis(500),
+            "{offset}: {line}"
+        );
+        // The line has the clock's time.
+        let year: i32 = line["timestamp"].as_str().unwrap()[..4].parse().unwrap();
+        let wanted = line_year(offset);
+        assert!((year - wanted).abs() <= 1, "{offset}: {line}");
+
+        // Nobody is closed for years of idleness, and everybody after seconds of it.
+        assert_eq!(idle.get("/1.0/images").unwrap().head.status, 200, "{offset}");
+        let since = Instant::now();
+        assert_eq!(idle.end(), End::CloseNotify, "{offset}");
+        assert!(
+            since.elapsed() >= Duration::from_secs(2),
+            "{offset}: {:?}",
+            since.elapsed()
+        );
+    }
+    // The list is not taken for one of years ago.
+    scene.clock.moved("+3650d");
+    let export = format!("/1.0/images/{FINGERPRINT}");
+    let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+    assert_eq!(stranger.get(&export).unwrap().head.status, 200);
+    drop(upstream);
+    scene.clock.moved("+0");
+    assert_eq!(stranger.get(&export).unwrap().head.status, 200);
+    scene.clock.moved("+3650d");
+    assert_eq!(stranger.get(&export).unwrap().head.status, 200);
+}
+
+/// About ten years from now, or ago.
+fn line_year(offset: &str) -> i32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let days: i64 = offset.trim_end_matches('d').parse().unwrap();
+    let days = i64::try_from(now.as_secs() / 86_400).unwrap() + days;
+    i32::try_from(1970 + days * 4 / 1461).unwrap()
+}

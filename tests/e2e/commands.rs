@@ -1,0 +1,151 @@
+//! The commands say what they did by their exit codes, and bind nothing before the configuration is known to be right.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+use testing::gateway::binary;
+
+fn incus_gate(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(binary())
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the binary runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("an exit code")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder with a proxy.toml whose ports are `public` and some other, and a certificate for everything.
+fn folder(public: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    fs::write(folder.path().join("gate.crt"), certificate.pem()).expect("written");
+    fs::write(folder.path().join("gate.key"), key.serialize_pem()).expect("written");
+    let config = format!(
+        r#"[tls]
+certificate = "gate.crt"
+private_key = "gate.key"
+[upstream]
+url = "https://127.0.0.1:1"
+client_certificate = "gate.crt"
+client_private_key = "gate.key"
+[public]
+listen = "{public}"
+[admin]
+listen = "127.0.0.1:0"
+[status]
+socket = "status.sock"
+"#
+    );
+    fs::write(folder.path().join("proxy.toml"), config).expect("written");
+    folder
+}
+
+#[test]
+fn wrong_usage_is_64_and_help_is_none() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for wrong in [&[][..], &["fly"], &["run", "--confg", "x"], &["run", "x"]] {
+        let output = incus_gate(folder.path(), wrong);
+        assert_eq!(code(&output), 64, "{wrong:?}");
+        assert!(
+            stderr(&output).contains("Usage: incus-gate"),
+            "{wrong:?}: {}",
+            stderr(&output)
+        );
+    }
+    for right in [&["--help"][..], &["--version"], &["run", "--help"]] {
+        assert_eq!(code(&incus_gate(folder.path(), right)), 0, "{right:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_78_before_anything_is_bound() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let folder = folder(&taken.local_addr().expect("its address").to_string());
+    fs::write(folder.path().join("gate.key"), "not a key").expect("written");
+    for command in ["run", "check"] {
+        let output = incus_gate(folder.path(), &[command]);
+        assert_eq!(code(&output), 78, "{command}");
+        // Had it bound first, it would have met the port in use, and ended with 1.
+        let expected = "incus-gate: proxy.toml:3: tls.private_key: gate.key has no PRIVATE KEY block; give the private key's PEM file\n";
+        assert_eq!(stderr(&output), expected, "{command}");
+        assert_eq!(stderr(&output).lines().count(), 1, "{command}");
+    }
+}
+
+#[test]
+fn no_configuration_is_78() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = incus_gate(folder.path(), &["run", "--config", "nowhere.toml"]);
+    assert_eq!(code(&output), 78);
+    assert!(
+        stderr(&output).contains("cannot read the configuration nowhere.toml"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_port_in_use_is_1_and_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let output = incus_gate(folder(&address).path(), &["run"]);
+    assert_eq!(code(&output), 1);
+    let expected = format!(
+        "public.listen: cannot listen on {address}: Address already in use (os error 98); something listens there already"
+    );
+    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+}
+
+#[test]
+fn check_says_that_incus_is_not_there() {
+    let output = incus_gate(folder("127.0.0.1:0").path(), &["check", "--config", "proxy.toml"]);
+    assert_eq!(code(&output), 1);
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        report
+            .contains("FAIL  Incus at https://127.0.0.1:1: cannot connect to Incus at 127.0.0.1:1: Connection refused"),
+        "{report}"
+    );
+    assert!(report.contains("ok    public.listen: free"), "{report}");
+    assert!(report.contains("warn  admin.clients: nobody is listed"), "{report}");
+    assert!(
+        report.contains("warn  upstream.server_certificate: not set"),
+        "{report}"
+    );
+}
+
+#[test]
+fn check_ends_as_it_should_when_nobody_reads_it() {
+    let output = Command::new("bash")
+        .args(["-c", "\"$0\" check | true; exit ${PIPESTATUS[0]}", binary()])
+        .current_dir(folder("127.0.0.1:0").path())
+        .output()
+        .expect("bash runs");
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn check_fails_where_run_would() {
+    // An address for documentation (RFC 5737) is no machine's.
+    let output = incus_gate(folder("192.0.2.1:1").path(), &["check"]);
+    assert_eq!(code(&output), 1);
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        report.contains("FAIL  public.listen: cannot listen on 192.0.2.1:1"),
+        "{report}"
+    );
+}

@@ -1,0 +1,112 @@
+//! Few file descriptors, or none left: strangers are stopped before admins, and when even those are out, the gateway waits
+//! without a busy loop, says so once, and goes on by itself.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testing::certificates::Certificates;
+use testing::gateway::{Gateway, PATIENCE, binary};
+use testing::scene::{ScriptedScene, Setup};
+use testing::scripted::Scripted;
+use testing::tls::{End, TlsClient};
+
+fn upstream() -> Scripted {
+    Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"))
+}
+
+fn count(gateway: &Gateway, text: &str) -> usize {
+    gateway.log().iter().filter(|line| line.contains(text)).count()
+}
+
+/// The CPU time that it has used, in ticks of 10 ms.
+fn ticks(gateway: &Gateway) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<_> = rest.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+fn limit_files(gateway: &Gateway, files: usize) {
+    let limit = Command::new("prlimit")
+        .args(["--pid", &gateway.pid().to_string(), &format!("--nofile={files}:")])
+        .status();
+    assert!(limit.unwrap().success());
+}
+
+#[test]
+fn the_limit_is_raised_as_far_as_it_may_be() {
+    let certificates = Certificates::new();
+    let upstream = upstream();
+    let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
+    let gateway = Gateway::try_start_by(OsStr::new("prlimit"), &["--nofile=64:9000", binary()], &setup.text()).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("9000"));
+    assert_eq!(count(&gateway, "limits.connections is"), 0, "that is enough");
+}
+
+#[test]
+fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
+    let certificates = Certificates::new();
+    let upstream = upstream();
+    let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
+    let gateway = Gateway::try_start_by(OsStr::new("prlimit"), &["--nofile=128:128", binary()], &setup.text()).unwrap();
+    gateway.wait_for_log("limits.connections is 4096, but the system allows 128 open files");
+
+    let crowd: Vec<_> = (0..300)
+        .map(|_| TcpStream::connect(gateway.public()).unwrap())
+        .collect();
+    gateway.wait_for_log("limits.connections: refused a connection on the public port");
+    let crowd_of_impostors: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.admin()).unwrap()).collect();
+    let ops = TlsClient::of(&setup.admins[0].1);
+    let mut open: Vec<_> = (0..8).map(|_| ops.connect(gateway.admin()).unwrap()).collect();
+    for admin in &mut open {
+        assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
+    }
+    assert_eq!(count(&gateway, "cannot accept"), 0);
+    drop((crowd, crowd_of_impostors));
+}
+
+#[test]
+fn out_of_descriptors_it_waits_and_goes_on_by_itself() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    let gateway = &scene.gateway;
+    let ops = TlsClient::of(scene.ops());
+    // What the admin's requests need is there already.
+    assert_eq!(
+        ops.connect(gateway.admin()).unwrap().get("/1.0/x").unwrap().head.status,
+        200
+    );
+
+    limit_files(gateway, gateway.open_files() + 10);
+    let crowd: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(gateway.public()).unwrap())
+        .collect();
+    let told = gateway.wait_for_log("cannot accept connections for the moment: Too many open files");
+    assert!(told.contains("ERROR") && told.contains("LimitNOFILE="), "{told}");
+
+    let (begun, before) = (Instant::now(), ticks(gateway));
+    thread::sleep(Duration::from_secs(2));
+    let (used, time) = (ticks(gateway) - before, begun.elapsed());
+    assert!(used <= 20, "it used {used} ticks of CPU time in {time:?}");
+    assert_eq!(count(gateway, "cannot accept"), 1, "one line an episode");
+
+    // Its clients go, and nobody has to do anything.
+    drop(crowd);
+    let deadline = Instant::now() + PATIENCE;
+    let mut admin = loop {
+        match ops.connect(gateway.admin()) {
+            Ok(raw) => break raw,
+            Err(end) => assert!(Instant::now() < deadline && end != End::Silence, "{end}"),
+        }
+    };
+    assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
+    let mut stranger = TlsClient::tls13().connect(gateway.public()).unwrap();
+    assert_eq!(stranger.get("/1.0").unwrap().head.status, 200);
+    assert_eq!(count(gateway, "cannot accept"), 1);
+}

@@ -1,0 +1,121 @@
+//! What is published is found at once, and what is no longer published is soon gone.
+
+use std::time::{Duration, Instant};
+
+use testing::client::Curl;
+use testing::gateway::Gateway;
+use testing::images::{Image, Images, Kind};
+use testing::scene::Scene;
+
+#[test]
+fn what_was_just_published_is_found_at_once() {
+    // So long that nothing but a fresh look finds it.
+    let scene = Scene::start_with(|setup| "refresh = \"1h\"".clone_into(&mut setup.more_public));
+    let images = Images::new();
+
+    for (kind, number) in [
+        (Kind::Split, 1),
+        (Kind::Unified, 2),
+        (Kind::Split, 3),
+        (Kind::Unified, 4),
+    ] {
+        let image = images.random(kind, "a new one", 1);
+        let fingerprint = &image.fingerprint;
+        let paths = [
+            format!("/1.0/images/aliases/new%2F{number}"),
+            format!("/1.0/images/{}", &fingerprint[..12]),
+            format!("/1.0/images/{fingerprint}"),
+            format!("/1.0/images/{fingerprint}/export"),
+        ];
+        // Each time another one of these finds it first.
+        let path = &paths[number - 1];
+        assert_eq!(scene.get(path).status, 404, "not yet: {path}");
+        image.import(&scene.incus, &["--public", "--alias", &format!("new/{number}")]);
+        let published = Instant::now();
+        assert_eq!(scene.get(path).status, 200, "{path}");
+        assert!(
+            published.elapsed() < Duration::from_secs(1),
+            "{path} took {:?}",
+            published.elapsed()
+        );
+        for path in &paths {
+            assert_eq!(scene.get(path).status, 200, "{path}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
+    const REFRESH: Duration = Duration::from_secs(1);
+    let scene = Scene::start();
+    let images = Images::new();
+    let incus = &scene.incus;
+
+    let hide = |image: &Image| {
+        let path = format!("/1.0/images/{}", image.fingerprint);
+        incus
+            .run(&["query", "--request=PATCH", "--data={\"public\": false}", &path])
+            .ok();
+    };
+    let delete = |image: &Image| drop(incus.run(&["image", "delete", &image.fingerprint]).ok());
+    let rename = |_: &Image| drop(incus.run(&["image", "alias", "rename", "old", "new"]).ok());
+    let whole = |image: &Image| {
+        let path = format!("/1.0/images/{}", image.fingerprint);
+        vec![
+            path.clone(),
+            format!("{path}/export"),
+            "/1.0/images/aliases/old".to_owned(),
+        ]
+    };
+    let name = |_: &Image| vec!["/1.0/images/aliases/old".to_owned()];
+
+    type Act<'a> = &'a dyn Fn(&Image);
+    type Paths<'a> = &'a dyn Fn(&Image) -> Vec<String>;
+    let cases: [(&str, Act<'_>, Paths<'_>); 3] = [
+        ("hidden", &hide, &whole),
+        ("deleted", &delete, &whole),
+        ("renamed", &rename, &name),
+    ];
+    for (what, act, paths) in cases {
+        let image = images.unified(what);
+        image.import(incus, &["--public", "--alias", "old"]);
+        let paths = paths(&image);
+        for path in &paths {
+            assert_eq!(scene.get(path).status, 200, "{what}: {path}");
+        }
+        assert!(scene.get("/1.0/images/aliases").text().contains("/old\""));
+        act(&image);
+        let done = Instant::now();
+        for path in &paths {
+            loop {
+                let asked = done.elapsed();
+                if scene.get(path).status == 404 {
+                    break;
+                }
+                assert!(
+                    asked <= REFRESH,
+                    "{what}: {path} was still there when asked after {asked:?}"
+                );
+            }
+        }
+        assert!(!scene.get("/1.0/images/aliases").text().contains("/old\""), "{what}");
+        let listed = scene.get("/1.0/images").text().contains(&image.fingerprint);
+        assert_eq!(listed, what == "renamed", "{what}");
+    }
+}
+
+#[test]
+fn an_incus_that_comes_after_the_gateway_is_found_long_before_the_refresh_time() {
+    let scene = Scene::start_with(|setup| "refresh = \"1h\"".clone_into(&mut setup.more_public));
+    let image = Images::new().unified("there already");
+    image.import(&scene.incus, &["--public", "--alias", "there"]);
+    scene.incus.stop();
+    let early = Gateway::start(&scene.setup.text());
+    early.wait_for_log("strangers see no images meanwhile");
+    let list = || Curl::get(format!("{}/1.0/images", early.public_url())).answer();
+    assert_eq!(list().status, 503);
+    scene.incus.start_again();
+    // By itself: nobody asks.
+    early.wait_for_log("the list of images is fresh again");
+    assert!(list().text().contains(&image.fingerprint));
+}

@@ -1,0 +1,357 @@
+//! Who is an admin: the holder of the very certificate, for as long as it is listed and valid, and nobody else.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use serde_json::{Value, json};
+use testing::certificates::{Certificate, Certificates};
+use testing::run::run;
+use testing::scene::ScriptedScene;
+use testing::scripted::{Scripted, Wire};
+use testing::tls::{End, TlsClient};
+
+/// Not among what the gateway asks for by itself.
+const TARGET: &str = "/1.0/instances";
+
+fn upstream() -> Scripted {
+    Scripted::start(|_, wire: &mut Wire| wire.answer("200 OK", "text/plain", b"welcome"))
+}
+
+/// Both versions of TLS.
+fn versions() -> [TlsClient; 2] {
+    [TlsClient::tls12(), TlsClient::tls13()]
+}
+
+fn fingerprint_table(name: &str, certificate: &Certificate) -> String {
+    format!(
+        "[[admin.clients]]\nname = \"{name}\"\nfingerprint = \"{}\"\n",
+        certificate.fingerprint()
+    )
+}
+
+#[track_caller]
+fn assert_refused(status: u16, json: &Value) {
+    assert_eq!(status, 403, "{json}");
+    let error = json["error"].as_str().unwrap();
+    assert!(!error.is_empty());
+    let expected = json!({
+        "type": "error",
+        "status": "",
+        "status_code": 0,
+        "operation": "",
+        "error_code": 403,
+        "error": error,
+        "metadata": null,
+    });
+    assert_eq!(*json, expected);
+}
+
+/// Refused over HTTP/1.1 and HTTP/2, whatever is asked for, and not kept.
+fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
+    for request in [
+        format!("GET {TARGET} HTTP/1.1\r\nHost: gate.test\r\n\r\n"),
+        "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n".to_owned(),
+        "GET /1.0/x HTTP/1.1\r\nHost: gate.test\r\nX-Incus-forwarded-username: root\r\nSSL-Client-Verify: SUCCESS\r\n\r\n".to_owned(),
+        "GET /1.0/events HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned(),
+        "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
+    ] {
+        let answer = client.connect(admin).unwrap().ask(request).unwrap();
+        assert_refused(answer.head.status, &answer.json());
+        assert_eq!(answer.head.field("connection"), Some("close"));
+    }
+    for method in ["GET", "DELETE"] {
+        let mut http2 = client.connect_http2(admin).unwrap();
+        let answer = http2.ask(http2.request(method, TARGET)).unwrap();
+        assert_refused(answer.status.as_u16(), &answer.json());
+    }
+}
+
+/// Welcome over HTTP/1.1 and HTTP/2.
+fn assert_welcomes(admin: SocketAddr, client: &TlsClient) {
+    let answer = client.connect(admin).unwrap().get(TARGET).unwrap();
+    assert_eq!((answer.head.status, answer.text().as_str()), (200, "welcome"));
+    let answer = client.connect_http2(admin).unwrap().get(TARGET).unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"welcome"[..]));
+}
+
+#[test]
+fn who_does_not_hold_the_very_certificate_is_refused() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |_| {});
+    let certificates = &scene.certificates;
+    let authority = certificates.authority("authority");
+    let expired = certificates.expired("expired");
+    let not_yet_valid = certificates.not_yet_valid("not-yet-valid");
+    let mut setup = scene.setup.clone();
+    for listed in [&authority, &expired, &not_yet_valid] {
+        setup
+            .admins
+            .push((format!("listed-{}", setup.admins.len()), listed.clone()));
+    }
+    let gateway = testing::gateway::Gateway::start(&setup.text());
+
+    let ops = scene.ops();
+    let stranger = certificates.client("stranger");
+    let same_subject = certificates.same_subject(ops, "same-subject");
+    let same_key = certificates.same_key(ops, "same-key");
+    let child = certificates.client_issued_by(&authority, "child");
+    let local = &setup.local;
+    for client in versions() {
+        let presenting = |chain: &[&Certificate]| client.alike().presenting_chain(chain, chain[0]);
+        for (who, client) in [
+            ("no certificate", client.alike()),
+            ("a stranger", presenting(&[&stranger])),
+            ("the same subject", presenting(&[&same_subject])),
+            ("the same key", presenting(&[&same_key])),
+            ("a child of a listed authority", presenting(&[&child])),
+            (
+                "a child of a listed authority, with its chain",
+                presenting(&[&child, &authority]),
+            ),
+            (
+                "the right one as the chain of a wrong one",
+                presenting(&[&stranger, ops]),
+            ),
+            (
+                "the right one as the chain of one with its key",
+                presenting(&[&same_key, ops]),
+            ),
+            ("an expired one that is listed", presenting(&[&expired])),
+            ("one that is listed and not valid yet", presenting(&[&not_yet_valid])),
+            ("the gateway's own one for Incus", presenting(&[local])),
+        ] {
+            eprintln!("{who}");
+            assert_refuses(gateway.admin(), &client);
+        }
+        // The same, from those who are listed.
+        assert_welcomes(gateway.admin(), &presenting(&[ops]));
+        assert_welcomes(gateway.admin(), &presenting(&[&authority]));
+        // Only the leaf counts.
+        assert_welcomes(gateway.admin(), &presenting(&[ops, &stranger]));
+    }
+    let from_admins = 2 * 3 * 2;
+    assert_eq!(upstream.requests().len(), from_admins, "a refused request has gone up");
+}
+
+#[test]
+fn who_does_not_hold_the_key_gets_no_connection() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    let certificates = &scene.certificates;
+    let other_kind = certificates.openssl_rsa("other-kind");
+    let same_kind = certificates.client("same-kind");
+    for client in versions() {
+        for signer in [&same_kind, &other_kind] {
+            let client = client.alike().presenting_chain(&[scene.ops()], signer);
+            let end = client
+                .connect(scene.gateway.admin())
+                .and_then(|mut raw| raw.get(TARGET))
+                .unwrap_err();
+            assert!(matches!(end, End::Tls(_) | End::Reset), "{end}");
+            let answer = client
+                .connect_http2(scene.gateway.admin())
+                .map(|mut http2| http2.get(TARGET));
+            assert!(!matches!(answer, Ok(Ok(_))), "{answer:?}");
+        }
+    }
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn a_certificate_is_asked_for_without_a_hint() {
+    // With a hint that does not fit, Go's clients send none.
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    for client in versions() {
+        let client = client.presenting(scene.ops());
+        client.connect(scene.gateway.public()).unwrap();
+        assert_eq!(client.hints(), None, "the public port asks for none");
+        client.connect(scene.gateway.admin()).unwrap();
+        assert_eq!(client.hints(), Some(0));
+    }
+}
+
+/// Every kind of certificate that people have.
+fn of_every_kind(certificates: &Certificates) -> Vec<(String, Certificate)> {
+    let openssl = |name: &str, kind: &[&str]| {
+        let made = Certificate {
+            certificate: certificates.folder().join(format!("{name}.crt")),
+            key: certificates.folder().join(format!("{name}.key")),
+        };
+        let mut command = Command::new("openssl");
+        command
+            .args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "10",
+                "-subj",
+                &format!("/CN={name}"),
+                "-newkey",
+            ])
+            .args(kind)
+            .arg("-keyout")
+            .arg(&made.key)
+            .arg("-out")
+            .arg(&made.certificate);
+        run(&mut command).ok();
+        made
+    };
+    let kinds = [
+        ("p384", certificates.client("p384")),
+        ("p256", openssl("p256", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])),
+        ("p521", openssl("p521", &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"])),
+        ("rsa2048", openssl("rsa2048", &["rsa:2048"])),
+        ("rsa4096", openssl("rsa4096", &["rsa:4096"])),
+        ("ed25519", openssl("ed25519", &["ed25519"])),
+        ("ca", certificates.authority("ca")),
+        ("v1", certificates.openssl_v1("v1")),
+    ];
+    kinds.into_iter().map(|(name, made)| (name.to_owned(), made)).collect()
+}
+
+#[test]
+fn every_kind_of_certificate_is_welcome_by_its_file() {
+    let upstream = upstream();
+    let certificates = Certificates::new();
+    let kinds = of_every_kind(&certificates);
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.admins.extend(kinds.clone()));
+    for (name, certificate) in &kinds {
+        for client in versions() {
+            eprintln!("{name}");
+            assert_welcomes(scene.gateway.admin(), &client.presenting(certificate));
+        }
+    }
+    assert_eq!(upstream.requests().len(), 4 * kinds.len());
+}
+
+#[test]
+fn every_kind_of_certificate_is_welcome_by_its_fingerprint() {
+    let upstream = upstream();
+    let certificates = Certificates::new();
+    let kinds = of_every_kind(&certificates);
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.admins.clear();
+        setup.more = kinds.iter().map(|(name, made)| fingerprint_table(name, made)).collect();
+    });
+    for (name, certificate) in &kinds {
+        for client in versions() {
+            eprintln!("{name}");
+            assert_welcomes(scene.gateway.admin(), &client.presenting(certificate));
+        }
+    }
+    for client in versions() {
+        assert_refuses(
+            scene.gateway.admin(),
+            &client.presenting(&scene.certificates.client("stranger")),
+        );
+    }
+    assert_eq!(upstream.requests().len(), 4 * kinds.len());
+}
+
+/// A client certificate that ends in the second of this moment.
+fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
+    let since = end.duration_since(UNIX_EPOCH).unwrap();
+    let mut params = CertificateParams::default();
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(since.as_secs());
+    let key = KeyPair::generate().unwrap();
+    let made = Certificate {
+        certificate: certificates.folder().join("brief.crt"),
+        key: certificates.folder().join("brief.key"),
+    };
+    fs::write(&made.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(&made.key, key.serialize_pem()).unwrap();
+    made
+}
+
+#[test]
+fn dates_are_looked_at_for_each_request() {
+    let upstream = upstream();
+    let certificates = Certificates::new();
+    let end = SystemTime::now() + Duration::from_secs(3);
+    let brief = valid_until(&certificates, end);
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = fingerprint_table("brief", &brief));
+    let mut raw = TlsClient::of(&brief).connect(scene.gateway.admin()).unwrap();
+    let mut http2 = TlsClient::of(&brief).connect_http2(scene.gateway.admin()).unwrap();
+    assert_eq!(raw.get(TARGET).unwrap().head.status, 200);
+    assert_eq!(http2.get(TARGET).unwrap().status, 200);
+
+    // The last second belongs to it.
+    while SystemTime::now() < end + Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let answer = raw.get(TARGET).unwrap();
+    assert_refused(answer.head.status, &answer.json());
+    let answer = http2.get(TARGET).unwrap();
+    assert_refused(answer.status.as_u16(), &answer.json());
+}
+
+#[test]
+fn no_session_of_the_admin_port_is_resumed() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    let admin = scene.gateway.admin();
+    for client in versions() {
+        let client = client.presenting(scene.ops());
+        for _ in 0..3 {
+            let mut raw = client.connect(admin).unwrap();
+            assert!(!raw.is_resumed());
+            assert_eq!(raw.get(TARGET).unwrap().head.status, 200);
+            assert_eq!(client.sessions_offered(), 0);
+        }
+        client.present_nothing();
+        let mut raw = client.connect(admin).unwrap();
+        assert!(!raw.is_resumed());
+        let answer = raw.get(TARGET).unwrap();
+        assert_refused(answer.head.status, &answer.json());
+    }
+}
+
+#[test]
+fn a_session_of_the_public_port_is_resumed_there_and_not_on_the_admin_port() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    for client in versions() {
+        let client = client.presenting(scene.ops());
+        assert_eq!(
+            client
+                .connect(scene.gateway.public())
+                .unwrap()
+                .get("/1.0")
+                .unwrap()
+                .head
+                .status,
+            200
+        );
+        // So these clients do resume where they may.
+        let mut raw = client.connect(scene.gateway.public()).unwrap();
+        assert!(raw.is_resumed());
+        assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
+        assert!(client.sessions_offered() > 0);
+
+        let mut raw = client.connect(scene.gateway.admin()).unwrap();
+        assert!(!raw.is_resumed());
+        assert_eq!(raw.get(TARGET).unwrap().head.status, 200);
+
+        assert_eq!(
+            client
+                .connect(scene.gateway.public())
+                .unwrap()
+                .get("/1.0")
+                .unwrap()
+                .head
+                .status,
+            200
+        );
+        client.present_nothing();
+        let mut raw = client.connect(scene.gateway.admin()).unwrap();
+        assert!(!raw.is_resumed());
+        let answer = raw.get(TARGET).unwrap();
+        assert_refused(answer.head.status, &answer.json());
+    }
+}

@@ -1,0 +1,445 @@
+//! One command makes a gateway that serves; twice is as good as once, and nothing that was there is lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+use testing::certificates::{Certificate, Certificates};
+use testing::client::{Client, Curl};
+use testing::gateway::{Gateway, binary};
+use testing::images::Images;
+use testing::incus::Incus;
+use testing::run::{Output, Started, run};
+
+/// An Incus that trusts nobody yet, and an empty folder.
+struct Start {
+    incus: Incus,
+    folder: TempDir,
+}
+
+impl Start {
+    fn new() -> Self {
+        Self {
+            incus: Incus::start(&[]),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(["init", "--public=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+            .arg(format!("--config={}", self.path("proxy.toml").display()))
+            .arg(format!("--letsencrypt={}", self.path("live").display()))
+            .args(more);
+        if !more.iter().any(|argument| argument.starts_with("--incus")) {
+            command.arg(format!("--incus={}", self.incus.variable().display()));
+        }
+        command
+    }
+
+    fn init(&self, more: &[&str]) -> Output {
+        run(&mut self.command(more))
+    }
+
+    fn configuration(&self) -> String {
+        fs::read_to_string(self.path("proxy.toml")).expect("a configuration")
+    }
+
+    /// On what was made, from another folder.
+    fn gateway(&self) -> Gateway {
+        let folder = self.folder.path().display();
+        let at_home = |text: String, name: &str| text.replace(&format!("\"{name}/"), &format!("\"{folder}/{name}/"));
+        let configuration = at_home(at_home(self.configuration(), "certs"), "live");
+        Gateway::start(&format!("{configuration}\n[status]\nsocket = \"status.sock\"\n"))
+    }
+
+    /// Every file, with all that could change of it.
+    fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64)> {
+        let folders = [self.folder.path().to_owned(), self.path("certs")];
+        let entries = folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+        let paths = entries
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.is_file());
+        let of = |path: PathBuf| {
+            let metadata = fs::metadata(&path).expect("a file");
+            let all = (fs::read(&path).expect("a file"), metadata.mode(), metadata.mtime_nsec());
+            (path, all)
+        };
+        paths.map(of).collect()
+    }
+
+    fn trusted(&self) -> usize {
+        let list = self.incus.run(&["config", "trust", "list", "--format=csv"]).ok();
+        list.lines().count()
+    }
+}
+
+#[test]
+fn from_nothing_to_published() {
+    let start = Start::new();
+    let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    assert!(said.contains("ok    Incus at"), "{said}");
+    assert!(!said.contains("FAIL"), "{said}");
+
+    let configuration = start.configuration();
+    assert!(
+        configuration.contains(&format!("url = \"{}\"", start.incus.url())),
+        "{configuration}"
+    );
+    let pin = start.incus.server_certificate();
+    assert!(
+        configuration.contains(&format!("server_certificate = \"{}\"", pin.display())),
+        "{configuration}"
+    );
+    for key in ["incus-client.key", "ops.key", "server.key"] {
+        let mode = fs::metadata(start.path("certs").join(key))
+            .expect("a key")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o007, 0, "others can do nothing with {key}");
+    }
+    assert!(about(&start.path("certs/incus-client.crt")).contains("NIST CURVE: P-384"));
+
+    // What it tells people to do next is what works.
+    let gateway = start.gateway();
+    let ops = Certificate {
+        certificate: start.path("certs/ops.crt"),
+        key: start.path("certs/ops.key"),
+    };
+    let admin = Client::admin(&ops);
+    admin
+        .run(&["remote", "add", "own", &gateway.admin_url(), "--accept-certificate"])
+        .ok();
+    let image = Images::new().split("made by CI");
+    let mut import = admin.command();
+    import
+        .args(["image", "import"])
+        .args(&image.files)
+        .args(["own:", "--alias", "first", "--public"]);
+    run(&mut import).ok();
+    let stranger = Client::stranger();
+    let add = [
+        "remote",
+        "add",
+        "them",
+        &gateway.public_url(),
+        "--public",
+        "--accept-certificate",
+    ];
+    stranger.run(&add).ok();
+    let info = stranger.run(&["image", "info", "them:first"]).ok();
+    assert!(info.contains(&image.fingerprint), "{info}");
+}
+
+#[test]
+fn a_second_run_changes_nothing_and_says_so() {
+    let start = Start::new();
+    start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    let (files, trusted) = (start.files(), start.trusted());
+    assert_eq!((files.len(), trusted), (7, 1));
+    let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    assert!(
+        said.contains("Nothing was changed: all of it was there already."),
+        "{said}"
+    );
+    let certificate = format!("--certificate={}", start.path("certs/ops.crt").display());
+    let key = format!("--private-key={}", start.path("certs/ops.key").display());
+    let said = start
+        .init(&["--yes", "--name=other.example", &certificate, &key, "--rsa"])
+        .ok();
+    for part in [
+        "note   --name other.example is not so in ",
+        "note   --certificate ",
+        "Nothing was changed.\n",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!((start.files(), start.trusted()), (files, trusted));
+}
+
+#[test]
+fn what_was_broken_off_is_gone_on_with() {
+    let start = Start::new();
+    start.init(&["--yes", "--name=localhost"]).ok();
+    let made = start.files();
+    fs::remove_file(start.path("proxy.toml")).expect("it was there");
+    let said = start.init(&["--yes", "--name=localhost"]).ok();
+    assert!(said.contains("kept") && said.contains("wrote"), "{said}");
+    let same = |(path, of): (&PathBuf, &(Vec<u8>, u32, i64))| path.ends_with("proxy.toml") || made[path] == *of;
+    assert!(start.files().iter().all(same), "no key is made anew");
+
+    fs::remove_file(start.path("proxy.toml")).expect("it was there");
+    fs::remove_file(start.path("certs/server.key")).expect("it was there");
+    let complaint = start.init(&["--yes", "--name=localhost"]);
+    assert_eq!(complaint.status.code(), Some(1));
+    assert!(complaint.stderr.contains("half of a pair"), "{complaint}");
+    assert!(!start.path("proxy.toml").exists() && !start.path("certs/server.key").exists());
+}
+
+#[test]
+fn the_example_of_a_package_is_no_configuration() {
+    let start = Start::new();
+    let example = include_str!("../../proxy.toml.example");
+    fs::write(start.path("proxy.toml"), example).expect("a file");
+    start.init(&["--yes", "--name=localhost"]).ok();
+    assert_ne!(start.configuration(), example);
+    start.gateway();
+
+    let changed = format!("{example}# changed");
+    fs::write(start.path("proxy.toml"), &changed).expect("a file");
+    start.init(&["--yes", "--name=localhost"]).fails();
+    assert_eq!(start.configuration(), changed);
+}
+
+#[test]
+fn an_admin_is_added_to_what_is_there() {
+    let start = Start::new();
+    start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    let before = start.configuration();
+    let said = start.init(&["--yes", "--admin=ops", "--admin=ci"]).ok();
+    assert!(
+        said.contains("added  the admin ci") && !said.contains("the admin ops to"),
+        "{said}"
+    );
+    let after = start.configuration();
+    let added = after.strip_prefix(&before).expect("nothing else has changed");
+    assert_eq!(
+        added,
+        "\n[[admin.clients]]\nname = \"ci\"\ncertificate = \"certs/ci.crt\"\n"
+    );
+    start.gateway();
+
+    // An array that was closed cannot be added to.
+    let inline = before
+        .replace(
+            "[[admin.clients]]\nname = \"ops\"\ncertificate = \"certs/ops.crt\"\n",
+            "",
+        )
+        .replace(
+            "[admin] ",
+            "[admin]\nclients = [{name = \"ops\", certificate = \"certs/ops.crt\"}] ",
+        );
+    fs::write(start.path("proxy.toml"), &inline).expect("a file");
+    let said = start.init(&["--yes", "--admin=alice"]).fails();
+    assert!(
+        said.contains("cannot list the admin alice") && said.contains("certs/alice.crt there by hand"),
+        "{said}"
+    );
+    assert_eq!(start.configuration(), inline);
+    fs::write(start.path("proxy.toml"), &after).expect("a file");
+
+    let wrong = start.init(&["--yes", "--admin=../ops"]);
+    assert_eq!(wrong.status.code(), Some(64));
+    assert_eq!(start.configuration(), after);
+}
+
+#[test]
+fn certbots_certificate_is_found_and_rsa_is_made_for_who_wants_it() {
+    let start = Start::new();
+    let live = start.path("live/lxc.example.org");
+    fs::create_dir_all(&live).expect("a folder");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(["lxc.example.org".to_owned()]).expect("a name");
+    fs::write(live.join("privkey.pem"), key.serialize_pem()).expect("a file");
+    fs::write(
+        live.join("fullchain.pem"),
+        params.self_signed(&key).expect("made").pem(),
+    )
+    .expect("a file");
+    let said = start.init(&["--yes", "--rsa"]).ok();
+    assert!(
+        said.contains("incus remote add lxc https://lxc.example.org:0 --public"),
+        "{said}"
+    );
+    assert!(start.configuration().contains("live/lxc.example.org/fullchain.pem"));
+    assert!(!start.path("certs/server.crt").exists());
+    assert!(about(&start.path("certs/incus-client.crt")).contains("(4096 bit)"));
+    start.gateway();
+}
+
+#[test]
+fn an_incus_that_listens_nowhere_is_made_to() {
+    let start = Start::new();
+    start.incus.run(&["config", "unset", "core.https_address"]).ok();
+    let said = start.init(&["--yes", "--name=localhost"]).ok();
+    assert!(
+        said.contains("set    Incus's core.https_address to 127.0.0.1:8553"),
+        "{said}"
+    );
+    assert_eq!(
+        start.incus.run(&["config", "get", "core.https_address"]).ok().trim(),
+        "127.0.0.1:8553"
+    );
+}
+
+#[test]
+fn without_an_incus_here_it_says_what_is_left_to_do() {
+    let start = Start::new();
+    let output = start.init(&["--yes", "--name=localhost", "--incus=/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = &output.stdout;
+    assert!(said.contains("/nowhere/unix.socket cannot be opened"), "{said}");
+    assert!(said.contains("run: incus config trust add-certificate"), "{said}");
+    assert!(start.path("proxy.toml").exists());
+
+    // When there is one, it is elsewhere, and the configuration is nobody's to change.
+    let before = start.configuration();
+    let said = start.init(&["--yes", "--name=localhost"]).stdout;
+    assert!(
+        said.contains(&format!("note   Incus listens on {}, and", start.incus.url())),
+        "{said}"
+    );
+    let pin = start.incus.server_certificate();
+    let pin = format!("`server_certificate = \"{}\"` in [upstream]", pin.display());
+    assert!(said.contains(&pin), "{said}");
+    assert_eq!(start.configuration(), before);
+}
+
+#[test]
+fn what_cannot_be_is_told_before_anything_is_made() {
+    let start = Start::new();
+    for (wrong, complaint) in [
+        (
+            ["--certificate=none.pem", "--private-key=none.key"].as_slice(),
+            "--certificate: cannot read none.pem: No such file",
+        ),
+        (&["--name=a b"], "`a b` is no name that clients could ask for"),
+    ] {
+        let said = start.init(&[["--yes"].as_slice(), wrong].concat()).fails();
+        assert!(said.contains(complaint), "{said}");
+        assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
+    }
+}
+
+#[test]
+fn an_admin_who_has_a_key_brings_the_certificate_alone() {
+    let start = Start::new();
+    let certificates = Certificates::new();
+    let alice = certificates.client("alice");
+    fs::create_dir(start.path("certs")).expect("a folder");
+    fs::write(start.path("certs/alice.crt"), alice.pem()).expect("a file");
+    let said = start.init(&["--yes", "--name=localhost", "--admin=alice"]).ok();
+    assert!(said.contains("certs/alice.crt, whose key is elsewhere"), "{said}");
+    assert!(!start.path("certs/alice.key").exists());
+    let gateway = start.gateway();
+    let answer = Curl::get(format!("{}/1.0/instances", gateway.admin_url()));
+    assert_eq!(answer.presenting(&alice).answer().status, 200);
+}
+
+#[test]
+fn the_gateways_user_can_read_it_whatever_the_umask() {
+    let start = Start::new();
+    let init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
+    let folder = start.path("gate");
+    let arguments = init.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    let config = format!("--config={}", folder.join("proxy.toml").display());
+    let arguments = arguments.map(|argument| match argument.starts_with("--config=") {
+        true => config.clone(),
+        false => argument,
+    });
+    run(Command::new("sh")
+        .args(["-c", "umask 077; exec \"$0\" \"$@\"", binary()])
+        .args(arguments))
+    .ok();
+    let mode = |path: &str| fs::metadata(folder.join(path)).expect("it was made").mode() & 0o777;
+    for path in ["", "certs"] {
+        assert_eq!(mode(path), 0o755, "{path:?}");
+    }
+    for path in [
+        "proxy.toml",
+        "certs/server.crt",
+        "certs/incus-client.crt",
+        "certs/ops.crt",
+    ] {
+        assert_eq!(mode(path), 0o644, "{path}");
+    }
+    // Where the user is known, the group may read them.
+    assert_eq!(mode("certs/server.key") & !0o040, 0o600);
+}
+
+#[test]
+fn it_goes_on_when_nobody_listens() {
+    let start = Start::new();
+    let mut init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
+    let mut child = Started::by(init.stdout(Stdio::piped()));
+    drop(child.stdout.take());
+    assert!(child.wait().expect("it ends").success());
+    start.gateway();
+    assert_eq!(start.trusted(), 1);
+}
+
+#[test]
+fn people_are_asked_and_others_need_to_say_yes() {
+    let start = Start::new();
+    let output = start.init(&[]);
+    assert_eq!(output.status.code(), Some(64), "{output}");
+    assert!(output.stderr.contains("--yes"), "{output}");
+    assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
+
+    // The name, twice; no admin; no trust.
+    let said = at_a_terminal(&start.command(&[]), "not a name\nlocalhost\n\nn\n");
+    assert!(
+        said.contains("Under which name do clients reach this server?"),
+        "{said}"
+    );
+    assert!(said.contains("That will not do."), "{said}");
+    assert!(said.contains("run: incus config trust add-certificate"), "{said}");
+    assert_eq!(start.trusted(), 0);
+    assert!(start.path("proxy.toml").exists());
+}
+
+/// What it shows to somebody who types this.
+fn at_a_terminal(command: &Command, typed: &str) -> String {
+    let line = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = line
+        .map(|word| word.to_str().expect("text"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script is installed");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(typed.as_bytes()).expect("somebody reads");
+    let output = child.wait_with_output().expect("it ends");
+    drop(stdin);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn about(certificate: &Path) -> String {
+    run(Command::new("openssl")
+        .args(["x509", "-noout", "-text", "-in"])
+        .arg(certificate))
+    .ok()
+}
+
+#[test]
+fn what_others_have_laid_in_its_way_is_not_written_through() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "precious").expect("written");
+    let own = folder.path().join("gate");
+    fs::create_dir(&own).expect("made");
+    // The shell's process is what becomes the command: its number is known to who can see processes come.
+    let output = run(Command::new("sh")
+        .args(["-c", "ln -s \"$1\" \"$2/proxy.toml.$$\"; shift 2; exec \"$@\"", "sh"])
+        .args([&victim, &own])
+        .args([binary(), "init", "--yes", "--name=localhost", "--incus=/nonexistent"])
+        .args(["--public=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+        .arg(format!("--config={}", own.join("proxy.toml").display())));
+    let said = output.fails();
+    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious", "{said}");
+}

@@ -1,0 +1,106 @@
+//! Whoever has a message before them finds it in docs/TROUBLESHOOTING.md: each that the code can write has its words there.
+//! The report of `import-nginx` has a chapter of its own, and is told in the code, line by line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+const DOCUMENT: &str = include_str!("../../docs/TROUBLESHOOTING.md");
+/// Files in which each string of several words is part of a message.
+const FULL_OF_MESSAGES: [&str; 6] = [
+    "check/incus.rs",
+    "check/settings.rs",
+    "config/error.rs",
+    "config/load.rs",
+    "config/units.rs",
+    "networks.rs",
+];
+/// What stands in no message by itself: remedies, which follow one, a list's heading, and a reason for the compiler.
+const NO_MESSAGE: [&str; 5] = [
+    "public.tls and admin.tls",
+    "the messages say it",
+    "write it like",
+    "write one like",
+    "write \"[::]:8554\"",
+];
+const STRING: &str = r#""((?:[^"\\]|\\.|\\\n)*)""#;
+
+#[test]
+fn every_message_has_its_entry() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&source, &mut files);
+    let entries: String = {
+        // A bar within a table's cell is escaped; a fence would pair with what is no code.
+        let text = DOCUMENT.replace("```", "").replace("\\|", "|");
+        let code = Regex::new(r"`([^`]+)`").unwrap();
+        let spans: Vec<_> = code.captures_iter(&text).map(|span| span[1].to_owned()).collect();
+        spans.join("\n")
+    };
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for file in files {
+        let name = file.strip_prefix(&source).unwrap().to_str().unwrap().to_owned();
+        for message in messages(&name, &fs::read_to_string(&file).unwrap()) {
+            seen += 1;
+            if !clauses(&message).iter().any(|clause| entries.contains(clause.as_str())) {
+                missing.push(format!("{name}: {message}"));
+            }
+        }
+    }
+    assert!(
+        seen > 100,
+        "only {seen} messages were found: the code is written in another way now"
+    );
+    assert!(
+        missing.is_empty(),
+        "docs/TROUBLESHOOTING.md has no entry for\n{}",
+        missing.join("\n")
+    );
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && name != "import_nginx" && name != "snapshots" {
+            collect(&path, files);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            files.push(path);
+        }
+    }
+}
+
+/// As they stand in the code, with their placeholders.
+fn messages(file: &str, source: &str) -> Vec<String> {
+    let comment = Regex::new(r"(?m)^\s*//.*$").unwrap();
+    let source = comment.replace_all(source.split("#[cfg(test)]").next().unwrap(), "");
+    let pattern = match FULL_OF_MESSAGES.contains(&file) {
+        true => STRING.to_owned(),
+        false => format!(r#"(?:#\[error\(|\b(?:warn|error)!\()[^;"]*?{STRING}"#),
+    };
+    let found = Regex::new(&pattern).unwrap();
+    let continued = Regex::new(r"\\\n\s*").unwrap();
+    let text = |found: &str| continued.replace_all(found, "").replace("\\\"", "\"").replace('`', "");
+    let messages = found.captures_iter(&source).map(|found| text(&found[1]));
+    let is_message = |message: &String| {
+        let is_whole = !FULL_OF_MESSAGES.contains(&file) || message.contains(' ') && message.len() >= 20;
+        let has_words = clauses(message).iter().any(|clause| clause.len() >= 8);
+        is_whole && has_words && !NO_MESSAGE.iter().any(|other| message.starts_with(other))
+    };
+    messages.filter(is_message).collect()
+}
+
+/// What of a message is always the same and can be told from others: what stands between its placeholders, or to be done.
+fn clauses(message: &str) -> Vec<String> {
+    let end = Regex::new(r"\{[^}]*\}|[;:,(]").unwrap();
+    let clauses = end
+        .split(message)
+        .map(|clause| clause.trim().trim_matches([')', '.', '"']).to_owned());
+    let mut clauses: Vec<_> = clauses.collect();
+    clauses.sort_by_key(|clause| std::cmp::Reverse(clause.len()));
+    let longest = clauses.first().map_or(0, String::len);
+    clauses.retain(|clause| clause.len() >= longest.min(12));
+    clauses
+}

@@ -1,0 +1,318 @@
+//! What the listener for metrics says is so: the figures are those of what was done, `/healthz` and `/readyz` those of this
+//! moment, and nobody reaches them through the ports for clients.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use testing::certificates::Certificates;
+use testing::client::{Answer, Curl};
+use testing::gateway::{Gateway, PATIENCE};
+use testing::images::{Images, Kind};
+use testing::scene::{Scene, ScriptedScene};
+use testing::scripted::Scripted;
+use testing::tls::TlsClient;
+
+const METRICS: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+
+fn scene() -> Scene {
+    Scene::start_with(|setup| setup.more = METRICS.to_owned())
+}
+
+fn ask(gateway: &Gateway, path: &str) -> Answer {
+    Curl::get(format!("{}{path}", gateway.metrics_url())).answer()
+}
+
+/// The figure of this very name, with its labels in their order; none if it is not there.
+fn figure(gateway: &Gateway, name: &str) -> Option<f64> {
+    let figures = ask(gateway, "/metrics").text();
+    let value = figures
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map(|value| value.parse().unwrap())
+}
+
+/// Something may end a moment after its client has all of it.
+#[track_caller]
+fn wait_for_figure(gateway: &Gateway, name: &str, wanted: f64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = figure(gateway, name);
+        if found == Some(wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name} is {found:?}, not {wanted}");
+    }
+}
+
+#[track_caller]
+fn wait_for_readiness(gateway: &Gateway, status: u16, reason: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask(gateway, "/readyz");
+        if answer.status == status {
+            assert!(answer.text().contains(reason), "{}", answer.text());
+            return;
+        }
+        assert!(Instant::now() < deadline, "{}: {}", answer.status, answer.text());
+    }
+}
+
+#[test]
+fn requests_and_bytes_are_counted() {
+    let scene = scene();
+    let gateway = &scene.gateway;
+    let image = Images::new().random(Kind::Unified, "big", 1);
+    image.import(&scene.incus, &["--public"]);
+    scene.refresh();
+    wait_for_figure(
+        gateway,
+        r#"incus_gate_requests_total{port="public",question="alias",status="404"}"#,
+        1.0,
+    );
+    let sent_before = figure(gateway, r#"incus_gate_sent_bytes_total{port="public"}"#).unwrap();
+
+    let mut stranger = TlsClient::tls13().connect(gateway.public()).unwrap();
+    let mut sent = 0;
+    for (target, status) in [
+        ("/1.0", 200),
+        ("/1.0/images", 200),
+        ("/1.0/images?recursion=1", 200),
+        (&format!("/1.0/images/{}", image.fingerprint), 200),
+        (&format!("/1.0/images/{}/export", image.fingerprint), 200),
+        ("/1.0/images/aliases", 200),
+        ("/1.0/instances", 403),
+    ] {
+        let answer = stranger.get(target).unwrap();
+        assert_eq!(answer.head.status, status, "{target}");
+        sent += answer.body.len();
+    }
+    for (question, status, count) in [
+        ("server", 200, 1),
+        ("images", 200, 2),
+        ("image", 200, 1),
+        ("export", 200, 1),
+        ("aliases", 200, 1),
+        ("refused", 403, 1),
+    ] {
+        let labels = format!(r#"{{port="public",question="{question}",status="{status}"}}"#);
+        wait_for_figure(gateway, &format!("incus_gate_requests_total{labels}"), f64::from(count));
+        let labels = format!(r#"{{port="public",question="{question}"}}"#);
+        let name = format!("incus_gate_request_duration_seconds_count{labels}");
+        wait_for_figure(gateway, &name, f64::from(count));
+    }
+    let name = r#"incus_gate_sent_bytes_total{port="public"}"#;
+    wait_for_figure(gateway, name, sent_before + sent as f64);
+    wait_for_figure(gateway, r#"incus_gate_received_bytes_total{port="public"}"#, 0.0);
+
+    let mut admin = TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap();
+    let post = "POST /1.0/profiles HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 15\r\n\r\n{\"name\": \"one\"}";
+    assert_eq!(admin.ask(post).unwrap().head.status, 201);
+    assert_eq!(admin.get("/1.0/no-such-thing").unwrap().head.status, 404);
+    for (question, status) in [("profiles", 201), ("other", 404)] {
+        let labels = format!(r#"{{port="admin",question="{question}",status="{status}"}}"#);
+        wait_for_figure(gateway, &format!("incus_gate_requests_total{labels}"), 1.0);
+    }
+    wait_for_figure(gateway, r#"incus_gate_received_bytes_total{port="admin"}"#, 15.0);
+    assert!(figure(gateway, "incus_gate_upstream_answer_seconds_count").unwrap() > 3.0);
+    assert!(figure(gateway, "incus_gate_upstream_connections_opened_total").unwrap() > 0.0);
+    assert!(figure(gateway, "incus_gate_upstream_connections_reused_total").unwrap() > 0.0);
+    assert!(figure(gateway, "incus_gate_upstream_connections_idle").unwrap() > 0.0);
+    wait_for_figure(gateway, "incus_gate_catalogue_images", 1.0);
+    wait_for_figure(gateway, "incus_gate_catalogue_failing", 0.0);
+    assert!(figure(gateway, "incus_gate_catalogue_age_seconds").unwrap() < 60.0);
+}
+
+#[test]
+fn connections_handshakes_and_refusals_are_counted() {
+    let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more = format!("{METRICS}[limits]\nconnections = 10\nrequests = 1\n");
+    });
+    let gateway = &scene.gateway;
+    let open = |port| format!(r#"incus_gate_connections{{port="{port}"}}"#);
+    let handshakes = |port, result| format!(r#"incus_gate_handshakes_total{{port="{port}",result="{result}"}}"#);
+    let refusals = |reason| format!(r#"incus_gate_refusals_total{{reason="{reason}"}}"#);
+    wait_for_figure(gateway, r#"incus_gate_connections_limit{port="public"}"#, 5.0);
+    wait_for_figure(gateway, r#"incus_gate_connections_limit{port="admin"}"#, 10.0);
+    wait_for_figure(gateway, &open("admin"), 0.0);
+
+    let mut admin = TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap();
+    wait_for_figure(gateway, &open("admin"), 1.0);
+    wait_for_figure(gateway, &handshakes("admin", "done"), 1.0);
+    admin
+        .send("GET /1.0/events HTTP/1.1\r\nHost: gate.test\r\n\r\n")
+        .unwrap();
+    assert_eq!(admin.read_exactly(12).unwrap(), b"HTTP/1.1 200");
+    drop(admin);
+    wait_for_figure(gateway, &open("admin"), 0.0);
+    wait_for_figure(
+        gateway,
+        r#"incus_gate_requests_cut_total{port="admin",by="client"}"#,
+        1.0,
+    );
+
+    for (path, reason, certificate) in [
+        ("/1.0", "no_certificate", None),
+        ("/1.0", "unknown_certificate", Some(scene.certificates.client("other"))),
+    ] {
+        let mut curl = Curl::get(format!("{}{path}", gateway.admin_url()));
+        if let Some(certificate) = &certificate {
+            curl = curl.presenting(certificate);
+        }
+        assert_eq!(curl.answer().status, 403);
+        wait_for_figure(gateway, &refusals(reason), 1.0);
+    }
+    let name = r#"incus_gate_requests_total{port="admin",question="refused",status="403"}"#;
+    wait_for_figure(gateway, name, 2.0);
+
+    for (said, result) in [(&b"GET / HTTP/1.0\r\n\r\n"[..], "not_tls"), (b"", "client_gone")] {
+        let mut tcp = TcpStream::connect(gateway.public()).unwrap();
+        tcp.write_all(said).unwrap();
+        tcp.shutdown(std::net::Shutdown::Write).unwrap();
+        wait_for_figure(gateway, &handshakes("public", result), 1.0);
+    }
+    let certificates = Certificates::new();
+    let other = certificates.server("other");
+    let curl = Curl::get(gateway.public_url()).trusting(&other);
+    curl.send().expect_err("another certificate");
+    wait_for_figure(gateway, &handshakes("public", "certificate_refused"), 1.0);
+    wait_for_figure(gateway, &open("public"), 0.0);
+
+    // One more than there may be.
+    let crowd: Vec<_> = (0..6).map(|_| TcpStream::connect(gateway.public()).unwrap()).collect();
+    wait_for_figure(gateway, &refusals("connections"), 1.0);
+    wait_for_figure(gateway, &open("public"), 5.0);
+    drop(crowd);
+    wait_for_figure(gateway, &handshakes("public", "client_gone"), 6.0);
+}
+
+#[test]
+fn readiness_is_incuss() {
+    let scene = scene();
+    let gateway = &scene.gateway;
+    assert_eq!(ask(gateway, "/healthz").text(), "ok\n");
+    assert_eq!(ask(gateway, "/readyz").text(), "ok\n");
+    wait_for_figure(gateway, "incus_gate_upstream_up", 1.0);
+    wait_for_figure(gateway, "incus_gate_upstream_trusted", 1.0);
+
+    scene.incus.stop();
+    wait_for_readiness(gateway, 503, "cannot connect to Incus");
+    assert_eq!(ask(gateway, "/healthz").status, 200);
+    wait_for_figure(gateway, "incus_gate_upstream_up", 0.0);
+    wait_for_figure(gateway, "incus_gate_upstream_trusted", 0.0);
+    assert!(figure(gateway, r#"incus_gate_upstream_errors_total{kind="connect"}"#).unwrap() > 0.0);
+    // Nobody knows it before somebody asks.
+    assert_eq!(scene.get("/1.0/images/aliases/no-such-name").status, 503);
+    wait_for_figure(gateway, "incus_gate_catalogue_failing", 1.0);
+    assert!(figure(gateway, r#"incus_gate_catalogue_fetches_total{result="failed"}"#).unwrap() > 0.0);
+
+    scene.incus.start_again();
+    wait_for_readiness(gateway, 200, "ok");
+    wait_for_figure(gateway, "incus_gate_catalogue_failing", 0.0);
+}
+
+#[test]
+fn a_gateway_that_incus_does_not_trust_is_not_ready() {
+    let mut scene = scene();
+    scene.setup.local = scene.certificates.client("nobody");
+    let gateway = Gateway::start(&scene.setup.text());
+    wait_for_readiness(&gateway, 503, "does not trust upstream.client_certificate");
+    wait_for_figure(&gateway, "incus_gate_upstream_up", 1.0);
+    wait_for_figure(&gateway, "incus_gate_upstream_trusted", 0.0);
+}
+
+#[test]
+fn a_drain_is_seen() {
+    let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
+    let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    admin
+        .send("GET /1.0/events HTTP/1.1\r\nHost: gate.test\r\n\r\n")
+        .unwrap();
+    assert_eq!(admin.read_exactly(12).unwrap(), b"HTTP/1.1 200");
+    scene.gateway.signal("TERM");
+    wait_for_readiness(&scene.gateway, 503, "draining");
+    assert_eq!(ask(&scene.gateway, "/healthz").status, 200);
+    wait_for_figure(&scene.gateway, r#"incus_gate_connections{port="admin"}"#, 1.0);
+}
+
+#[test]
+fn a_reload_and_the_certificates_are_seen() {
+    let scene = scene();
+    let gateway = &scene.gateway;
+    let expiry = |labels: &str| format!("incus_gate_certificate_expiry_timestamp_seconds{{{labels}}}");
+    for labels in [
+        r#"certificate="public.tls""#,
+        r#"certificate="admin.tls""#,
+        r#"certificate="upstream.client_certificate""#,
+        r#"certificate="upstream.server_certificate""#,
+        r#"certificate="admin.clients",admin="ops""#,
+    ] {
+        assert!(figure(gateway, &expiry(labels)).unwrap() > 1.7e9, "{labels}");
+    }
+    wait_for_figure(gateway, "incus_gate_config_last_reload_successful", 1.0);
+    let loaded = figure(gateway, "incus_gate_config_last_reload_success_timestamp_seconds").unwrap();
+    assert!(figure(gateway, "process_start_time_seconds").unwrap() <= loaded + 1.0);
+
+    let mut setup = scene.setup.clone();
+    let expired = scene.certificates.expired("late");
+    setup.admins.push(("late".to_owned(), expired));
+    gateway.reconfigure("nonsense");
+    gateway.signal("HUP");
+    gateway.wait_for_log("reload refused");
+    wait_for_figure(gateway, "incus_gate_config_last_reload_successful", 0.0);
+    gateway.reconfigure(&setup.text());
+    gateway.signal("HUP");
+    wait_for_figure(gateway, "incus_gate_config_last_reload_successful", 1.0);
+    let late = figure(gateway, &expiry(r#"certificate="admin.clients",admin="late""#)).unwrap();
+    assert!(late < loaded, "{late}");
+}
+
+#[test]
+fn it_answers_get_and_nothing_else_and_nobody_elsewhere() {
+    let scene = scene();
+    let gateway = &scene.gateway;
+    let url = gateway.metrics_url();
+    let figures = ask(gateway, "/metrics");
+    let kind = figures.header("content-type").unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    assert!(figures.text().ends_with("# EOF\n"));
+    for (path, method, status) in [
+        ("/metrics", "POST", 405),
+        ("/readyz", "DELETE", 405),
+        ("/", "GET", 404),
+        ("/1.0", "GET", 404),
+    ] {
+        assert_eq!(Curl::get(format!("{url}{path}")).method(method).answer().status, status);
+    }
+    let head = Curl::get(format!("{url}/metrics")).with(["--head"]).answer();
+    assert!(head.status == 200 && !head.text().contains("# EOF"), "{}", head.text());
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(scene.get(path).status, 403);
+        assert_eq!(Curl::get(format!("{}{path}", gateway.admin_url())).answer().status, 403);
+    }
+    assert!(
+        Scene::start()
+            .gateway
+            .log()
+            .iter()
+            .all(|line| !line.contains("port=metrics")),
+        "off"
+    );
+}
+
+/// Who says nothing keeps nobody else from asking, and is let go.
+#[test]
+fn who_holds_it_open_is_let_go() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
+    let url = scene.gateway.metrics_url();
+    let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert_eq!(ask(&scene.gateway, "/healthz").status, 200);
+    for mut tcp in silent {
+        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        assert_eq!(tcp.read(&mut [0]).unwrap(), 0, "closed");
+    }
+}

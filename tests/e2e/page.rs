@@ -1,0 +1,263 @@
+//! Who opens the public port in a browser sees what is published, and the commands to get it; in a real Chromium.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use testing::browser::Browser;
+use testing::client::{Answer, Curl};
+use testing::images::Images;
+use testing::scene::Scene;
+
+#[test]
+fn people_see_what_is_published_and_how_to_get_it() {
+    let scene = Scene::start_with(|setup| "title = \"Images of Example & Sons\"".clone_into(&mut setup.more_public));
+    let images = Images::new();
+    let named = images.split("Debian 12, with tools");
+    named.import(
+        &scene.incus,
+        &["--public", "--alias", "debian/12", "--alias", "bookworm"],
+    );
+    let nameless = images.unified("Alpine, for builds");
+    nameless.import(&scene.incus, &["--public"]);
+    let private = images.split("not for you");
+    private.import(&scene.incus, &["--alias", "private"]);
+    scene.refresh();
+
+    let browser = Browser::start();
+    let url = scene.gateway.public_url();
+    browser.open(&url);
+
+    assert_eq!(browser.text("h1"), "Images of Example & Sons");
+    assert_eq!(browser.run("return document.title"), "Images of Example & Sons");
+    assert_eq!(
+        browser.texts(".images h3"),
+        ["Alpine, for builds", "debian/12"],
+        "in the order of names"
+    );
+    assert_eq!(browser.texts(".images p"), ["Debian 12, with tools"]);
+    assert_eq!(browser.texts(".aliases li"), ["bookworm"]);
+    assert_eq!(browser.text("output"), "2 images");
+    let facts = browser.texts(".images > li:last-child .facts li");
+    let stored: Value = scene.get(&format!("/1.0/images/{}", named.fingerprint)).json();
+    let day = &stored["metadata"]["uploaded_at"].as_str().expect("a date")[..10];
+    assert_eq!(
+        facts,
+        ["container", "x86_64", "20.0 KiB", day, &named.fingerprint[..12]]
+    );
+    let page = browser.text("body");
+    assert!(
+        !page.contains("not for you") && !page.contains(&private.fingerprint[..12]),
+        "{page}"
+    );
+
+    // The commands that can be copied are those that work.
+    let commands = browser.texts(".command code");
+    let add = format!("incus remote add published {url} --public");
+    let alpine = format!("incus launch published:{}", &nameless.fingerprint[..12]);
+    assert_eq!(
+        commands,
+        [add.clone(), alpine, "incus launch published:debian/12".to_owned()]
+    );
+    let stranger = testing::client::Client::stranger();
+    let words = add.split(' ').skip(1).chain(["--accept-certificate"]);
+    stranger.run(&words.collect::<Vec<_>>()).ok();
+    for command in &commands[1..] {
+        let name = command.rsplit(' ').next().expect("what is launched");
+        let shown = stranger.run(&["image", "info", name]).ok();
+        assert!(shown.contains("Public: yes"), "{shown}");
+    }
+    browser.run(
+        "const button = document.querySelector('.command button');
+        window.copied = new Promise(said => new MutationObserver(() => said(button.textContent))
+            .observe(button, {childList: true}));",
+    );
+    browser.click(&browser.find(".command button"));
+    assert_eq!(browser.run("return window.copied"), "Copied");
+    // Control and V.
+    browser.type_into(&browser.find("#q"), "\u{e009}v\u{e000}");
+    assert_eq!(
+        browser.run("return document.getElementById('q').value"),
+        Value::from(add.as_str())
+    );
+
+    in_all_shapes(&browser, &url);
+    assert_eq!(browser.complaints(), [""; 0]);
+    let requests = browser.requests();
+    let elsewhere = requests.iter().filter(|to| !to.starts_with(&url));
+    assert_eq!(elsewhere.collect::<Vec<_>>(), [""; 0], "of {requests:?}");
+    assert!(requests.len() >= 5, "{requests:?}");
+}
+
+/// Nothing is wider than its window, and text can be told from its ground; with pictures for people to look at.
+fn in_all_shapes(browser: &Browser, url: &str) {
+    for (scheme, ground) in [("light", "rgb(255, 255, 255)"), ("dark", "rgb(16, 18, 22)")] {
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        browser.devtools("Emulation.setEmulatedMedia", &features);
+        for (shape, width, height) in [("desk", 1200, 900), ("phone", 360, 740)] {
+            let window = json!({"width": width, "height": height, "deviceScaleFactor": 2, "mobile": shape == "phone"});
+            browser.devtools("Emulation.setDeviceMetricsOverride", &window);
+            browser.open(url);
+            let painted = browser.run("return getComputedStyle(document.body).backgroundColor");
+            assert_eq!(painted, ground, "{scheme}");
+            let overflow = browser.run("return document.documentElement.scrollWidth - innerWidth");
+            assert!(overflow.as_i64() <= Some(0), "{overflow} pixels too wide on a {shape}");
+            browser.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{scheme}-{shape}.png")));
+        }
+    }
+}
+
+#[test]
+fn a_search_shows_what_has_all_words_while_they_are_typed_and_without_a_script() {
+    let scene = Scene::start();
+    let images = Images::new();
+    for (description, alias) in [
+        ("Debian trixie", "debian/13"),
+        ("Debian bookworm", "debian/12"),
+        ("Alpine", "alpine"),
+    ] {
+        images
+            .split(description)
+            .import(&scene.incus, &["--public", "--alias", alias]);
+    }
+    scene.refresh();
+    let browser = Browser::start();
+    browser.open(&scene.gateway.public_url());
+    let input = browser.find("#q");
+    browser.type_into(&input, "deb");
+    assert_eq!(browser.texts(".images h3"), ["debian/12", "debian/13"]);
+    assert_eq!(browser.text("output"), "2 of 3 images");
+    browser.type_into(&input, "IAN  trixie");
+    assert_eq!(browser.texts(".images h3"), ["debian/13"]);
+    browser.type_into(&input, " windows");
+    assert_eq!(browser.texts(".images h3"), [""; 0]);
+    assert_eq!(browser.text("output"), "0 of 3 images");
+    // Control and A, and the key that deletes.
+    browser.type_into(&input, "\u{e009}a\u{e000}\u{e003}");
+    assert_eq!(browser.texts(".images h3").len(), 3);
+
+    browser.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    browser.open(&scene.gateway.public_url());
+    assert_eq!(browser.texts(".images h3").len(), 3);
+    assert_eq!(browser.texts("button"), [""; 0], "nothing that would do nothing");
+    browser.type_into(&browser.find("#q"), "Trixie x86\n");
+    assert_eq!(browser.texts(".images h3"), ["debian/13"]);
+    assert_eq!(browser.text("output"), "1 of 3 images");
+    assert_eq!(browser.run("return document.getElementById('q').value"), "Trixie x86");
+}
+
+#[test]
+fn what_an_image_says_of_itself_is_text_and_nothing_else() {
+    const HOSTILE: [&str; 5] = [
+        "<script>document.title = 'taken'</script>",
+        "<img src=x onerror=\"document.title='taken'\">",
+        "\"><style>body{display:none}</style>'",
+        "&lt;b&gt; &amp; ${7*7} {{7*7}} `id` $(id)",
+        "\u{202e}gnp.exe</li></ul></html>",
+    ];
+    let scene = Scene::start();
+    let images = Images::new();
+    for description in HOSTILE {
+        images.split(description).import(&scene.incus, &["--public"]);
+    }
+    let odd = images.split("odd name");
+    odd.import(&scene.incus, &["--public", "--alias", "a';reboot;'<b>"]);
+    scene.refresh();
+
+    let browser = Browser::start();
+    browser.open(&scene.gateway.public_url());
+    let mut shown = browser.texts(".images h3");
+    let mut expected: Vec<_> = HOSTILE.iter().map(|text| (*text).to_owned()).collect();
+    expected.push("a';reboot;'<b>".to_owned());
+    shown.sort();
+    expected.sort();
+    assert_eq!(shown, expected);
+    assert_eq!(browser.text("output"), "6 images");
+    assert!(
+        browser
+            .run("return document.title")
+            .as_str()
+            .is_some_and(|title| title.starts_with("Images of "))
+    );
+    let commands = browser.texts(".images .command code");
+    assert!(commands.iter().all(|command| is_plain(command)), "{commands:?}");
+    assert!(commands.contains(&format!("incus launch published:{}", &odd.fingerprint[..12])));
+
+    // The same in the search box.
+    let query = "?q=%22%3E%3Cscript%3Edocument.title%3D%27taken%27%3C%2Fscript%3E";
+    browser.open(&format!("{}/{query}", scene.gateway.public_url()));
+    assert_ne!(browser.run("return document.title"), "taken");
+    assert_eq!(
+        browser.run("return document.getElementById('q').value"),
+        "\"><script>document.title='taken'</script>"
+    );
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// A shell takes it for words, and for nothing else.
+fn is_plain(command: &str) -> bool {
+    command
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || " -_./@+:".contains(c))
+}
+
+#[test]
+fn only_who_asks_for_html_gets_the_page() {
+    let scene = Scene::start();
+    let ask = |path: &str, accept: &str| {
+        let url = format!("{}{path}", scene.gateway.public_url());
+        Curl::get(url).header(&format!("Accept: {accept}")).answer()
+    };
+    let page = ask("/", "text/html,*/*;q=0.8");
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    assert!(page.text().contains("Nothing is published yet."));
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(
+        policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    assert!(
+        policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"),
+        "{policy}"
+    );
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+
+    assert_is_refused(&ask("/", "*/*"));
+    assert_is_refused(&ask("/index.html", "text/html"));
+    let post = Curl::get(scene.gateway.public_url())
+        .header("Accept: text/html")
+        .method("POST");
+    assert_is_refused(&post.answer());
+    assert_eq!(
+        ask("/1.0", "text/html").header("content-type"),
+        Some("application/json")
+    );
+
+    let without = scene.setup.text().replace("[admin]", "page = false\n[admin]");
+    scene.gateway.reconfigure(&without);
+    scene.gateway.signal("HUP");
+    scene.gateway.wait_for_log("reloaded");
+    assert_is_refused(&ask("/", "text/html"));
+}
+
+#[track_caller]
+fn assert_is_refused(answer: &Answer) {
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.json()["error"], "Public access limited to image downloads only");
+}
+
+#[test]
+fn who_comes_while_incus_is_away_is_told_so() {
+    let scene = Scene::start_with(|setup| "https://127.0.0.1:1".clone_into(&mut setup.upstream));
+    let url = scene.gateway.public_url();
+    let answer = Curl::get(url).header("Accept: text/html").answer();
+    assert_eq!(answer.status, 503);
+    assert!(
+        answer.text().contains("cannot be had from Incus at the moment"),
+        "{}",
+        answer.text()
+    );
+}

@@ -1,0 +1,289 @@
+//! Behind a proxy, the client is who the proxy says it is, and only listed proxies are asked; and Incus, behind the gateway,
+//! is told in turn.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use testing::certificates::Certificate;
+use testing::client::{Client, Curl};
+use testing::gateway::{Gateway, PATIENCE, binary};
+use testing::haproxy::Haproxy;
+use testing::images::Images;
+use testing::monitor::Monitor;
+use testing::run::run;
+use testing::scene::{Scene, ScriptedScene, Setup};
+use testing::scripted::Scripted;
+
+/// The whole of 127.0.0.0/8 is this machine: a proxy on .1, clients elsewhere.
+const CLIENT: &str = "127.0.0.9";
+const OTHER_CLIENT: &str = "127.0.0.10";
+const DEBUG: &str = "[log]\nlevel = \"info,incus_gate=debug\"\n";
+
+fn behind_a_proxy(setup: &mut Setup) {
+    setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+    setup.more_admin = "proxy_protocol_from = [\"192.0.2.0/24\", \"127.0.0.1\"]".to_owned();
+    setup.more = DEBUG.to_owned();
+}
+
+fn scripted() -> Scripted {
+    Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"))
+}
+
+/// GET by curl, from this address of ours.
+fn get(url: String, from: &str, admin: &Certificate) -> u16 {
+    let curl = Curl::get(url).with(["--interface", from]).presenting(admin);
+    curl.answer().status
+}
+
+#[test]
+fn a_listed_proxy_says_whose_connection_it_brings() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
+    for (count, how) in ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn"]
+        .into_iter()
+        .enumerate()
+    {
+        let seen = scene.gateway.log().len();
+        let proxy = Haproxy::before(scene.gateway.admin(), how);
+        assert_eq!(get(proxy.url() + "/1.0/x", CLIENT, scene.ops()), 200, "{how}");
+        // Not the proxy's own, which is all that TCP tells.
+        scene.gateway.wait_for_log_after(seen, &format!("client={CLIENT}:"));
+        let request = upstream.wait_for_requests(count + 1).pop().unwrap();
+        assert_eq!(request.field("x-forwarded-for").as_deref(), Some(CLIENT), "{how}");
+        assert_eq!(request.field("x-real-ip").as_deref(), Some(CLIENT), "{how}");
+    }
+    // A refusal names the client, too.
+    let seen = scene.gateway.log().len();
+    let proxy = Haproxy::before(scene.gateway.admin(), "send-proxy-v2");
+    assert_eq!(
+        get(
+            proxy.url() + "/1.0/x",
+            OTHER_CLIENT,
+            &scene.certificates.client("nobody")
+        ),
+        403
+    );
+    let refused = scene.gateway.wait_for_log_after(seen, "refused: ");
+    assert!(refused.contains(&format!("client={OTHER_CLIENT}:")), "{refused}");
+}
+
+#[test]
+fn incus_clients_notice_nothing_of_the_proxy() {
+    let scene = Scene::start_with(behind_a_proxy);
+    Images::new()
+        .split("one")
+        .import(&scene.incus, &["--alias", "one", "--public"]);
+    let public = Haproxy::before(scene.gateway.public(), "send-proxy-v2");
+    let stranger = Client::stranger();
+    let url = public.url();
+    stranger
+        .run(&["remote", "add", "gate", &url, "--public", "--accept-certificate"])
+        .ok();
+    stranger
+        .run(&["image", "export", "gate:one", stranger.home().to_str().unwrap()])
+        .ok();
+    let admin = Haproxy::before(scene.gateway.admin(), "send-proxy");
+    let ops = Client::admin(scene.ops());
+    let url = admin.url();
+    ops.run(&["remote", "add", "gate", &url, "--accept-certificate"]).ok();
+    ops.run(&["image", "delete", "gate:one"]).ok();
+}
+
+#[test]
+fn a_listed_proxy_that_names_nobody_is_closed() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
+    for header in [
+        // TLS at once, of one who goes around the proxy on its own machine.
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(20),
+        b"GET /1.0 HTTP/1.1\r\nHost: gate.test\r\n\r\n".to_vec(),
+        b"PROXY TCP4 127.0.0.9 127.0.0.1 4711\r\n".to_vec(),
+        [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200]].concat(),
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".to_vec(),
+    ] {
+        for port in [scene.gateway.public(), scene.gateway.admin()] {
+            let seen = scene.gateway.log().len();
+            assert!(answer_to(port, &header).is_empty(), "{header:?}");
+            let refused = scene.gateway.wait_for_log_after(seen, " proxy=127.0.0.1:");
+            assert!(refused.contains("DEBUG") && refused.contains("refused"), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        behind_a_proxy(setup);
+        setup.more = format!("{DEBUG}[limits]\nhandshake = \"500ms\"\n");
+    });
+    // Half a header, and a whole one without a handshake.
+    for said in ["PROXY TCP4 127.0.0.9", "PROXY TCP4 127.0.0.9 127.0.0.1 4711 8555\r\n"] {
+        let begun = Instant::now();
+        let mut tcp = connect(scene.gateway.admin());
+        tcp.write_all(said.as_bytes()).unwrap();
+        assert_eq!(tcp.read(&mut [0]).unwrap_or(0), 0, "{said:?}");
+        assert!(
+            begun.elapsed() < PATIENCE / 2,
+            "{said:?} was awaited for {:?}",
+            begun.elapsed()
+        );
+    }
+    scene.gateway.wait_for_log(" proxy=127.0.0.1:");
+    scene.gateway.wait_for_log("client=127.0.0.9:4711");
+}
+
+#[test]
+fn who_waits_for_a_proxys_word_is_counted() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more = format!("{DEBUG}[limits]\nconnections = 12\nadmin_connections = 2\n");
+    });
+    let mut silent: Vec<TcpStream> = (0..30).map(|_| connect(scene.gateway.public())).collect();
+    scene
+        .gateway
+        .wait_for_log("limits.connections: refused a connection on the public port by the proxy 127.0.0.1");
+    let is_open = |tcp: &mut TcpStream| {
+        tcp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        matches!(tcp.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    };
+    assert_eq!(silent.iter_mut().map(is_open).filter(|is_open| *is_open).count(), 10);
+    // Whoever goes makes room for others.
+    drop(silent);
+    let deadline = Instant::now() + PATIENCE;
+    let header = b"PROXY TCP4 127.0.0.9 127.0.0.1 4711 8554\r\nno handshake";
+    while answer_to(scene.gateway.public(), header).is_empty() {
+        assert!(Instant::now() < deadline, "nobody is heard");
+    }
+}
+
+#[test]
+fn nobody_else_is_believed() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_admin = "proxy_protocol_from = \"192.0.2.0/24\"".to_owned();
+        setup.more = DEBUG.to_owned();
+    });
+    // On a port with other proxies and on one with none: the header is no TLS.
+    for port in [scene.gateway.public(), scene.gateway.admin()] {
+        let seen = scene.gateway.log().len();
+        let proxy = Haproxy::before(port, "send-proxy");
+        let attempt = Curl::get(proxy.url() + "/1.0/x")
+            .with(["--interface", CLIENT])
+            .presenting(scene.ops());
+        attempt.send().unwrap_err();
+        scene.gateway.wait_for_log_after(seen, "handshake failed");
+    }
+    assert!(scene.gateway.log().iter().all(|line| !line.contains(CLIENT)));
+    // Without a header they are served as themselves.
+    let url = format!("https://{}/1.0/x", scene.gateway.admin());
+    assert_eq!(get(url, CLIENT, scene.ops()), 200);
+    assert_eq!(upstream.request().field("x-forwarded-for").as_deref(), Some(CLIENT));
+}
+
+#[test]
+fn a_proxys_health_check_is_the_proxys_own() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
+    for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"] {
+        let seen = scene.gateway.log().len();
+        // And then no TLS, so that the log says who it was.
+        answer_to(scene.gateway.admin(), &[header, b"no TLS\r\n"].concat());
+        let failed = scene.gateway.wait_for_log_after(seen, "handshake failed");
+        assert!(failed.contains("client=127.0.0.1:"), "{failed}");
+    }
+}
+
+#[test]
+fn a_reload_brings_other_proxies() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
+    let url = format!("https://{}/1.0/x", scene.gateway.admin());
+    Curl::get(&url).presenting(scene.ops()).send().unwrap_err();
+    let mut setup = scene.setup.clone();
+    setup.more_admin.clear();
+    reload(&scene.gateway, &setup);
+    assert_eq!(get(url, "127.0.0.1", scene.ops()), 200);
+}
+
+#[test]
+fn incus_itself_names_the_client() {
+    let scene = Scene::start_with(|setup| setup.more_upstream = "proxy_protocol = true".to_owned());
+    let image = Images::new().split("one");
+    image.import(&scene.incus, &["--public"]);
+    scene
+        .incus
+        .run(&["config", "set", "core.https_trusted_proxy=127.0.0.1"])
+        .ok();
+    scene.gateway.wait_for_log("the list of images is fresh again");
+    let monitor = Monitor::of(&scene.incus);
+    let admin = scene.gateway.admin_url();
+    let who_asked = |target: &str| loop {
+        let request = monitor.request();
+        if request.target == target {
+            return request.client.unwrap().to_string();
+        }
+    };
+    // The second must not come over the first one's connection, though that waits for another request; nor the third.
+    for (count, client) in [CLIENT, OTHER_CLIENT, CLIENT].into_iter().enumerate() {
+        let target = format!("/1.0/profiles?recursion={count}");
+        assert_eq!(get(format!("{admin}{target}"), client, scene.ops()), 200);
+        assert_eq!(who_asked(&target), client);
+    }
+    let export = format!("/1.0/images/{}/export", image.fingerprint);
+    let url = format!("{}{export}", scene.gateway.public_url());
+    assert_eq!(get(url, OTHER_CLIENT, scene.ops()), 200);
+    assert_eq!(who_asked(&export), OTHER_CLIENT);
+    // What the gateway asks for by itself is nobody else's.
+    scene.refresh();
+    assert_eq!(who_asked("/1.0/images?recursion=1"), "127.0.0.1");
+}
+
+#[test]
+fn check_says_what_incus_lacks() {
+    let scene = Scene::start_with(|setup| setup.more_upstream = "proxy_protocol = true".to_owned());
+    let check = || {
+        let configuration = scene.gateway.configuration();
+        run(Command::new(binary()).args(["check", "--config"]).arg(configuration))
+    };
+    let without = check();
+    let expected = "with upstream.proxy_protocol, `incus config get core.https_trusted_proxy` must name the address it comes from, 127.0.0.1";
+    assert_eq!(without.status.code(), Some(1));
+    assert!(without.stdout.contains("FAIL  Incus at "), "{without}");
+    assert!(without.stdout.contains(expected), "{without}");
+    scene.gateway.wait_for_log(expected);
+    scene
+        .incus
+        .run(&["config", "set", "core.https_trusted_proxy=127.0.0.1"])
+        .ok();
+    check().ok();
+}
+
+/// All that comes back for these bytes until the connection ends.
+fn answer_to(port: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut tcp = connect(port);
+    // It may be refused before the last byte.
+    let _ = tcp.write_all(bytes);
+    let mut answer = Vec::new();
+    match tcp.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    answer
+}
+
+fn connect(port: SocketAddr) -> TcpStream {
+    let tcp = TcpStream::connect(port).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp
+}
+
+fn reload(gateway: &Gateway, setup: &Setup) {
+    let seen = gateway.log().len();
+    gateway.reconfigure(&setup.text());
+    gateway.signal("HUP");
+    gateway.wait_for_log_after(seen, "reloaded");
+}

@@ -1,0 +1,449 @@
+//! Every request leaves one record, when it is over: of what was asked, by whom, and what came of it; and nobody but the
+//! gateway writes in its log.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use testing::certificates::Certificates;
+use testing::client::{Client, Curl};
+use testing::gateway::{Gateway, binary};
+use testing::images::{Images, Kind};
+use testing::incus::free_address;
+use testing::run::{Started, signal};
+use testing::scene::{Scene, ScriptedScene, Setup};
+use testing::scripted::Scripted;
+use testing::tls::{End, TlsClient};
+
+const JSON: &str = "[log]\nformat = \"json\"\n";
+const ACCESS: &str = "incus_gate::access";
+
+fn scene() -> Scene {
+    Scene::start_with(|setup| setup.more = JSON.to_owned())
+}
+
+/// A scripted upstream that answers at once, but for `/1.0/endless`.
+fn upstream() -> Scripted {
+    Scripted::start(|request, wire| match request.target().split('?').next() {
+        Some("/1.0/endless") => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
+        Some("/1.0/tunnel") => {
+            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.echo()
+        }
+        Some("/1.0/upload") => {
+            wire.read_body();
+            wire.answer("200 OK", "text/plain", b"x")
+        }
+        _ => wire.answer("200 OK", "text/plain", b"x"),
+    })
+}
+
+/// The one record whose line holds this text.
+#[track_caller]
+fn record(gateway: &Gateway, text: &str) -> Value {
+    record_after(gateway, 0, text)
+}
+
+#[track_caller]
+fn record_after(gateway: &Gateway, count: usize, text: &str) -> Value {
+    let is_wanted = |line: &str| line.contains(text) && line.contains(ACCESS);
+    let found = gateway.wait_for_line_after(count, is_wanted);
+    assert!(found.is_some(), "no record holds {text}");
+    let log = gateway.log();
+    let lines: Vec<&String> = log.iter().skip(count).filter(|line| is_wanted(line)).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    parse(lines[0])
+}
+
+#[track_caller]
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+fn as_admin(scene: &ScriptedScene, path: &str) -> Curl {
+    Curl::get(format!("{}{path}", scene.gateway.admin_url())).presenting(scene.ops())
+}
+
+#[test]
+fn a_record_tells_of_a_request_and_of_its_answer() {
+    let scene = scene();
+    let image = Images::new().random(Kind::Unified, "big", 1);
+    image.import(&scene.incus, &["--public"]);
+    scene.refresh();
+
+    let path = format!("/1.0/images/{}/export", image.fingerprint);
+    let length = scene.get(&path).body.len();
+    let told = record(&scene.gateway, &path);
+    assert_eq!(told["port"], "public");
+    assert_eq!(told["method"], "GET");
+    assert_eq!(told["path"], *path);
+    assert_eq!(told["status"], 200);
+    assert_eq!((&told["received"], &told["sent"]), (&0.into(), &length.into()));
+    assert_eq!((&told["http"], &told["tls"]), (&"2".into(), &"1.3".into()));
+    assert!(told["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{told}");
+    let [upstream, first_byte, duration] =
+        ["upstream_us", "first_byte_us", "duration_us"].map(|field| told[field].as_u64().unwrap());
+    assert!(
+        0 < upstream && upstream <= first_byte && first_byte <= duration,
+        "{told}"
+    );
+    for absent in ["admin", "cut", "operation", "message"] {
+        assert_eq!(told[absent], Value::Null, "{told}");
+    }
+
+    // From what is there already, Incus needs no time.
+    let url = format!("{}/1.0/images?recursion=2", scene.gateway.public_url());
+    let answer = Curl::get(url).with(["--http1.1", "--tls-max", "1.2"]).answer();
+    let told = record(&scene.gateway, "recursion=2");
+    assert_eq!(told["sent"], answer.body.len());
+    assert_eq!((&told["http"], &told["tls"]), (&"1.1".into(), &"1.2".into()));
+    assert_eq!(told["upstream_us"], Value::Null);
+
+    let url = format!("{}/1.0/profiles?recursion=1", scene.gateway.admin_url());
+    Curl::get(url).presenting(scene.ops()).answer();
+    let told = record(&scene.gateway, "/1.0/profiles");
+    assert_eq!((&told["port"], &told["admin"]), (&"admin".into(), &"ops".into()));
+}
+
+#[test]
+fn what_is_refused_has_a_record_too() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = JSON.to_owned());
+    let (public, admin) = (scene.gateway.public_url(), scene.gateway.admin_url());
+    let other = scene.certificates.client("other");
+    for (curl, path, port, status) in [
+        (
+            Curl::get(format!("{public}/1.0/instances")),
+            "/1.0/instances",
+            "public",
+            403,
+        ),
+        (
+            Curl::get(format!("{public}/1.0")).method("PATCH"),
+            "/1.0",
+            "public",
+            405,
+        ),
+        (Curl::get(format!("{admin}/1.0/nobody")), "/1.0/nobody", "admin", 403),
+        (
+            Curl::get(format!("{admin}/1.0/other")).presenting(&other),
+            "/1.0/other",
+            "admin",
+            403,
+        ),
+    ] {
+        let before = scene.gateway.log().len();
+        assert_eq!(curl.answer().status, status);
+        let told = record_after(&scene.gateway, before, &format!("\"path\":\"{path}\""));
+        assert_eq!((&told["status"], &told["port"]), (&status.into(), &port.into()));
+        assert_eq!((&told["admin"], &told["upstream_us"]), (&Value::Null, &Value::Null));
+    }
+}
+
+#[test]
+fn an_import_and_a_shell_are_told_of() {
+    let scene = scene();
+    let client = Client::admin(scene.ops());
+    let url = scene.gateway.admin_url();
+    client
+        .run(&["remote", "add", "gate", &url, "--accept-certificate"])
+        .ok();
+    let image = Images::new().bootable("busybox");
+    let size: u64 = image.files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    let files: Vec<&str> = image.files.iter().map(|file| file.to_str().unwrap()).collect();
+    client
+        .run(&["image", "import", files[0], files[1], "gate:", "--alias", "busybox"])
+        .ok();
+    let told = record(&scene.gateway, r#""method":"POST","path":"/1.0/images""#);
+    assert_eq!(told["status"], 202);
+    assert!(told["received"].as_u64().unwrap() > size, "{told}");
+    let operation = told["operation"].as_str().unwrap();
+    // The client waits for it.
+    scene.gateway.wait_for_log(&format!("/1.0/operations/{operation}"));
+
+    client.run(&["launch", "gate:busybox", "gate:one"]).ok();
+    let script = "head -c 100000 /dev/zero";
+    let stdout = client.run(&["exec", "gate:one", "--", "sh", "-c", script]).ok();
+    assert_eq!(stdout.len(), 100_000);
+    let told = record(&scene.gateway, r#""method":"POST","path":"/1.0/instances/one/exec""#);
+    let websocket = format!(
+        r#""path":"/1.0/operations/{}/websocket?secret=***""#,
+        told["operation"].as_str().unwrap()
+    );
+    scene.gateway.wait_for_log(&websocket);
+    // One of its websockets is stdout.
+    let is_stdout = |line: &str| line.contains(&websocket) && parse(line)["sent"].as_u64() > Some(100_000);
+    let stdout = parse(&scene.gateway.wait_for_line_after(0, is_stdout).unwrap());
+    assert_eq!((&stdout["status"], &stdout["admin"]), (&101.into(), &"ops".into()));
+    assert!(stdout["received"].as_u64().unwrap() > 0, "{stdout}");
+}
+
+#[test]
+fn a_record_tells_who_has_cut_a_transfer() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more = format!("{JSON}[limits]\ndrain = \"100ms\"\n");
+    });
+    let (ops, admin) = (TlsClient::of(scene.ops()), scene.gateway.admin());
+    let begin = |path: &str| {
+        let mut raw = ops.connect(admin).unwrap();
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+            .unwrap();
+        assert_eq!(raw.read_head().unwrap().status, 200);
+        raw
+    };
+    let mut tunnel = ops.connect(admin).unwrap();
+    tunnel
+        .send("GET /1.0/tunnel HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        .unwrap();
+    assert_eq!(tunnel.read_head().unwrap().status, 101);
+    tunnel.send("ping").unwrap();
+    assert_eq!(tunnel.read_exactly(4).unwrap(), b"ping");
+    tunnel.finish().unwrap();
+    assert_eq!(tunnel.end(), End::CloseNotify);
+    let told = record(&scene.gateway, "/1.0/tunnel");
+    assert_eq!((&told["received"], &told["sent"]), (&4.into(), &4.into()));
+    assert_eq!(told["cut"], Value::Null, "{told}");
+
+    let mut torn = begin("/1.0/endless?type=torn");
+    torn.read_exactly(5).unwrap();
+    upstream.cut();
+    assert_eq!(torn.end(), End::Reset);
+    let told = record(&scene.gateway, "type=torn");
+    let fields = (&told["cut"], &told["sent"], &told["status"]);
+    assert_eq!(fields, (&"incus".into(), &5.into(), &200.into()));
+
+    let before = scene.gateway.log().len();
+    begin("/1.0/endless").reset();
+    let told = record_after(&scene.gateway, before, "/1.0/endless");
+    assert_eq!((&told["cut"], &told["sent"]), (&"client".into(), &5.into()));
+
+    // An upload of which half comes.
+    let mut raw = ops.connect(admin).unwrap();
+    raw.send("POST /1.0/upload HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 10\r\n\r\nfirst")
+        .unwrap();
+    upstream.wait_for_requests(4);
+    raw.reset();
+    let told = record(&scene.gateway, "/1.0/upload");
+    assert_eq!((&told["cut"], &told["received"]), (&"client".into(), &5.into()));
+
+    let dismissed = begin("/1.0/endless?force=1");
+    let mut setup = scene.setup.clone();
+    let (_, new) = &mut setup.admins[0];
+    *new = scene.certificates.client("new");
+    scene.gateway.reconfigure(&setup.text());
+    scene.gateway.signal("HUP");
+    let told = record(&scene.gateway, "/1.0/endless?force=1");
+    assert_eq!((&told["cut"], &told["admin"]), (&"revoked".into(), &"ops".into()));
+    scene.gateway.wait_for_log(r#""message":"reloaded""#);
+    drop(dismissed);
+    let before = scene.gateway.log().len();
+    scene.gateway.reconfigure(&scene.setup.text());
+    scene.gateway.signal("HUP");
+    scene.gateway.wait_for_log_after(before, r#""message":"reloaded""#);
+
+    let before = scene.gateway.log().len();
+    let drained = [begin("/1.0/endless")];
+    scene.gateway.signal("TERM");
+    assert_eq!(scene.gateway.exit_status().code(), Some(1));
+    let told = record_after(&scene.gateway, before, "/1.0/endless");
+    assert_eq!((&told["cut"], &told["sent"]), (&"drain".into(), &5.into()));
+    // The last word of all.
+    scene.gateway.wait_for_log("connections were still open");
+    drop(drained);
+}
+
+#[test]
+fn a_download_that_dies_with_incus_is_told_of() {
+    let scene = scene();
+    let image = Images::new().random(Kind::Split, "big", 64);
+    image.import(&scene.incus, &["--public"]);
+    scene.refresh();
+    let mut raw = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+    let path = format!("/1.0/images/{}/export", image.fingerprint);
+    raw.send(format!("GET {path} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+        .unwrap();
+    assert_eq!(raw.read_head().unwrap().status, 200);
+    scene.incus.kill();
+    raw.end();
+    let told = record(&scene.gateway, &path);
+    assert_eq!(told["cut"], "incus");
+    assert!(told["sent"].as_u64().unwrap() < 64 << 20, "{told}");
+}
+
+#[test]
+fn no_secret_is_told() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = JSON.to_owned());
+    for (number, query) in [
+        "secret=hush",
+        "%73ecret=hush",
+        "a=1&access_token=hush",
+        "recursion=1;token=hush",
+        "hush",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/1.0/secrets/{number}");
+        as_admin(&scene, &format!("{path}?{query}")).answer();
+        let told = record(&scene.gateway, &path);
+        assert!(told["path"].as_str().unwrap().contains("***"), "{told}");
+        // Nor is it told of a stranger's.
+        let url = format!("{}{path}/public?{query}", scene.gateway.public_url());
+        Curl::get(url).answer();
+        record(&scene.gateway, &format!("{path}/public"));
+    }
+    let log = scene.gateway.log().join("\n");
+    assert!(!log.contains("hush"), "{log}");
+}
+
+#[test]
+fn nobody_else_writes_in_the_log() {
+    let line = "2026-01-01T00:00:00.000000Z  INFO incus_gate::access: port=admin";
+    for more in ["", JSON] {
+        let upstream = upstream();
+        let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = more.to_owned());
+        let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+        let before = scene.gateway.log().len();
+        let targets = [
+            r#"/1.0/a"status=200"#.to_owned(),
+            r#"/1.0/b\"status\":200"#.to_owned(),
+            format!("/1.0/c%0A{}", line.replace(' ', "%20")),
+            "/1.0/d\u{1b}[31m".to_owned(),
+            "/1.0/e\n2026".to_owned(),
+            "/1.0/f\u{85}\u{2028}\u{202e}".to_owned(),
+            format!("/1.0/g{}", "x".repeat(50_000)),
+        ];
+        for target in &targets {
+            // Some are refused by HTTP itself, and leave no record.
+            let answer = raw.ask(format!("GET {target} HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
+            if answer.is_err() || answer.is_ok_and(|answer| answer.head.status == 400) {
+                raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+            }
+        }
+        let method = "M".repeat(1_000);
+        raw.ask(format!("{method} /1.0/last HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+            .unwrap();
+        scene.gateway.wait_for_log("/1.0/last");
+        let log = scene.gateway.log();
+        let log: Vec<&String> = log.iter().skip(before).filter(|line| line.contains("/1.0/")).collect();
+        assert!(log.len() >= 4, "{log:#?}");
+        for line in &log {
+            assert!(line.len() < 2_000, "{} bytes", line.len());
+            assert!(line.is_ascii(), "{line:?}");
+            assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+            assert!(line.contains(ACCESS) || line.contains("incus_gate::audit"), "{line}");
+            match more {
+                JSON => assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}"),
+                _ => assert!(!line.contains(" status=200\""), "{line}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn each_line_says_the_same_to_people_and_to_machines() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    as_admin(&scene, "/1.0/people?project=a").answer();
+    let text = scene.gateway.wait_for_log("/1.0/people");
+    for part in [
+        "INFO incus_gate::access: port=admin client=127.0.0.1:",
+        r#" admin=ops method=GET path="/1.0/people?project=a" status=200 received=0 sent=1 duration_us="#,
+        " http=2 tls=1.3",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let before = scene.gateway.log().len();
+    scene.gateway.reconfigure(&(scene.setup.text() + JSON));
+    scene.gateway.signal("HUP");
+    scene.gateway.wait_for_log_after(before, r#""message":"reloaded""#);
+    as_admin(&scene, "/1.0/machines").answer();
+    let told = record_after(&scene.gateway, before, "/1.0/machines");
+    assert_eq!((&told["level"], &told["sent"]), (&"INFO".into(), &1.into()));
+    assert!(told["timestamp"].as_str().unwrap().ends_with('Z'), "{told}");
+    for line in scene.gateway.log().iter().skip(before) {
+        assert!(
+            serde_json::from_str::<Value>(line).unwrap()["target"].is_string(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_reload_changes_what_is_told() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before(&upstream);
+    let with_level = |level: &str| {
+        let before = scene.gateway.log().len();
+        scene
+            .gateway
+            .reconfigure(&format!("{}[log]\nlevel = \"{level}\"\n", scene.setup.text()));
+        scene.gateway.signal("HUP");
+        scene.gateway.wait_for_log_after(before, " reloaded");
+    };
+    with_level("info,incus_gate::access=warn");
+    as_admin(&scene, "/1.0/silent").answer();
+    with_level("info,incus_gate=debug");
+    as_admin(&scene, "/1.0/loud").answer();
+    scene.gateway.wait_for_log("/1.0/loud");
+    let log = scene.gateway.log().join("\n");
+    assert!(!log.contains("/1.0/silent"), "{log}");
+}
+
+#[test]
+fn who_does_not_read_the_log_holds_up_nobody() {
+    let upstream = upstream();
+    let certificates = Certificates::new();
+    let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
+    let (public, admin) = (free_address(), free_address());
+    (setup.public, setup.admin) = (public.to_string(), admin.to_string());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy.toml");
+    fs::write(&path, setup.text()).unwrap();
+    let mut gateway = Started::by(
+        Command::new(binary())
+            .args(["run", "--config"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped()),
+    );
+    let mut log = BufReader::new(gateway.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.ends_with(" ready\n") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0);
+    }
+    // More than a pipe and the gateway hold together.
+    let path = format!("/1.0/{}", "x".repeat(1_000));
+    let mut raw = TlsClient::tls13().connect(public).unwrap();
+    for _ in 0..2_000 {
+        assert_eq!(raw.get(&path).unwrap().head.status, 403);
+    }
+    // The audit log's have room all the same.
+    let mut ops = TlsClient::of(&setup.admins[0].1).connect(admin).unwrap();
+    let drowned = format!("/1.0/drowned{}", "x".repeat(1_000));
+    assert_eq!(ops.get(&drowned).unwrap().head.status, 200);
+    let told = format!("/1.0/told{}", "x".repeat(1_000));
+    let post = format!("POST {told} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(ops.ask(post).unwrap().head.status, 200);
+    let mut all = String::new();
+    while !line.contains("lines of the log are lost") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0);
+        all.push_str(&line);
+    }
+    assert!(line.contains("ERROR"), "{line}");
+    assert!(all.contains("incus_gate::audit: request admin=ops") && all.contains("/1.0/told"));
+    assert!(!all.contains("/1.0/drowned"));
+    // It goes on.
+    assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);
+    signal(gateway.id(), "TERM");
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("/1.0/last") && rest.contains("drained"), "{rest}");
+    assert!(gateway.wait().unwrap().success());
+}

@@ -1,0 +1,166 @@
+//! What the process has taken from itself is gone. Needs a kernel with Landlock, and fails where there is none.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use incus_gate::config::Config;
+use incus_gate::sandbox;
+use tempfile::TempDir;
+use testing::certificates::Certificates;
+use testing::gateway::{Gateway, binary};
+use testing::scene::{ScriptedScene, Setup};
+use testing::scripted::Scripted;
+
+/// A configuration, its files, and what a gateway has open before it confines itself.
+struct World {
+    proxy_toml: PathBuf,
+    own: Vec<PathBuf>,
+    /// Where Incus has its certificate, and all else.
+    incus: TempDir,
+    here: TempDir,
+    log: File,
+    incus_port: TcpListener,
+    _certificates: Certificates,
+}
+
+impl World {
+    fn new() -> Self {
+        let (here, incus) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let certificates = Certificates::new();
+        let pin = incus.path().join("server.crt");
+        let setup = Setup::new(&certificates, "https://127.0.0.1:1", &pin);
+        fs::copy(&setup.local.certificate, &pin).unwrap();
+        fs::copy(&setup.local.key, incus.path().join("server.key")).unwrap();
+        let proxy_toml = here.path().join("proxy.toml");
+        fs::write(&proxy_toml, setup.text()).unwrap();
+        Self {
+            own: vec![proxy_toml.clone(), setup.server.certificate, setup.server.key, pin],
+            proxy_toml,
+            incus,
+            log: File::create(here.path().join("log")).unwrap(),
+            here,
+            incus_port: TcpListener::bind("127.0.0.1:0").unwrap(),
+            _certificates: certificates,
+        }
+    }
+
+    fn work(&self, notify: &UnixDatagram, address: SocketAddr) {
+        for file in &self.own {
+            fs::read(file).unwrap();
+        }
+        (&self.log).write_all(b"a line").unwrap();
+        TcpStream::connect(address).unwrap();
+        let own = UnixDatagram::unbound().unwrap();
+        let path = notify.local_addr().unwrap().as_pathname().unwrap().to_owned();
+        own.send_to(b"READY=1", path).unwrap();
+    }
+
+    /// What nobody needs who serves: each with whether it is denied.
+    fn overreach(&self) -> Vec<(&'static str, bool)> {
+        let incus = self.incus.path();
+        vec![
+            (
+                "read beside Incus's certificate",
+                denied(fs::read(incus.join("server.key"))),
+            ),
+            ("read the system's files", denied(fs::read("/etc/passwd"))),
+            ("read its own environment", denied(fs::read("/proc/self/environ"))),
+            ("list a folder", denied(fs::read_dir(self.here.path()))),
+            ("write where it reads", denied(fs::write(&self.proxy_toml, "nonsense"))),
+            ("make a file", denied(fs::write(self.here.path().join("made"), ""))),
+            ("run a program", denied(Command::new("/bin/true").status())),
+            ("bind a port", denied(TcpListener::bind("127.0.0.1:0"))),
+        ]
+    }
+}
+
+fn denied<T>(outcome: io::Result<T>) -> bool {
+    match outcome {
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => true,
+        Err(error) => panic!("neither allowed nor denied: {error}"),
+    }
+}
+
+/// Landlock binds threads and those that they start, so that a thread of this test can be what all of the gateway's are.
+#[test]
+fn nothing_is_left_but_its_own_files_and_connections() {
+    let world = World::new();
+    let notify = UnixDatagram::bind(world.here.path().join("notify")).unwrap();
+    let address = world.incus_port.local_addr().unwrap();
+    let config = Config::load(&world.proxy_toml).unwrap();
+    thread::scope(|scope| {
+        let confined = scope.spawn(|| {
+            sandbox::enter(&world.proxy_toml, &config);
+            thread::scope(|scope| {
+                let worker = scope.spawn(|| {
+                    world.work(&notify, address);
+                    world.overreach()
+                });
+                worker.join().unwrap()
+            })
+        });
+        for (deed, denied) in confined.join().unwrap() {
+            assert!(denied, "it could still {deed}");
+        }
+    });
+    // And it was nothing else that denied it.
+    world.work(&notify, address);
+    for (deed, denied) in world.overreach() {
+        assert!(!denied, "nobody can {deed}");
+    }
+}
+
+#[test]
+fn a_reload_reaches_only_where_the_configuration_was() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
+    let scene = ScriptedScene::before(&upstream);
+    scene.gateway.wait_for_log("confined by Landlock");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let renewed = scene.certificates.server("renewed");
+    for (file, old) in [
+        (&renewed.certificate, &scene.setup.server.certificate),
+        (&renewed.key, &scene.setup.server.key),
+    ] {
+        let moved = elsewhere.path().join(file.file_name().unwrap());
+        fs::rename(file, &moved).unwrap();
+        fs::remove_file(old).unwrap();
+        symlink(moved, old).unwrap();
+    }
+    scene.gateway.signal("HUP");
+    let line = scene.gateway.wait_for_log("reload refused");
+    let old = scene.setup.server.certificate.display().to_string();
+    for part in [old.as_str(), "Permission denied", "needs a restart"] {
+        assert!(line.contains(part), "{line}");
+    }
+
+    // A restart reaches there.
+    Gateway::start(&scene.setup.text());
+}
+
+#[test]
+fn its_memory_is_for_nobody_else_to_read() {
+    let certificates = Certificates::new();
+    let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", Path::new(""));
+    setup.pin = Some(setup.local.certificate.clone());
+    // Who reads this test's files although they are root's.
+    let as_nobody = [
+        "--reuid=65534",
+        "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search",
+        binary(),
+    ];
+    let gateway = Gateway::try_start_by(OsStr::new("setpriv"), &as_nobody, &setup.text()).unwrap();
+    let process = Path::new("/proc").join(gateway.pid().to_string());
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    assert!(status.contains("Uid:\t65534\t65534\t65534\t"), "{status}");
+    // What may not be dumped belongs to root.
+    assert_eq!(fs::metadata(process.join("mem")).unwrap().uid(), 0);
+}

@@ -1,0 +1,117 @@
+//! An Incus that takes long to list its images is not kept busy with that, and strangers do not wait for it; but the bytes
+//! of an image that was made private are not given out on the word of an old list. One that lists none any more is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testing::scene::ScriptedScene;
+use testing::scripted::{FINGERPRINT, Scripted, Then, catalogue};
+use testing::tls::TlsClient;
+
+/// What a list takes. Asked for once a second, it would keep Incus busy for half of its time.
+const LIST: Duration = Duration::from_millis(500);
+const BYTES: &[u8] = b"the image's own";
+
+fn incus(is_public: Arc<AtomicBool>) -> Scripted {
+    Scripted::start_bare(move |request, wire| {
+        let image = json!({
+            "architecture": "x86_64",
+            "fingerprint": FINGERPRINT,
+            "properties": {},
+            "public": is_public.load(Ordering::SeqCst),
+            "size": BYTES.len(),
+            "type": "container",
+        });
+        let metadata = match request.target().as_str() {
+            "/1.0" => json!({ "auth": "trusted", "api_version": "1.0" }),
+            "/1.0/images?recursion=1" => {
+                std::thread::sleep(LIST);
+                json!([image])
+            }
+            target if target.ends_with("/export") => {
+                return wire.answer("200 OK", "application/octet-stream", BYTES);
+            }
+            _ => image,
+        };
+        let answer: Value = json!({ "type": "sync", "metadata": metadata });
+        wire.answer("200 OK", "application/json", answer.to_string().as_bytes())
+    })
+}
+
+/// As when its database is locked, or the network swallows its answers.
+#[test]
+fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    let upstream = Scripted::start_bare({
+        let is_stuck = Arc::clone(&is_stuck);
+        move |request, wire| {
+            if request.target() == "/1.0/images?recursion=1" && is_stuck.load(Ordering::SeqCst) {
+                return Then::Hold;
+            }
+            catalogue::answer(request, wire).unwrap_or_else(|| wire.answer("200 OK", "text/plain", b"x"))
+        }
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+    let before = stranger.get("/1.0/images").unwrap();
+    assert_eq!(before.head.status, 200);
+
+    is_stuck.store(true, Ordering::SeqCst);
+    let stuck = Instant::now();
+    while stuck.elapsed() < Duration::from_secs(8) {
+        let asked = Instant::now();
+        let answer = stranger.get("/1.0/images").unwrap();
+        assert_eq!((answer.head.status, answer.json()), (200, before.json()));
+        assert!(
+            asked.elapsed() < Duration::from_secs(5),
+            "it took {:?}",
+            asked.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It may have been published just now.
+    assert_eq!(stranger.get("/1.0/images/aliases/later").unwrap().head.status, 503);
+    scene
+        .gateway
+        .wait_for_log("Incus took longer than 3 s to list its images");
+}
+
+#[test]
+fn strangers_do_not_wait_and_get_nothing_private() {
+    let is_public = Arc::new(AtomicBool::new(true));
+    let upstream = incus(Arc::clone(&is_public));
+    let scene = ScriptedScene::before(&upstream);
+    let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+    assert_eq!(
+        stranger.get("/1.0/images").unwrap().json()["metadata"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let listed = || {
+        let requests = upstream.requests();
+        requests
+            .iter()
+            .filter(|request| request.target().contains("recursion"))
+            .count()
+    };
+
+    // Until the list is older than `public.refresh`, and then a while.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        let asked = Instant::now();
+        assert_eq!(stranger.get("/1.0/images").unwrap().head.status, 200);
+        assert!(asked.elapsed() < LIST / 2, "it took {:?}", asked.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(listed() <= 2, "Incus was asked for {} lists", listed());
+    assert_eq!(stranger.get(&export).unwrap().body, BYTES);
+
+    // The list may be as old as it takes; the bytes go by Incus's word of now.
+    is_public.store(false, Ordering::SeqCst);
+    assert_eq!(stranger.get(&export).unwrap().head.status, 404);
+}

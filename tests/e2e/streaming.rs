@@ -1,0 +1,287 @@
+//! Bodies flow as they come, and no faster than they are taken: nothing is gathered in between.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use testing::gateway::Gateway;
+use testing::scene::ScriptedScene;
+use testing::scripted::{FINGERPRINT, Scripted, Then, Wire};
+use testing::tls::http2::endless;
+use testing::tls::{End, PATIENCE, TlsClient};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_chunked_upload_is_handed_on_as_it_comes() {
+    let (saw, seen) = channel();
+    let saw = Mutex::new(saw);
+    let upstream = Scripted::start(move |request, wire| {
+        assert_eq!(request.field("transfer-encoding").as_deref(), Some("chunked"));
+        let body = piece_by_piece(wire, &saw.lock().unwrap());
+        wire.answer("200 OK", "text/plain", body.as_bytes())
+    });
+    let scene = ScriptedScene::before(&upstream);
+
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    raw.send("POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .unwrap();
+    for piece in ["one", "two", "three"] {
+        raw.send(format!("{:x}\r\n{piece}\r\n", piece.len())).unwrap();
+        assert_eq!(
+            seen.recv_timeout(PATIENCE).unwrap(),
+            piece,
+            "before the next one is sent"
+        );
+    }
+    raw.send("0\r\n\r\n").unwrap();
+    assert_eq!(raw.read_answer().unwrap().text(), "onetwothree");
+}
+
+/// Reads a chunked body, and tells of each chunk.
+fn piece_by_piece(wire: &mut Wire, saw: &Sender<String>) -> String {
+    let mut whole = String::new();
+    loop {
+        let piece = String::from_utf8(wire.read_chunk().unwrap()).unwrap();
+        if piece.is_empty() {
+            return whole;
+        }
+        whole += &piece;
+        saw.send(piece).unwrap();
+    }
+}
+
+#[test]
+fn an_answer_comes_down_as_it_is_made() {
+    let (go, gone) = channel();
+    let gone = Mutex::new(gone);
+    let upstream = Scripted::start(move |_, wire| slowly(wire, &gone.lock().unwrap()));
+    let scene = ScriptedScene::before(&upstream);
+
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    raw.send("GET /1.0/operations/1/wait HTTP/1.1\r\nHost: gate.test\r\n\r\n")
+        .unwrap();
+    assert_eq!(raw.read_head().unwrap().status, 200, "before there is a body");
+    for piece in ["one", "two"] {
+        go.send(piece).unwrap();
+        assert_eq!(raw.read_exactly(8).unwrap(), format!("3\r\n{piece}\r\n").as_bytes());
+    }
+    go.send("").unwrap();
+    assert_eq!(raw.read_exactly(5).unwrap(), b"0\r\n\r\n");
+
+    let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
+    let request = http2.request("GET", "/1.0/operations/1/wait");
+    let mut open = http2.start(request).unwrap();
+    for piece in ["one", "two"] {
+        go.send(piece).unwrap();
+        assert_eq!(open.read().unwrap().unwrap(), piece);
+    }
+    go.send("").unwrap();
+    assert_eq!(open.read(), Ok(None));
+}
+
+/// Sends the head at once, and a chunk whenever it is told to.
+fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
+    wire.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    loop {
+        let piece = told.recv().unwrap();
+        let then = wire.say(format!("{:x}\r\n{piece}\r\n", piece.len()));
+        if piece.is_empty() {
+            return then;
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_incus_does_not_read_stops_the_client() {
+    let upstream = Scripted::start(|_, _| Then::Hold);
+    let scene = ScriptedScene::before(&upstream);
+
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    raw.send("POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 1073741824\r\n\r\n")
+        .unwrap();
+    let taken = raw
+        .send_until_stopped(&[0; 64 << 10], 1024 * MIB, Duration::from_secs(2))
+        .unwrap();
+    // The kernels' buffers of two connections hold some of it.
+    assert!(taken < 64 * MIB, "{taken} bytes");
+    assert_memory_is_small(&scene.gateway);
+}
+
+#[test]
+fn an_upload_over_http2_that_incus_does_not_read_stops_the_client() {
+    let upstream = Scripted::start(|_, _| Then::Hold);
+    let scene = ScriptedScene::before(&upstream);
+
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
+    let mut request = http2.request("POST", "/1.0/images");
+    *request.body_mut() = endless(&taken);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| http2.ask(request).map(|answer| answer.status.as_u16()));
+        upstream.wait_for_requests(1);
+        assert_stops(|| taken.load(Ordering::SeqCst));
+        assert_memory_is_small(&scene.gateway);
+        upstream.cut();
+        assert_eq!(asked.join().unwrap(), Ok(502));
+    });
+}
+
+#[test]
+fn a_download_that_the_client_does_not_read_stops_incus() {
+    let upstream = Scripted::start(|_, wire| {
+        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
+        Then::Cut
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+
+    for (client, port) in [
+        (TlsClient::of(scene.ops()), scene.gateway.admin()),
+        (TlsClient::tls13(), scene.gateway.public()),
+    ] {
+        let before = upstream.sent();
+        let mut raw = client.connect(port).unwrap();
+        raw.send(format!("GET {export} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+            .unwrap();
+        assert_eq!(raw.read_head().unwrap().status, 200);
+        assert_stops(|| upstream.sent() - before);
+        assert_flows_on(&upstream, || drop(raw.read_exactly(32 << 20).unwrap()));
+        drop(raw);
+
+        let before = upstream.sent();
+        let mut http2 = client.connect_http2(port).unwrap();
+        let request = http2.request("GET", &export);
+        let mut open = http2.start(request).unwrap();
+        assert_eq!(open.status, 200);
+        assert_stops(|| upstream.sent() - before);
+        assert_flows_on(&upstream, || {
+            let mut read = 0;
+            while read < 32 << 20 {
+                read += open.read().unwrap().unwrap().len();
+            }
+        });
+    }
+    assert_memory_is_small(&scene.gateway);
+}
+
+/// Waits until nothing more has moved for a second.
+fn assert_stops(moved: impl Fn() -> u64) {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut last, mut since) = (moved(), Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        assert!(Instant::now() < deadline, "it does not stop");
+        std::thread::sleep(Duration::from_millis(20));
+        if moved() != last {
+            (last, since) = (moved(), Instant::now());
+        }
+    }
+    // The kernels' buffers of two connections hold some of it.
+    assert!(last < 64 * MIB, "{last} bytes moved before it stopped");
+}
+
+#[test]
+fn a_download_that_nobody_wants_any_more_ends_for_incus_too() {
+    let (told, tells) = channel();
+    let told = Mutex::new(told);
+    let upstream = Scripted::start(move |_, wire| {
+        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
+        told.lock().unwrap().send(()).unwrap();
+        Then::Cut
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+
+    for (client, port) in [
+        (TlsClient::of(scene.ops()), scene.gateway.admin()),
+        (TlsClient::tls13(), scene.gateway.public()),
+    ] {
+        let mut raw = client.connect(port).unwrap();
+        raw.send(format!("GET {export} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+            .unwrap();
+        assert_eq!(raw.read_head().unwrap().status, 200);
+        raw.reset();
+        tells.recv_timeout(PATIENCE).expect("an end");
+
+        let mut http2 = client.connect_http2(port).unwrap();
+        let request = http2.request("GET", &export);
+        let open = http2.start(request).unwrap();
+        assert_eq!(open.status, 200);
+        drop(open);
+        tells.recv_timeout(PATIENCE).expect("an end");
+        assert!(http2.get("/1.0").is_ok(), "the connection's other streams go on");
+    }
+}
+
+/// What is small enough for the kernels to hold is out of the gateway's hands long before a slow client has it.
+#[test]
+fn a_client_may_take_its_time_to_read() {
+    const SIZE: usize = 1 << 20;
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; SIZE]));
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more = "[limits]\nhead = \"1s\"\nidle = \"1s\"\n".to_owned();
+    });
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+    let stranger = TlsClient::tls13();
+
+    let mut http2 = stranger.clone().alpn(&["h2"]).connect(scene.gateway.public()).unwrap();
+    http2.send(http2_request(&export, SIZE)).unwrap();
+    let mut raw = stranger.connect(scene.gateway.public()).unwrap();
+    raw.send(format!("GET {export} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+        .unwrap();
+
+    // HTTP/2 asks for a sign of life after the one second, and did not wait longer than another one for it.
+    let while_nothing_is_read = Duration::from_secs(4);
+    std::thread::sleep(while_nothing_is_read);
+    let answer = raw.read_answer().unwrap();
+    assert_eq!((answer.body.len(), answer.whole), (SIZE, Ok(())));
+    assert_eq!(raw.end(), End::CloseNotify);
+
+    http2.patience = while_nothing_is_read;
+    let (bytes, end) = http2.read_to_end();
+    assert_eq!((http2_body(&bytes), end), (SIZE, End::CloseNotify));
+}
+
+/// Preface, settings, and a request, from a client that takes so much at once.
+fn http2_request(path: &str, window: usize) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let window = u32::try_from(window).unwrap().to_be_bytes();
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // GET, https, and as literals :path and :authority (RFC 7541 appendix A).
+    let head = [b"\x82\x87\x04".as_slice(), &text(path), b"\x01", &text("gate.test")].concat();
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+        &frame(4, 0, 0, &[&[0, 4], window.as_slice()].concat()),
+        &frame(8, 0, 0, &window),
+        &frame(1, 5, 1, &head),
+    ]
+    .concat()
+}
+
+/// How much of a body came in HTTP/2's frames.
+fn http2_body(mut frames: &[u8]) -> usize {
+    let mut body = 0;
+    while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {
+        let length = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+        body += if *kind == 0 { length } else { 0 };
+        frames = &rest[length..];
+    }
+    body
+}
+
+fn assert_flows_on(upstream: &Scripted, read: impl FnOnce()) {
+    let before = upstream.sent();
+    read();
+    assert!(upstream.sent() > before);
+}
+
+fn assert_memory_is_small(gateway: &Gateway) {
+    let peak = gateway.memory_peak();
+    assert!(peak < 64 * MIB, "{peak} bytes");
+}

@@ -1,0 +1,185 @@
+//! What scanners say of both ports: testssl.sh and sslscan find nothing that is worse than information.
+//!
+//! The server's certificate is as Let's Encrypt makes them, of an authority that testssl.sh is told to trust, so that what
+//! is found is the gateway's doing.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+
+use serde_json::Value;
+use testing::certificates::{Certificate, Certificates};
+use testing::run::run;
+use testing::scene::ScriptedScene;
+use testing::scripted::{Scripted, Wire};
+
+/// What testssl.sh calls no fault.
+const HARMLESS: [&str; 3] = ["DEBUG", "INFO", "OK"];
+
+/// What it calls one, and is none here.
+const ACCEPTED: [(&str, &str); 3] = [
+    (
+        "HSTS",
+        "it binds a whole host, with all its ports: not for one of its services to say; and nothing here is to be had in the clear",
+    ),
+    (
+        "security_headers",
+        "they are for pages: what it looks at is a refusal in JSON, and the page for people has its own",
+    ),
+    (
+        "sessionresumption_ticket",
+        "no finding: on a busy machine it leaves before TLS 1.3's ticket has come, and says that it could not look",
+    ),
+];
+
+/// All these it must have looked at, and found right.
+const RIGHT: [&str; 19] = [
+    "SSLv2",
+    "SSLv3",
+    "TLS1_2",
+    "TLS1_3",
+    "cipherlist_NULL",
+    "cipherlist_aNULL",
+    "cipherlist_EXPORT",
+    "cipherlist_LOW",
+    "secure_renego",
+    "secure_client_renego",
+    "CRIME_TLS",
+    "heartbleed",
+    "CCS",
+    "ticketbleed",
+    "ROBOT",
+    "POODLE_SSL",
+    "SWEET32",
+    "LOGJAM",
+    "RC4",
+];
+
+struct Scanned {
+    scene: ScriptedScene,
+    _upstream: Scripted,
+    certificates: Certificates,
+    authority: Certificate,
+}
+
+impl Scanned {
+    fn start() -> Self {
+        let upstream = Scripted::start(|_, wire: &mut Wire| wire.answer("200 OK", "text/plain", b"welcome"));
+        let certificates = Certificates::new();
+        let authority = certificates.authority("authority");
+        let server = certificates.server_as_of_lets_encrypt(&authority, "localhost");
+        Self {
+            scene: ScriptedScene::before_with(&upstream, |setup| setup.server = server),
+            _upstream: upstream,
+            certificates,
+            authority,
+        }
+    }
+
+    fn ports(&self) -> [SocketAddr; 2] {
+        [self.scene.gateway.public(), self.scene.gateway.admin()]
+    }
+
+    /// What testssl.sh finds: its id, how bad it is, and what it is.
+    fn testssl(&self, port: SocketAddr) -> Vec<[String; 3]> {
+        let report = self.certificates.folder().join(format!("{}.json", port.port()));
+        let mut command = Command::new("timeout");
+        command
+            .args(["900", "testssl", "--warnings", "off", "--nodns", "none", "--color", "0"])
+            .args([
+                "--protocols",
+                "--std",
+                "--fs",
+                "--server-preference",
+                "--server-defaults",
+            ])
+            .args(["--headers", "--vulnerable"])
+            .arg("--add-ca")
+            .arg(&self.authority.certificate)
+            .arg("--jsonfile")
+            .arg(&report)
+            .arg(format!("https://localhost:{}", port.port()));
+        let output = run(&mut command);
+        let text = std::fs::read_to_string(&report).unwrap_or_else(|error| panic!("no report ({error}): {output}"));
+        let findings: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let field = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+        let findings = findings.iter();
+        findings
+            .map(|finding| ["id", "severity", "finding"].map(|name| field(finding, name)))
+            .collect()
+    }
+}
+
+/// Everything that is neither harmless nor accepted, and everything that was not looked at.
+fn faults(findings: &[[String; 3]]) -> Vec<String> {
+    let bad = findings.iter().filter(|[id, severity, _]| {
+        let is_accepted = ACCEPTED.iter().any(|(accepted, _)| accepted == id);
+        !HARMLESS.contains(&severity.as_str()) && !is_accepted
+    });
+    let is_right = |wanted: &str| {
+        findings
+            .iter()
+            .any(|[id, severity, _]| id == wanted && severity == "OK")
+    };
+    let missing = RIGHT.iter().filter(|wanted| !is_right(wanted));
+    bad.map(|[id, severity, finding]| format!("{severity} {id}: {finding}"))
+        .chain(missing.map(|id| format!("{id} is not found to be right")))
+        .collect()
+}
+
+#[test]
+fn testssl_finds_nothing_worse_than_information() {
+    let scanned = Scanned::start();
+    thread::scope(|scope| {
+        let scanned = &scanned;
+        let scans = scanned.ports().map(|port| scope.spawn(move || scanned.testssl(port)));
+        for (port, scan) in ["public", "admin"].iter().zip(scans) {
+            let findings = scan.join().unwrap();
+            let faults = faults(&findings);
+            assert!(faults.is_empty(), "on the {port} port: {faults:#?}\nof {findings:#?}");
+        }
+    });
+}
+
+#[test]
+fn sslscan_finds_strong_ciphers_alone() {
+    let scanned = Scanned::start();
+    for port in scanned.ports() {
+        let said = run(Command::new("sslscan").args(["--no-colour", &port.to_string()])).ok();
+        let has = |line: &str| {
+            said.lines()
+                .any(|other| other.split_whitespace().eq(line.split_whitespace()))
+        };
+        for line in [
+            "SSLv2 disabled",
+            "SSLv3 disabled",
+            "TLSv1.0 disabled",
+            "TLSv1.1 disabled",
+            "TLSv1.2 enabled",
+            "TLSv1.3 enabled",
+            "Session renegotiation not supported",
+            "TLSv1.3 not vulnerable to heartbleed",
+            "TLSv1.2 not vulnerable to heartbleed",
+        ] {
+            assert!(has(line), "no line {line:?} in {said}");
+        }
+        let mut ciphers: Vec<&str> = Vec::new();
+        for line in said.lines() {
+            if let ["Accepted" | "Preferred", _, _, _, cipher, ..] = line.split_whitespace().collect::<Vec<_>>()[..] {
+                ciphers.push(cipher);
+            }
+        }
+        assert_eq!(
+            ciphers,
+            [
+                "TLS_AES_128_GCM_SHA256",
+                "TLS_AES_256_GCM_SHA384",
+                "TLS_CHACHA20_POLY1305_SHA256",
+                "ECDHE-ECDSA-AES256-GCM-SHA384",
+                "ECDHE-ECDSA-AES128-GCM-SHA256",
+                "ECDHE-ECDSA-CHACHA20-POLY1305",
+            ],
+            "{said}"
+        );
+    }
+}

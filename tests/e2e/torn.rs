@@ -1,0 +1,326 @@
+//! What breaks off on one side of the gateway never looks like an end on the other.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use testing::certificates::Certificate;
+use testing::images::{Images, Kind};
+use testing::scene::{Scene, ScriptedScene};
+use testing::scripted::{FINGERPRINT, Request, Scripted, Then, Wire};
+use testing::tls::http2::torn;
+use testing::tls::{End, PATIENCE, Raw, TlsClient};
+use tokio::sync::oneshot;
+
+/// An answer that breaks off.
+struct Torn {
+    /// What the head says of the body, and the beginning of the body.
+    begins: &'static str,
+    /// What comes when the client has that.
+    goes_on: &'static str,
+    /// How the connection ends.
+    then: Then,
+}
+
+const PART: &str = "a part";
+const LENGTH: &str = "Content-Length: 1000000\r\n\r\na part";
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n\r\n6\r\na part\r\n";
+
+#[rustfmt::skip]
+const TORN: [Torn; 10] = [
+    Torn { begins: LENGTH, goes_on: "", then: Then::Cut },
+    Torn { begins: LENGTH, goes_on: "", then: Then::Reset },
+    Torn { begins: LENGTH, goes_on: "", then: Then::Close },
+    Torn { begins: CHUNKED, goes_on: "", then: Then::Cut },
+    Torn { begins: CHUNKED, goes_on: "", then: Then::Reset },
+    Torn { begins: CHUNKED, goes_on: "", then: Then::Close },
+    Torn { begins: CHUNKED, goes_on: "ff\r\nanother", then: Then::Close },
+    Torn { begins: CHUNKED, goes_on: "0\r\n", then: Then::Close },
+    Torn { begins: CHUNKED, goes_on: "no length\r\n", then: Then::Hold },
+    // Without a length, TLS alone tells an end from a cut.
+    Torn { begins: "\r\na part", goes_on: "", then: Then::Cut },
+];
+
+/// An upstream that answers every request with this, and waits for a word before it goes on.
+fn tearing(torn: &'static Torn) -> (Scripted, Sender<()>) {
+    let (tell, told) = channel();
+    let told = Mutex::new(told);
+    let upstream = Scripted::start(move |request, wire| {
+        if request.target() == "/1.0/whole" {
+            return wire.answer("200 OK", "text/plain", b"the whole");
+        }
+        wire.say(format!("HTTP/1.1 200 OK\r\n{}", torn.begins));
+        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        wire.say(torn.goes_on);
+        torn.then
+    });
+    (upstream, tell)
+}
+
+fn export() -> String {
+    format!("/1.0/images/{FINGERPRINT}/export")
+}
+
+/// Both ports, and who is welcome there.
+fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
+    [
+        (TlsClient::of(scene.ops()), scene.gateway.admin()),
+        (TlsClient::tls13(), scene.gateway.public()),
+    ]
+}
+
+#[test]
+fn a_torn_answer_resets_the_connection() {
+    for (number, torn) in TORN.iter().enumerate() {
+        let (upstream, tear) = tearing(torn);
+        let scene = ScriptedScene::before(&upstream);
+        for (client, port) in ports(&scene) {
+            for version in ["HTTP/1.0", "HTTP/1.1"] {
+                let mut raw = client.connect(port).unwrap();
+                raw.send(format!("GET {} {version}\r\nHost: gate.test\r\n\r\n", export()))
+                    .unwrap();
+                assert_eq!(raw.read_head().unwrap().status, 200);
+                read_part(&mut raw);
+                tear.send(()).unwrap();
+                let (rest, end) = raw.read_to_end();
+                assert_eq!(end, End::Reset, "{version}, number {number}, at {port}");
+                let rest = String::from_utf8(rest).unwrap();
+                assert!(
+                    !rest.contains("0\r\n\r\n"),
+                    "{version}, number {number}, at {port}: {rest}"
+                );
+            }
+        }
+    }
+}
+
+/// The body's beginning, whatever its framing.
+fn read_part(raw: &mut Raw) {
+    let mut came = String::new();
+    while !came.contains(PART) {
+        came += &String::from_utf8(raw.read_record().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_torn_answer_resets_the_stream_and_no_other() {
+    for (number, torn) in TORN.iter().enumerate() {
+        let (upstream, tear) = tearing(torn);
+        let scene = ScriptedScene::before(&upstream);
+        for ((client, port), other) in ports(&scene).into_iter().zip(["/1.0/whole", "/1.0"]) {
+            let mut http2 = client.connect_http2(port).unwrap();
+            let request = http2.request("GET", &export());
+            let mut open = http2.start(request).unwrap();
+            assert_eq!(open.status, 200);
+            assert_eq!(open.read().unwrap().unwrap(), PART);
+            tear.send(()).unwrap();
+            let end = loop {
+                match open.read() {
+                    Ok(Some(_)) => {}
+                    end => break end,
+                }
+            };
+            let error = end.expect_err("a clean end");
+            assert!(error.contains("Reset(StreamId"), "number {number}, at {port}: {error}");
+            assert_eq!(http2.get(other).unwrap().status, 200, "number {number}, at {port}");
+        }
+    }
+}
+
+#[test]
+fn curl_knows_that_a_download_was_torn() {
+    const PARTIAL_FILE: i32 = 18;
+    const RECV_ERROR: i32 = 56;
+    const HTTP2_STREAM: i32 = 92;
+    for (number, torn) in TORN.iter().enumerate() {
+        let (upstream, tear) = tearing(torn);
+        let scene = ScriptedScene::before(&upstream);
+        for (version, codes) in [
+            // By itself curl would ask for `http/1.0` by ALPN, which no port offers.
+            (&["--http1.0", "--no-alpn"][..], [PARTIAL_FILE, RECV_ERROR]),
+            (&["--http1.1"], [PARTIAL_FILE, RECV_ERROR]),
+            (&["--http2"], [HTTP2_STREAM, HTTP2_STREAM]),
+        ] {
+            for port in [scene.gateway.public(), scene.gateway.admin()] {
+                let code = curl_torn(version, port, scene.ops(), &tear);
+                assert!(
+                    codes.contains(&code),
+                    "{version:?}, number {number}, at {port}: curl exited with {code}"
+                );
+            }
+        }
+    }
+}
+
+/// Has the answer torn when curl has its beginning; returns curl's exit code.
+fn curl_torn(version: &[&str], port: SocketAddr, ops: &Certificate, tear: &Sender<()>) -> i32 {
+    let mut curl = Command::new("curl")
+        .args(["--disable", "--silent", "--insecure", "--no-buffer", "--max-time", "20"])
+        .args(version)
+        .arg("--cert")
+        .arg(&ops.certificate)
+        .arg("--key")
+        .arg(&ops.key)
+        .arg(format!("https://{port}{}", export()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut part = [0; PART.len()];
+    curl.stdout.as_mut().unwrap().read_exact(&mut part).unwrap();
+    assert_eq!(&part, PART.as_bytes());
+    tear.send(()).unwrap();
+    curl.wait().unwrap().code().unwrap()
+}
+
+#[test]
+fn an_answer_that_is_torn_at_once_is_no_answer() {
+    let upstream = Scripted::start(|request, wire| {
+        let number: usize = request.target().rsplit('/').next().unwrap().parse().unwrap();
+        wire.say(format!(
+            "HTTP/1.1 200 OK\r\n{}{}",
+            TORN[number].begins, TORN[number].goes_on
+        ));
+        TORN[number].then
+    });
+    let scene = ScriptedScene::before(&upstream);
+
+    for number in 0..TORN.len() {
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+            let answer = raw.ask(format!("GET /1.0/{number} {version}\r\nHost: gate.test\r\n\r\n"));
+            // Whether the head has got through before the reset is a matter of luck.
+            let end = answer.map_or_else(|end| end, |answer| answer.whole.expect_err("a clean end"));
+            assert_eq!(end, End::Reset, "{version}, number {number}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_without_a_length_that_ends_in_order_is_whole() {
+    let upstream = Scripted::start(|_, wire| {
+        wire.say("HTTP/1.1 200 OK\r\n\r\nthe whole");
+        Then::Close
+    });
+    let scene = ScriptedScene::before(&upstream);
+
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+        let answer = raw
+            .ask(format!("GET /1.0/x {version}\r\nHost: gate.test\r\n\r\n"))
+            .unwrap();
+        assert_eq!(
+            (answer.text().as_str(), answer.whole),
+            ("the whole", Ok(())),
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn an_incus_that_dies_in_the_middle_of_an_export_is_noticed_by_everybody() {
+    let scene = Scene::start();
+    let images = Images::new();
+    let image = images.random(Kind::Split, "large", 200);
+    image.import(&scene.incus, &["--public"]);
+    let export = format!("/1.0/images/{}/export", image.fingerprint);
+    let (stranger, admin) = (TlsClient::tls13(), TlsClient::of(scene.ops()));
+
+    let mut raws = Vec::new();
+    for (client, port) in [(&stranger, scene.gateway.public()), (&admin, scene.gateway.admin())] {
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let mut raw = client.connect(port).unwrap();
+            raw.send(format!("GET {export} {version}\r\nHost: gate.test\r\n\r\n"))
+                .unwrap();
+            assert_eq!(raw.read_head().unwrap().status, 200);
+            raw.read_exactly(1 << 20).unwrap();
+            raws.push(raw);
+        }
+    }
+    let mut public = stranger.connect_http2(scene.gateway.public()).unwrap();
+    let request = public.request("GET", &export);
+    let mut public = public.start(request).unwrap();
+    assert!(public.read().unwrap().is_some());
+    let mut private = admin.connect_http2(scene.gateway.admin()).unwrap();
+    let request = private.request("GET", &export);
+    let mut private = private.start(request).unwrap();
+    assert!(private.read().unwrap().is_some());
+
+    scene.incus.kill();
+    for mut raw in raws {
+        assert_eq!(raw.end(), End::Reset);
+    }
+    for open in [&mut public, &mut private] {
+        let end = loop {
+            match open.read() {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        };
+        assert!(
+            end.as_ref().is_err_and(|error| error.contains("Reset(StreamId")),
+            "{end:?}"
+        );
+    }
+}
+
+#[test]
+fn a_torn_upload_is_torn_for_incus_too() {
+    const REQUEST: &str =
+        "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n6\r\na part\r\n";
+    let (told, tells) = channel();
+    let told = Mutex::new(told);
+    let upstream = Scripted::start(move |_: &Request, wire: &mut Wire| {
+        wire.read_chunk().unwrap();
+        told.lock().unwrap().send("begun").unwrap();
+        let rest = wire.read_body();
+        told.lock()
+            .unwrap()
+            .send(if rest.is_some() { "whole" } else { "torn" })
+            .unwrap();
+        Then::Cut
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let client = TlsClient::of(scene.ops());
+
+    let mut raw = client.connect(scene.gateway.admin()).unwrap();
+    raw.send(REQUEST).unwrap();
+    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "begun");
+    raw.reset();
+    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "torn");
+
+    let mut raw = client.connect(scene.gateway.admin()).unwrap();
+    raw.send(REQUEST).unwrap();
+    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "begun");
+    raw.finish().unwrap();
+    assert_eq!(
+        tells.recv_timeout(PATIENCE).unwrap(),
+        "torn",
+        "an orderly end of TLS is no end of a body"
+    );
+}
+
+#[test]
+fn an_upload_that_http2_resets_is_torn_for_incus_too() {
+    let (tear, torn_now) = oneshot::channel();
+    let tear = Mutex::new(Some(tear));
+    let (told, tells) = channel();
+    let told = Mutex::new(told);
+    let upstream = Scripted::start(move |_, wire| {
+        assert_eq!(wire.read_chunk().unwrap(), PART.as_bytes());
+        tear.lock().unwrap().take().unwrap().send(()).unwrap();
+        told.lock().unwrap().send(wire.read_body().is_some()).unwrap();
+        Then::Cut
+    });
+    let scene = ScriptedScene::before(&upstream);
+
+    let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
+    let mut request = http2.request("POST", "/1.0/images");
+    *request.body_mut() = torn(PART, torn_now);
+    http2.ask(request).expect_err("an answer to half a request");
+    assert!(
+        !tells.recv_timeout(PATIENCE).unwrap(),
+        "the body came up as a whole one"
+    );
+}

@@ -1,0 +1,87 @@
+//! A crowd is served through reloads, and through Incus's restarts.
+
+use std::thread;
+
+use testing::images::{Images, Kind};
+use testing::load::{Load, served};
+use testing::scene::Scene;
+use testing::tls::TlsClient;
+
+const CLIENTS: usize = 3;
+
+#[test]
+fn reloads_under_load_refuse_nobody_and_cut_nothing() {
+    let scene = Scene::start();
+    let image = Images::new().random(Kind::Unified, "large", 8);
+    image.import(&scene.incus, &["--public"]);
+    scene.refresh();
+    let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
+    let ops = TlsClient::of(scene.ops());
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _done = load.until_dropped();
+        for _ in 0..CLIENTS {
+            load.ask(scope, TlsClient::tls13(), public, "/1.0/images?recursion=1", served);
+            load.ask(scope, ops.clone(), admin, "/1.0", served);
+        }
+        // A download that lasts longer than all of it.
+        let mut download = TlsClient::tls13().connect(public).unwrap();
+        let export = format!(
+            "GET /1.0/images/{}/export HTTP/1.1\r\nHost: gate.test\r\n\r\n",
+            image.fingerprint
+        );
+        download.send(export).unwrap();
+        for number in 0..10 {
+            // Other certificates for clients to see, and back.
+            let server = scene.certificates.server(["server", "other"][number % 2]);
+            let mut setup = scene.setup.clone();
+            setup.server = server;
+            let before = scene.gateway.log().len();
+            scene.gateway.reconfigure(&setup.text());
+            scene.gateway.signal("HUP");
+            scene.gateway.wait_for_log_after(before, "reloaded");
+            load.wait_for_more(CLIENTS * 2);
+        }
+        let answer = download.read_answer().unwrap();
+        assert_eq!(testing::images::sha256(&[&answer.body]), image.fingerprint);
+    });
+}
+
+#[test]
+fn incus_restarts_under_load() {
+    let scene = Scene::start();
+    Images::new().split("published").import(&scene.incus, &["--public"]);
+    scene.refresh();
+    let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
+    let ops = TlsClient::of(scene.ops());
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _done = load.until_dropped();
+        for _ in 0..CLIENTS {
+            // Strangers notice nothing.
+            load.ask(scope, TlsClient::tls13(), public, "/1.0/images?recursion=1", served);
+            // Admins are told that Incus is away, by the gateway, or by Incus while it ends (500). What they get is whole.
+            load.ask(scope, ops.clone(), admin, "/1.0", |answer| {
+                let answer = answer.unwrap();
+                assert_eq!(answer.whole, Ok(()));
+                match answer.head.status {
+                    200 => {}
+                    status => {
+                        assert!(matches!(status, 500 | 502 | 503), "{status}");
+                        assert_eq!(answer.json()["error_code"], status);
+                    }
+                }
+            });
+        }
+        for _ in 0..2 {
+            load.wait_for_more(CLIENTS * 4);
+            scene.incus.stop();
+            load.wait_for_more(CLIENTS * 4);
+            scene.incus.start_again();
+        }
+        let deadline = std::time::Instant::now() + testing::gateway::PATIENCE;
+        while ops.connect(admin).unwrap().get("/1.0").unwrap().head.status != 200 {
+            assert!(std::time::Instant::now() < deadline, "admins are not served again");
+        }
+    });
+}
