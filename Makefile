@@ -36,8 +36,8 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) sslscan testssl.sh libfaketime nftables $(LINKER)
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/deny --where-reachable
 	$(CARGO) test --locked
 
@@ -48,12 +48,12 @@ fuzz: ## look for inputs that break what always holds: RUNS (10 million) for eac
 bench: build ## measure the gateway and Nginx side by side, on a machine with nothing else to do; with ALL=1 HAProxy and Caddy too
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make bench' >&2; exit 1; }
 	@scripts/install-incus iproute2 nginx $(if $(ALL),haproxy caddy)
-	$(CARGO) bench --locked --bench side_by_side -- $(if $(ALL),--all)
+	$(CARGO) bench --locked --package bench --bench side_by_side -- $(if $(ALL),--all)
 
 soak: build ## have mixed clients use the gateway for an hour, or for MINUTES, while things go wrong at random
 	@[ "$$(id -u)" = 0 ] || { echo 'make soak: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make soak' >&2; exit 1; }
 	@scripts/install-incus busybox-static curl iproute2 nftables
-	$(CARGO) bench --locked --profile dev --bench soak -- --gateway $(CURDIR)/$(BINARY) --minutes $(MINUTES) --chart
+	$(CARGO) bench --locked --package bench --profile dev --bench soak -- --gateway $(CURDIR)/$(BINARY) --minutes $(MINUTES) --chart
 
 deny: ## hold the dependencies against deny.toml: licences, duplicates, sources, known vulnerabilities
 	scripts/deny

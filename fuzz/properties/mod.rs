@@ -1,5 +1,5 @@
 //! What holds for any input, each property a function that panics where it does not. The fuzzers look for such an input;
-//! `tests/fuzz_corpus.rs` goes through what they have found worth keeping.
+//! `tests/e2e/fuzz_corpus.rs` goes through what they have found worth keeping.
 //!
 //! Inputs are text where they can be, so that a corpus can be read and written by hand.
 

@@ -54,7 +54,7 @@ fn hang_up(site: &Site, _: &(), dice: &mut Dice) -> Done {
 
 fn crowd(site: &Site, _: &(), dice: &mut Dice) -> Done {
     // With more than half of `limits.admin_connections` the gateway makes room, and that may meet an admin who is not known
-    // yet: tests/crowd.rs is about that.
+    // yet: tests/e2e/crowd.rs is about that.
     let (to, most) = match dice.below(2) {
         0 => (site.gateway.public(), 150),
         _ => (site.gateway.admin(), 20),

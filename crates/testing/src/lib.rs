@@ -20,6 +20,7 @@
 //! | [`run`] | other programs, with messages that tell what went wrong |
 
 #![allow(missing_docs, reason = "many a name says it all")]
+#![allow(clippy::new_without_default, reason = "what is new has a folder of its own")]
 
 pub mod browser;
 pub mod certificates;

@@ -173,7 +173,7 @@ pub(crate) const STAND_INS: &[StandIn] = &[
     ),
     stand_in(
         "incus-gate init --name lxc.example.org --admin ops",
-        "It asks, and nobody is there to answer; tests/init.rs has somebody.",
+        "It asks, and nobody is there to answer; tests/e2e/init.rs has somebody.",
         "incus-gate init --name lxc.example.org --admin ops --yes > /srv/said
          grep -F 'chgrp incus-gate live archive archive/lxc.example.org/privkey*.pem' /srv/said",
     ),
