@@ -39,7 +39,7 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/deny --where-reachable
-	$(CARGO) test --locked
+	scripts/test
 
 fuzz: ## look for inputs that break what always holds: RUNS (10 million) for each TARGETS (all of them)
 	@command -v cargo-fuzz > /dev/null || { echo "make fuzz: found no cargo-fuzz; run: $(CARGO) install --locked cargo-fuzz" >&2; exit 1; }

@@ -10,7 +10,6 @@ mod by_address;
 mod check;
 mod clock;
 mod commands;
-mod cost;
 mod crowd;
 mod descriptors;
 mod dismissal;

@@ -197,7 +197,7 @@ impl Cost {
 fn too_much(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     format!(
         "{}: {measure} were {then:.1}, may be {:.1}, are {now:.1}. It should cost no more because {}. Mend it; or, where it is \
-         worth that, write the new figure and the reason into tests/e2e/cost/table.rs",
+         worth that, write the new figure and the reason into tests/cost/table.rs",
         cost.work,
         measure.bound(then),
         cost.why,
@@ -207,7 +207,7 @@ fn too_much(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
 /// A bound that lies so high lets the next one double it; and a counter that counts nothing any more must not pass.
 fn too_little(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     format!(
-        "{}: {measure} were {then:.1}, are {now:.1}. If that is an improvement, write the new figure into tests/e2e/cost/table.rs",
+        "{}: {measure} were {then:.1}, are {now:.1}. If that is an improvement, write the new figure into tests/cost/table.rs",
         cost.work,
     )
 }

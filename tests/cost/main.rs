@@ -2,6 +2,10 @@
 //!
 //! The real binary runs under valgrind in front of a real Incus. The list of images is never fetched but when we say so: no
 //! request is charged with that.
+//!
+//! This is a program of its own, for valgrind is slow: what else runs on its core makes patience run out.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod callgrind;
 mod table;
