@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,6 +16,7 @@ use testing::gateway::{Gateway, binary};
 pub(crate) struct Valgrind {
     pub(crate) gateway: Gateway,
     folder: TempDir,
+    _core: Taken,
 }
 
 impl Valgrind {
@@ -22,10 +24,10 @@ impl Valgrind {
     pub(crate) fn start(core: Core, tool: &[&str], prefix: &str, configuration: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = format!("--{prefix}-out-file={}", folder.path().join("counts").display());
-        let core = core.number();
+        let core = core.take();
         let mut arguments = vec![
             "--cpu-list",
-            &core,
+            &core.number,
             "valgrind",
             "--quiet",
             "--read-inline-info=no",
@@ -35,7 +37,11 @@ impl Valgrind {
         arguments.push(binary());
         let gateway = Gateway::try_start_by(OsStr::new("taskset"), &arguments, configuration);
         let gateway = gateway.unwrap_or_else(|ended| panic!("the gateway does not start under valgrind: {ended:#?}"));
-        Self { gateway, folder }
+        Self {
+            gateway,
+            folder,
+            _core: core,
+        }
     }
 
     /// The file of counts whose name ends so.
@@ -63,7 +69,26 @@ pub(crate) enum Core {
     Last,
 }
 
+/// A core that no other tool has, until this is dropped.
+#[derive(Debug)]
+struct Taken {
+    number: String,
+    _lock: MutexGuard<'static, ()>,
+}
+
 impl Core {
+    /// Waits until it is free.
+    fn take(self) -> Taken {
+        static FREE: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+        let number = self.number();
+        let lock = &FREE[usize::from(number != Self::First.number())];
+        Taken {
+            number,
+            // Whoever panicked with it has dropped its gateway.
+            _lock: lock.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
     fn number(self) -> String {
         let status = fs::read_to_string("/proc/self/status").expect("the kernel's own file");
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
