@@ -11,7 +11,7 @@ use testing::gateway::binary;
 use testing::run::{Output, run, signal};
 
 /// Where the configurations of these tests are.
-pub(crate) const CONFIGURATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/import_nginx");
+pub(crate) const CONFIGURATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/import_nginx");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
