@@ -79,13 +79,13 @@ pub(crate) const READERS: &[Reader] = &[
     },
     Reader {
         file: "docs/BEHIND_A_PROXY.md",
-        heading: "So that Incus knows, too",
+        heading: "Client addresses in Incus",
         who: "serve",
         then: "",
     },
     Reader {
         file: "docs/BEHIND_A_PROXY.md",
-        heading: "What strangers do then",
+        heading: "What strangers do",
         who: "stranger",
         then: "incus image alias create --quiet local:a/b $(incus image list --format csv --columns F local:)
                curl -sSf https://images.example.org/1.0/images/aliases/a%2Fb > /dev/null
