@@ -221,19 +221,10 @@ fn bind_among(
     let wrong = |source| BindError { table, address, source };
     match listen(address, only_v6) {
         Ok(socket) => Ok(Some(socket)),
-        Err(error) if has_no_family(&error) && is_every_v6(address) => match fallback(address, only_v6) {
-            Some(instead) => {
-                tracing::warn!(
-                    "{table}.listen: this machine has no IPv6, so {instead} takes the place of {address}; write \"{instead}\" \
-                     to say no more of it"
-                );
-                listen(instead, false).map(Some).map_err(wrong)
-            }
-            None => {
-                tracing::warn!("{table}.listen: this machine has no IPv6; take {address} out to say no more of it");
-                Ok(None)
-            }
-        },
+        Err(error) if has_no_family(&error) && is_every_v6(address) => {
+            let instead = fallback(address, only_v6).map(|instead| listen(instead, false));
+            instead.transpose().map_err(wrong)
+        }
         Err(error) => Err(wrong(error)),
     }
 }
@@ -241,6 +232,19 @@ fn bind_among(
 /// What "every address" means on a machine without IPv6: every IPv4 address, unless the table has its own of that port.
 fn fallback(every_v6: SocketAddr, only_v6: bool) -> Option<SocketAddr> {
     (!only_v6).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, every_v6.port())))
+}
+
+/// What becomes of each `[::]` of a table on this machine, if it has no IPv6.
+pub fn fallbacks(addresses: &[SocketAddr]) -> Vec<String> {
+    if has_ipv6() {
+        return Vec::new();
+    }
+    let every_v6 = addresses.iter().filter(|address| is_every_v6(**address));
+    let told = every_v6.map(|address| match fallback(*address, is_only_v6(*address, addresses)) {
+        Some(instead) => format!("this machine has no IPv6, and {instead} takes the place of {address}; write \"{instead}\""),
+        None => format!("this machine has no IPv6, and {address} is passed over; take it out"),
+    });
+    told.collect()
 }
 
 fn is_every_v6(address: SocketAddr) -> bool {

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Finding;
 use crate::config::{Config, KnownBy};
+use crate::listener;
 use crate::tls::certificate::{self, Fingerprint, Validity};
 use crate::tls::{Identity, chain};
 
@@ -32,6 +33,14 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
             let problem = "it lists everybody, and whoever it lists may claim any address; list the proxies alone";
             findings.push(Finding::warn(key, problem));
         }
+    }
+    for (key, addresses) in [
+        ("public.listen", &config.public.listen),
+        ("admin.listen", &config.admin.listen),
+        ("metrics.listen", &config.metrics),
+    ] {
+        let fallbacks = listener::fallbacks(addresses);
+        findings.extend(fallbacks.iter().map(|problem| Finding::warn(key, problem)));
     }
     if !config
         .metrics
