@@ -241,7 +241,9 @@ pub fn fallbacks(addresses: &[SocketAddr]) -> Vec<String> {
     }
     let every_v6 = addresses.iter().filter(|address| is_every_v6(**address));
     let told = every_v6.map(|address| match fallback(*address, is_only_v6(*address, addresses)) {
-        Some(instead) => format!("this machine has no IPv6, and {instead} takes the place of {address}; write \"{instead}\""),
+        Some(instead) => {
+            format!("this machine has no IPv6, and {instead} takes the place of {address}; write \"{instead}\"")
+        }
         None => format!("this machine has no IPv6, and {address} is passed over; take it out"),
     });
     told.collect()

@@ -65,7 +65,11 @@ fn a_host_that_a_shell_might_read_otherwise_is_none() {
         "localhost:8554",
         "ubuntu-minimal-daily.example.org",
     ] {
-        assert_eq!(host(taken).remote(), "published", "clients have a remote of that name: {taken}");
+        assert_eq!(
+            host(taken).remote(),
+            "published",
+            "clients have a remote of that name: {taken}"
+        );
     }
     assert_eq!(host("images2.example.org").remote(), "images2");
     for hostile in [
