@@ -20,6 +20,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
+use crate::file;
+
 /// The one source of cryptography: aws-lc, whose key exchange has X25519MLKEM768 and whose signatures have P-521, but with
 /// AES-GCM from ring, which seals twice as many bytes a second on processors with AVX2 and without AVX-512.
 ///
@@ -147,7 +149,7 @@ fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    std::fs::read(path).map_err(|source| PemError::Unreadable {
+    file::read(path).map_err(|source| PemError::Unreadable {
         path: path.to_owned(),
         source,
     })

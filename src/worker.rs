@@ -151,8 +151,10 @@ impl Worker {
 
     /// Completes when a certificate makes its client an administrator: it is listed, and within its dates.
     pub async fn admitted(&self, certificate: &PeerCertificate) {
-        self.once(certificate, |live, now| live.admins.judge(Some(certificate), now).ok().map(drop))
-            .await;
+        self.once(certificate, |live, now| {
+            live.admins.judge(Some(certificate), now).ok().map(drop)
+        })
+        .await;
     }
 
     /// Completes when a certificate does so no longer, or where it is used from is closed to admins. Returns why.
@@ -179,7 +181,9 @@ impl Worker {
             if let Some(found) = check(&live.borrow_and_update(), now) {
                 return found;
             }
-            let next = certificate.next_change(now).map_or(CLOCK_CHECK, |left| left.min(CLOCK_CHECK));
+            let next = certificate
+                .next_change(now)
+                .map_or(CLOCK_CHECK, |left| left.min(CLOCK_CHECK));
             // Nobody reloads any more when the gateway is ending.
             let _ = timeout(next, async {
                 if live.changed().await.is_err() {

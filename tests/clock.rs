@@ -71,7 +71,10 @@ fn an_admin_is_judged_by_the_clock_of_now() {
         assert_eq!(kept.get("/1.0/x").unwrap().head.status, 200);
         scene.clock.moved(&out);
         // The connection was an admin's. It may be closed already.
-        assert!(kept.get("/1.0/x").is_ok_and(|answer| answer.head.status == 403) || kept.end() != End::Silence, "{out}");
+        assert!(
+            kept.get("/1.0/x").is_ok_and(|answer| answer.head.status == 403) || kept.end() != End::Silence,
+            "{out}"
+        );
         assert_eq!(connect().get("/1.0/x").unwrap().head.status, 403, "{out}");
     }
 }

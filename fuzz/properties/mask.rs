@@ -31,7 +31,12 @@ pub fn holds(data: &[u8]) {
 
 /// Another reading of Go's `url.ParseQuery`.
 fn without_secrets(query: &str) -> String {
-    let is_harmless = |key: &[u8]| HARMLESS.as_bytes().split(|byte| *byte == b' ').any(|known| !known.is_empty() && known == key);
+    let is_harmless = |key: &[u8]| {
+        HARMLESS
+            .as_bytes()
+            .split(|byte| *byte == b' ')
+            .any(|known| !known.is_empty() && known == key)
+    };
     let pairs = query.split('&').map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match unescaped(key) {
@@ -52,7 +57,9 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut parts = spaced.split('%');
     let mut read = parts.next()?.as_bytes().to_vec();
     for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        let digits = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         read.push(u8::from_str_radix(digits, 16).ok()?);
         read.extend_from_slice(&part.as_bytes()[2..]);
     }

@@ -245,7 +245,12 @@ mod tests {
 
     /// Each character that steers a terminal, a reader of lines or the direction of text, and some that nobody sees.
     fn dangerous() -> impl Iterator<Item = char> {
-        let ranges = ['\0'..='\x1f', '\x7f'..='\u{9f}', '\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}'];
+        let ranges = [
+            '\0'..='\x1f',
+            '\x7f'..='\u{9f}',
+            '\u{200b}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+        ];
         let others = ['\u{ad}', '\u{61c}', '\u{feff}', '\u{fff9}', '\u{e0041}'];
         let isolates = '\u{2066}'..='\u{2069}';
         ranges.into_iter().flatten().chain(isolates).chain(others)

@@ -147,7 +147,9 @@ fn encoded(bytes: &[u8]) -> String {
     let mut told = percent_encode(bytes, IN_QUERY).to_string();
     if told.len() > MAX_VALUE + MORE.len() {
         // No escape is cut in two.
-        let end = told[MAX_VALUE - 2..MAX_VALUE].find('%').map_or(MAX_VALUE, |at| MAX_VALUE - 2 + at);
+        let end = told[MAX_VALUE - 2..MAX_VALUE]
+            .find('%')
+            .map_or(MAX_VALUE, |at| MAX_VALUE - 2 + at);
         told.truncate(end);
         told.push_str(MORE);
     }
@@ -193,14 +195,7 @@ mod tests {
         is_told(&format!("{websocket}?secret=abc"), &format!("{websocket}?secret=***"));
         is_told("/1.0?%73ecret=abc", "/1.0?secret=***");
         is_told("/1.0?recursion%20=abc", "/1.0?recursion%20=***");
-        for key in [
-            "SECRET",
-            "access_token",
-            "password",
-            "token",
-            "code",
-            "Recursion",
-        ] {
+        for key in ["SECRET", "access_token", "password", "token", "code", "Recursion"] {
             is_told(
                 &format!("/1.0?project=a&{key}=abc"),
                 &format!("/1.0?project=a&{key}=***"),
@@ -218,7 +213,10 @@ mod tests {
     #[test]
     fn keys_and_values_are_told_as_incus_reads_them() {
         is_told("/1.0/projects?%70roject=default", "/1.0/projects?project=default");
-        is_told("/1.0?project=%64efault&targe%74=a%2fb", "/1.0?project=default&target=a/b");
+        is_told(
+            "/1.0?project=%64efault&targe%74=a%2fb",
+            "/1.0?project=default&target=a/b",
+        );
         is_told("/1.0?filter=name+eq+%C3%A4", "/1.0?filter=name%20eq%20%C3%A4");
         is_told("/1.0?path=a%26project%3Db%0A", "/1.0?path=a%26project%3Db%0A");
         // Incus takes the first one that it can read.
