@@ -59,6 +59,8 @@ pub enum Cut {
     Client,
     /// The time for a drain was over.
     Drain,
+    /// The dates of its admin's certificate ended, or the clock was set to a time outside of them.
+    Expired,
     /// Incus broke off.
     Incus,
     /// The client took more than `[limits]` allow.
@@ -73,6 +75,7 @@ impl Cut {
         match self {
             Self::Client => "client",
             Self::Drain => "drain",
+            Self::Expired => "expired",
             Self::Incus => "incus",
             Self::Limit => "limit",
             Self::Revoked => "revoked",

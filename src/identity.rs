@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
@@ -42,6 +42,11 @@ impl PeerCertificate {
     /// What it is known by.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The time until its dates begin or end, whichever comes first after `now`; `None` if neither does.
+    pub fn next_change(&self, now: SystemTime) -> Option<Duration> {
+        Validity::of(&self.der).ok()?.next_change(now)
     }
 
     /// What it says of its holder, which anybody can make it say.
@@ -139,11 +144,6 @@ impl Admins {
             seen: Arc::clone(seen),
             certificate: certificate.clone(),
         })
-    }
-
-    /// Whether the certificate is listed, whatever its dates.
-    pub fn list(&self, certificate: &PeerCertificate) -> bool {
-        self.find(certificate).is_some()
     }
 
     fn find(&self, certificate: &PeerCertificate) -> Option<&Listed> {

@@ -18,7 +18,7 @@
 //!
 //! # The rest
 //! - A [`client`] is what its connection is known by, and [`telemetry`] tells what became of each of its requests.
-//! - [`config`] is `proxy.toml`, read whole before anything else happens; [`live`] is what is made of it, replaced whole by
+//! - [`config`] is `proxy.toml`, read whole before anything else happens, each file by [`file`]; [`live`] is what is made of it, replaced whole by
 //!   a reload.
 //! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
 //! - [`limits`] says who may connect, and how much of us a client may take.
@@ -33,6 +33,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod file;
 pub mod forward;
 pub mod identity;
 pub mod import_nginx;

@@ -134,12 +134,24 @@ async fn govern(
     systemd::ready("serving");
 
     loop {
-        tokio::select! {
+        let is_asked = tokio::select! {
             asked = signals.next() => match asked {
                 Asked::End => break,
-                Asked::Reload => reloader.reload(),
+                Asked::Reload => true,
             },
-            () = reloader.time_to_look() => reloader.reload_what_is_renewed(),
+            () = reloader.time_to_look() => false,
+        };
+        let reload = async {
+            match is_asked {
+                true => reloader.reload().await,
+                false => reloader.reload_what_is_renewed().await,
+            }
+        };
+        // Its files may be slow to read.
+        tokio::select! {
+            biased;
+            () = signals.end() => break,
+            () = reload => {}
         }
     }
 
@@ -268,7 +280,11 @@ impl Signals {
         }
     }
 
+    /// Leaves a SIGHUP for later.
     async fn end(&mut self) {
-        while self.next().await == Asked::Reload {}
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! A new configuration takes the old one's place: asked for by SIGHUP, or because a certificate has been renewed.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,12 @@ use tokio::sync::watch;
 
 use crate::check;
 use crate::config::{Config, ConfigError, Files};
+use crate::file::Reader;
 use crate::live::{Live, SetUpError};
 use crate::metrics::Metrics;
 use crate::net::Port;
 use crate::systemd;
-use crate::telemetry::file::LogFileError;
+use crate::telemetry::file::{LogFile, LogFileError};
 use crate::telemetry::log::Log;
 
 /// What is in force, and what it was made of.
@@ -28,6 +30,7 @@ pub struct Reloader {
     /// What was there when the last reload was refused: the same again need not be tried, nor told.
     refused: Option<Files>,
     every: Duration,
+    reader: Reader,
     log: Rc<Log>,
     /// As it was bound.
     listen: [(&'static str, Vec<SocketAddr>); 3],
@@ -41,6 +44,8 @@ enum Refusal {
     Audit(#[from] LogFileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("cannot read the configuration or a file it names: {0}; when it does, reload again")]
+    Hanging(io::Error),
     #[error(transparent)]
     SetUp(#[from] SetUpError),
 }
@@ -54,6 +59,7 @@ impl Reloader {
             files: config.files.clone(),
             refused: None,
             every: config.reload_every,
+            reader: Reader::default(),
             log,
             listen: listen(&config),
             status_socket: config.status_socket.clone(),
@@ -73,46 +79,51 @@ impl Reloader {
     }
 
     /// Reloads if a certificate or key has changed since it was loaded, but not what has been refused already.
-    pub fn reload_what_is_renewed(&mut self) {
-        if self.files.now() == self.files {
-            return;
-        }
-        if self.refused == Some(self.now()) {
+    pub async fn reload_what_is_renewed(&mut self) {
+        let (files, all) = (self.files.clone(), self.files_of_a_reload());
+        let now = match self.reader.run(move || (files.now() != files).then(|| all.now())).await {
+            Ok(Some(now)) => now,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!("cannot look whether a certificate has been renewed: {error}"),
+        };
+        if self.refused == Some(now) {
             tracing::debug!("what has changed is still what was refused");
             return;
         }
         tracing::info!("a certificate or key has changed");
-        self.reload();
+        self.reload().await;
     }
 
     /// A wrong new configuration is refused whole, and the old one runs on.
-    pub fn reload(&mut self) {
+    pub async fn reload(&mut self) {
         systemd::reloading();
-        let now = self.now();
-        let last = Arc::clone(&self.live.borrow());
-        let loaded = self.load(&last);
-        self.metrics.reloaded(loaded.as_ref().err().map(ToString::to_string));
-        match loaded {
+        let (path, files) = (self.path.clone(), self.files_of_a_reload());
+        let (now, loaded) = match self.reader.run(move || (files.now(), load(&path))).await {
+            Ok((now, loaded)) => (Some(now), loaded),
+            Err(error) => (None, Err(Refusal::Hanging(error))),
+        };
+        let in_force = loaded.and_then(|(config, audit)| self.bring_into_force(config, audit));
+        self.metrics.reloaded(in_force.as_ref().err().map(ToString::to_string));
+        match in_force {
             Ok(()) => {
                 self.refused = None;
                 tracing::info!("reloaded");
                 systemd::ready("serving; reloaded");
             }
             Err(refusal) => {
-                self.refused = Some(now);
+                self.refused = now;
                 tracing::error!("reload refused, the old configuration runs on: {refusal}");
                 systemd::ready(&format!("serving; reload refused: {refusal}"));
             }
         }
     }
 
-    fn load(&mut self, last: &Live) -> Result<(), Refusal> {
-        let config = Config::load(&self.path)?;
-        check::warn(&config);
+    fn bring_into_force(&mut self, config: Config, audit: Option<LogFile>) -> Result<(), Refusal> {
+        let last = Arc::clone(&self.live.borrow());
         let (files, every, listen) = (config.files.clone(), config.reload_every, listen(&config));
         let status_socket = config.status_socket.clone();
-        let (log, audit) = (config.log.clone(), Log::open_audit(&config.log)?);
-        self.live.send_replace(Arc::new(Live::new(config, Some(last))?));
+        let log = config.log.clone();
+        self.live.send_replace(Arc::new(Live::new(config, Some(&last))?));
         self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
         if self.status_socket != status_socket {
@@ -129,11 +140,19 @@ impl Reloader {
     }
 
     /// Everything that a reload would read. Whoever mends proxy.toml after a refusal means to have what was refused.
-    fn now(&self) -> Files {
-        let mut now = self.files.now();
-        now.note(self.path.clone());
-        now
+    fn files_of_a_reload(&self) -> Files {
+        let mut files = self.files.clone();
+        files.add(self.path.clone());
+        files
     }
+}
+
+/// All that needs a file system.
+fn load(path: &Path) -> Result<(Config, Option<LogFile>), Refusal> {
+    let config = Config::load(path)?;
+    check::warn(&config);
+    let audit = Log::open_audit(&config.log)?;
+    Ok((config, audit))
 }
 
 fn listen(config: &Config) -> [(&'static str, Vec<SocketAddr>); 3] {

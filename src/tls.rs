@@ -23,6 +23,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
+use crate::file;
+
 /// The one source of cryptography: aws-lc, whose key exchange has X25519MLKEM768 and whose signatures have P-521, but with
 /// AES-GCM from ring, which seals twice as many bytes a second on processors with AVX2 and without AVX-512.
 ///
@@ -178,7 +180,7 @@ fn blocks<T: PemObject>(path: &Path, text: &[u8]) -> Result<Vec<T>, PemError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    std::fs::read(path).map_err(|source| PemError::Unreadable {
+    file::read(path).map_err(|source| PemError::Unreadable {
         path: path.to_owned(),
         source,
     })

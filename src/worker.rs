@@ -3,19 +3,21 @@
 //! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::identity::PeerCertificate;
+use crate::client::Cut;
+use crate::identity::{NotAnAdmin, PeerCertificate};
 use crate::limits::{Address, Limiter, Pace, Place, Reason, Unannounced};
 use crate::live::Live;
 use crate::metrics::{Counts, Metrics};
@@ -26,6 +28,9 @@ use crate::upstream::Upstream;
 
 /// How often connections to Incus are looked over that have been idle too long.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// How often the wall clock is compared with an administrator's certificate while a connection or a tunnel is open.
+const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
 /// How many tasks have their turn before the sockets are looked at again. A turn of a transfer moves a hundred kilobytes:
 /// tokio's usual 61 of them would let a small request wait for milliseconds.
@@ -144,22 +149,48 @@ impl Worker {
         Ok(Pace::new(live.limits.download_rate, live.limits.stall))
     }
 
-    /// Completes when a certificate is listed.
-    pub async fn listed(&self, certificate: &PeerCertificate) {
-        self.once(|live| live.admins.list(certificate)).await;
+    /// Completes when a certificate makes its client an administrator: it is listed, and within its dates.
+    pub async fn admitted(&self, certificate: &PeerCertificate) {
+        self.once(certificate, |live, now| {
+            live.admins.judge(Some(certificate), now).ok().map(drop)
+        })
+        .await;
     }
 
-    /// Completes when a certificate is not listed any more, or where it is used from is closed to admins.
-    pub async fn revoked(&self, certificate: &PeerCertificate, client: IpAddr) {
-        self.once(|live| !live.admins.list(certificate) || !live.admin.access.permits(client))
-            .await;
+    /// Completes when a certificate does so no longer, or where it is used from is closed to admins. Returns why.
+    pub async fn revoked(&self, certificate: &PeerCertificate, client: IpAddr) -> Cut {
+        self.once(certificate, |live, now| {
+            if !live.admin.access.permits(client) {
+                return Some(Cut::Revoked);
+            }
+            match live.admins.judge(Some(certificate), now) {
+                Ok(_) => None,
+                Err(NotAnAdmin::Expired | NotAnAdmin::NotYetValid) => Some(Cut::Expired),
+                Err(NotAnAdmin::NoCertificate | NotAnAdmin::Unknown) => Some(Cut::Revoked),
+            }
+        })
+        .await
     }
 
-    async fn once(&self, holds: impl Fn(&Live) -> bool) {
+    /// Checks again after each reload, when the certificate's dates begin or end, and every [`CLOCK_CHECK`]: the wall
+    /// clock can be set, and the timers do not follow it.
+    async fn once<T>(&self, certificate: &PeerCertificate, check: impl Fn(&Live, SystemTime) -> Option<T>) -> T {
         let mut live = self.common.live.clone();
-        if live.wait_for(|live| holds(live)).await.is_err() {
-            // Nobody reloads any more: the gateway is ending.
-            std::future::pending::<()>().await;
+        loop {
+            let now = SystemTime::now();
+            if let Some(found) = check(&live.borrow_and_update(), now) {
+                return found;
+            }
+            let next = certificate
+                .next_change(now)
+                .map_or(CLOCK_CHECK, |left| left.min(CLOCK_CHECK));
+            // Nobody reloads any more when the gateway is ending.
+            let _ = timeout(next, async {
+                if live.changed().await.is_err() {
+                    pending().await
+                }
+            })
+            .await;
         }
     }
 

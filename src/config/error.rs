@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::{DEFAULT_PATHS, Files};
+use crate::file;
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]
@@ -42,7 +43,8 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        match std::fs::read_to_string(path) {
+        let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+        match file::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(not_text)) {
             Ok(text) => Ok(Self::new(path, text)),
             Err(source) => Err(ConfigError::Unreadable {
                 path: path.to_owned(),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
+use crate::file;
+
 /// Paths, and what was found there.
 ///
 /// Contents are compared, not dates: a symlink may have come to point elsewhere, and who restores a backup restores its
@@ -22,6 +24,11 @@ impl Files {
         self.0.insert(path, content);
     }
 
+    /// Adds a file that has not been looked at.
+    pub fn add(&mut self, path: PathBuf) {
+        self.0.insert(path, None);
+    }
+
     /// The same paths, looked at anew.
     #[must_use]
     pub fn now(&self) -> Self {
@@ -35,6 +42,6 @@ impl Files {
 }
 
 fn content(path: &Path) -> Content {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = file::read(path).ok()?;
     digest(&SHA256, &bytes).as_ref().try_into().ok()
 }

@@ -1,6 +1,6 @@
 //! A connection after its handshake: HTTP/1.1 or 2, until its end.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
@@ -124,9 +124,9 @@ async fn drive<C>(
     loop {
         tokio::select! {
             biased;
-            () = &mut revoked => {
-                tracing::info!(client = %peer.address, "closed the connection of an admin who is none any more");
-                cut.set(Some(Cut::Revoked));
+            why = &mut revoked => {
+                tracing::info!(client = %peer.address, cut = %why, "closed the connection of an admin who is none any more");
+                cut.set(Some(why));
                 return;
             }
             () = async { displaced.as_mut().expect("the condition").await }, if displaced.is_some() => {
@@ -161,13 +161,17 @@ async fn drive<C>(
     }
 }
 
-/// Whoever is no admin may become one by a reload.
-async fn revoked(worker: &Worker, peer: &Peer) {
+/// Completes when the client was an administrator and no longer is; it may become one by a reload.
+async fn revoked(worker: &Worker, peer: &Peer) -> Cut {
     let Some(certificate) = &peer.certificate else {
-        return std::future::pending().await;
+        return pending().await;
     };
-    worker.listed(certificate).await;
-    worker.revoked(certificate, peer.address.ip()).await;
+    // Boxed: most connections have no certificate, and would have room for this.
+    Box::pin(async {
+        worker.admitted(certificate).await;
+        worker.revoked(certificate, peer.address.ip()).await
+    })
+    .await
 }
 
 /// It has not taken its answer.

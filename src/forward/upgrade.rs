@@ -65,9 +65,9 @@ impl Requested {
             let Client { worker, peer, .. } = &**exchange.client();
             tokio::select! {
                 biased;
-                () = worker.revoked(admin.certificate(), peer.address.ip()) => {
-                    exchange.cut_by(Cut::Revoked);
-                    tracing::info!("closed the tunnel of an admin who is none any more");
+                why = worker.revoked(admin.certificate(), peer.address.ip()) => {
+                    exchange.cut_by(why);
+                    tracing::info!(cut = %why, "closed the tunnel of an admin who is none any more");
                 }
                 ended = pipe(client, tunnel, &exchange) => match ended {
                     Ok(()) => exchange.complete(),

@@ -53,6 +53,7 @@ label!(Port {
 label!(Cut {
     Client = "client",
     Drain = "drain",
+    Expired = "expired",
     Incus = "incus",
     Limit = "limit",
     Revoked = "revoked",

@@ -23,11 +23,12 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// So many clients are told apart in a period.
 const MAX_CLIENTS: usize = 1_000;
 
-/// Tells of an admin's request that changes something or opens a tunnel, once it is known what comes of it.
+/// Tells of an admin's request that may change something or opens a tunnel, once it is known what comes of it. Only methods
+/// that are known to read are left out.
 pub(super) fn record(exchange: &Exchange) {
     let Some(admin) = exchange.admin() else { return };
     let is_tunnel = exchange.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
-    if !is_tunnel && matches!(*exchange.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    if !is_tunnel && matches!(*exchange.method(), Method::GET | Method::HEAD) {
         return;
     }
     tracing::info!(

@@ -47,14 +47,16 @@ impl Log {
             is_json: Arc::new(AtomicBool::new(config.format == LogFormat::Json)),
             is_audit_apart: Arc::new(AtomicBool::new(false)),
         };
+        let has_colours = io::stderr().is_terminal();
         let layer = lines::layer()
             .event_format(Formats {
-                text: Format::default(),
+                text: Format::default().with_ansi(has_colours),
                 file: Format::default().with_ansi(false),
                 json: Format::default().json().flatten_event(true),
+                has_colours,
                 sinks: sinks.clone(),
             })
-            .with_ansi(io::stderr().is_terminal())
+            .with_ansi(has_colours)
             // Nobody reading the log is no reason to end.
             .log_internal_errors(false)
             .with_writer(sinks.clone());
@@ -130,6 +132,7 @@ struct Formats {
     /// Without colours, whatever stderr is.
     file: Format<Full>,
     json: Format<Json>,
+    has_colours: bool,
     sinks: Sinks,
 }
 
@@ -138,13 +141,142 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        if self.sinks.is_json.load(Ordering::Relaxed) {
-            self.json.format_event(context, writer, event)
-        } else if self.sinks.is_apart(event.metadata()) {
-            self.file.format_event(context, writer, event)
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let is_json = self.sinks.is_json.load(Ordering::Relaxed);
+        let is_apart = self.sinks.is_apart(event.metadata());
+        let mut line = Escaped {
+            is_json,
+            has_colours: self.has_colours && !is_apart,
+            is_ended: false,
+            writer: &mut writer,
+        };
+        let into = Writer::new(&mut line);
+        if is_json {
+            self.json.format_event(context, into, event)?;
+        } else if is_apart {
+            self.file.format_event(context, into, event)?;
         } else {
-            self.text.format_event(context, writer, event)
+            self.text.format_event(context, into, event)?;
         }
+        writer.write_char('\n')
+    }
+}
+
+/// A line on its way out, in which nothing can look like something else: neither the end of a line, nor what a terminal
+/// obeys, nor a change of direction, nor anything invisible. It covers all fields of both forms; JSON's own syntax and
+/// tracing's are plain ASCII.
+struct Escaped<'a, W> {
+    is_json: bool,
+    /// tracing's own escape sequences pass; those in values it has escaped.
+    has_colours: bool,
+    /// The last character was the line's end, unless another follows.
+    is_ended: bool,
+    writer: &'a mut W,
+}
+
+impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.is_ended && !text.is_empty() {
+            self.is_ended = false;
+            self.escape('\n')?;
+        }
+        let text = match text.strip_suffix('\n') {
+            Some(text) => {
+                self.is_ended = true;
+                text
+            }
+            None => text,
+        };
+        let mut rest = text;
+        while let Some(at) = rest.find(|c| !self.is_plain(c)) {
+            let (plain, from) = rest.split_at(at);
+            self.writer.write_str(plain)?;
+            let mut chars = from.chars();
+            if let Some(c) = chars.next() {
+                self.escape(c)?;
+            }
+            rest = chars.as_str();
+        }
+        self.writer.write_str(rest)
+    }
+}
+
+impl<W: fmt::Write> Escaped<'_, W> {
+    fn is_plain(&self, c: char) -> bool {
+        match c {
+            ' '..='~' => true,
+            '\x1b' => self.has_colours,
+            // What Rust's own `{:?}` leaves as it is.
+            c => !c.is_ascii() && c.escape_debug().len() == 1,
+        }
+    }
+
+    fn escape(&mut self, c: char) -> fmt::Result {
+        if !self.is_json {
+            return write!(self.writer, "{}", c.escape_default());
+        }
+        let mut units = [0; 2];
+        for unit in c.encode_utf16(&mut units) {
+            write!(self.writer, "\\u{unit:04x}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    fn escaped(is_json: bool, has_colours: bool, parts: &[&str]) -> String {
+        let mut written = String::new();
+        let mut line = Escaped {
+            is_json,
+            has_colours,
+            is_ended: false,
+            writer: &mut written,
+        };
+        for part in parts {
+            line.write_str(part).expect("a String takes all");
+        }
+        written
+    }
+
+    /// Each character that steers a terminal, a reader of lines or the direction of text, and some that nobody sees.
+    fn dangerous() -> impl Iterator<Item = char> {
+        let ranges = [
+            '\0'..='\x1f',
+            '\x7f'..='\u{9f}',
+            '\u{200b}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+        ];
+        let others = ['\u{ad}', '\u{61c}', '\u{feff}', '\u{fff9}', '\u{e0041}'];
+        let isolates = '\u{2066}'..='\u{2069}';
+        ranges.into_iter().flatten().chain(isolates).chain(others)
+    }
+
+    #[test]
+    fn nothing_in_a_line_is_dangerous() {
+        for c in dangerous() {
+            let value = format!("a{c}b");
+            let text = escaped(false, false, &[&value]);
+            assert!(text.chars().all(|c| (' '..='~').contains(&c)), "{c:?}: {text:?}");
+            let json = escaped(true, false, &["\"", &value, "\""]);
+            assert!(json.chars().all(|c| (' '..='~').contains(&c)), "{c:?}: {json:?}");
+            // It is still the same value.
+            assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), value);
+        }
+    }
+
+    #[test]
+    fn a_line_has_one_end_and_what_people_write() {
+        for is_json in [false, true] {
+            let plain = "Grüße, 日本, 🙂 {\"a\":1}\\";
+            assert_eq!(escaped(is_json, false, &[plain, "\n"]), plain);
+        }
+        assert_eq!(escaped(false, false, &["a\nb\n", "", "c\n"]), "a\\nb\\nc");
+        assert_eq!(escaped(false, true, &["\x1b[2mdim\x1b[0m\n"]), "\x1b[2mdim\x1b[0m");
+        assert_eq!(escaped(false, false, &["\x1b[2m"]), "\\u{1b}[2m");
     }
 }

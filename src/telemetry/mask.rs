@@ -3,15 +3,19 @@
 use std::borrow::Cow;
 
 use http::Uri;
-use percent_encoding::{CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode, utf8_percent_encode};
 
-/// The longest that is told, in bytes.
+/// The longest path that is told, in bytes.
 const MAX_PATH: usize = 1024;
+/// The length of a query after which no further pair is told.
+const MAX_QUERY: usize = 1024;
+/// The longest key or value of a query that is told. The first three pairs always fit in [`MAX_QUERY`].
+const MAX_VALUE: usize = 256;
 /// What stands for the rest.
 const MORE: &str = "...";
 
 /// Keys of Incus's queries whose values are no secrets. Every other value is masked: a list of secrets would be outgrown by
-/// the next version of Incus, and outwitted by `%73ecret`.
+/// the next version of Incus.
 const HARMLESS: [&str; 14] = [
     "all-projects",
     "cluster",
@@ -29,6 +33,23 @@ const HARMLESS: [&str; 14] = [
     "wait",
 ];
 
+/// Keys that say which object a request is for, in the order in which they are told.
+const FIRST: [&str; 3] = ["project", "target", "path"];
+
+/// What is escaped in a key or a value, beside what is no ASCII.
+const IN_QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b';')
+    .add(b'<')
+    .add(b'=')
+    .add(b'>')
+    .add(b'`');
+
 /// A target until it is told. Of a long one that is the part that will be: others may hold thousands of them, for as long as
 /// they do not take their answers.
 pub fn kept(uri: &Uri) -> Uri {
@@ -40,36 +61,99 @@ pub fn kept(uri: &Uri) -> Uri {
 }
 
 /// Path and query, each value of the query as `***` that might be a secret. It is plain ASCII, as a target should be.
+///
+/// The query is read as Incus reads it (Go's `url.ParseQuery`) and written in one spelling, so that `%70roject=a` is
+/// `project=a` here too. The keys of [`FIRST`] come first, with the value that Incus takes: nothing pushes them out.
 pub fn masked(uri: &Uri) -> Cow<'_, str> {
     let Some(query) = uri.query() else {
         return shortened(uri.path());
     };
-    let mut told = String::with_capacity(MAX_PATH.min(uri.path().len() + query.len() + MORE.len()));
-    told.push_str(&shortened(uri.path()));
-    let mut separator = '?';
-    // Some read a semicolon as an ampersand.
-    for pair in query.split_inclusive(['&', ';']) {
-        if told.len() >= MAX_PATH {
+    let mut told = shortened(uri.path()).into_owned();
+    let begin = told.len();
+    let pairs = || query.split('&').filter(|pair| !pair.is_empty());
+    let mut firsts = [None; FIRST.len()];
+    for (index, pair) in pairs().enumerate() {
+        if let Some(place) = place_among_firsts(pair) {
+            firsts[place].get_or_insert((index, pair));
+        }
+    }
+    let first_pairs = firsts.iter().flatten().map(|(_, pair)| *pair);
+    let other_pairs = pairs().enumerate().filter(|pair| !firsts.contains(&Some(*pair)));
+    for pair in first_pairs.chain(other_pairs.map(|(_, pair)| pair)) {
+        told.push(if told.len() == begin { '?' } else { '&' });
+        if told.len() - begin >= MAX_QUERY {
+            told.push_str(MORE);
             break;
         }
-        let (pair, next) = match pair.strip_suffix(['&', ';']) {
-            Some(rest) => (rest, if pair.ends_with('&') { '&' } else { ';' }),
-            None => (pair, '&'),
-        };
-        told.push(separator);
-        match pair.split_once('=') {
-            Some((key, _)) if !HARMLESS.contains(&key) => {
-                told.push_str(&shortened(key));
-                told.push_str("=***");
-            }
-            // Without a value it may be a secret in the place of a key.
-            None if !pair.is_empty() && !HARMLESS.contains(&pair) => told.push_str("***"),
-            _ => told.push_str(&shortened(pair)),
-        }
-        separator = next;
+        tell_pair(&mut told, pair);
     }
-    told.truncate(MAX_PATH + MORE.len());
     Cow::Owned(told)
+}
+
+fn tell_pair(told: &mut String, pair: &str) {
+    let (key, value) = match pair.split_once('=') {
+        Some((key, value)) => (decoded(key), Some(value)),
+        None => (decoded(pair), None),
+    };
+    match (key, value) {
+        (Some(key), None) if is_harmless(&key) => told.push_str(&encoded(&key)),
+        (Some(key), Some(value)) if is_harmless(&key) && decoded(value).is_some() => {
+            told.push_str(&encoded(&key));
+            told.push('=');
+            told.push_str(&decoded(value).map(|value| encoded(&value)).unwrap_or_default());
+        }
+        (Some(key), Some(_)) if !is_harmless(&key) => {
+            told.push_str(&encoded(&key));
+            told.push_str("=***");
+        }
+        _ if pair == MORE => told.push_str(MORE),
+        // Without a value it may be a secret in the place of a key; or Incus does not read it.
+        _ => told.push_str("***"),
+    }
+}
+
+fn is_harmless(key: &[u8]) -> bool {
+    HARMLESS.iter().any(|harmless| harmless.as_bytes() == key)
+}
+
+/// The place in [`FIRST`] of a pair's key, if Incus reads the pair.
+fn place_among_firsts(pair: &str) -> Option<usize> {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    // Most keys need not be decoded: "path" is the shortest, and "project" has 21 bytes if each is escaped.
+    let key = (4..=21).contains(&key.len()).then(|| decoded(key))??;
+    let place = FIRST.iter().position(|first| first.as_bytes() == key)?;
+    decoded(value).map(|_| place)
+}
+
+/// What Go's `url.QueryUnescape` makes of a key or a value. `None` where it or `url.ParseQuery` fails, so that Incus does
+/// not see the pair: a `%` without two digits, or a semicolon.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b';' => return None,
+            b'+' => b' ',
+            b'%' => u8::try_from(digit(bytes.next())? << 4 | digit(bytes.next())?).ok()?,
+            byte => byte,
+        });
+    }
+    Some(decoded)
+}
+
+/// In one spelling, and not longer than [`MAX_VALUE`] allows.
+fn encoded(bytes: &[u8]) -> String {
+    let mut told = percent_encode(bytes, IN_QUERY).to_string();
+    if told.len() > MAX_VALUE + MORE.len() {
+        // No escape is cut in two.
+        let end = told[MAX_VALUE - 2..MAX_VALUE]
+            .find('%')
+            .map_or(MAX_VALUE, |at| MAX_VALUE - 2 + at);
+        told.truncate(end);
+        told.push_str(MORE);
+    }
+    told
 }
 
 /// hyper lets through what is no ASCII.
@@ -100,7 +184,7 @@ mod tests {
         is_told("/1.0/images?", "/1.0/images");
         is_told(
             "/1.0/images?recursion=1&project=default&filter=",
-            "/1.0/images?recursion=1&project=default&filter=",
+            "/1.0/images?project=default&recursion=1&filter=",
         );
         is_told("https://host:1/1.0?recursion=1", "/1.0?recursion=1");
     }
@@ -109,27 +193,64 @@ mod tests {
     fn a_secret_is_not_told_however_it_is_spelt() {
         let websocket = "/1.0/operations/1/websocket";
         is_told(&format!("{websocket}?secret=abc"), &format!("{websocket}?secret=***"));
-        for key in [
-            "%73ecret",
-            "SECRET",
-            "access_token",
-            "password",
-            "token",
-            "code",
-            "recursion%20",
-            "Recursion",
-        ] {
+        is_told("/1.0?%73ecret=abc", "/1.0?secret=***");
+        is_told("/1.0?recursion%20=abc", "/1.0?recursion%20=***");
+        for key in ["SECRET", "access_token", "password", "token", "code", "Recursion"] {
             is_told(
                 &format!("/1.0?project=a&{key}=abc"),
                 &format!("/1.0?project=a&{key}=***"),
             );
         }
-        is_told("/1.0?recursion=1;secret=abc", "/1.0?recursion=1;secret=***");
+        is_told("/1.0?recursion=1;secret=abc", "/1.0?***");
+        is_told("/1.0?%zz=abc&project=%zz&secret=%zz", "/1.0?***&***&secret=***");
         is_told("/1.0?secret=a=b&secret=", "/1.0?secret=***&secret=***");
         is_told("/1.0?abc", "/1.0?***");
-        is_told("/1.0?=abc&&recursion", "/1.0?=***&&recursion");
+        is_told("/1.0?=abc&&recursion", "/1.0?=***&recursion");
         is_told("https://user:abc@host:1/1.0", "/1.0");
         is_told("user:abc@host:1", "");
+    }
+
+    #[test]
+    fn keys_and_values_are_told_as_incus_reads_them() {
+        is_told("/1.0/projects?%70roject=default", "/1.0/projects?project=default");
+        is_told(
+            "/1.0?project=%64efault&targe%74=a%2fb",
+            "/1.0?project=default&target=a/b",
+        );
+        is_told("/1.0?filter=name+eq+%C3%A4", "/1.0?filter=name%20eq%20%C3%A4");
+        is_told("/1.0?path=a%26project%3Db%0A", "/1.0?path=a%26project%3Db%0A");
+        // Incus takes the first one that it can read.
+        is_told("/1.0?project=%zz&project=a&project=b", "/1.0?project=a&***&project=b");
+        is_told("/1.0?project=x;y&project=a", "/1.0?project=a&***");
+    }
+
+    #[test]
+    fn nothing_pushes_out_what_a_request_is_for() {
+        let long = "p".repeat(5_000);
+        for filler in ["a=b&", "path=x&", "recursion=1&", "&", ";&"] {
+            let target = format!(
+                "/1.0/{long}?{}path={long}&target={long}&%70roject=prod",
+                filler.repeat(2_000)
+            );
+            let uri = Uri::try_from(target).expect("a target");
+            let told = masked(&uri);
+            let (_, query) = told.split_once('?').expect("a query");
+            assert!(query.starts_with("project=prod&target=ppp"), "{query}");
+            assert!(query.contains("&path="), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_told_as_the_whole_is() {
+        let long = "%C3%A4x".repeat(1_000);
+        for query in [
+            format!("secret=a&recursion=1&project={long}&path=b&{}", "type=c&".repeat(500)),
+            format!("{long}&{long}=a;b&filter=%zz{long}"),
+            format!("filter=xx{long}&target=x{long}&pool={long}"),
+        ] {
+            let uri = Uri::try_from(format!("/1.0/{long}?{query}")).expect("a target");
+            assert_eq!(masked(&kept(&uri)), masked(&uri));
+        }
     }
 
     #[test]
@@ -137,11 +258,11 @@ mod tests {
         let long = format!("/{}", "ä".repeat(20_000));
         let short = format!("/{}...", "%C3%A4".repeat(171).split_at(1_023).0);
         is_told(&long, &short);
-        is_told(&format!("{long}?secret=a"), &short);
+        is_told(&format!("{long}?secret=a"), &format!("{short}?secret=***"));
         for pair in ["a=b&", "filter=a", "&"] {
             let uri: Uri = format!("/1.0?{}", pair.repeat(5_000)).parse().expect("a target");
             let told = masked(&uri);
-            assert!(told.len() <= MAX_PATH + MORE.len(), "{told}");
+            assert!(told.len() <= "/1.0?".len() + MAX_QUERY + 2 * MAX_VALUE, "{told}");
         }
     }
 }

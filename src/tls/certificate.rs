@@ -81,6 +81,15 @@ impl Validity {
         unix(time) < self.not_before
     }
 
+    /// The time from `now` until it begins or until it has ended, whichever comes first. Up to a second too long: the
+    /// dates are whole seconds.
+    pub fn next_change(&self, now: SystemTime) -> Option<Duration> {
+        let now = unix(now);
+        let moments = [self.not_before, self.not_after.saturating_add(1)];
+        let next = moments.into_iter().find(|moment| *moment > now)?;
+        u64::try_from(next.saturating_sub(now)).ok().map(Duration::from_secs)
+    }
+
     /// The time from `now` to its end, if it has not ended.
     pub fn time_left(&self, now: SystemTime) -> Option<Duration> {
         u64::try_from(self.not_after - unix(now)).ok().map(Duration::from_secs)

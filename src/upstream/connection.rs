@@ -1,9 +1,12 @@
 //! One connection to Incus: TCP, TLS with our certificate, HTTP/1.1.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -35,12 +38,57 @@ const MAX_READ: usize = 64 << 10;
 
 type Stream = TlsStream<TcpStream>;
 
+/// The stream under hyper. While it is idle, whatever arrives on it is an error: an answer that nobody has asked for would
+/// be taken for the next request's.
+///
+/// tokio reads a socket only once epoll has reported it. What has arrived since epoll was asked last is in the kernel alone,
+/// so that has to be asked too.
+#[derive(Debug)]
+struct Wire {
+    stream: Stream,
+    is_idle: Rc<Cell<bool>>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if polled.is_pending() && self.is_idle.get() && has_arrived(self.stream.get_ref().0) {
+            return Poll::Ready(Err(io::Error::other("something arrived on an idle connection")));
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // A request begins.
+        self.is_idle.set(false);
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Whether the kernel has bytes, an end or an error of this socket.
+fn has_arrived(socket: &TcpStream) -> bool {
+    let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+    !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// A connection on which one request at a time is under way. It stands still unless somebody drives it.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
     /// Boxed, for the connection goes from hand to hand.
-    driver: Box<http1::Connection<TokioIo<Stream>, RequestBody>>,
+    driver: Box<http1::Connection<TokioIo<Wire>, RequestBody>>,
+    /// Whether the next request is still to be written; see [`Wire`].
+    is_idle: Rc<Cell<bool>>,
     /// Whose requests it may carry, where Incus has been told.
     client: Option<IpAddr>,
     ended: bool,
@@ -68,16 +116,22 @@ impl Connection {
         let stream = timeout(CONNECT_TIMEOUT, connect(target, client))
             .await
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
+        let is_idle = Rc::<Cell<bool>>::default();
+        let wire = Wire {
+            stream,
+            is_idle: Rc::clone(&is_idle),
+        };
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_READ)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(wire))
             .await
             .map_err(Error::Http)?;
         target.counts().opened.add(1);
         Ok(Self {
             sender,
             driver: Box::new(driver),
+            is_idle,
             client: target.told(client),
             ended: false,
         })
@@ -114,6 +168,13 @@ impl Connection {
         }
     }
 
+    /// Whether the connection can carry the next request: the last exchange is over, and nothing has arrived since. Until
+    /// the first byte of that request is written, whatever arrives ends the connection.
+    pub(super) fn is_fit_for_next(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_idle.set(true);
+        self.is_reusable(cx)
+    }
+
     /// Whether the last exchange is over on both sides and Incus has not closed the connection.
     pub(super) fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx);
@@ -130,7 +191,7 @@ impl Connection {
         let parts = self.driver.into_parts();
         End {
             read_ahead: parts.read_buf,
-            stream: TunnelStream::new(parts.io.into_inner()),
+            stream: TunnelStream::new(parts.io.into_inner().stream),
         }
     }
 }

@@ -60,9 +60,9 @@ impl Pool {
                 mut connection, since, ..
             }) = self.remove(client)
             {
-                // Nobody drove it meanwhile: this is where we see that Incus has closed it.
+                // Nobody drove it meanwhile: this is where we see that Incus has closed it, or has sent what nobody asked for.
                 let is_trusted = since.elapsed() < MAX_IDLE && target.is_untroubled_since(since);
-                if is_trusted && connection.is_reusable(cx) {
+                if is_trusted && connection.is_fit_for_next(cx) {
                     return Poll::Ready(Some(connection));
                 }
             }
@@ -79,5 +79,114 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let index = idle.iter().rposition(|idle| idle.connection.is_for(client))?;
         Some(idle.remove(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+
+    use http::Request;
+    use http::header::HOST;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+    use super::super::{Answer, RequestBody, Upstream};
+    use super::*;
+    use crate::config::UpstreamConfig;
+    use crate::tls::upstream::Pin;
+    use crate::tls::{Identity, provider};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    /// A target, and word of every answer that was sent there: one to each request, and, where that is wanted, another one
+    /// that nobody has asked for.
+    fn incus(adds_another: bool) -> (Arc<Target>, Receiver<()>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let [chain_file, key_file] = ["crt", "key"].map(|name| folder.path().join(name));
+        fs::write(&chain_file, certificate.pem()).expect("written");
+        fs::write(&key_file, key.serialize_pem()).expect("written");
+        let tls = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("they are there")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .expect("a pair");
+        let tls = Arc::new(tls);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            for tcp in listener.incoming() {
+                let tls = ServerConnection::new(Arc::clone(&tls)).expect("a configuration");
+                let mut stream = StreamOwned::new(tls, tcp.expect("a connection"));
+                let tell = tell.clone();
+                thread::spawn(move || {
+                    // Each request is less than this.
+                    while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+                        let _ = stream.write_all(ANSWER);
+                        if adds_another {
+                            // Not before the first answer is taken.
+                            let _ = tell.send(());
+                            thread::sleep(Duration::from_millis(50));
+                            let _ = stream.write_all(ANSWER);
+                        }
+                        let _ = tell.send(());
+                    }
+                });
+            }
+        });
+        let config = UpstreamConfig {
+            url: format!("https://localhost:{port}"),
+            authority: format!("localhost:{port}"),
+            host: "127.0.0.1".to_owned(),
+            port,
+            server_name: "localhost".try_into().expect("a name"),
+            identity: Identity::load(&chain_file, &key_file).expect("a pair"),
+            pin: Arc::new(Pin::none_on_loopback("127.0.0.1").expect("it is this machine")),
+            proxy_protocol: false,
+        };
+        (Arc::new(Target::new(&config, Arc::default())), told)
+    }
+
+    async fn ask(upstream: &Upstream) {
+        let request = Request::post("/1.0").header(HOST, upstream.host());
+        let request = request.body(RequestBody::Empty).expect("a request");
+        let answer = upstream.send(None, request).await.expect("an answer");
+        assert!(matches!(answer, Answer::Response(response) if response.status() == 200));
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_on_an_idle_connection_ends_it() {
+        let (target, told) = incus(true);
+        let upstream = Upstream::new(Arc::clone(&target));
+        for opened in 1..5 {
+            ask(&upstream).await;
+            assert_eq!(target.counts().opened.value(), opened);
+            // The thread waits here, so that epoll is not asked until the next request has been sent.
+            told.recv().expect("the first answer");
+            told.recv().expect("the answer nobody has asked for");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_used_again() {
+        let (target, told) = incus(false);
+        let upstream = Upstream::new(Arc::clone(&target));
+        for _ in 0..5 {
+            ask(&upstream).await;
+            told.recv().expect("the answer");
+        }
+        assert_eq!(target.counts().opened.value(), 1);
     }
 }

@@ -151,6 +151,69 @@ fn who_is_refused_is_told_of_by_certificate() {
 }
 
 #[test]
+fn a_request_is_told_as_incus_reads_it() {
+    let upstream = upstream();
+    let audit = Audit::new();
+    let scene = scene(&upstream, &audit);
+    let filler = "a=b&".repeat(120) + &"path=x&".repeat(400);
+    for (method, target, told) in [
+        (
+            "POST",
+            "/1.0/projects?%70roject=default",
+            "/1.0/projects?project=default",
+        ),
+        (
+            "PUT",
+            "/1.0/x?recursion=1&targe%74=%6fne",
+            "/1.0/x?target=one&recursion=1",
+        ),
+        (
+            "PUT",
+            &format!("/1.0/y?{filler}project=prod"),
+            "/1.0/y?project=prod&path=x&a=***",
+        ),
+        ("OPTIONS", "/1.0/options", "/1.0/options"),
+        ("PROPFIND", "/1.0/unknown", "/1.0/unknown"),
+    ] {
+        let url = format!("{}{target}", scene.gateway.admin_url());
+        let answer = Curl::get(url).method(method).presenting(scene.ops()).answer();
+        assert_eq!(answer.status, 200);
+        let lines = audit.wait_for(told);
+        let last = lines.last().unwrap();
+        assert!(last["path"].as_str().unwrap().starts_with(told), "{last}");
+        assert_eq!(last["method"], method);
+    }
+}
+
+#[test]
+fn nothing_in_a_strangers_subject_is_raw() {
+    let upstream = upstream();
+    let audit = Audit::new();
+    let name = "\u{7f}\u{85}\u{9b}31m\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}\u{1b}[2J\nä";
+    for is_json in [true, false] {
+        let scene = ScriptedScene::before_with(&upstream, |setup| {
+            setup.more = audit.table();
+            if !is_json {
+                setup.more = setup.more.replace("json", "text");
+            }
+        });
+        let other = scene.certificates.client(name);
+        let mut raw = TlsClient::of(&other).connect(scene.gateway.admin()).unwrap();
+        assert_eq!(raw.get("/1.0").unwrap().head.status, 403);
+        scene.gateway.signal("TERM");
+        assert!(scene.gateway.exit_status().success());
+        let log = fs::read_to_string(audit.path()).unwrap();
+        let line = log.lines().last().unwrap();
+        assert_eq!(log.lines().count(), if is_json { 1 } else { 2 }, "{log:?}");
+        assert!(line.chars().all(|c| c == 'ä' || (' '..='~').contains(&c)), "{line:?}");
+        if is_json {
+            let told: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(told["subject"], format!("CN={name}"));
+        }
+    }
+}
+
+#[test]
 fn a_crowd_of_refusals_is_a_number() {
     let upstream = upstream();
     let audit = Audit::new();

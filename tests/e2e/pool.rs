@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testing::scene::ScriptedScene;
 use testing::scripted::{Scripted, Then};
-use testing::tls::TlsClient;
+use testing::tls::{PATIENCE, TlsClient};
 
 #[test]
 fn one_connection_serves_one_request_after_the_other() {
@@ -25,6 +25,29 @@ fn one_connection_serves_one_request_after_the_other() {
     }
     let connections: HashSet<usize> = upstream.requests().iter().map(|request| request.connection).collect();
     assert_eq!(connections.len(), 1);
+}
+
+#[test]
+fn an_answer_that_nobody_has_asked_for_is_nobodys() {
+    let (told, tells) = channel();
+    let told = Mutex::new(told);
+    let upstream = Scripted::start(move |request, wire| {
+        let then = wire.answer("200 OK", "text/plain", request.target().as_bytes());
+        std::thread::sleep(Duration::from_millis(5));
+        wire.answer("200 OK", "text/plain", b"unsolicited");
+        told.lock().unwrap().send(()).unwrap();
+        then
+    });
+    let scene = ScriptedScene::before(&upstream);
+    // One connection stays with one worker, and so with one pool.
+    let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+    for number in 0..300 {
+        let path = format!("/1.0/{number}");
+        assert_eq!(raw.get(&path).unwrap().text(), path);
+        // It has arrived before the next request.
+        tells.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(upstream.requests().len(), 300);
 }
 
 #[test]

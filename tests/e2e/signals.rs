@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use testing::gateway::Gateway;
-use testing::scene::ScriptedScene;
+use testing::run::run;
+use testing::scene::{ScriptedScene, Setup};
 use testing::scripted::{FINGERPRINT, Scripted};
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
@@ -290,4 +292,66 @@ fn a_reload_that_would_break_is_refused() {
             .status,
         200
     );
+}
+
+#[test]
+fn a_file_that_is_none_is_refused_and_holds_up_nothing() {
+    let (upstream, _tell) = downloads();
+    let scene = ScriptedScene::before(&upstream);
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    run(Command::new("mkfifo").arg(&fifo)).ok();
+    let wrong = |change: &dyn Fn(&mut Setup)| {
+        let mut setup = scene.setup.clone();
+        change(&mut setup);
+        setup.text()
+    };
+    for (key, text) in [
+        (
+            "tls.certificate",
+            wrong(&|setup| setup.server.certificate = fifo.clone()),
+        ),
+        ("tls.private_key", wrong(&|setup| setup.server.key = fifo.clone())),
+        (
+            "upstream.client_certificate",
+            wrong(&|setup| setup.local.certificate = fifo.clone()),
+        ),
+        (
+            "upstream.client_private_key",
+            wrong(&|setup| setup.local.key = fifo.clone()),
+        ),
+        (
+            "upstream.server_certificate",
+            wrong(&|setup| setup.pin = Some(fifo.clone())),
+        ),
+        (
+            "admin.clients[0].certificate",
+            wrong(&|setup| setup.admins[0].1.certificate = fifo.clone()),
+        ),
+        (
+            "tls.certificate",
+            wrong(&|setup| setup.server.certificate = "/dev/zero".into()),
+        ),
+        (
+            "tls.certificate",
+            wrong(&|setup| setup.server.certificate = folder.path().to_owned()),
+        ),
+    ] {
+        let before = scene.gateway.log().len();
+        scene.gateway.reconfigure(&text);
+        scene.gateway.signal("HUP");
+        let line = scene.gateway.wait_for_log_after(before, "reload refused");
+        assert!(line.contains(&format!(": {key}: cannot read")), "{line}");
+        let mut ops = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
+        assert_eq!(ops.get("/1.0/short").unwrap().head.status, 200, "{key}");
+    }
+    // So is the configuration itself.
+    let configuration = scene.gateway.configuration();
+    fs::rename(&fifo, &configuration).unwrap();
+    let before = scene.gateway.log().len();
+    scene.gateway.signal("HUP");
+    let line = scene.gateway.wait_for_log_after(before, "reload refused");
+    assert!(line.contains("it is not a regular file"), "{line}");
+    terminate(&scene.gateway);
+    assert!(scene.gateway.exit_status().success());
 }

@@ -1,0 +1,139 @@
+//! Files that the configuration names. All of them are read here.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// The most that is read, in bytes: no configuration, certificate or key has so many.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// How long a [`Reader`] waits. A network file system whose server is away answers nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads a whole regular file.
+///
+/// # Errors
+/// Anything else is refused, and nothing is read of it: a FIFO would have the caller wait for a writer, and a device may
+/// have no end. So is a file of more than a MiB.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // To open a FIFO would be to wait already, and to open a terminal could make it ours.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    // Of what was opened, not of the path: that may have come to lead elsewhere.
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_SIZE {
+        true => Err(io::Error::other("it is larger than 1 MiB")),
+        false => Ok(bytes),
+    }
+}
+
+/// Reads files on a thread of its own, so that who waits for them can do other things, and waits no longer than
+/// [`PATIENCE`].
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// The thread that has not answered in time. Nothing can end it, so there is never a second one.
+    hanging: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Runs `work`, which reads files.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if it takes too long, and at once while earlier work still hangs.
+    pub async fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        let hangs = || io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
+        if self.hanging.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Err(hangs());
+        }
+        let (tell, told) = oneshot::channel();
+        let thread = thread::Builder::new().name("files".to_owned()).spawn(move || {
+            // Whoever wanted to know may have given up.
+            let _ = tell.send(work());
+        })?;
+        // Not before the answer is there: this future may be dropped.
+        self.hanging = Some(thread);
+        let done = timeout(PATIENCE, told).await.map_err(|_| hangs())?;
+        self.hanging = None;
+        done.map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let here = folder.path();
+        fs::write(here.join("file"), "text").expect("written");
+        std::os::unix::fs::symlink("file", here.join("link")).expect("made");
+        for name in ["file", "link"] {
+            assert_eq!(read(&here.join(name)).expect("a file"), b"text");
+        }
+        let made = Command::new("mkfifo").arg(here.join("fifo")).status().expect("mkfifo");
+        assert!(made.success());
+        let _socket = UnixListener::bind(here.join("socket")).expect("bound");
+        for path in ["fifo", "socket", ".", "/dev/zero", "/dev/ptmx"] {
+            read(&here.join(path)).expect_err(path);
+        }
+        let wrong = read(&here.join("fifo")).expect_err("a FIFO").to_string();
+        assert_eq!(wrong, "it is not a regular file");
+    }
+
+    #[test]
+    fn a_file_has_a_bounded_size() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("large");
+        let file = File::create(&path).expect("made");
+        file.set_len(MAX_SIZE).expect("it grows");
+        assert_eq!(read(&path).expect("the most").len() as u64, MAX_SIZE);
+        file.set_len(u64::MAX >> 2)
+            .or_else(|_| file.set_len(MAX_SIZE + 1))
+            .expect("it grows");
+        assert_eq!(
+            read(&path).expect_err("too large").to_string(),
+            "it is larger than 1 MiB"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_hangs_holds_up_nobody() {
+        let mut reader = Reader::default();
+        let (end, hang) = channel::<()>();
+        let kind = |read: io::Result<()>| read.expect_err("it hangs").kind();
+        let hanging = reader.run(move || drop(hang.recv())).await;
+        assert_eq!(kind(hanging), io::ErrorKind::TimedOut);
+        // No second thread hangs there.
+        let next = reader.run(|| panic!("it is not tried")).await;
+        assert_eq!(kind(next), io::ErrorKind::TimedOut);
+        drop(end);
+        while !reader.hanging.as_ref().expect("it hung").is_finished() {
+            thread::yield_now();
+        }
+        // In time that passes.
+        tokio::time::resume();
+        for number in 0..100 {
+            assert_eq!(reader.run(move || number).await.expect("it answers again"), number);
+        }
+    }
+}
