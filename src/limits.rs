@@ -44,6 +44,8 @@ pub enum Reason {
     Address,
     /// No file descriptors left.
     Descriptors,
+    /// Filters and searches of one address have taken too much CPU time.
+    Cpu,
     /// On the admin port, others came while it had not shown a listed certificate yet.
     Displaced,
     /// No connection left that this port may use.
@@ -60,8 +62,9 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Address,
+        Self::Cpu,
         Self::Descriptors,
         Self::Displaced,
         Self::Full,
@@ -202,7 +205,12 @@ fn tell(reason: Reason, port: Port, client: IpAddr, limits: &Limits) {
              others are; no more of this is told until a minute has gone by without it"
         ),
         // Told where it happens, or by the one who wanted it so.
-        Reason::Descriptors | Reason::Displaced | Reason::Network | Reason::Requests | Reason::Stalled => {}
+        Reason::Cpu
+        | Reason::Descriptors
+        | Reason::Displaced
+        | Reason::Network
+        | Reason::Requests
+        | Reason::Stalled => {}
     }
 }
 

@@ -1,17 +1,20 @@
 //! The public port: question → answer. No request of a stranger goes up to Incus.
 //!
 //! [`route`] reads a request into a question, [`catalogue`] keeps what may be answered, [`snapshot`] is one state of that,
-//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a `listing`; `page` shows it to people.
+//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a `listing`; `page` shows it to people. Both
+//! are a [`selection`], which `evaluate` finds at a bounded price.
 //! Image bytes alone come from Incus, asked for by `export` with a fingerprint from the catalogue.
 
 pub mod catalogue;
 pub mod document;
+mod evaluate;
 mod export;
 pub mod filter;
 pub mod image;
 mod listing;
 pub mod page;
 pub mod route;
+pub mod selection;
 pub mod snapshot;
 
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use self::document::Document;
 use self::image::Image;
 use self::page::PageRequest;
 use self::route::{FingerprintPrefix, PublicRoute};
+use self::selection::Selector;
 use self::snapshot::{Found, Snapshot};
 use crate::live::Live;
 use crate::metrics::question::Question;
@@ -35,12 +39,24 @@ use crate::upstream;
 /// A client has its answer, or the head of it, within five seconds, whatever has become of Incus.
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
+/// The longest path and query of a request, in bytes: the longest filter, with every byte escaped, and more than a path needs.
+const MAX_TARGET: usize = 4 << 10;
+
 /// Answers one request on the public port.
 pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return Err(Refusal::TargetTooLong(MAX_TARGET));
+    }
     let live = exchange.client().worker.live();
     if let (Some(page), Some(asked)) = (&live.page, PageRequest::of(request)) {
         exchange.asks(Question::Page);
-        return Ok(asked.reply(page, in_time(&live, live.catalogue.current()).await));
+        let found = in_time(&live, async {
+            let snapshot = live.catalogue.current().await?;
+            let matches = evaluate::select(exchange.client(), &snapshot, &asked.selector()).await?;
+            Ok((snapshot, matches))
+        });
+        return Ok(asked.reply(page, found.await));
     }
     let route = PublicRoute::parse(request.method(), request.uri())?;
     exchange.asks(route.question());
@@ -70,7 +86,8 @@ async fn answer_question(
             if query.filter.is_empty() {
                 return Ok(snapshot.images.get(query.recursion).reply(headers));
             }
-            Ok(listing::reply(snapshot, &query))
+            let matches = evaluate::select(exchange.client(), &snapshot, &Selector::Filter(query.filter)).await?;
+            Ok(listing::reply(snapshot, matches, query.recursion))
         }
         PublicRoute::Image(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;

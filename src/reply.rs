@@ -33,6 +33,8 @@ pub enum ReplyBody {
 pub enum Refusal {
     #[error("{0}")]
     Ambiguous(&'static str),
+    #[error("too many filters and searches at once, try again later")]
+    Busy,
     #[error("the list of images cannot be had from Incus at the moment, try again later")]
     CatalogueAway,
     /// In Incus's own words.
@@ -46,10 +48,14 @@ pub enum Refusal {
     NotPublic,
     #[error("this address is not served here")]
     Network,
+    #[error("the request's target is longer than {0} bytes")]
+    TargetTooLong(usize),
     #[error("too many downloads at once, try again later")]
     TooManyDownloads,
     #[error("too many requests from this address, try again later")]
     TooManyRequests(Duration),
+    #[error("filters and searches from this address take too much CPU time, try again later")]
+    TooMuchCpu(Duration),
     /// What is wrong behind us is for our log, not for strangers.
     #[error("Incus cannot be reached at the moment, try again later")]
     Upstream(upstream::Error),
@@ -65,11 +71,12 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
-            Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Network | Self::NotAnAdmin(_) | Self::NotPublic => StatusCode::FORBIDDEN,
-            Self::TooManyDownloads | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
+            Self::TooManyDownloads | Self::TooManyRequests(_) | Self::TooMuchCpu(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -108,9 +115,11 @@ impl From<Refusal> for Reply {
         );
         match refusal {
             Refusal::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
-            Refusal::TooManyDownloads => drop(reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1))),
+            Refusal::Busy | Refusal::TooManyDownloads => {
+                drop(reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1)))
+            }
             // In whole seconds (RFC 9110 §10.2.3), and not too early.
-            Refusal::TooManyRequests(wait) => {
+            Refusal::TooManyRequests(wait) | Refusal::TooMuchCpu(wait) => {
                 let seconds = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
                 reply.headers_mut().insert(RETRY_AFTER, seconds);
             }

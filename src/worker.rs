@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,6 +68,7 @@ pub struct Worker {
     is_cut: Cell<bool>,
     refusals: Refusals,
     counts: Arc<Counts>,
+    evaluation: Semaphore,
 }
 
 impl Worker {
@@ -82,6 +83,7 @@ impl Worker {
             is_cut: Cell::new(false),
             refusals: Refusals::default(),
             counts,
+            evaluation: Semaphore::new(1),
         });
         tokio::task::spawn_local(Rc::clone(&worker).keep_house());
         worker
@@ -147,6 +149,33 @@ impl Worker {
             return Err(Refusal::TooManyRequests(wait));
         }
         Ok(Pace::new(live.limits.download_rate, live.limits.stall))
+    }
+
+    /// Held by the one filter or search that is evaluated on this worker at a time: however many wait, other tasks wait for
+    /// one slice of it at the most.
+    pub fn evaluation(&self) -> &Semaphore {
+        &self.evaluation
+    }
+
+    /// Judges whether a stranger's filter or search may be evaluated, by the CPU time that others of the address have taken.
+    pub fn allow_evaluation(&self, client: IpAddr, counted_by: Option<&Address>) -> Result<(), Refusal> {
+        let Some(Err(wait)) = counted_by.map(Address::has_cpu_time) else {
+            return Ok(());
+        };
+        if self.common.limiter.count(Reason::Cpu) {
+            tracing::info!(
+                "limits.requests: refused a filter or search of {client}, whose others took more than a millisecond of CPU time \
+                 for each request that it may make; no more of this is told until a minute has gone by without it"
+            );
+        }
+        Err(Refusal::TooMuchCpu(wait))
+    }
+
+    /// Charges an address for a part of such an evaluation.
+    pub fn charge(&self, counted_by: Option<&Address>, cpu: Duration) {
+        if let Some(address) = counted_by {
+            address.charge(cpu, self.common.live.borrow().limits.requests);
+        }
     }
 
     /// Completes when a certificate makes its client an administrator: it is listed, and within its dates.

@@ -46,7 +46,10 @@ pub fn holds(data: &[u8]) {
             let holds = holds_for(clause, json) != clause.negated;
             matched = if clause.or { matched || holds } else { matched && holds };
         }
-        assert_eq!(filter.matches(image), matched, "{clauses:?} for {json}");
+        // Which patterns have no small automaton, only the automaton can tell.
+        if let Ok(matches) = filter.matcher().matches(image) {
+            assert_eq!(matches, matched, "{clauses:?} for {json}");
+        }
     }
 }
 
@@ -147,7 +150,7 @@ fn holds_for(Clause { field, value, .. }: &Clause, image: &Value) -> bool {
                 .case_insensitive(true)
                 // Go's classes are of ASCII, and it has no flags `u` and `x`.
                 .unicode(!value.contains('[') && !value.contains('\\'))
-                .size_limit(1 << 14)
+                .size_limit(1 << 22)
                 .build()
                 .ok()
                 .filter(|_| !NO_FLAGS_OF_GO.is_match(value));

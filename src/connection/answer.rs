@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CACHE_CONTROL, CONNECTION};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::service::{Service, service_fn};
@@ -74,6 +74,11 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
     // What comes behind these may be no request.
     let is_last = is_connect || matches!(answer, Err(Refusal::Ambiguous(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);
+    if *port == Port::Public {
+        // A cache asks for all that it keeps: what is unpublished is gone from there too, and what was missing is found.
+        let no_cache = HeaderValue::from_static("no-cache");
+        reply.headers_mut().entry(CACHE_CONTROL).or_insert(no_cache);
+    }
     if is_head {
         reply::leave_out_body(&mut reply);
     }

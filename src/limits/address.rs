@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 /// Who has asked for nothing lately may ask for what these seconds allow at once.
 const BURST: Duration = Duration::from_secs(10);
 
+/// Each request that `limits.requests` permits brings so much CPU time for filters and searches, whoever uses it.
+const CPU_PER_REQUEST: Duration = Duration::from_millis(1);
+/// Who has had no CPU time lately may have what these seconds bring at once.
+const CPU_BURST: Duration = Duration::from_secs(4);
+
 /// So many addresses are held without looking whether they have to be.
 const FEW: usize = 1024;
 
@@ -37,6 +42,8 @@ pub struct Address {
     since: Instant,
     /// When all that was asked for will have had its time, in nanoseconds after `since`.
     booked: AtomicU64,
+    /// The same for CPU time: when all that was taken will have been earned.
+    computed: AtomicU64,
 }
 
 impl Address {
@@ -46,6 +53,7 @@ impl Address {
             connections: AtomicUsize::new(0),
             since: Instant::now(),
             booked: AtomicU64::new(0),
+            computed: AtomicU64::new(0),
         }
     }
 
@@ -65,9 +73,36 @@ impl Address {
         }
     }
 
+    /// Whether it has CPU time left; if not, after which time it will. What a request costs is known only afterwards, so the
+    /// last one may take more than was left, and is paid for by a longer wait.
+    pub fn has_cpu_time(&self) -> Result<(), Duration> {
+        self.has_cpu_time_at(self.now())
+    }
+
+    fn has_cpu_time_at(&self, now: u64) -> Result<(), Duration> {
+        let limit = now + nanoseconds(CPU_BURST);
+        match self.computed.load(Ordering::Relaxed).saturating_sub(limit) {
+            0 => Ok(()),
+            wait => Err(Duration::from_nanos(wait)),
+        }
+    }
+
+    /// Takes CPU time off what it has, of which so many requests a second bring their share.
+    pub fn charge(&self, cpu: Duration, requests_a_second: u32) {
+        self.charge_at(self.now(), cpu, requests_a_second);
+    }
+
+    fn charge_at(&self, now: u64, cpu: Duration, requests_a_second: u32) {
+        let earned_in = cpu.mul_f64(1.0 / (CPU_PER_REQUEST.as_secs_f64() * f64::from(requests_a_second.max(1))));
+        let charge = |computed: u64| Some(computed.max(now).saturating_add(nanoseconds(earned_in)));
+        // It never declines.
+        let _ = self.computed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+    }
+
     /// Whether a new one would be like it.
     fn is_forgettable(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) == 0 && self.booked.load(Ordering::Relaxed) <= self.now()
+        let is_over = |time: &AtomicU64| time.load(Ordering::Relaxed) <= self.now();
+        self.connections.load(Ordering::Relaxed) == 0 && is_over(&self.booked) && is_over(&self.computed)
     }
 
     fn now(&self) -> u64 {
@@ -150,6 +185,23 @@ mod tests {
     }
 
     #[test]
+    fn cpu_time_is_earned_by_the_second_and_debts_are_waited_for() {
+        let address = Address::new(Group::of(ip("192.0.2.1")));
+        let spend = |now, milliseconds| address.charge_at(now, Duration::from_millis(milliseconds), 50);
+        // 50 ms a second, 200 ms at once.
+        spend(0, 200);
+        assert_eq!(address.has_cpu_time_at(0), Ok(()));
+        spend(0, 50);
+        assert_eq!(address.has_cpu_time_at(0), Err(Duration::from_secs(1)));
+        assert_eq!(address.has_cpu_time_at(SECOND), Ok(()));
+        spend(SECOND, 100);
+        assert_eq!(address.has_cpu_time_at(SECOND), Err(Duration::from_secs(2)));
+        // A long rest is worth no more than four seconds.
+        spend(1_000 * SECOND, 210);
+        assert!(address.has_cpu_time_at(1_000 * SECOND).is_err());
+    }
+
+    #[test]
     fn who_has_gone_is_forgotten_but_not_what_they_have_booked() {
         let mut addresses = Addresses::default();
         let quiet = addresses.enter(ip("192.0.2.1"), 1).unwrap();
@@ -161,6 +213,11 @@ mod tests {
         while busy.book(1).is_ok() {}
         addresses.leave(&busy);
         assert!(addresses.enter(ip("192.0.2.1"), 1).unwrap().book(1).is_err());
+
+        let costly = addresses.enter(ip("192.0.2.2"), 1).unwrap();
+        costly.charge(Duration::from_secs(9), 1);
+        addresses.leave(&costly);
+        assert!(addresses.enter(ip("192.0.2.2"), 1).unwrap().has_cpu_time().is_err());
     }
 
     #[test]

@@ -68,6 +68,7 @@ label!(NotAnAdmin {
 
 label!(Reason {
     Address = "connections_per_address",
+    Cpu = "cpu",
     Descriptors = "descriptors",
     Displaced = "displaced",
     Full = "connections",

@@ -68,6 +68,10 @@ pub(super) async fn export(
     let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = uri;
     *request.headers_mut() = pick(&UP, headers);
+    if !is_one_range(headers) {
+        // Ignored, as RFC 9110 §14.2 allows: the answer is the whole.
+        request.headers_mut().remove(RANGE);
+    }
     request.headers_mut().insert(HOST, upstream.host());
 
     let Answer::Response(response) = exchange
@@ -90,6 +94,26 @@ pub(super) async fn export(
     }
 }
 
+/// Whether one range is asked for, in a form that Incus honours: `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`. It would
+/// look at each of several, however many thousands, and send each in a part of its own, the same bytes again and again.
+fn is_one_range(headers: &HeaderMap) -> bool {
+    let mut ranges = headers.get_all(RANGE).iter();
+    let (Some(range), None) = (ranges.next(), ranges.next()) else {
+        return false;
+    };
+    let range = range.to_str().ok().and_then(|range| range.strip_prefix("bytes="));
+    let Some((first, last)) = range.and_then(|range| range.split_once('-')) else {
+        return false;
+    };
+    // As large as Incus takes them; it takes no sign.
+    let number = |digits: &str| digits.parse::<i64>().ok().filter(|_| !digits.starts_with('+'));
+    match (first, last) {
+        ("", count) => number(count).is_some_and(|count| count > 0),
+        (first, "") => number(first).is_some(),
+        (first, last) => number(first).is_some_and(|first| number(last).is_some_and(|last| first <= last)),
+    }
+}
+
 fn pick(names: &[HeaderName], from: &HeaderMap) -> HeaderMap {
     let all = |name| {
         from.get_all(name)
@@ -97,4 +121,57 @@ fn pick(names: &[HeaderName], from: &HeaderMap) -> HeaderMap {
             .map(move |value| (HeaderName::clone(name), value.clone()))
     };
     names.iter().flat_map(all).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_single_range_that_makes_sense_goes_up_and_no_other() {
+        let is_sent = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(RANGE, HeaderValue::from_str(value).expect("a value"));
+            }
+            is_one_range(&headers)
+        };
+        let honoured = ["bytes=0-0", "bytes=7-", "bytes=-7", "bytes=100-9223372036854775807"];
+        for range in honoured {
+            assert!(is_sent(&[range]), "{range}");
+        }
+        let many = format!("bytes={}", vec!["0-0"; 14_000].join(","));
+        let ignored = [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=-0",
+            "bytes=--1",
+            "bytes=+1-2",
+            "bytes=1-+2",
+            "bytes=2-1",
+            "bytes=1-2,",
+            "bytes=,1-2",
+            "bytes=1-2,4-5",
+            "bytes=1-2, 1-2",
+            "bytes=1--2",
+            "bytes=1-2-3",
+            "bytes=a-b",
+            "bytes= 1-2",
+            "bytes=1-2 ",
+            "bytes=0-9223372036854775808",
+            "Bytes=0-0",
+            "items=0-0",
+            "0-0",
+            &many,
+        ];
+        for range in ignored {
+            assert!(!is_sent(&[range]), "{range}");
+        }
+        assert!(!is_sent(&[]));
+        assert!(!is_sent(&["bytes=0-0", "bytes=0-0"]), "two of them");
+    }
 }

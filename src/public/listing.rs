@@ -6,23 +6,23 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::image::Image;
-use super::route::ImagesQuery;
+use super::selection::Matches;
 use super::snapshot::Snapshot;
 use crate::reply::{Reply, ReplyBody, json_reply, sync};
 
 /// What is made at once.
 const PART_SIZE: usize = 16 << 10;
 
-/// The images that a filter lets through.
-pub(super) fn reply(snapshot: Arc<Snapshot>, query: &ImagesQuery) -> Reply {
-    let matching = snapshot.images_matching(&query.filter);
+/// These images of the snapshot: whole objects with `recursion`, else paths.
+pub(super) fn reply(snapshot: Arc<Snapshot>, matches: Arc<Matches>, recursion: bool) -> Reply {
     let empty = sync(&[(); 0]);
     let middle = empty.iter().rposition(|byte| *byte == b']').unwrap_or_default();
     let list = Listing {
         next_part: empty[..middle].to_vec(),
         end: Some(empty[middle..].to_vec()),
-        matching: matching.into_iter(),
-        write: if query.recursion { write_object } else { write_path },
+        matches,
+        next_place: 0,
+        write: if recursion { write_object } else { write_path },
         snapshot,
     };
     json_reply(StatusCode::OK, ReplyBody::Parts(Box::new(list)))
@@ -30,8 +30,8 @@ pub(super) fn reply(snapshot: Arc<Snapshot>, query: &ImagesQuery) -> Reply {
 
 struct Listing {
     snapshot: Arc<Snapshot>,
-    /// Places in the snapshot.
-    matching: std::vec::IntoIter<u32>,
+    matches: Arc<Matches>,
+    next_place: u32,
     write: fn(&Image, &mut Vec<u8>),
     next_part: Vec<u8>,
     end: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ impl Iterator for Listing {
         let end = self.end.take()?;
         let mut part = std::mem::take(&mut self.next_part);
         while part.len() < PART_SIZE {
-            let Some(place) = self.matching.next() else {
+            let Some(place) = self.matches.at_or_after(self.next_place) else {
                 // Behind the last image there is no comma.
                 if part.last() == Some(&b',') {
                     part.pop();
@@ -52,6 +52,7 @@ impl Iterator for Listing {
                 part.extend(end);
                 return Some(part.into());
             };
+            self.next_place = place + 1;
             (self.write)(self.snapshot.image_at(place), &mut part);
             part.push(b',');
         }

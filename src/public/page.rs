@@ -23,6 +23,7 @@ use self::view::Head;
 use super::document::accepts;
 use super::image::Image;
 use super::route::Query;
+use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
 use crate::config::Page;
 use crate::reply::{Refusal, Reply, ReplyBody};
@@ -65,9 +66,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 pub struct PageRequest {
     /// As the browser reached us.
     host: Host,
-    /// What it looks for, in lower case.
-    words: Vec<String>,
-    /// The same as it was typed.
+    /// What it looks for, as it was typed.
     search: String,
 }
 
@@ -78,21 +77,30 @@ impl PageRequest {
             && request.uri().path() == "/"
             && accepts(request.headers(), ACCEPT, "text/html");
         is_asked_for.then(|| {
-            let search = Query(request.uri().query().unwrap_or_default()).value("q");
-            let search: String = search.chars().take(MAX_SEARCH).collect();
+            let query = Query::of(request.uri());
             Self {
                 host: Host::of(request),
-                words: search.split_whitespace().map(str::to_lowercase).collect(),
-                search,
+                search: query.search().chars().take(MAX_SEARCH).collect(),
             }
         })
     }
 
-    /// The page, with the images that have every word; or with what is wrong.
-    pub fn reply(&self, page: &Page, snapshot: Result<Arc<Snapshot>, Refusal>) -> Reply {
+    /// What the images must have: every word of the search, in any order.
+    pub fn selector(&self) -> Selector {
+        let mut words: Vec<_> = self.search.split_whitespace().map(str::to_lowercase).collect();
+        words.sort_unstable();
+        words.dedup();
+        Selector::Words(words)
+    }
+
+    /// The page with the images that match; or with what is wrong.
+    pub fn reply(&self, page: &Page, found: Result<(Arc<Snapshot>, Arc<Matches>), Refusal>) -> Reply {
         let title = page.title.as_deref();
-        match snapshot {
-            Ok(snapshot) => with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(self.parts(title, snapshot)))),
+        match found {
+            Ok((snapshot, matches)) => {
+                let parts = self.parts(title, snapshot, &matches);
+                with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(parts)))
+            }
             Err(refusal) => {
                 let text = view::trouble(&self.host, title, &refusal.to_string());
                 with_policy(refusal.status(), text.into_bytes().into())
@@ -100,18 +108,23 @@ impl PageRequest {
         }
     }
 
-    fn parts(&self, title: Option<&str>, snapshot: Arc<Snapshot>) -> impl Iterator<Item = Bytes> + use<> {
-        let mut shown = snapshot.by_name(|image| self.is_found_in(image));
-        let found = shown.len();
-        shown.truncate(MAX_SHOWN);
-        // For as long as it takes to send it.
-        shown.shrink_to_fit();
+    fn parts(
+        &self,
+        title: Option<&str>,
+        snapshot: Arc<Snapshot>,
+        matches: &Matches,
+    ) -> impl Iterator<Item = Bytes> + use<> {
+        let places = snapshot.by_name().iter().copied();
+        let shown: Vec<_> = places
+            .filter(|place| matches.contains(*place))
+            .take(MAX_SHOWN)
+            .collect();
         let head = Head {
             host: &self.host,
             title,
             search: &self.search,
             shown: shown.len(),
-            found,
+            found: matches.count(),
             all: snapshot.number_of_images(),
         };
         let head = head.text();
@@ -131,15 +144,11 @@ impl PageRequest {
             .chain(std::iter::once_with(view::end));
         parts.map(Bytes::from)
     }
+}
 
-    fn is_found_in(&self, image: &Image) -> bool {
-        // Most ask for all: nothing has to be looked through for them.
-        if self.words.is_empty() {
-            return true;
-        }
-        let text = view::searched(image);
-        self.words.iter().all(|word| text.contains(word))
-    }
+/// What a search looks at, in lower case.
+pub(super) fn searchable_text(image: &Image) -> String {
+    view::searched(image)
 }
 
 fn with_policy(status: StatusCode, body: ReplyBody) -> Reply {

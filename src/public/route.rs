@@ -2,6 +2,8 @@
 //!
 //! A path is read as it came, percent-decoded once where a name stands; what is not spelt exactly so is not public.
 
+use std::borrow::Cow;
+
 use http::{Method, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -80,7 +82,7 @@ impl PublicRoute {
         if method != Method::GET {
             return Err(Refusal::MethodNotAllowed);
         }
-        let query = Query(uri.query().unwrap_or_default());
+        let query = Query::of(uri);
         match path {
             Path::Server => Ok(Self::Server),
             Path::Images => Ok(Self::Images(images_query(&query)?)),
@@ -104,12 +106,12 @@ impl PublicRoute {
 
 fn images_query(query: &Query<'_>) -> Result<ImagesQuery, Refusal> {
     let refuse = |error: &str| Err(Refusal::Incus(StatusCode::BAD_REQUEST, error.to_owned()));
-    match (query.is_default_project(), query.is_true("all-projects")) {
+    match (query.is_default_project(), query.is_all_projects()) {
         (true, false) => {}
         (false, true) => return refuse("Cannot specify a project when requesting all projects"),
         _ => return refuse("Unauthenticated image queries are only possible against the default project"),
     }
-    let filter = Filter::parse(&query.value("filter"))
+    let filter = Filter::parse(query.filter())
         .map_err(|error| Refusal::Incus(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(ImagesQuery {
         recursion: query.is_recursion(),
@@ -209,44 +211,88 @@ fn has_broken_escape(text: &str) -> bool {
     text.split('%').skip(1).any(|rest| !is_escape(rest))
 }
 
-/// A query as Go's `url.ParseQuery` reads it: `+` is a space, a pair with a semicolon or a broken escape is none, and of
-/// several values the first counts.
-pub(super) struct Query<'a>(pub(super) &'a str);
+/// The parameters that mean something on the public port, as Go's `url.ParseQuery` reads them: `+` is a space, a pair with a
+/// semicolon or a broken escape is none, and of several values the first counts. The query is read once, from one end to the
+/// other; what nobody asks for is not even decoded.
+#[derive(Debug, Default)]
+pub(super) struct Query<'a> {
+    all_projects: Option<Cow<'a, str>>,
+    filter: Option<Cow<'a, str>>,
+    project: Option<Cow<'a, str>>,
+    recursion: Option<Cow<'a, str>>,
+    /// On the page.
+    search: Option<Cow<'a, str>>,
+}
 
-impl Query<'_> {
-    pub(super) fn value(&self, key: &str) -> String {
-        let pairs = self.0.split('&').filter(|pair| !pair.contains(';'));
-        pairs
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .filter_map(|(name, value)| Some((decode_query(name)?, decode_query(value)?)))
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value)
-            .unwrap_or_default()
+impl<'a> Query<'a> {
+    pub(super) fn of(uri: &'a Uri) -> Self {
+        let mut query = Self::default();
+        for pair in uri.query().unwrap_or_default().split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if let Some(first) = query.parameter(name)
+                && first.is_none()
+                && !pair.contains(';')
+            {
+                *first = decode_query(value);
+            }
+        }
+        query
+    }
+
+    /// Where the value of a parameter belongs.
+    fn parameter(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        // Decoded, no name is longer than what it was decoded from, and the longest that is known has 12 letters.
+        let mut decoded = [0; 12];
+        let mut length = 0;
+        for byte in percent_decode_str(name) {
+            *decoded.get_mut(length)? = byte;
+            length += 1;
+        }
+        match &decoded[..length] {
+            b"all-projects" => Some(&mut self.all_projects),
+            b"filter" => Some(&mut self.filter),
+            b"project" => Some(&mut self.project),
+            b"q" => Some(&mut self.search),
+            b"recursion" => Some(&mut self.recursion),
+            _ => None,
+        }
+    }
+
+    fn filter(&self) -> &str {
+        self.filter.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn search(&self) -> &str {
+        self.search.as_deref().unwrap_or_default()
     }
 
     fn is_default_project(&self) -> bool {
-        matches!(self.value("project").as_str(), "" | "default")
+        matches!(self.project.as_deref(), None | Some("" | "default"))
     }
 
     /// Incus takes any number but 0 for a yes.
     fn is_recursion(&self) -> bool {
-        self.value("recursion").parse::<i64>().is_ok_and(|depth| depth != 0)
+        let depth = self.recursion.as_deref().unwrap_or_default();
+        depth.parse::<i64>().is_ok_and(|depth| depth != 0)
     }
 
-    fn is_true(&self, key: &str) -> bool {
-        matches!(
-            self.value(key).to_ascii_lowercase().as_str(),
-            "true" | "1" | "yes" | "on"
-        )
+    fn is_all_projects(&self) -> bool {
+        let value = self.all_projects.as_deref().unwrap_or_default();
+        ["true", "1", "yes", "on"]
+            .iter()
+            .any(|yes| value.eq_ignore_ascii_case(yes))
     }
 }
 
-fn decode_query(text: &str) -> Option<String> {
+fn decode_query(text: &str) -> Option<Cow<'_, str>> {
     if has_broken_escape(text) {
         return None;
     }
+    if !text.contains('+') {
+        return Some(percent_decode_str(text).decode_utf8_lossy());
+    }
     let spaced = text.replace('+', " ");
-    Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned()))
 }
 
 #[cfg(test)]

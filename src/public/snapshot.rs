@@ -1,14 +1,16 @@
 //! One state of the published images: what strangers may know, and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::document::Document;
-use super::filter::Filter;
 use super::image::{Alias, Image};
+use super::page;
 use super::route::{FingerprintPrefix, alias_path};
+use super::selection::Outcomes;
 use crate::config::Images;
 
 /// What a stranger may know, as of one moment.
@@ -27,6 +29,9 @@ pub struct Snapshot {
     /// Places in that, in the order of the images' names.
     by_name: Vec<u32>,
     by_alias: BTreeMap<String, Alias>,
+    /// By place.
+    searchable: Box<[OnceLock<Box<str>>]>,
+    outcomes: Outcomes,
 }
 
 /// A list in both its forms.
@@ -94,6 +99,8 @@ impl Snapshot {
             images: List::new(&sorted.iter().collect::<Vec<_>>(), Image::path),
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
             by_name: by_name(&sorted),
+            searchable: sorted.iter().map(|_| OnceLock::new()).collect(),
+            outcomes: Outcomes::default(),
             sorted,
             by_alias,
         })
@@ -109,22 +116,22 @@ impl Snapshot {
         }
     }
 
-    /// The places of the images that a filter lets through.
-    pub fn images_matching(&self, filter: &Filter) -> Vec<u32> {
-        let places = (0..).zip(&self.sorted);
-        places
-            .filter(|(_, image)| filter.matches(image))
-            .map(|(place, _)| place)
-            .collect()
+    /// The places of all images in the order of names, which is people's.
+    pub fn by_name(&self) -> &[u32] {
+        &self.by_name
     }
 
-    /// The same for people: in the order of names, and of any kind of match.
-    pub fn by_name(&self, matches: impl Fn(&Image) -> bool) -> Vec<u32> {
-        let places = self.by_name.iter().copied();
-        places.filter(|place| matches(self.image_at(*place))).collect()
+    /// What a search looks at of the image at a place, in lower case. It is made when somebody searches first.
+    pub fn searchable_text(&self, place: u32) -> &str {
+        self.searchable[place as usize].get_or_init(|| page::searchable_text(self.image_at(place)).into_boxed_str())
     }
 
-    /// The image at a place that [`Self::images_matching`] or [`Self::by_name`] has named.
+    /// What came of the filters and searches that were evaluated over it.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
+    /// The image at a place.
     pub fn image_at(&self, place: u32) -> &Image {
         &self.sorted[place as usize]
     }

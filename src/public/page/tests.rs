@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Images;
+use crate::public::selection::Evaluation;
 
 fn request(path: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     let mut request = Request::get(path);
@@ -34,10 +35,14 @@ fn a_search_is_no_longer_than_people_type() {
         let path = format!("/?q={search}");
         PageRequest::of(&request(&path, &[(ACCEPT, "text/html")])).expect("a browser's")
     };
-    assert_eq!(asked("debian+12").words, ["debian", "12"]);
-    let long = asked(&"a+".repeat(30_000));
-    assert!(long.words.len() <= 100, "{} words", long.words.len());
-    assert!(long.search.len() <= 200, "{} bytes", long.search.len());
+    let words = |asked: &PageRequest| match asked.selector() {
+        Selector::Words(words) => words,
+        Selector::Filter(_) => panic!("a search is no filter"),
+    };
+    assert_eq!(words(&asked("debian+12+DEBIAN")), ["12", "debian"]);
+    let long = asked(&"a+%c3%84+".repeat(6_000));
+    assert_eq!(words(&long), ["a", "ä"]);
+    assert!(long.search.chars().count() <= 200, "{}", long.search);
 }
 
 #[test]
@@ -106,7 +111,11 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
     let snapshot = Arc::new(snapshot);
     let page = |path: &str| {
         let asked = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));
-        let parts = asked.expect("a browser's").parts(None, Arc::clone(&snapshot));
+        let asked = asked.expect("a browser's");
+        let selector = asked.selector();
+        let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
+        let matches = matches.expect("the end").expect("words are simple");
+        let parts = asked.parts(None, Arc::clone(&snapshot), &matches);
         parts
             .map(|part| String::from_utf8(part.to_vec()).expect("text"))
             .collect::<String>()

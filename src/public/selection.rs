@@ -1,0 +1,232 @@
+//! Which images of a snapshot a request selects: those that a filter lets through, or those that have each word of a search.
+//!
+//! To find out takes a look at each image. It is done in steps, and the outcome is kept for whoever asks the same.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use super::filter::{Filter, Matcher, TooComplex};
+use super::snapshot::Snapshot;
+
+/// Outcomes of one snapshot may take this much memory, in bytes. When there are more, all are forgotten.
+const MAX_KEPT: usize = 1 << 20;
+/// What a selector takes at the most: a kilobyte of text, in eight clauses or a hundred words.
+const SELECTOR_SIZE: usize = 4 << 10;
+
+/// What a request selects images by.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Selector {
+    /// `?filter=`
+    Filter(Filter),
+    /// A search on the page, in lower case.
+    Words(Vec<String>),
+}
+
+impl Selector {
+    /// Whether it selects every image.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Filter(filter) => filter.is_empty(),
+            Self::Words(words) => words.is_empty(),
+        }
+    }
+}
+
+/// A set of images of one snapshot, by their places in it: one bit each.
+#[derive(Debug)]
+pub struct Matches {
+    bits: Vec<u64>,
+    count: usize,
+}
+
+impl Matches {
+    /// Every image of so many.
+    pub fn all(images: usize) -> Self {
+        let mut bits = vec![u64::MAX; images / 64];
+        bits.push((1 << (images % 64)) - 1);
+        Self { bits, count: images }
+    }
+
+    fn none() -> Self {
+        Self {
+            bits: Vec::new(),
+            count: 0,
+        }
+    }
+
+    fn insert(&mut self, place: u32) {
+        let word = place as usize / 64;
+        self.bits.resize(self.bits.len().max(word + 1), 0);
+        self.bits[word] |= 1 << (place % 64);
+        self.count += 1;
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether the image at a place is one of them.
+    pub fn contains(&self, place: u32) -> bool {
+        let word = self.bits.get(place as usize / 64);
+        word.is_some_and(|word| word >> (place % 64) & 1 == 1)
+    }
+
+    /// The first place from this one on.
+    pub fn at_or_after(&self, place: u32) -> Option<u32> {
+        let first = place as usize / 64;
+        let skipped = u64::MAX << (place % 64);
+        let words = self.bits.iter().enumerate().skip(first);
+        let mut words = words.map(|(at, word)| (at, if at == first { word & skipped } else { *word }));
+        let (at, word) = words.find(|(_, word)| *word != 0)?;
+        Some(u32::try_from(at * 64).ok()? + word.trailing_zeros())
+    }
+}
+
+/// Why nobody learns which images a selector selects.
+#[derive(Clone, Copy, Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Unanswerable {
+    #[error(transparent)]
+    TooComplex(#[from] TooComplex),
+    #[error("to look through so many images for this takes too much CPU time; ask for fewer or simpler things")]
+    TooMuchCpu,
+}
+
+/// What came of a selector.
+pub type Outcome = Result<Arc<Matches>, Unanswerable>;
+
+/// The look at each image, as far as it has come.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    snapshot: &'a Snapshot,
+    test: Test<'a>,
+    next: u32,
+    matches: Matches,
+}
+
+#[derive(Debug)]
+enum Test<'a> {
+    Filter(Matcher<'a>),
+    Words(&'a [String]),
+}
+
+impl<'a> Evaluation<'a> {
+    /// Begins before the first image.
+    pub fn new(snapshot: &'a Snapshot, selector: &'a Selector) -> Self {
+        Self {
+            snapshot,
+            test: match selector {
+                Selector::Filter(filter) => Test::Filter(filter.matcher()),
+                Selector::Words(words) => Test::Words(words),
+            },
+            next: 0,
+            matches: Matches::none(),
+        }
+    }
+
+    /// Goes on, for one image at least, until `is_time_up` or the last image; `Some` is the end.
+    pub fn advance(&mut self, mut is_time_up: impl FnMut() -> bool) -> Option<Result<Matches, TooComplex>> {
+        while (self.next as usize) < self.snapshot.number_of_images() {
+            match self.is_selected() {
+                Ok(true) => self.matches.insert(self.next),
+                Ok(false) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            self.next += 1;
+            if is_time_up() {
+                return None;
+            }
+        }
+        Some(Ok(std::mem::replace(&mut self.matches, Matches::none())))
+    }
+
+    fn is_selected(&mut self) -> Result<bool, TooComplex> {
+        match &mut self.test {
+            Test::Filter(matcher) => matcher.matches(self.snapshot.image_at(self.next)),
+            Test::Words(words) => {
+                let text = self.snapshot.searchable_text(self.next);
+                Ok(words.iter().all(|word| text.contains(word)))
+            }
+        }
+    }
+}
+
+/// The outcomes for one snapshot.
+#[derive(Debug, Default)]
+pub struct Outcomes(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    outcomes: HashMap<Selector, Outcome>,
+    bytes: usize,
+}
+
+impl Outcomes {
+    /// What came of a selector, if that is known.
+    pub fn get(&self, selector: &Selector) -> Option<Outcome> {
+        self.kept().outcomes.get(selector).cloned()
+    }
+
+    /// Keeps what came of it.
+    pub fn keep(&self, selector: Selector, outcome: Outcome) {
+        let size = SELECTOR_SIZE + outcome.as_ref().map_or(0, |matches| size_of_val(&*matches.bits));
+        let mut kept = self.kept();
+        if kept.bytes + size > MAX_KEPT {
+            *kept = Kept::default();
+        }
+        if size <= MAX_KEPT && kept.outcomes.insert(selector, outcome).is_none() {
+            kept.bytes += size;
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing in between can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_set_has_what_was_put_in_it(places in prop::collection::btree_set(0_u32..1_000, 0..200)) {
+            let mut matches = Matches::none();
+            places.iter().for_each(|place| matches.insert(*place));
+            let listed = |matches: &Matches| {
+                let next = |place: &u32| matches.at_or_after(place + 1);
+                std::iter::successors(matches.at_or_after(0), next).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(listed(&matches), places.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(matches.count(), places.len());
+            prop_assert!((0..1_100).all(|place| matches.contains(place) == places.contains(&place)));
+            let all = Matches::all(places.len());
+            prop_assert_eq!(listed(&all), (0..).take(places.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn outcomes_are_kept_within_a_megabyte() {
+        let outcomes = Outcomes::default();
+        let selector = |n: usize| Selector::Words(vec![n.to_string()]);
+        for n in 0..2_000 {
+            outcomes.keep(selector(n), Ok(Arc::new(Matches::all(50_000))));
+            assert!(outcomes.get(&selector(n)).is_some());
+            let kept = outcomes.kept();
+            let held: usize = kept.outcomes.len() * (50_000 / 8);
+            assert!(held <= kept.bytes && kept.bytes <= MAX_KEPT);
+            assert!(n < 50 || !kept.outcomes.is_empty());
+        }
+        outcomes.keep(selector(2_000), Ok(Arc::new(Matches::all(MAX_KEPT * 8))));
+        assert!(
+            outcomes.get(&selector(2_000)).is_none(),
+            "it is larger than all others together"
+        );
+    }
+}
