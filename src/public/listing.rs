@@ -15,7 +15,10 @@ const PART_SIZE: usize = 16 << 10;
 
 /// The images that a filter lets through.
 pub(super) fn reply(snapshot: Arc<Snapshot>, query: &ImagesQuery) -> Reply {
-    let matching = snapshot.images_matching(&query.filter);
+    let mut matching = snapshot.images_matching(&query.filter);
+    // For as long as it takes to send it.
+    matching.shrink_to_fit();
+    let own = size_of_val(matching.as_slice());
     let empty = sync(&[(); 0]);
     let middle = empty.iter().rposition(|byte| *byte == b']').unwrap_or_default();
     let list = Listing {
@@ -23,9 +26,9 @@ pub(super) fn reply(snapshot: Arc<Snapshot>, query: &ImagesQuery) -> Reply {
         end: Some(empty[middle..].to_vec()),
         matching: matching.into_iter(),
         write: if query.recursion { write_object } else { write_path },
-        snapshot,
+        snapshot: Arc::clone(&snapshot),
     };
-    json_reply(StatusCode::OK, ReplyBody::Parts(Box::new(list)))
+    snapshot.lend(json_reply(StatusCode::OK, ReplyBody::Parts(Box::new(list))), own)
 }
 
 struct Listing {
@@ -43,6 +46,8 @@ impl Iterator for Listing {
     fn next(&mut self) -> Option<Bytes> {
         let end = self.end.take()?;
         let mut part = std::mem::take(&mut self.next_part);
+        // Growing by halves and doubles, it would hold up to twice as much.
+        part.reserve_exact(PART_SIZE + PART_SIZE / 4);
         while part.len() < PART_SIZE {
             let Some(place) = self.matching.next() else {
                 // Behind the last image there is no comma.

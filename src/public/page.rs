@@ -80,7 +80,11 @@ impl PageRequest {
     pub fn reply(&self, page: &Page, snapshot: Result<Arc<Snapshot>, Refusal>) -> Reply {
         let title = page.title.as_deref();
         match snapshot {
-            Ok(snapshot) => with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(self.parts(title, snapshot)))),
+            Ok(snapshot) => {
+                let (parts, own) = self.parts(title, Arc::clone(&snapshot));
+                let reply = with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(parts)));
+                snapshot.lend(reply, own)
+            }
             Err(refusal) => {
                 let text = view::trouble(&self.host, title, &refusal.to_string());
                 with_policy(refusal.status(), text.into_bytes().into())
@@ -88,7 +92,8 @@ impl PageRequest {
         }
     }
 
-    fn parts(&self, title: Option<&str>, snapshot: Arc<Snapshot>) -> impl Iterator<Item = Bytes> + use<> {
+    /// What it is made of, one after the other, and how many bytes are kept for that besides the snapshot.
+    fn parts(&self, title: Option<&str>, snapshot: Arc<Snapshot>) -> (impl Iterator<Item = Bytes> + use<>, usize) {
         let mut shown = snapshot.by_name(|image| self.is_found_in(image));
         let found = shown.len();
         shown.truncate(MAX_SHOWN);
@@ -103,6 +108,7 @@ impl PageRequest {
             all: snapshot.number_of_images(),
         };
         let head = head.text();
+        let own = size_of_val(shown.as_slice()) + head.len();
         let remote = self.host.remote();
         let mut first = 0;
         let images = std::iter::from_fn(move || {
@@ -117,7 +123,7 @@ impl PageRequest {
         let parts = std::iter::once(head)
             .chain(images)
             .chain(std::iter::once_with(view::end));
-        parts.map(Bytes::from)
+        (parts.map(Bytes::from), own)
     }
 
     fn is_found_in(&self, image: &Image) -> bool {

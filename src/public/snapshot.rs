@@ -1,15 +1,21 @@
 //! One state of the published images: what strangers may know, and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::document::Document;
 use super::filter::Filter;
+use super::generation::{Generation, Holds};
 use super::image::{Alias, Image};
 use super::route::{FingerprintPrefix, alias_path};
 use crate::config::Images;
+use crate::reply::Reply;
+
+/// What a snapshot takes, as a multiple of the list of its images: that list, compressed too, and the images themselves.
+const SIZE: usize = 3;
 
 /// What a stranger may know, as of one moment.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub struct Snapshot {
     /// Places in that, in the order of the images' names.
     by_name: Vec<u32>,
     by_alias: BTreeMap<String, Alias>,
+    /// Its memory, while anybody reads it.
+    pub generation: Arc<Generation>,
 }
 
 /// A list in both its forms.
@@ -88,10 +96,12 @@ impl Snapshot {
             .flat_map(Image::aliases)
             .map(|alias| (alias.name.clone(), alias))
             .collect();
+        let images = List::new(&sorted.iter().collect::<Vec<_>>(), Image::path);
         Ok(Self {
+            generation: Generation::new(images.objects.size() * SIZE),
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
             server: Document::plain(&cut(server.metadata)),
-            images: List::new(&sorted.iter().collect::<Vec<_>>(), Image::path),
+            images,
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
             by_name: by_name(&sorted),
             sorted,
@@ -107,6 +117,13 @@ impl Snapshot {
             aliases: self.aliases.compressed(),
             ..self
         }
+    }
+
+    /// Marks a reply that keeps this snapshot until it is taken, and `own` bytes besides.
+    pub fn lend(&self, mut reply: Reply, own: usize) -> Reply {
+        let generation = Arc::clone(&self.generation);
+        reply.extensions_mut().insert(Holds { generation, own });
+        reply
     }
 
     /// The places of the images that a filter lets through.
