@@ -120,8 +120,11 @@ mod tests {
     use crate::limits::Limiter;
 
     fn is_evicted(reader: &Reader) -> bool {
-        let evicted = pin!(reader.evicted());
-        evicted.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        let mut evicted = pin!(reader.evicted());
+        evicted
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
     }
 
     #[test]

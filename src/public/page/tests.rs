@@ -92,7 +92,7 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
     let snapshot = Arc::new(snapshot);
     let page = |path: &str| {
         let asked = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));
-        let parts = asked.expect("a browser's").parts(None, Arc::clone(&snapshot));
+        let (parts, _) = asked.expect("a browser's").parts(None, Arc::clone(&snapshot));
         parts
             .map(|part| String::from_utf8(part.to_vec()).expect("text"))
             .collect::<String>()

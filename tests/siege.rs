@@ -1,0 +1,20 @@
+//! What one stranger can do within the limits, others hardly notice: the short form of `make siege`.
+
+#[path = "siege/mod.rs"]
+mod siege;
+mod support;
+
+use std::path::Path;
+
+use siege::Attack;
+use siege::report::SHORT;
+
+/// Those that hurt within seconds.
+const SECONDS: u64 = 6;
+
+#[test]
+fn no_attack_within_the_limits_hurts_others() {
+    let report = siege::run(Path::new(support::gateway::BINARY), &Attack::ALL, &[4], SECONDS);
+    println!("{}", report.text(&SHORT));
+    assert!(report.broken(&SHORT).is_empty(), "{}", report.text(&SHORT));
+}
