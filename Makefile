@@ -4,6 +4,7 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 BINARY := target/release/incus-gate
 MINUTES ?= 60
+SECONDS ?= 30
 # What the demo and the tests use, besides Incus itself; and what Rust needs to link with.
 TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils
 # In which the tests look at the page for people.
@@ -12,7 +13,7 @@ BROWSER := chromium chromium-driver fonts-dejavu-core
 DOCUMENTED := ca-certificates certbot haproxy make nginx pebble yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test fuzz bench soak deny install dist reproduce dist-test clean
+.PHONY: help build demo demo-end test fuzz bench siege soak deny install dist reproduce dist-test clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,10 @@ bench: build ## measure the gateway and Nginx side by side, on a machine with no
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make bench' >&2; exit 1; }
 	@scripts/install-incus iproute2 nginx $(if $(ALL),haproxy caddy)
 	$(CARGO) bench --locked --package bench --bench side_by_side -- $(if $(ALL),--all)
+
+siege: build ## attack the gateway in every known way for SECONDS each, and measure what others notice
+	@command -v openssl > /dev/null || { echo "make siege: found no openssl; run as root: apt-get install -y openssl" >&2; exit 1; }
+	$(CARGO) bench --locked --package bench --profile dev --bench siege -- --gateway $(CURDIR)/$(BINARY) --seconds $(SECONDS)
 
 soak: build ## have mixed clients use the gateway for an hour, or for MINUTES, while things go wrong at random
 	@[ "$$(id -u)" = 0 ] || { echo 'make soak: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make soak' >&2; exit 1; }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use self::activity::Activity;
 use crate::identity::Peer;
-use crate::limits::Address;
+use crate::limits::{Address, Reader};
 use crate::net::{Ending, Port};
 use crate::worker::Worker;
 
@@ -37,6 +37,8 @@ pub struct Client {
     pub ending: Ending,
     /// By what requests are counted, on the public port.
     pub counted_by: Option<Arc<Address>>,
+    /// By what the memory of its answers is counted, on the public port.
+    pub reader: Option<Arc<Reader>>,
     /// Whether a download goes by the place of the connection.
     pub(crate) is_downloading: Cell<bool>,
     /// What the connection is at.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod memory;
 mod plain_http;
 mod serve;
 mod streams;
@@ -91,6 +92,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     let displaced = (!place.is_safe()).then(|| Box::pin(place.displaced()) as Displaced);
     let (activity, counted_by) = (Rc::new(Activity::default()), place.address());
     let stream = ClientStream::new(tls, place, activity.heard());
+    let reader = (port == Port::Public).then(|| worker.limiter().reader(address.ip()));
     let client = Rc::new(Client {
         worker,
         port,
@@ -100,6 +102,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
         cut: Cell::new(None),
         ending: stream.ending(),
         counted_by,
+        reader,
         is_downloading: Cell::new(false),
         activity,
     });

@@ -7,11 +7,12 @@
 //!   there share half of what is kept back. When that is full, whoever comes displaces the one who has waited longest of the
 //!   address that has the most: a crowd displaces itself, and an admin needs but the time of a handshake.
 //!
-//! [`Access`] judges an address, [`address`] counts by it, [`Pace`] is how slowly an answer may be taken,
-//! [`descriptors`] what the system allows.
+//! [`Access`] judges an address, [`address`] counts by it, [`Pace`] is how slowly an answer may be taken, a [`Reader`] holds
+//! memory until it has taken its answers, [`descriptors`] is what the system allows.
 
 mod access;
 pub mod address;
+mod answers;
 pub mod descriptors;
 mod pace;
 mod place;
@@ -26,6 +27,8 @@ use std::time::Instant;
 pub use self::access::Access;
 pub use self::address::Address;
 use self::address::Addresses;
+use self::answers::Answers;
+pub use self::answers::{Booking, Reader};
 pub use self::pace::{Alarm, Pace};
 use self::place::Held;
 pub use self::place::Place;
@@ -58,6 +61,8 @@ pub enum Reason {
     Stalled,
     /// Too many of whom their proxy has not said yet who they are.
     Unannounced,
+    /// Its unread answers held too much memory.
+    Unread,
 }
 
 impl Reason {
@@ -72,6 +77,7 @@ impl Reason {
         Self::Requests,
         Self::Stalled,
         Self::Unannounced,
+        Self::Unread,
     ];
 }
 
@@ -79,6 +85,7 @@ impl Reason {
 #[derive(Debug)]
 pub struct Limiter {
     present: Mutex<Present>,
+    answers: Answers,
     cases: [Cases; Reason::ALL.len()],
     since: Instant,
 }
@@ -108,6 +115,7 @@ impl Default for Limiter {
     fn default() -> Self {
         Self {
             present: Mutex::default(),
+            answers: Answers::default(),
             cases: Default::default(),
             since: Instant::now(),
         }
@@ -210,7 +218,8 @@ fn tell(reason: Reason, port: Port, client: IpAddr, limits: &Limits) {
         | Reason::Displaced
         | Reason::Network
         | Reason::Requests
-        | Reason::Stalled => {}
+        | Reason::Stalled
+        | Reason::Unread => {}
     }
 }
 

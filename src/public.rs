@@ -10,6 +10,7 @@ pub mod document;
 mod evaluate;
 mod export;
 pub mod filter;
+pub mod generation;
 pub mod image;
 mod listing;
 pub mod page;
@@ -84,7 +85,7 @@ async fn answer_question(
         PublicRoute::Images(query) => {
             let snapshot = catalogue.current().await?;
             if query.filter.is_empty() {
-                return Ok(snapshot.images.get(query.recursion).reply(headers));
+                return Ok(snapshot.lend(snapshot.images.get(query.recursion).reply(headers), 0));
             }
             let matches = evaluate::select(exchange.client(), &snapshot, &Selector::Filter(query.filter)).await?;
             Ok(listing::reply(snapshot, matches, query.recursion))
@@ -103,7 +104,10 @@ async fn answer_question(
             }
             export::export(exchange, &upstream, &image.fingerprint, headers).await
         }
-        PublicRoute::Aliases { recursion } => Ok(catalogue.current().await?.aliases.get(recursion).reply(headers)),
+        PublicRoute::Aliases { recursion } => {
+            let snapshot = catalogue.current().await?;
+            Ok(snapshot.lend(snapshot.aliases.get(recursion).reply(headers), 0))
+        }
         PublicRoute::Alias(name) => {
             let snapshot = catalogue.having(|snapshot| snapshot.alias(&name).is_some()).await?;
             let alias = snapshot.alias(&name).ok_or_else(route::alias_not_found)?;

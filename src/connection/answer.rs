@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::body::ClientBody;
+use super::memory;
 use crate::admin;
 use crate::client::Client;
 use crate::leftover;
@@ -100,6 +101,9 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {
         worker.spawn(close_in_order(wish, worker.live().limits.idle));
+    }
+    if let Some(reader) = &client.reader {
+        reply = memory::book(reply, reader);
     }
     let answer = exchange.answer(reply);
     Ok(answer.map(|body| ClientBody::new(body, answering, activity, pace, version)))

@@ -120,6 +120,7 @@ async fn drive<C>(
     } = &*client;
     let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
+    let mut evicted = pin!(evicted(&client));
     let mut is_draining = false;
     loop {
         tokio::select! {
@@ -132,6 +133,10 @@ async fn drive<C>(
             () = async { displaced.as_mut().expect("the condition").await }, if displaced.is_some() => {
                 cut.set(Some(Cut::Limit));
                 return tracing::debug!(client = %peer.address, "made room for others");
+            }
+            () = &mut evicted => {
+                cut.set(Some(Cut::Limit));
+                return tracing::debug!(client = %peer.address, "reset: its unread answers held too much memory");
             }
             has_begun = &mut draining, if !is_draining => {
                 is_draining = true;
@@ -158,6 +163,14 @@ async fn drive<C>(
                 Overdue::Stalled => return let_go_of_stalled(&client),
             }
         }
+    }
+}
+
+/// Completes when what the client has not read takes too much memory.
+async fn evicted(client: &Client) {
+    match &client.reader {
+        Some(reader) => reader.evicted().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -76,6 +76,7 @@ label!(Reason {
     Requests = "requests",
     Stalled = "stalled",
     Unannounced = "unannounced",
+    Unread = "unread",
 });
 
 /// One of something for each value of a label.

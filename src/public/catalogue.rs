@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::generation::OldGenerations;
 use super::snapshot::Snapshot;
 use crate::config::{Images, PublicConfig};
 use crate::metrics::counts::Counter;
@@ -42,6 +43,7 @@ pub struct Catalogue {
     refresh: Duration,
     stale: Duration,
     fetches: Arc<Fetches>,
+    old: Arc<OldGenerations>,
 }
 
 /// How often Incus was asked for its images.
@@ -86,8 +88,10 @@ impl Catalogue {
         let (wanted, want) = watch::channel(Instant::now());
         let (publish, state) = watch::channel(inherited.unwrap_or_default());
         let fetches = last.map(|last| Arc::clone(&last.fetches)).unwrap_or_default();
+        let old = last.map(|last| Arc::clone(&last.old)).unwrap_or_default();
         let keeper = Keeper {
             fetches: Arc::clone(&fetches),
+            old: Arc::clone(&old),
             want,
             publish,
             target: Arc::clone(&target),
@@ -103,6 +107,7 @@ impl Catalogue {
             refresh: config.refresh,
             stale: config.stale,
             fetches,
+            old,
         }
     }
 
@@ -213,6 +218,7 @@ impl State {
 
 struct Keeper {
     fetches: Arc<Fetches>,
+    old: Arc<OldGenerations>,
     want: watch::Receiver<Instant>,
     publish: watch::Sender<State>,
     target: Arc<Target>,
@@ -279,6 +285,7 @@ impl Keeper {
             latest: Some(latest),
             failed: false,
         });
+        self.replaced(was.latest.as_ref());
         if was.failed {
             tracing::info!("the list of images is fresh again");
         }
@@ -286,6 +293,16 @@ impl Keeper {
             tracing::warn!(
                 "Incus does not trust upstream.client_certificate, so admins get nothing through this gateway; run `incus config trust add-certificate` with that file"
             );
+        }
+    }
+
+    /// Whoever still reads the last one may keep it for a while.
+    fn replaced(&self, last: Option<&Dated>) {
+        let latest = self.publish.borrow().latest.clone();
+        if let (Some(last), Some(latest)) = (last, latest)
+            && !Arc::ptr_eq(&last.snapshot, &latest.snapshot)
+        {
+            self.old.add(&last.snapshot.generation);
         }
     }
 

@@ -45,6 +45,11 @@ impl Document {
         }
     }
 
+    /// Of its plain form, in bytes.
+    pub fn size(&self) -> usize {
+        self.plain.len()
+    }
+
     /// Whether both say the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.etag == other.etag

@@ -15,6 +15,7 @@ const PART_SIZE: usize = 16 << 10;
 
 /// These images of the snapshot: whole objects with `recursion`, else paths.
 pub(super) fn reply(snapshot: Arc<Snapshot>, matches: Arc<Matches>, recursion: bool) -> Reply {
+    let own = matches.size();
     let empty = sync(&[(); 0]);
     let middle = empty.iter().rposition(|byte| *byte == b']').unwrap_or_default();
     let list = Listing {
@@ -23,9 +24,9 @@ pub(super) fn reply(snapshot: Arc<Snapshot>, matches: Arc<Matches>, recursion: b
         matches,
         next_place: 0,
         write: if recursion { write_object } else { write_path },
-        snapshot,
+        snapshot: Arc::clone(&snapshot),
     };
-    json_reply(StatusCode::OK, ReplyBody::Parts(Box::new(list)))
+    snapshot.lend(json_reply(StatusCode::OK, ReplyBody::Parts(Box::new(list))), own)
 }
 
 struct Listing {
@@ -43,6 +44,8 @@ impl Iterator for Listing {
     fn next(&mut self) -> Option<Bytes> {
         let end = self.end.take()?;
         let mut part = std::mem::take(&mut self.next_part);
+        // Growing by halves and doubles, it would hold up to twice as much.
+        part.reserve_exact(PART_SIZE + PART_SIZE / 4);
         while part.len() < PART_SIZE {
             let Some(place) = self.matches.at_or_after(self.next_place) else {
                 // Behind the last image there is no comma.

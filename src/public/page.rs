@@ -98,8 +98,9 @@ impl PageRequest {
         let title = page.title.as_deref();
         match found {
             Ok((snapshot, matches)) => {
-                let parts = self.parts(title, snapshot, &matches);
-                with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(parts)))
+                let (parts, own) = self.parts(title, Arc::clone(&snapshot), &matches);
+                let reply = with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(parts)));
+                snapshot.lend(reply, own)
             }
             Err(refusal) => {
                 let text = view::trouble(&self.host, title, &refusal.to_string());
@@ -108,17 +109,20 @@ impl PageRequest {
         }
     }
 
+    /// What it is made of, one after the other, and how many bytes are kept for that besides the snapshot.
     fn parts(
         &self,
         title: Option<&str>,
         snapshot: Arc<Snapshot>,
         matches: &Matches,
-    ) -> impl Iterator<Item = Bytes> + use<> {
+    ) -> (impl Iterator<Item = Bytes> + use<>, usize) {
         let places = snapshot.by_name().iter().copied();
-        let shown: Vec<_> = places
+        let mut shown: Vec<_> = places
             .filter(|place| matches.contains(*place))
             .take(MAX_SHOWN)
             .collect();
+        // For as long as it takes to send it.
+        shown.shrink_to_fit();
         let head = Head {
             host: &self.host,
             title,
@@ -128,6 +132,7 @@ impl PageRequest {
             all: snapshot.number_of_images(),
         };
         let head = head.text();
+        let own = size_of_val(shown.as_slice()) + head.len();
         let remote = self.host.remote();
         let mut first = 0;
         let images = std::iter::from_fn(move || {
@@ -142,7 +147,7 @@ impl PageRequest {
         let parts = std::iter::once(head)
             .chain(images)
             .chain(std::iter::once_with(view::end));
-        parts.map(Bytes::from)
+        (parts.map(Bytes::from), own)
     }
 }
 

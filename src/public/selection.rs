@@ -63,6 +63,11 @@ impl Matches {
         self.count += 1;
     }
 
+    /// The bytes that the set takes.
+    pub fn size(&self) -> usize {
+        size_of_val(&*self.bits)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count
@@ -172,7 +177,7 @@ impl Outcomes {
 
     /// Keeps what came of it.
     pub fn keep(&self, selector: Selector, outcome: Outcome) {
-        let size = SELECTOR_SIZE + outcome.as_ref().map_or(0, |matches| size_of_val(&*matches.bits));
+        let size = SELECTOR_SIZE + outcome.as_ref().map_or(0, |matches| matches.size());
         let mut kept = self.kept();
         if kept.bytes + size > MAX_KEPT {
             *kept = Kept::default();

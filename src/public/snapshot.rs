@@ -1,17 +1,22 @@
 //! One state of the published images: what strangers may know, and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::document::Document;
+use super::generation::{Generation, Holds};
 use super::image::{Alias, Image};
 use super::page;
 use super::route::{FingerprintPrefix, alias_path};
 use super::selection::Outcomes;
 use crate::config::Images;
+use crate::reply::Reply;
+
+/// What a snapshot takes, as a multiple of the list of its images: that list, compressed too, and the images themselves.
+const SIZE: usize = 3;
 
 /// What a stranger may know, as of one moment.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub struct Snapshot {
     /// By place.
     searchable: Box<[OnceLock<Box<str>>]>,
     outcomes: Outcomes,
+    /// Its memory, while anybody reads it.
+    pub generation: Arc<Generation>,
 }
 
 /// A list in both its forms.
@@ -93,10 +100,12 @@ impl Snapshot {
             .flat_map(Image::aliases)
             .map(|alias| (alias.name.clone(), alias))
             .collect();
+        let images = List::new(&sorted.iter().collect::<Vec<_>>(), Image::path);
         Ok(Self {
+            generation: Generation::new(images.objects.size() * SIZE),
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
             server: Document::plain(&cut(server.metadata)),
-            images: List::new(&sorted.iter().collect::<Vec<_>>(), Image::path),
+            images,
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
             by_name: by_name(&sorted),
             searchable: sorted.iter().map(|_| OnceLock::new()).collect(),
@@ -119,6 +128,13 @@ impl Snapshot {
     /// The places of all images in the order of names, which is people's.
     pub fn by_name(&self) -> &[u32] {
         &self.by_name
+    }
+
+    /// Marks a reply that keeps this snapshot until it is taken, and `own` bytes besides.
+    pub fn lend(&self, mut reply: Reply, own: usize) -> Reply {
+        let generation = Arc::clone(&self.generation);
+        reply.extensions_mut().insert(Holds { generation, own });
+        reply
     }
 
     /// What a search looks at of the image at a place, in lower case. It is made when somebody searches first.

@@ -17,6 +17,7 @@
 //! | [`clock`] | a clock that only the gateway goes by |
 //! | [`network`] | a network of a test's own, with addresses to come from |
 //! | [`systemd`] | a service manager as the gateway sees it: held sockets, notifications |
+//! | [`siege`] | attacks within the limits, and what others notice of them |
 //! | [`run`] | other programs, with messages that tell what went wrong |
 
 #![allow(missing_docs, reason = "many a name says it all")]
@@ -37,5 +38,6 @@ pub mod network;
 pub mod run;
 pub mod scene;
 pub mod scripted;
+pub mod siege;
 pub mod systemd;
 pub mod tls;

@@ -1,5 +1,6 @@
 //! A network of a test's own: clients have other addresses there than this machine's loopback, and it can be disturbed.
 
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::panic::Location;
 use std::path::Path;
@@ -53,6 +54,16 @@ pub fn connect(from: &str, to: SocketAddr) -> TcpStream {
         .expect("it is one of this network's");
     socket.connect(&to.into()).expect("somebody listens");
     socket.into()
+}
+
+/// Connects as a proxy that announces this client.
+pub fn announce(client: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let mut tcp = TcpStream::connect(to)?;
+    let kind = if client.is_ipv4() { "TCP4" } else { "TCP6" };
+    let here = if client.is_ipv4() { "127.0.0.1" } else { "::1" };
+    let port = tcp.local_addr()?.port();
+    tcp.write_all(format!("PROXY {kind} {client} {here} {port} {}\r\n", to.port()).as_bytes())?;
+    Ok(tcp)
 }
 
 /// What becomes of packets from and to some ports, until this is dropped; one at a time.

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -54,7 +55,12 @@ impl Manager {
 
     /// For a gateway that tells this manager how it is.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        self.command_of(binary())
+    }
+
+    /// The same with another binary.
+    pub fn command_of(&self, binary: &Path) -> Command {
+        let mut command = Command::new(binary);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.tell(command)
     }

@@ -115,7 +115,7 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
         let selector = asked.selector();
         let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
         let matches = matches.expect("the end").expect("words are simple");
-        let parts = asked.parts(None, Arc::clone(&snapshot), &matches);
+        let (parts, _) = asked.parts(None, Arc::clone(&snapshot), &matches);
         parts
             .map(|part| String::from_utf8(part.to_vec()).expect("text"))
             .collect::<String>()

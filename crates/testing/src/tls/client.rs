@@ -1,6 +1,6 @@
 //! What a client presents, which sessions it keeps, and whom it trusts: everybody.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustls::client::{
@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, NamedGroup, SignatureScheme, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, NamedGroup, SignatureScheme, SupportedProtocolVersion};
 
 use super::super::certificates::Certificate;
 use super::super::network;
@@ -121,6 +121,21 @@ impl TlsClient {
     /// The same from one of the addresses of [`network::own`].
     pub fn connect_from(&self, from: &str, address: SocketAddr) -> Result<Raw, End> {
         Raw::over(self, network::connect(from, address), address)
+    }
+
+    /// The same behind a proxy that announces this client.
+    pub fn connect_announced(&self, client: IpAddr, address: SocketAddr) -> Result<Raw, End> {
+        Raw::over(self, network::announce(client, address)?, address)
+    }
+
+    /// What a handshake begins with.
+    pub fn hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let tls = ClientConnection::new(Arc::new(self.config.clone()), name);
+        let mut hello = Vec::new();
+        let written = tls.expect("settings for a client").write_tls(&mut hello);
+        written.expect("a vector takes it");
+        hello
     }
 
     fn with_version(version: &'static SupportedProtocolVersion) -> Self {

@@ -1,15 +1,15 @@
 //! A client that speaks plain HTTP to one of the TLS ports gets one short answer that says so, on either port and behind a
 //! proxy; whatever else is no TLS gets TLS's own.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod support;
+
+
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use support::scene::ScriptedScene;
-use support::scripted::Scripted;
+use testing::scene::ScriptedScene;
+use testing::scripted::Scripted;
 
 const BODY: &str = "The plain HTTP request was sent to HTTPS port\n";
 

@@ -1,9 +1,9 @@
 //! Filters and searches are the one thing on the public port that a stranger can make expensive. One stranger gets a bounded
 //! share of CPU time by them, and nobody else has to wait.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod support;
+
+
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use support::network;
-use support::scene::ScriptedScene;
-use support::scripted::{Scripted, Then, catalogue};
-use support::tls::http1::Answer;
-use support::tls::{Raw, TlsClient};
+use testing::network;
+use testing::scene::ScriptedScene;
+use testing::scripted::{Scripted, Then, catalogue};
+use testing::tls::http1::Answer;
+use testing::tls::{Raw, TlsClient};
 
 const IMAGES: usize = 5_000;
 const ADDRESSES: [&str; 2] = ["192.0.2.1/32", "192.0.2.2/32"];

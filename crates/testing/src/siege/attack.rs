@@ -1,0 +1,371 @@
+//! What attackers do, all of it within today's limits.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::site::{Site, attacker, fingerprint};
+use crate::network;
+use crate::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
+use crate::tls::{Raw, TlsClient};
+
+/// Requests a second of one address: a little less than are permitted.
+const RATE: u32 = 45;
+/// How many come at once at the beginning.
+const BURST: usize = 200;
+/// Connections that wait for their answers.
+const WAITING: usize = 100;
+/// Connections that an address may have on the public port, without one for chance.
+const CONNECTIONS: usize = 255;
+/// Streams of one connection.
+const STREAMS: u32 = 32;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Attack {
+    PlainLists,
+    HostilePatterns,
+    Filters,
+    Searches,
+    LongQueries,
+    ClientHellos,
+    RefusedStreams,
+    UnreadStreams,
+    SlowReaders,
+    Ranges,
+    IdleConnections,
+    SilentMonitors,
+}
+
+impl Attack {
+    /// All but plain lists, which they are compared with.
+    pub const ALL: [Self; 11] = [
+        Self::HostilePatterns,
+        Self::Filters,
+        Self::Searches,
+        Self::LongQueries,
+        Self::ClientHellos,
+        Self::RefusedStreams,
+        Self::UnreadStreams,
+        Self::SlowReaders,
+        Self::Ranges,
+        Self::IdleConnections,
+        Self::SilentMonitors,
+    ];
+
+    /// Whether images change meanwhile.
+    pub fn needs_changes(self) -> bool {
+        self == Self::SlowReaders
+    }
+
+    /// How much longer than others it takes until it hurts.
+    pub fn length(self) -> u64 {
+        match self {
+            Self::UnreadStreams | Self::SlowReaders => 2,
+            _ => 1,
+        }
+    }
+
+    /// Attacks from one address until then; returns how many requests or connections that were.
+    pub fn run(self, site: &Site, number: usize, until: Instant) -> usize {
+        let from = attacker(number);
+        match self {
+            Self::PlainLists => ask(site, from, until, |_| get("/1.0/images", "Accept-Encoding: gzip\r\n")),
+            Self::HostilePatterns => ask(site, from, until, |n| {
+                let clause = |i: usize| format!("fingerprint eq .*(.?[0-7]?[8-f]?){{25}}[0-7].{{15}}%25{n}z{i}");
+                filter(&(0..8).map(clause).collect::<Vec<_>>().join(" or "))
+            }),
+            Self::Filters => ask(site, from, until, |n| {
+                let clause = |i: usize| format!("properties.description eq .*{n}x{i}");
+                filter(&(0..8).map(clause).collect::<Vec<_>>().join(" or "))
+            }),
+            Self::Searches => ask(site, from, until, |n| {
+                let words: Vec<_> = (0..30).map(|i| format!("d%20is{}", (n + i) % 7)).collect();
+                get(&format!("/?q=amd64+{}", words.join("+")), "Accept: text/html\r\n")
+            }),
+            Self::LongQueries => ask(site, from, until, |_| {
+                get(&format!("/1.0/images?{}", "a&".repeat(31_000)), "")
+            }),
+            Self::Ranges => ask(site, from, until, |n| {
+                let ranges = vec!["0-0"; 14_000].join(",");
+                let path = format!("/1.0/images/{}/export", fingerprint(n as u64 % 5_000));
+                get(&path, &format!("Range: bytes={ranges}\r\n"))
+            }),
+            Self::ClientHellos => hellos(site, from, until),
+            Self::RefusedStreams => refused_streams(site, from, until),
+            Self::UnreadStreams => unread_streams(site, from, until),
+            Self::SlowReaders => slow_readers(site, from, until),
+            Self::IdleConnections => idle_connections(site, number, until),
+            Self::SilentMonitors => silent_monitors(site, until),
+        }
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PlainLists => "plain lists",
+            Self::HostilePatterns => "hostile patterns in filters",
+            Self::Filters => "filters of eight clauses",
+            Self::Searches => "searches of the page",
+            Self::LongQueries => "queries of 31,000 pairs",
+            Self::ClientHellos => "bursts of ClientHellos",
+            Self::RefusedStreams => "refused streams of HTTP/2",
+            Self::UnreadStreams => "unread streams of HTTP/2",
+            Self::SlowReaders => "slow readers of changing lists",
+            Self::Ranges => "14,000 ranges of an export",
+            Self::IdleConnections => "idle connections of a /60",
+            Self::SilentMonitors => "silent connections to metrics",
+        })
+    }
+}
+
+fn get(target: &str, fields: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: gate.test\r\n{fields}\r\n")
+}
+
+fn filter(text: &str) -> String {
+    let escape = |c: char| match c {
+        ' ' => "+".to_owned(),
+        '+' | '{' | '}' | '[' | ']' | '?' | '&' | '#' => format!("%{:02x}", u32::from(c)),
+        _ => c.to_string(),
+    };
+    let text: String = text.chars().map(escape).collect();
+    get(&format!("/1.0/images?filter={text}"), "")
+}
+
+/// Turns: a burst, and then so many a second.
+struct Turns {
+    begun: Instant,
+    taken: usize,
+    until: Instant,
+}
+
+impl Turns {
+    fn new(until: Instant) -> Self {
+        Self {
+            begun: Instant::now(),
+            taken: 0,
+            until,
+        }
+    }
+
+    /// Waits for the next one; `false` when it is over.
+    fn next(&mut self) -> bool {
+        let late = self.taken.saturating_sub(BURST);
+        let due = self.begun + Duration::from_secs_f64(late as f64 / f64::from(RATE));
+        self.taken += 1;
+        thread::sleep(due.min(self.until).saturating_duration_since(Instant::now()));
+        Instant::now() < self.until
+    }
+}
+
+/// Asks over many connections, and reads an answer when its connection's next turn comes.
+fn ask(site: &Site, from: IpAddr, until: Instant, request: impl Fn(usize) -> String) -> usize {
+    let client = TlsClient::tls13();
+    let mut waiting: VecDeque<Raw> = VecDeque::new();
+    let (mut turns, mut done) = (Turns::new(until), 0);
+    while turns.next() {
+        let ready = match waiting.len() {
+            WAITING.. => waiting.pop_front().and_then(|raw| answered(raw, until)),
+            _ => None,
+        };
+        let connection = ready.map_or_else(|| client.connect_announced(from, site.gateway.public()), Ok);
+        // One that is refused is asked for again in the next turn.
+        let Ok(mut raw) = connection else { continue };
+        if raw.send(request(done)).is_ok() {
+            done += 1;
+            waiting.push_back(raw);
+        }
+    }
+    done
+}
+
+/// The connection, once its answer is read, if there will be another one.
+fn answered(mut raw: Raw, until: Instant) -> Option<Raw> {
+    raw.patience = until.saturating_duration_since(Instant::now());
+    let answer = raw.read_answer().ok()?;
+    (answer.head.field("connection") != Some("close")).then_some(raw)
+}
+
+/// As many as an address may have, every second, on both ports.
+fn hellos(site: &Site, from: IpAddr, until: Instant) -> usize {
+    let hello = TlsClient::tls13().hello();
+    let mut done = 0;
+    while Instant::now() < until {
+        let begun = Instant::now();
+        let burst: Vec<TcpStream> = (0..CONNECTIONS)
+            .filter_map(|number| {
+                let port = match number % 8 {
+                    0 => site.gateway.admin(),
+                    _ => site.gateway.public(),
+                };
+                let mut tcp = network::announce(from, port).ok()?;
+                tcp.write_all(&hello).ok().map(|()| tcp)
+            })
+            .collect();
+        done += burst.len();
+        thread::sleep(Duration::from_secs(1).saturating_sub(begun.elapsed()));
+    }
+    done
+}
+
+/// With a window of zero where answers are not to be sent.
+fn connect_http2(from: IpAddr, port: std::net::SocketAddr, window: u32) -> Option<Raw> {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let mut raw = TlsClient::tls13().alpn(&["h2"]).connect_announced(from, port).ok()?;
+    let mut settings = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
+    settings.extend(window.to_be_bytes());
+    let begin = [PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat();
+    raw.send(begin).ok().map(|()| raw)
+}
+
+fn stream(number: u32, path: &str) -> Vec<u8> {
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "gate.test"),
+        (":path", path),
+    ];
+    frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block(fields))
+}
+
+/// Takes what has come, if anything has, without looking at it.
+fn take(raw: &Raw, most: usize) {
+    let mut part = vec![0; most];
+    let mut tcp = raw.tcp();
+    let _ = tcp.set_nonblocking(true);
+    let _ = tcp.read(&mut part);
+    let _ = tcp.set_nonblocking(false);
+}
+
+/// Without a certificate, on the admin port; what comes back is neither looked at nor acknowledged.
+fn refused_streams(site: &Site, from: IpAddr, until: Instant) -> usize {
+    /// Streams at once, and how often.
+    const BATCH: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(50);
+    let path = format!("/1.0/{}", "x".repeat(1_000));
+    let mut done = 0;
+    while Instant::now() < until {
+        let Some(mut raw) = connect_http2(from, site.gateway.admin(), 65_535) else {
+            thread::sleep(PAUSE);
+            continue;
+        };
+        for batch in 0.. {
+            let streams: Vec<_> = (0..BATCH).flat_map(|n| stream(batch * BATCH + n, &path)).collect();
+            if Instant::now() >= until || raw.send(streams).is_err() {
+                break;
+            }
+            done += BATCH as usize;
+            take(&raw, 1 << 16);
+            thread::sleep(PAUSE);
+        }
+    }
+    done
+}
+
+/// Filtered lists that nobody reads, on as many connections as there may be.
+fn unread_streams(site: &Site, from: IpAddr, until: Instant) -> usize {
+    let mut open: VecDeque<Raw> = VecDeque::new();
+    let (mut turns, mut done) = (Turns::new(until), 0);
+    let mut current: Option<(Raw, u32)> = None;
+    while turns.next() {
+        if let Some((raw, STREAMS..)) = current {
+            open.push_back(raw);
+            current = None;
+        }
+        if open.len() >= CONNECTIONS {
+            open.pop_front();
+        }
+        let next = current
+            .take()
+            .or_else(|| connect_http2(from, site.gateway.public(), 0).map(|raw| (raw, 0)));
+        let Some((mut raw, number)) = next else { continue };
+        let path = format!("/1.0/images?recursion=1&filter=size+ne+{done}");
+        if raw.send(stream(number, &path)).is_ok() {
+            done += 1;
+            current = Some((raw, number + 1));
+        }
+    }
+    done
+}
+
+/// A new one for each change; each takes 4 KiB a second.
+fn slow_readers(site: &Site, from: IpAddr, until: Instant) -> usize {
+    const TICK: Duration = Duration::from_millis(500);
+    let client = TlsClient::tls13();
+    let mut open: VecDeque<Raw> = VecDeque::new();
+    let mut done = 0;
+    while Instant::now() < until {
+        let begun = Instant::now();
+        let path = match done % 2 {
+            0 => "/1.0/images?recursion=1&filter=public+eq+true",
+            _ => "/1.0/images?recursion=1",
+        };
+        let reader = client
+            .connect_announced(from, site.gateway.public())
+            .and_then(|mut raw| {
+                SockRef::from(raw.tcp()).set_recv_buffer_size(4 << 10)?;
+                raw.send(get(path, "")).map(|()| raw)
+            });
+        if let Ok(raw) = reader {
+            done += 1;
+            open.push_back(raw);
+        }
+        if open.len() > CONNECTIONS {
+            open.pop_front();
+        }
+        for raw in &open {
+            take(raw, 2 << 10);
+        }
+        thread::sleep(TICK.saturating_sub(begun.elapsed()));
+    }
+    done
+}
+
+/// Of one /60: as many as each of its /64 may have.
+fn idle_connections(site: &Site, number: usize, until: Instant) -> usize {
+    let client = TlsClient::tls13();
+    let prefix = u16::try_from(number).expect("few attackers") << 4;
+    let mut open = Vec::new();
+    'all: for _ in 0..CONNECTIONS {
+        for network in 0..16 {
+            if Instant::now() >= until {
+                break 'all;
+            }
+            let from = Ipv6Addr::from([0x2001, 0xdb8, 0, prefix + network, 0, 0, 0, 1]);
+            open.extend(client.connect_announced(from.into(), site.gateway.public()).ok());
+        }
+    }
+    thread::sleep(until.saturating_duration_since(Instant::now()));
+    open.len()
+}
+
+fn silent_monitors(site: &Site, until: Instant) -> usize {
+    /// As many as one attacker opens.
+    const SILENT: usize = 200;
+    let mut open: Vec<TcpStream> = Vec::new();
+    let mut done = 0;
+    while Instant::now() < until {
+        open.retain(|tcp| !is_closed(tcp));
+        while open.len() < SILENT && Instant::now() < until {
+            let Ok(tcp) = TcpStream::connect_timeout(&site.metrics, Duration::from_secs(1)) else {
+                break;
+            };
+            done += 1;
+            open.push(tcp);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    done
+}
+
+fn is_closed(tcp: &TcpStream) -> bool {
+    let _ = tcp.set_nonblocking(true);
+    !matches!(tcp.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}

@@ -1,0 +1,179 @@
+//! The gateway under attack, and the Incus behind it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::certificates::{Certificate, Certificates};
+use crate::gateway::Gateway;
+use crate::scene::Setup;
+use crate::scripted::Scripted;
+use crate::systemd::Manager;
+
+const IMAGES: u64 = 5_000;
+/// How often the service manager wants to hear of the gateway, at least. A unit's 30 s would need longer attacks.
+pub const WATCHDOG: Duration = Duration::from_secs(4);
+
+/// An Incus with many images, which may change with each look at them.
+#[derive(Debug)]
+pub struct Upstream {
+    scripted: Scripted,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_changing: AtomicBool,
+    looks: AtomicUsize,
+    /// The most that one request has asked for.
+    ranges: AtomicUsize,
+}
+
+impl Upstream {
+    pub fn start() -> Self {
+        let lists = ["even", "odd"].map(list);
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let scripted = Scripted::start_bare(move |request, wire| {
+            let json = "application/json";
+            match request.target().as_str() {
+                "/1.0" => wire.answer("200 OK", json, SERVER),
+                "/1.0/images?recursion=1" => {
+                    let looks = match shared.is_changing.load(Ordering::SeqCst) {
+                        true => shared.looks.fetch_add(1, Ordering::SeqCst),
+                        false => 0,
+                    };
+                    wire.answer("200 OK", json, &lists[looks % 2])
+                }
+                _ => {
+                    let ranges = request.field("range").map_or(0, |ranges| ranges.split(',').count());
+                    shared.ranges.fetch_max(ranges, Ordering::SeqCst);
+                    wire.answer("200 OK", "application/octet-stream", &[0; 1024])
+                }
+            }
+        });
+        Self { scripted, state }
+    }
+
+    pub fn is_changing(&self, is_changing: bool) {
+        self.state.is_changing.store(is_changing, Ordering::SeqCst);
+    }
+
+    pub fn forget_ranges(&self) {
+        self.state.ranges.store(0, Ordering::SeqCst);
+    }
+
+    pub fn ranges(&self) -> usize {
+        self.state.ranges.load(Ordering::SeqCst)
+    }
+}
+
+const SERVER: &[u8] = br#"{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":{"api_extensions":[],"api_status":"stable","api_version":"1.0","auth":"trusted","auth_methods":["tls"],"config":{},"environment":{},"public":false}}"#;
+
+/// The fingerprint of one of the images.
+pub fn fingerprint(number: u64) -> String {
+    let part = |part: u64| (number * 4 + part + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (0..4).map(|number| format!("{:016x}", part(number))).collect()
+}
+
+fn list(version: &str) -> Vec<u8> {
+    let image = |number: u64| {
+        json!({
+            "aliases": [{ "name": format!("distribution/{number}/cloud"), "description": "" }],
+            "architecture": "x86_64",
+            "auto_update": false,
+            "cached": false,
+            "created_at": "2023-11-14T22:13:20Z",
+            "expires_at": "0001-01-01T00:00:00Z",
+            "filename": format!("incus-{number}.tar.xz"),
+            "fingerprint": fingerprint(number),
+            "last_used_at": "0001-01-01T00:00:00Z",
+            "profiles": ["default"],
+            "project": "default",
+            "properties": {
+                "architecture": "amd64",
+                "description": format!("Distribution {number} amd64 (20231114_22:13), {version}"),
+                "name": format!("distribution-{number}-amd64-cloud-20231114_22:13"),
+                "os": "Distribution",
+                "release": format!("{number}"),
+                "serial": "20231114_22:13",
+                "type": "squashfs",
+                "variant": "cloud",
+            },
+            "public": true,
+            "size": 100_000_000 + number,
+            "type": "container",
+            "uploaded_at": "2023-11-14T22:13:20Z",
+        })
+    };
+    let images: Vec<_> = (0..IMAGES).map(image).collect();
+    json!({ "type": "sync", "metadata": images }).to_string().into_bytes()
+}
+
+/// The gateway; a fresh one for each attack, so that its memory's peak is that attack's.
+#[derive(Debug)]
+pub struct Site {
+    // Dropped before what it needs.
+    pub gateway: Gateway,
+    pub manager: Manager,
+    pub metrics: SocketAddr,
+    ops: Certificate,
+    _certificates: Certificates,
+}
+
+impl Site {
+    pub fn start(binary: &Path, upstream: &Upstream) -> Self {
+        let certificates = Certificates::new();
+        let mut setup = Setup::new(
+            &certificates,
+            &upstream.scripted.url(),
+            &upstream.scripted.certificate(),
+        );
+        // A signature of RSA costs most.
+        setup.server = certificates.openssl_rsa("rsa");
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more_admin = setup.more_public.clone();
+        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        let manager = Manager::start();
+        let mut command = manager.command_of(binary);
+        command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+        let gateway = Gateway::try_start_command(command, &setup.text())
+            .unwrap_or_else(|ended| panic!("the gateway does not start: {ended:#?}"));
+        let metrics = gateway.metrics_url();
+        let metrics = metrics.strip_prefix("http://").and_then(|address| address.parse().ok());
+        Self {
+            gateway,
+            manager,
+            metrics: metrics.expect("an address"),
+            ops: setup.admins[0].1.clone(),
+            _certificates: certificates,
+        }
+    }
+
+    pub fn ops(&self) -> &Certificate {
+        &self.ops
+    }
+
+    /// In seconds so far, in user and system mode together.
+    pub fn cpu(&self) -> f64 {
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.gateway.pid())).unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+    }
+
+    /// In bytes so far.
+    pub fn log_size(&self) -> usize {
+        self.gateway.log().iter().map(|line| line.len() + 1).sum()
+    }
+}
+
+/// The address that an attacker comes from.
+pub fn attacker(number: usize) -> IpAddr {
+    [203, 0, 113, 10 + u8::try_from(number).expect("few attackers")].into()
+}
