@@ -211,21 +211,27 @@ fn is_only_v6(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
     address.is_ipv6() && addresses.iter().any(is_rival)
 }
 
-/// Returns nothing where there is nothing to bind: for `[::]` beside IPv4 addresses on a machine without IPv6.
 fn bind_among(
     table: &'static str,
     address: SocketAddr,
     addresses: &[SocketAddr],
 ) -> Result<Option<TcpListener>, BindError> {
-    let only_v6 = is_only_v6(address, addresses);
-    let wrong = |source| BindError { table, address, source };
+    let bound = bind_or_fall_back(address, is_only_v6(address, addresses), listen);
+    bound.map_err(|source| BindError { table, address, source })
+}
+
+/// Returns nothing where there is nothing to bind: for `[::]` beside IPv4 addresses on a machine without IPv6.
+fn bind_or_fall_back<T>(
+    address: SocketAddr,
+    only_v6: bool,
+    listen: impl Fn(SocketAddr, bool) -> io::Result<T>,
+) -> io::Result<Option<T>> {
     match listen(address, only_v6) {
-        Ok(socket) => Ok(Some(socket)),
         Err(error) if has_no_family(&error) && is_every_v6(address) => {
             let instead = fallback(address, only_v6).map(|instead| listen(instead, false));
-            instead.transpose().map_err(wrong)
+            instead.transpose()
         }
-        Err(error) => Err(wrong(error)),
+        bound => bound.map(Some),
     }
 }
 
@@ -378,10 +384,18 @@ mod tests {
 
     #[test]
     fn without_ipv6_every_address_is_every_ipv4_address() {
-        let [every, own] = ["[::]:8554", "[::1]:8554"].map(|text| text.parse().expect("an address"));
-        assert!(is_every_v6(every) && !is_every_v6(own));
-        assert_eq!(fallback(every, false), Some(SocketAddr::from(([0; 4], 8554))));
-        assert_eq!(fallback(every, true), None, "the table has IPv4 addresses of its own");
+        // As a kernel without IPv6 answers.
+        let bind = |text: &str, only_v6| {
+            let listen = |address: SocketAddr, _| match address {
+                SocketAddr::V4(address) => Ok(address.to_string()),
+                SocketAddr::V6(_) => Err(io::Error::from_raw_os_error(EAFNOSUPPORT)),
+            };
+            bind_or_fall_back(text.parse().expect("an address"), only_v6, listen).ok()
+        };
+        assert_eq!(bind("[::]:8554", false), Some(Some("0.0.0.0:8554".to_owned())));
+        assert_eq!(bind("[::]:8554", true), Some(None), "the table has IPv4 addresses of its own");
+        assert_eq!(bind("127.0.0.1:8554", false), Some(Some("127.0.0.1:8554".to_owned())));
+        assert_eq!(bind("[::1]:8554", false), None, "another address than the one that was asked for");
         let error = |address| BindError {
             table: "public",
             address,
