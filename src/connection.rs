@@ -66,7 +66,7 @@ pub async fn welcome_behind(
 pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr, mut place: Place) {
     net::tune(&tcp);
     let live = worker.live();
-    let shaken = shake_hands(&worker, &live, port, tcp, &place).await;
+    let shaken = shake_hands(&worker, &live, port, tcp, address, &place).await;
     let ended = shaken.as_ref().map_or_else(Unwelcome::handshake, |_| Handshake::Done);
     worker.counts().ports.of(port).handshakes.of(ended).add(1);
     let tls = match shaken {
@@ -110,6 +110,7 @@ async fn shake_hands(
     live: &Live,
     port: Port,
     tcp: TcpStream,
+    address: SocketAddr,
     place: &Place,
 ) -> Result<TlsStream<TcpStream>, Unwelcome> {
     let handshake = TlsAcceptor::from(live.entrance(port).tls.clone()).accept(tcp);
@@ -117,9 +118,9 @@ async fn shake_hands(
         biased;
         _ = no_longer_awaited(worker, std::future::pending()) => Err(Unwelcome::Drain),
         () = place.displaced() => Err(Unwelcome::Displaced),
-        shaken = timeout(live.limits.handshake, handshake) => match shaken {
-            Ok(shaken) => shaken.map_err(Unwelcome::Failed),
-            Err(_) => Err(Unwelcome::TooSlow),
+        shaken = worker.handshakes().shake_hands(port, address.ip(), live.limits.handshake, handshake) => match shaken {
+            Some(shaken) => shaken.map_err(Unwelcome::Failed),
+            None => Err(Unwelcome::TooSlow),
         },
     }
 }
