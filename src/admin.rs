@@ -22,8 +22,12 @@ pub async fn answer(exchange: &Rc<Exchange>, request: Request<Incoming>) -> Resu
     match admit(exchange, &request) {
         Ok(admin) => forward(exchange, admin, request).await,
         Err(refusal) => {
-            leftover::dismiss(&exchange.client().worker, request);
-            Err(refusal)
+            let Client { worker, peer, .. } = &**exchange.client();
+            leftover::dismiss(worker, request);
+            match refusal {
+                Refusal::NotAnAdmin(_) => Err(worker.allow_refusal(peer.address.ip()).err().unwrap_or(refusal)),
+                refusal => Err(refusal),
+            }
         }
     }
 }

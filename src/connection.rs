@@ -10,6 +10,7 @@ mod streams;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -68,7 +69,7 @@ pub async fn welcome_behind(
 pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr, mut place: Place) {
     net::tune(&tcp);
     let live = worker.live();
-    let shaken = shake_hands(&worker, &live, port, tcp, &place).await;
+    let shaken = shake_hands(&worker, &live, port, tcp, address, &place).await;
     let ended = shaken.as_ref().map_or_else(Unwelcome::handshake, |_| Handshake::Done);
     worker.counts().ports.of(port).handshakes.of(ended).add(1);
     let tls = match shaken {
@@ -114,23 +115,25 @@ async fn shake_hands(
     live: &Live,
     port: Port,
     tcp: TcpStream,
+    address: SocketAddr,
     place: &Place,
 ) -> Result<TlsStream<TcpStream>, Unwelcome> {
-    let handshake = async {
+    let handshakes = worker.handshakes();
+    let handshake = pin!(async {
         if plain_http::is_spoken(&tcp).await.map_err(Unwelcome::Failed)? {
             plain_http::refuse(tcp).await.map_err(Unwelcome::Failed)?;
             return Err(Unwelcome::PlainHttp);
         }
         let acceptor = TlsAcceptor::from(live.entrance(port).tls.clone());
         acceptor.accept(tcp).await.map_err(Unwelcome::Failed)
-    };
+    });
     tokio::select! {
         biased;
         _ = no_longer_awaited(worker, std::future::pending()) => Err(Unwelcome::Drain),
         () = place.displaced() => Err(Unwelcome::Displaced),
-        shaken = timeout(live.limits.handshake, handshake) => match shaken {
-            Ok(shaken) => shaken,
-            Err(_) => Err(Unwelcome::TooSlow),
+        shaken = handshakes.shake_hands(port, address.ip(), live.limits.handshake, handshake) => match shaken {
+            Some(shaken) => shaken,
+            None => Err(Unwelcome::TooSlow),
         },
     }
 }

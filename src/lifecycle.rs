@@ -118,6 +118,7 @@ async fn govern(
         metrics,
         drain: CancellationToken::new(),
         cut: CancellationToken::new(),
+        refusals: Arc::default(),
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &common, &listeners, &mut watchdog)?;

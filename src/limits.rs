@@ -22,7 +22,7 @@ mod unproven;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::access::Access;
 pub use self::address::Address;
@@ -155,6 +155,16 @@ impl Limiter {
         }
         *unannounced += 1;
         Ok(Unannounced::new(Arc::clone(self), port))
+    }
+
+    /// Counts a request of whoever has no [`Place`] that does; fails with the time until one more is allowed.
+    pub fn book(&self, client: IpAddr, requests_a_second: u32) -> Result<(), Duration> {
+        // As for connections: it may be a proxy with many clients.
+        if client.is_loopback() {
+            return Ok(());
+        }
+        let address = self.present().addresses.of(client);
+        address.book(requests_a_second)
     }
 
     fn refuse(&self, reason: Reason, port: Port, client: IpAddr, limits: &Limits) -> Reason {

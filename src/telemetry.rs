@@ -2,7 +2,7 @@
 //!
 //! An [`exchange`] is one request and its answer, also where these become a [`tunnel`]; when it is over, [`access`] has a
 //! line for it, without the secrets that [`mask`] takes out. [`audit`] tells of what changes something, and of who was
-//! refused. Both write into the [`log`], whose lines a [`sink`] takes off the hands of whoever has them, into a [`file`]
+//! refused; what strangers can repeat is counted by `repeats`. Both write into the [`log`], whose lines a [`sink`] takes off the hands of whoever has them, into a [`file`]
 //! perhaps.
 
 pub mod access;
@@ -11,5 +11,6 @@ pub mod exchange;
 pub mod file;
 pub mod log;
 pub mod mask;
+mod repeats;
 pub mod sink;
 pub mod tunnel;

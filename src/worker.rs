@@ -2,6 +2,8 @@
 //!
 //! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
 
+pub mod handshakes;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::io;
@@ -16,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::handshakes::Handshakes;
 use crate::client::Cut;
 use crate::identity::{NotAnAdmin, PeerCertificate};
 use crate::limits::{Address, Limiter, Pace, Place, Reason, Unannounced};
@@ -57,6 +60,8 @@ pub struct Common {
     pub drain: CancellationToken,
     /// What is still under way is to be dropped.
     pub cut: CancellationToken,
+    /// Who was refused.
+    pub refusals: Arc<Refusals>,
 }
 
 /// What every connection of one worker shares.
@@ -66,7 +71,7 @@ pub struct Worker {
     upstream: RefCell<Rc<Upstream>>,
     tasks: TaskTracker,
     is_cut: Cell<bool>,
-    refusals: Refusals,
+    handshakes: Rc<Handshakes>,
     counts: Arc<Counts>,
     evaluation: Semaphore,
 }
@@ -81,11 +86,12 @@ impl Worker {
             upstream: RefCell::new(upstream),
             tasks: TaskTracker::new(),
             is_cut: Cell::new(false),
-            refusals: Refusals::default(),
+            handshakes: Rc::default(),
             counts,
             evaluation: Semaphore::new(1),
         });
         tokio::task::spawn_local(Rc::clone(&worker).keep_house());
+        tokio::task::spawn_local(Rc::clone(&worker.handshakes).give_turns());
         worker
     }
 
@@ -136,19 +142,29 @@ impl Worker {
             self.common.limiter.count(Reason::Network);
             return Err(Refusal::Network);
         }
-        if let Some(address) = counted_by
-            && let Err(wait) = address.book(live.limits.requests)
-        {
-            if self.common.limiter.count(Reason::Requests) {
-                tracing::info!(
-                    "limits.requests: refused a request of {client}, which makes more than {} a second; no more of this is told \
-                     until a minute has gone by without it",
-                    live.limits.requests
-                );
-            }
-            return Err(Refusal::TooManyRequests(wait));
+        if let Some(address) = counted_by {
+            let booked = address.book(live.limits.requests);
+            booked.map_err(|wait| self.too_many(client, live.limits.requests, wait))?;
         }
         Ok(Pace::new(live.limits.download_rate, live.limits.stall))
+    }
+
+    /// Counts a request on the admin port that is about to be refused by where it comes from, as the public port counts all
+    /// of them.
+    pub fn allow_refusal(&self, client: IpAddr) -> Result<(), Refusal> {
+        let requests = self.common.live.borrow().limits.requests;
+        let booked = self.common.limiter.book(client, requests);
+        booked.map_err(|wait| self.too_many(client, requests, wait))
+    }
+
+    fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> Refusal {
+        if self.common.limiter.count(Reason::Requests) {
+            tracing::info!(
+                "limits.requests: refused a request of {client}, which makes more than {requests} a second; no more of this is \
+                 told until a minute has gone by without it"
+            );
+        }
+        Refusal::TooManyRequests(wait)
     }
 
     /// Held by the one filter or search that is evaluated on this worker at a time: however many wait, other tasks wait for
@@ -247,9 +263,14 @@ impl Worker {
         self.is_cut.get()
     }
 
-    /// Who was refused here.
+    /// Whose turn it is to shake hands.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
+    /// Who was refused on the admin port.
     pub fn refusals(&self) -> &Refusals {
-        &self.refusals
+        &self.common.refusals
     }
 
     async fn keep_house(self: Rc<Self>) {
@@ -258,7 +279,7 @@ impl Worker {
             interval.tick().await;
             let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
-            self.refusals.tell();
+            self.common.refusals.tell();
         }
     }
 }

@@ -14,6 +14,12 @@ use crate::config::Limits;
 use crate::limits::{Alarm, Pace};
 use crate::net::Port;
 
+/// How long a client that was refused on the admin port may take to read that, and to agree to the end of the connection.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// So many streams may be on their way when their client learns that none is answered any more: as many as there may be at a
+/// time. Who sends more has not listened.
+const MAX_LATE: u8 = 100;
+
 /// Told by all who serve the connection, each of them on its one worker.
 #[derive(Default)]
 pub(crate) struct Activity {
@@ -25,6 +31,8 @@ pub(crate) struct Activity {
     heard: Arc<AtomicBool>,
     /// No further request is to be answered.
     leaving: Cell<bool>,
+    /// Streams that have come all the same.
+    late: Cell<u8>,
     /// The answer that has just been begun, for who watches how it is taken.
     begun: Cell<Option<Rc<Pace>>>,
 }
@@ -53,6 +61,15 @@ impl Activity {
     /// This was the last answer.
     pub(crate) fn leave(&self) {
         self.leaving.set(true);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// A request has come after the last answer.
+    pub(crate) fn count_late(&self) {
+        self.late.update(|late| late.saturating_add(1));
     }
 
     /// Has whoever polls this answer watch how it is taken.
@@ -102,6 +119,8 @@ pub(crate) struct Clock {
     head: Option<Instant>,
     /// Whether it has been told to close.
     closing: bool,
+    /// When a connection that was told so on the admin port ends, whatever its client does.
+    end: Option<Instant>,
     watched: Option<Rc<Pace>>,
 }
 
@@ -117,6 +136,7 @@ impl Clock {
             since: Some(Instant::now()),
             head: None,
             closing: false,
+            end: None,
             watched: None,
         }
     }
@@ -124,8 +144,18 @@ impl Clock {
     /// To be polled after the connection, in the same task. What is overdue stays so, but for [`Overdue::Close`], after which
     /// a stranger has as much time again.
     pub(crate) fn poll(&mut self, activity: &Activity, cx: &mut Context<'_>) -> Poll<Overdue> {
-        if activity.leaving.get() && !self.closing {
-            return self.close();
+        if activity.leaving.get() {
+            if !self.closing {
+                self.end = self.is_patient.then(|| Instant::now() + FAREWELL);
+                return self.close();
+            }
+            if activity.late.get() > MAX_LATE {
+                return Poll::Ready(Overdue::Request);
+            }
+            // HTTP/2 waits for its client to acknowledge that the connection is closing, and for windows to open.
+            if self.end.is_some() {
+                return self.alarm.poll(self.end, cx).map(|()| Overdue::Request);
+            }
         }
         let (due, overdue) = match activity.answers.get() {
             0 => self.quiet(activity),

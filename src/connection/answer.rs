@@ -71,7 +71,12 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
             (answer, pace, is_unread)
         }
     };
-    let is_unwelcome = matches!(answer, Err(Refusal::Network | Refusal::NotAnAdmin(_)));
+    let is_unwelcome = match (&answer, port) {
+        (Err(Refusal::Network | Refusal::NotAnAdmin(_)), _) => true,
+        // Of the admin port's clients, only those without a listed certificate are counted.
+        (Err(Refusal::TooManyRequests(_)), Port::Admin) => true,
+        _ => false,
+    };
     // What comes behind these may be no request.
     let is_last = is_connect || matches!(answer, Err(Refusal::Ambiguous(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);

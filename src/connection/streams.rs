@@ -16,7 +16,15 @@ pub(super) struct Streams(pub(super) Rc<Client>);
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
         let client = Rc::clone(&self.0);
+        // To drop a stream is to reset it. No answer is made, and nothing is logged.
+        if client.activity.is_leaving() {
+            return client.activity.count_late();
+        }
         tokio::task::spawn_local(async move {
+            // The one before it may have been the last one that is answered.
+            if client.activity.is_leaving() {
+                return;
+            }
             if serve(&client, task).await == Ended::Stalled {
                 // That was said of this stream alone.
                 client.cut.set(None);

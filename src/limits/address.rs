@@ -21,10 +21,10 @@ const FEW: usize = 1024;
 
 /// Whom an address belongs to.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Group(u128);
+pub(crate) struct Group(u128);
 
 impl Group {
-    pub(super) fn of(client: IpAddr) -> Self {
+    pub(crate) fn of(client: IpAddr) -> Self {
         match client {
             IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
             // No such network begins as those of IPv4 above do: they are of 64 zeros.
@@ -126,18 +126,24 @@ pub(super) struct Addresses {
 impl Addresses {
     /// One more connection, unless there are as many from there as there may be.
     pub(super) fn enter(&mut self, client: IpAddr, most: usize) -> Option<Arc<Address>> {
+        let address = self.of(client);
+        let connections = address.connections.load(Ordering::Relaxed);
+        if connections >= most {
+            return None;
+        }
+        address.connections.store(connections + 1, Ordering::Relaxed);
+        Some(address)
+    }
+
+    /// That of a client, who need not be connected.
+    pub(super) fn of(&mut self, client: IpAddr) -> Arc<Address> {
         if self.known.len() >= self.enough.max(FEW) {
             self.known.retain(|_, address| !address.is_forgettable());
             self.enough = self.known.len() * 2;
         }
         let group = Group::of(client);
         let address = self.known.entry(group).or_insert_with(|| Arc::new(Address::new(group)));
-        let connections = address.connections.load(Ordering::Relaxed);
-        if connections >= most {
-            return None;
-        }
-        address.connections.store(connections + 1, Ordering::Relaxed);
-        Some(Arc::clone(address))
+        Arc::clone(address)
     }
 
     pub(super) fn leave(&mut self, address: &Address) {

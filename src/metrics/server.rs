@@ -4,10 +4,11 @@
 //! from more than the figures. The second one, a unix socket, asks the kernel who is there, and answers the gateway's owner
 //! alone (`status::owner`).
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -18,15 +19,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::export::Exporter;
 use super::health::Problem;
 use crate::reply::ReplyBody;
 
-/// So many may ask at a time; others wait in the kernel.
-const CONNECTIONS: usize = 16;
+/// So many may be connected at a time. Whoever comes then takes the place of another.
+const CONNECTIONS: usize = 64;
 /// Who says nothing for so long has nothing to ask.
 const SILENCE: Duration = Duration::from_secs(2);
 /// The time for one question and its answer.
@@ -102,10 +104,41 @@ impl Answer for Anybody {
     }
 }
 
+/// The connections of one listener, the oldest first. Nobody waits for one that says nothing, or does not take its answer: a
+/// probe is answered however many of those there are.
+#[derive(Debug, Default)]
+struct Connections(RefCell<VecDeque<Rc<Connection>>>);
+
+#[derive(Debug, Default)]
+struct Connection {
+    has_asked: Cell<bool>,
+    displaced: Notify,
+}
+
+impl Connections {
+    /// One more. When there are too many, the oldest one that has not asked anything yet goes, or else the oldest one.
+    fn enter(&self) -> Rc<Connection> {
+        let mut all = self.0.borrow_mut();
+        if all.len() >= CONNECTIONS {
+            let silent = all.iter().position(|connection| !connection.has_asked.get());
+            if let Some(displaced) = all.remove(silent.unwrap_or(0)) {
+                displaced.displaced.notify_one();
+            }
+        }
+        let connection = Rc::new(Connection::default());
+        all.push_back(Rc::clone(&connection));
+        connection
+    }
+
+    fn leave(&self, connection: &Rc<Connection>) {
+        self.0.borrow_mut().retain(|other| !Rc::ptr_eq(connection, other));
+    }
+}
+
 /// Answers for as long as the process runs, in a drain too.
 pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    let connections = Rc::new(Connections::default());
+    loop {
         let stream = match door.accept().await {
             Ok(Some(stream)) => stream,
             Ok(None) => continue,
@@ -115,9 +148,11 @@ pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
                 continue;
             }
         };
-        let answers = Rc::clone(&answers);
+        let (answers, connections) = (Rc::clone(&answers), Rc::clone(&connections));
+        let entered = connections.enter();
         tokio::task::spawn_local(async move {
-            let answer = service_fn(move |request| {
+            let answer = service_fn(|request| {
+                entered.has_asked.set(true);
                 let answers = Rc::clone(&answers);
                 async move { Ok::<_, Infallible>(answer(&*answers, &request).await) }
             });
@@ -127,10 +162,16 @@ pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
                 .keep_alive(false)
                 .max_buf_size(HEAD)
                 .serve_connection(TokioIo::new(stream), answer);
-            // How it ends is of no interest.
-            let _ = timeout(PATIENCE, connection).await;
-            drop(place);
+            tokio::select! {
+                biased;
+                () = entered.displaced.notified() => {}
+                // How it ends is of no interest.
+                _ = timeout(PATIENCE, connection) => {}
+            }
+            connections.leave(&entered);
         });
+        // What it asks is heard before the next one may displace it.
+        yield_now().await;
     }
 }
 

@@ -25,9 +25,7 @@ pub(super) fn record(exchange: &Exchange) {
         return;
     }
     let client = exchange.client();
-    // Of a crowd one line is enough, and the limiter has written that.
-    let is_of_a_crowd = client.port == Port::Public && exchange.status() == Some(StatusCode::TOO_MANY_REQUESTS);
-    if is_of_a_crowd && !tracing::enabled!(target: TARGET, Level::DEBUG) {
+    if !tracing::enabled!(target: TARGET, Level::DEBUG) && is_of_a_crowd(exchange) {
         return;
     }
     tracing::info!(
@@ -48,6 +46,17 @@ pub(super) fn record(exchange: &Exchange) {
         cut = exchange.cut().map(display),
         operation = exchange.operation().map(display),
     );
+}
+
+/// Whether other lines say enough of it.
+fn is_of_a_crowd(exchange: &Exchange) -> bool {
+    let client = exchange.client();
+    match client.port {
+        // Who was refused is counted, after a first line.
+        Port::Admin => exchange.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
+        // The limiter has written one.
+        Port::Public => exchange.status() == Some(StatusCode::TOO_MANY_REQUESTS),
+    }
 }
 
 /// A method is of plain characters, as HTTP has them: it needs no quotes.

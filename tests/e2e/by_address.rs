@@ -255,3 +255,35 @@ fn networks_that_may_not_connect_are_refused_before_anything_is_read() {
     assert_eq!(kept.read_exactly(4).unwrap(), b"ping");
     assert_eq!(ops.connect_from("192.0.2.1", admin).unwrap_err(), End::Reset);
 }
+
+#[test]
+fn refused_requests_on_the_admin_port_are_limited_by_address() {
+    if !network::own("refused_requests_on_the_admin_port_are_limited_by_address", &ADDRESSES) {
+        return;
+    }
+    let upstream = upstream();
+    let scene = scene(&upstream, "", "requests = 1");
+    let ask = |client: &TlsClient, from| {
+        let mut raw = client.connect_from(from, at(from, scene.gateway.admin_port())).unwrap();
+        let answer = raw.get("/1.0/x").unwrap();
+        if answer.head.status != 200 {
+            assert_eq!(answer.head.field("connection"), Some("close"));
+            assert_eq!(raw.end(), End::CloseNotify);
+        }
+        answer.head.status
+    };
+    let nobody = TlsClient::tls13();
+    let begun = Instant::now();
+    let mut refused = 0;
+    while ask(&nobody, "192.0.2.1") == 403 {
+        refused += 1;
+    }
+    let most = 11 + begun.elapsed().as_secs() as usize;
+    assert!((10..=most).contains(&refused), "{refused} refused requests at once");
+    scene
+        .gateway
+        .wait_for_log("limits.requests: refused a request of 192.0.2.1");
+    // Others are not, nor are admins at the same address.
+    assert_eq!(ask(&nobody, "192.0.2.2"), 403);
+    assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);
+}

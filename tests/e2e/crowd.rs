@@ -1,16 +1,21 @@
 //! A crowd on one port, or on both, locks nobody out who has a right to be there: not by connections that never shake hands,
 //! nor by those that do and have no listed certificate.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use testing::certificates::Certificates;
 use testing::client::Client;
 use testing::gateway::{Gateway, PATIENCE};
 use testing::images::Images;
 use testing::scene::{Scene, ScriptedScene};
 use testing::scripted::Scripted;
-use testing::tls::{End, Raw, TlsClient};
+use testing::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
+use testing::tls::{End, Raw, TlsClient, frames};
 
 /// Opens connections that say nothing.
 fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
@@ -26,7 +31,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Whether the other end has closed it.
+/// Whether the other end has closed it, or said something.
 fn is_closed(tcp: &TcpStream) -> bool {
     tcp.set_nonblocking(true).unwrap();
     let peeked = tcp.peek(&mut [0]);
@@ -171,4 +176,110 @@ fn a_tunnel_holds_its_place_until_it_ends() {
     assert_eq!(open().unwrap_err(), End::Reset);
     drop(tunnels.pop());
     until("another has the place", || open().is_ok());
+}
+
+/// `GET /1.0` as a stream of HTTP/2.
+fn stream(number: u32) -> Vec<u8> {
+    let fields = [(":method", "GET"), (":scheme", "https"), (":path", "/1.0"), (":authority", "gate.test")];
+    frame(HEADERS, END_STREAM | END_HEADERS, number, &block(fields))
+}
+
+/// Connects without a certificate.
+fn http2_of_nobody(scene: &ScriptedScene) -> Raw {
+    let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
+    raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    raw
+}
+
+/// The streams that are answered until the end of the connection.
+fn answered(raw: &mut Raw) -> (Vec<u32>, End) {
+    let mut streams = Vec::new();
+    loop {
+        match raw.read_frame() {
+            Ok(frame) if frame.kind == HEADERS => streams.push(frame.stream),
+            Ok(_) => {}
+            Err(end) => return (streams, end),
+        }
+    }
+}
+
+#[test]
+fn after_a_refusal_on_the_admin_port_no_stream_is_answered() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    let scene = ScriptedScene::before(&upstream);
+    // Side by side.
+    let mut raw = http2_of_nobody(&scene);
+    raw.send((0..50).flat_map(|n| stream(2 * n + 1)).collect::<Vec<_>>()).unwrap();
+    let (streams, end) = answered(&mut raw);
+    assert_eq!(streams, [1]);
+    assert_ne!(end, End::Silence, "it is still open though its client acknowledges nothing");
+
+    // One after the other, for as long as the connection takes any.
+    let mut raw = http2_of_nobody(&scene);
+    raw.send(stream(1)).unwrap();
+    while raw.read_frame().unwrap().kind != HEADERS {}
+    let mut number = 1;
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        number += 2;
+        assert!(Instant::now() < deadline, "it takes stream after stream");
+        if raw.send(stream(number)).is_err() {
+            break number;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert!(ended > 3);
+    assert!(upstream.requests().is_empty(), "something has reached Incus");
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_refusal_is_closed() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    let scene = ScriptedScene::before(&upstream);
+    let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
+    // SETTINGS_INITIAL_WINDOW_SIZE 0.
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    raw.send([PREFACE, &settings, &stream(1)].concat()).unwrap();
+    let (streams, end) = answered(&mut raw);
+    assert_eq!(streams, [1]);
+    assert_ne!(end, End::Silence, "it is still open");
+}
+
+/// The first message of a handshake.
+fn client_hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let mut session = ClientConnection::new(Arc::new(config), "gate.test".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn an_admin_does_not_wait_for_a_crowd_that_shakes_hands() {
+    const CROWD: usize = 1_000;
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    // Its signatures cost many times those of other kinds of keys.
+    let certificates = Certificates::new();
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.server = certificates.openssl_rsa("rsa"));
+    let ops = TlsClient::of(scene.ops());
+    let before = scene.gateway.open_files();
+    let mut crowd = silent(scene.gateway.public(), CROWD);
+    until("the crowd is there", || scene.gateway.open_files() >= before + CROWD);
+    // All at once: the gateway finds them together, whatever else this machine does.
+    let hello = client_hello();
+    scene.gateway.signal("STOP");
+    for tcp in &mut crowd {
+        tcp.write_all(&hello).unwrap();
+    }
+    scene.gateway.signal("CONT");
+    let mut admin = ops.connect(scene.gateway.admin()).unwrap();
+    assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
+    let answered = crowd.iter().filter(|tcp| is_closed(tcp)).count();
+    assert!(answered < CROWD / 2, "{answered} of {CROWD} strangers went before the admin");
+    until("the crowd is answered too", || crowd.iter().all(is_closed));
 }

@@ -1,8 +1,9 @@
 //! What the listener for metrics says is so: the figures are those of what was done, `/healthz` and `/readyz` those of this
 //! moment, and nobody reaches them through the ports for clients.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use testing::certificates::Certificates;
@@ -319,4 +320,33 @@ fn who_holds_it_open_is_let_go() {
         tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         assert_eq!(tcp.read(&mut [0]).unwrap(), 0, "closed");
     }
+}
+
+#[test]
+fn silent_connections_delay_no_probe() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
+    let metrics: SocketAddr = scene.gateway.metrics_url().trim_start_matches("http://").parse().unwrap();
+    let socket = scene.gateway.status_socket();
+    // Who says nothing is closed after two seconds in any case, and a busy machine may take so long: then once more.
+    let is_answered_at_once = |_| {
+        let tcp: Vec<_> = (0..200).map(|_| TcpStream::connect(metrics).unwrap()).collect();
+        let unix: Vec<_> = (0..200).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        assert_eq!(ask(&scene.gateway, "/healthz").status, 200);
+        assert!(scene.gateway.command("status").output().unwrap().status.code().is_some());
+        let is_open = |read: std::io::Result<usize>| read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        let tcp = tcp.iter().filter(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            is_open((&**stream).read(&mut [0]))
+        });
+        let unix = unix.iter().filter(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            is_open((&**stream).read(&mut [0]))
+        });
+        let (tcp, unix) = (tcp.count(), unix.count());
+        assert!(tcp <= 64 && unix <= 64, "{tcp} and {unix} are held open");
+        // One after the other would be the last ones.
+        tcp > 16 && unix > 16
+    };
+    assert!((0..5).any(is_answered_at_once), "the probe waited for those before it");
 }
