@@ -9,7 +9,7 @@ TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgr
 # In which the tests look at the page for people.
 BROWSER := chromium chromium-driver fonts-dejavu-core
 # With which the tests try what the documentation says.
-DOCUMENTED := ca-certificates certbot haproxy make nginx pebble yq
+DOCUMENTED := ca-certificates certbot haproxy make nginx pebble procps yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
 .PHONY: help build demo demo-end test fuzz bench soak fresh deny install dist reproduce dist-test clean
