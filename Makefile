@@ -10,10 +10,10 @@ TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgr
 # In which the tests look at the page for people.
 BROWSER := chromium chromium-driver fonts-dejavu-core
 # With which the tests try what the documentation says.
-DOCUMENTED := ca-certificates certbot haproxy make nginx pebble yq
+DOCUMENTED := ca-certificates certbot haproxy make nginx pebble procps yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
 
-.PHONY: help build demo demo-end test fuzz bench siege soak deny install dist reproduce dist-test clean
+.PHONY: help build demo demo-end test fuzz bench siege soak fresh deny install dist reproduce dist-test clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,10 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/deny --where-reachable
 	scripts/test
+
+fresh: ## run demo and test from a clean clone on new Debians, RELEASES (bookworm and trixie), as root
+	@[ "$$(id -u)" = 0 ] || { echo 'make fresh: only root can enter another root; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make fresh' >&2; exit 1; }
+	@scripts/fresh $(RELEASES)
 
 fuzz: ## look for inputs that break what always holds: RUNS (10 million) for each TARGETS (all of them)
 	@command -v cargo-fuzz > /dev/null || { echo "make fuzz: found no cargo-fuzz; run: $(CARGO) install --locked cargo-fuzz" >&2; exit 1; }

@@ -2,7 +2,8 @@
 //! and six for each image: names (with tabs between them), description, architecture, type, day, fingerprint.
 //!
 //! A tokenizer of HTML as browsers have it finds the elements and attributes of the template, in their order, and no
-//! others; no control character; and nothing but plain words in the commands that people paste into a shell.
+//! others; no control character; and nothing but words, plain or in single quotes, in the commands that people paste into
+//! a shell.
 
 use std::sync::{Arc, LazyLock};
 
@@ -42,7 +43,7 @@ const FIXED: [&str; 2] = [
     include_str!("../../src/public/page/page.js"),
 ];
 /// What may be pasted into a shell.
-const COMMAND: &str = r"^incus (remote add [a-z0-9_-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch [a-z0-9_-]+:[A-Za-z0-9_./@+-]+( --vm)?)$";
+const COMMAND: &str = r"^incus (remote add [a-z0-9_-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch ([a-z0-9_-]+:[A-Za-z0-9_./@+:%=,-]+|'[a-z0-9_-]+:[^\\'\u{2018}-\u{201b}\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+')( --vm)?)$";
 
 static PATTERNS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
     // Spaces between attributes count, those at the ends of lines do not.

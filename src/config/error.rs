@@ -61,17 +61,19 @@ impl Source {
         }
     }
 
-    /// Relative paths start at the file's folder. Every file that is about to be read comes by here, so that a later
-    /// change of it can be told.
+    /// The absolute path of a file that is about to be read, noted so that a later change of it can be told.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         let path = self.beside(path);
         self.files.borrow_mut().note(path.clone());
         path
     }
 
-    /// The same for a file that is not read, and whose change means nothing.
+    /// The same for a file that is not read, and whose change means nothing. Relative paths start at the folder of the
+    /// configuration. The result is absolute: of a configuration that was named as `proxy.toml` alone, the parent is "",
+    /// which is no folder.
     pub(super) fn beside(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or_else(|| Path::new("")).join(path)
+        let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(path);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Every path that was resolved.

@@ -35,7 +35,7 @@ impl Files {
         Self(self.paths().map(|path| (path.to_owned(), content(path))).collect())
     }
 
-    /// The paths as they were written.
+    /// Their absolute paths.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
     }

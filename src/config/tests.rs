@@ -158,6 +158,83 @@ socket = "status.sock"
     assert_eq!(files, ["gate.crt", "gate.key", "other.crt", "other.key"]);
 }
 
+/// Every key that has a path for its value, with the name of a file.
+const PATHS: &str = r#"[tls]
+certificate = "tls.crt"
+private_key = "tls.key"
+[upstream]
+client_certificate = "client.crt"
+client_private_key = "client.key"
+server_certificate = "incus.crt"
+[public.tls]
+certificate = "public.crt"
+private_key = "public.key"
+[admin.tls]
+certificate = "admin.crt"
+private_key = "admin.key"
+[[admin.clients]]
+name = "ops"
+certificate = "ops.crt"
+[log]
+audit = "audit.log"
+[status]
+socket = "status.sock"
+"#;
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_configuration_however_it_is_named() {
+    let fields = include_str!("file.rs").matches("Spanned<PathBuf>").count();
+    assert_eq!(fields, 8, "a new key with a path belongs into PATHS");
+    let folder = folder();
+    for name in ["tls", "client", "incus", "public", "admin", "ops"] {
+        for end in ["crt", "key"] {
+            let to = folder.path().join(format!("{name}.{end}"));
+            fs::copy(folder.path().join(format!("gate.{end}")), to).expect("written");
+        }
+    }
+    let sub = folder.path().join("sub");
+    fs::create_dir(&sub).expect("made");
+    let names: Vec<&str> = PATHS
+        .split('"')
+        .filter(|name| name.contains('.') && !name.contains('\n'))
+        .collect();
+    assert_eq!(names.len(), 12);
+    let here = std::env::current_dir().expect("a folder");
+    let to_root: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let from_here = |path: &Path| to_root.join(path.strip_prefix("/").expect("it is absolute"));
+    for (place, spelled) in [(".", ""), (".", "./"), ("sub", "../")] {
+        let mut text = PATHS.to_owned();
+        for name in &names {
+            text = text.replace(&format!("\"{name}\""), &format!("\"{spelled}{name}\""));
+        }
+        let path = folder.path().join(place).join("proxy.toml");
+        fs::write(&path, text).expect("written");
+        for path in [from_here(&path), path] {
+            let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(Config::status_socket(&path).expect("it is right"), config.status_socket);
+            let written = config.status_socket.into_iter().chain(config.log.audit);
+            let paths: Vec<PathBuf> = config.files.paths().map(Path::to_owned).chain(written).collect();
+            assert_eq!(paths.len(), names.len(), "{paths:?}");
+            for path in paths {
+                assert!(path.is_absolute(), "{}", path.display());
+                let parent = path.parent().expect("a folder").canonicalize().expect("it is there");
+                assert_eq!(
+                    parent,
+                    folder.path().canonicalize().expect("it is there"),
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+    }
+    for path in ["proxy.toml", "./proxy.toml"] {
+        let source = Source::new(Path::new(path), String::new());
+        for spelled in ["status.sock", "./status.sock"] {
+            assert_eq!(source.beside(Path::new(spelled)), here.join("status.sock"));
+        }
+    }
+}
+
 #[test]
 fn the_example_loads() {
     let folder = folder();

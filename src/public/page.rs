@@ -1,7 +1,7 @@
 //! The page for people: what a browser sees of the published images, with the commands to copy.
 //!
 //! It asks nothing of anybody: styles and script are in it, and its policy lets the browser load and run nothing else.
-//! [`view`] writes it; whatever an image says of itself is escaped there, and commands are made of plain characters alone.
+//! [`view`] writes it; whatever an image says of itself is escaped there, and commands are made of plain characters, or quoted.
 
 mod view;
 

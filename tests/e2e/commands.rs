@@ -1,9 +1,10 @@
 //! The commands say what they did by their exit codes, and bind nothing before the configuration is known to be right.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -148,4 +149,49 @@ fn check_fails_where_run_would() {
         report.contains("FAIL  public.listen: cannot listen on 192.0.2.1:1"),
         "{report}"
     );
+}
+
+#[test]
+fn a_gateway_is_found_however_its_configuration_is_named() {
+    let folder = folder("127.0.0.1:0");
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("made");
+    let absolute = folder.path().join("proxy.toml");
+    let absolute = absolute.to_str().expect("a plain path");
+    let named: [(&Path, &[&str]); 5] = [
+        (folder.path(), &[]),
+        (folder.path(), &["--config", "proxy.toml"]),
+        (folder.path(), &["--config", "./proxy.toml"]),
+        (&elsewhere, &["--config", "../proxy.toml"]),
+        (&elsewhere, &["--config", absolute]),
+    ];
+    for (from, arguments) in named {
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_incus-gate"))
+            .arg("run")
+            .args(arguments)
+            .current_dir(from)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut log = BufReader::new(gateway.stderr.take().expect("piped")).lines();
+        let ready = log.by_ref().map_while(Result::ok).find(|line| line.ends_with(" ready"));
+        let mut said = Vec::new();
+        for (from, arguments) in named {
+            for command in ["status", "images"] {
+                let output = incus_gate(from, &[&[command], arguments].concat());
+                said.push(String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output));
+            }
+        }
+        let check = incus_gate(from, &[&["check"], arguments].concat());
+        gateway.kill().expect("it is ours");
+        gateway.wait().expect("it is ours");
+        assert!(ready.is_some(), "{arguments:?}");
+        for said in said {
+            // The gateway knows; there is no Incus here.
+            assert!(said.contains("cannot connect to Incus"), "{arguments:?}: {said}");
+        }
+        assert_eq!(code(&check), 1, "{arguments:?}: {}", stderr(&check));
+    }
 }

@@ -197,7 +197,7 @@ fn what_an_image_says_of_itself_is_text_and_nothing_else() {
 fn is_plain(command: &str) -> bool {
     command
         .chars()
-        .all(|c| c.is_ascii_alphanumeric() || " -_./@+:".contains(c))
+        .all(|c| c.is_ascii_alphanumeric() || " -_./@+:%=,".contains(c))
 }
 
 #[test]

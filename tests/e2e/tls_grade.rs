@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::thread;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testing::certificates::{Certificate, Certificates};
 use testing::run::run;
 use testing::scene::ScriptedScene;
@@ -96,17 +96,32 @@ impl Scanned {
             .args(["--headers", "--vulnerable"])
             .arg("--add-ca")
             .arg(&self.authority.certificate)
-            .arg("--jsonfile")
+            .arg("--jsonfile-pretty")
             .arg(&report)
             .arg(format!("https://localhost:{}", port.port()));
         let output = run(&mut command);
         let text = std::fs::read_to_string(&report).unwrap_or_else(|error| panic!("no report ({error}): {output}"));
-        let findings: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        let field = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
-        let findings = findings.iter();
-        findings
-            .map(|finding| ["id", "severity", "finding"].map(|name| field(finding, name)))
-            .collect()
+        let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        of_server(&report)
+    }
+}
+
+/// What a report says of the server. What testssl.sh has to say of itself and of its OpenSSL is in `clientProblem1` and the
+/// like, beside the `scanResult`.
+fn of_server(report: &Value) -> Vec<[String; 3]> {
+    findings(&report["scanResult"])
+}
+
+/// All that stand in this part of a report, however deep.
+fn findings(part: &Value) -> Vec<[String; 3]> {
+    match part {
+        Value::Array(parts) => parts.iter().flat_map(findings).collect(),
+        Value::Object(finding) if finding.contains_key("severity") => {
+            let field = |name: &str| part[name].as_str().unwrap_or_default().to_owned();
+            vec![["id", "severity", "finding"].map(field)]
+        }
+        Value::Object(parts) => parts.values().flat_map(findings).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -125,6 +140,34 @@ fn faults(findings: &[[String; 3]]) -> Vec<String> {
     bad.map(|[id, severity, finding]| format!("{severity} {id}: {finding}"))
         .chain(missing.map(|id| format!("{id} is not found to be right")))
         .collect()
+}
+
+#[test]
+fn what_testssl_says_of_itself_is_no_finding() {
+    let finding = |id: &str, severity: &str| json!({"id": id, "severity": severity, "finding": "so"});
+    let report = json!({
+        "clientProblem1": [finding("engine_problem", "WARN")],
+        "clientProblem2": [finding("too_old_openssl", "WARN")],
+        "scanResult": [
+            finding("scanProblem", "FATAL"),
+            {
+                "targetHost": "localhost",
+                "protocols": [finding("SSLv3", "HIGH"), finding("TLS1_3", "OK")],
+                "serverDefaults": [finding("OCSP_stapling", "WARN")],
+            },
+        ],
+    });
+    let faults = faults(&of_server(&report));
+    let found: Vec<&str> = faults.iter().filter_map(|fault| fault.strip_suffix(": so")).collect();
+    assert_eq!(found, ["FATAL scanProblem", "HIGH SSLv3", "WARN OCSP_stapling"]);
+    assert!(
+        !faults.contains(&"TLS1_3 is not found to be right".to_owned()),
+        "{faults:?}"
+    );
+    assert!(
+        faults.contains(&"SSLv2 is not found to be right".to_owned()),
+        "{faults:?}"
+    );
 }
 
 #[test]

@@ -140,3 +140,49 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
     assert!(last.contains("1 of 210 images"), "{last}");
     assert_eq!(shown(&page("/?q=none")), 0);
 }
+
+/// Names of images, and what stands for `published:` and the name in the command.
+#[test]
+fn a_shell_reads_the_launch_command_as_one_image_by_its_alias_where_it_has_one() {
+    let fingerprint = "ab".repeat(32);
+    let launch = |names: &[&str]| {
+        let aliases: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+        let image: Image = serde_json::from_value(json!({
+            "public": true, "architecture": "x86_64", "fingerprint": fingerprint, "size": 1, "type": "container",
+            "aliases": aliases, "uploaded_at": "2026-11-21T00:00:00Z",
+        }))
+        .expect("as Incus has it");
+        view::launch(&image, &fingerprint[..12], "published")
+    };
+    let by_fingerprint = format!("published:{}", &fingerprint[..12]);
+    for (names, expected) in [
+        (&["crynux-node:v2.6.0"][..], "published:crynux-node:v2.6.0"),
+        (&["a=b,c%d@e+f_g.h/i-j"], "published:a=b,c%d@e+f_g.h/i-j"),
+        (&["two words", "plain"], "published:plain"),
+        (&["two  words"], "'published:two  words'"),
+        (
+            &["~$(reboot)`id`;#*?![a]{b,c}&|<>^\""],
+            "'published:~$(reboot)`id`;#*?![a]{b,c}&|<>^\"'",
+        ),
+        (&["größe"], "'published:größe'"),
+        (&["it's", "it is"], "'published:it is'"),
+        (&["it's"], &by_fingerprint),
+        (&["a\\"], &by_fingerprint),
+        (&["a\u{2019}b"], &by_fingerprint),
+        (&["a\u{202e}b"], &by_fingerprint),
+        (&["a\nb"], &by_fingerprint),
+        (&[""], &by_fingerprint),
+        (&[], &by_fingerprint),
+    ] {
+        let command = launch(names);
+        assert_eq!(command, format!("incus launch {expected}"), "{names:?}");
+        let image = expected.trim_matches('\'');
+        for shell in ["sh", "bash"] {
+            let script = format!("incus() {{ printf '%s\\n' \"$@\"; }}; {command}");
+            let output = std::process::Command::new(shell).args(["-c", &script]).output();
+            let output = output.expect("a shell runs");
+            let words = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(words, format!("launch\n{image}\n"), "{shell} of {command}");
+        }
+    }
+}

@@ -141,15 +141,30 @@ fn command(text: &str) -> Markup {
     }
 }
 
-/// Who pastes it into a shell runs this and nothing else: a name that a shell might read otherwise is not in it.
-fn launch(image: &Image, fingerprint: &str, remote: &str) -> String {
-    let is_plain = |name: &&str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@+".contains(c);
-        name.chars().all(plain) && !name.is_empty()
+/// Whoever pastes it into a shell runs this and nothing else. An alias comes first, in quotes if need be: with a fingerprint,
+/// the client forgoes updates.
+pub(super) fn launch(image: &Image, fingerprint: &str, remote: &str) -> String {
+    let find = |is_good: fn(char) -> bool| {
+        let mut names = image.alias_names();
+        names.find(|name| !name.is_empty() && name.chars().all(is_good))
     };
-    let name = image.alias_names().find(is_plain).unwrap_or(fingerprint);
+    let source = match (find(is_plain_to_shells), find(is_kept_by_quotes)) {
+        (Some(name), _) => format!("{remote}:{name}"),
+        (None, Some(name)) => format!("'{remote}:{name}'"),
+        (None, None) => format!("{remote}:{fingerprint}"),
+    };
     let virtual_machine = if is_virtual_machine(image) { " --vm" } else { "" };
-    format!("incus launch {remote}:{name}{virtual_machine}")
+    format!("incus launch {source}{virtual_machine}")
+}
+
+/// What shells hand on as it is. They are the characters of Python's `shlex.quote`.
+fn is_plain_to_shells(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_./@+:%=,".contains(c)
+}
+
+/// What all shells read alike in single quotes. Fish has escapes there, and PowerShell takes Unicode's quotes for its own.
+fn is_kept_by_quotes(c: char) -> bool {
+    c.is_alphanumeric() || c == ' ' || (c.is_ascii_graphic() && !matches!(c, '\'' | '\\'))
 }
 
 /// What a search looks at, in lower case.
