@@ -121,7 +121,11 @@ mod tests {
         let mut reader = Reader::default();
         let (end, hang) = channel::<()>();
         let kind = |read: io::Result<()>| read.expect_err("it hangs").kind();
-        let hanging = reader.run(move || drop(hang.recv())).await;
+        let hanging = reader
+            .run(move || {
+                let _ = hang.recv();
+            })
+            .await;
         assert_eq!(kind(hanging), io::ErrorKind::TimedOut);
         // No second thread hangs there.
         let next = reader.run(|| panic!("it is not tried")).await;

@@ -393,9 +393,17 @@ mod tests {
             bind_or_fall_back(text.parse().expect("an address"), only_v6, listen).ok()
         };
         assert_eq!(bind("[::]:8554", false), Some(Some("0.0.0.0:8554".to_owned())));
-        assert_eq!(bind("[::]:8554", true), Some(None), "the table has IPv4 addresses of its own");
+        assert_eq!(
+            bind("[::]:8554", true),
+            Some(None),
+            "the table has IPv4 addresses of its own"
+        );
         assert_eq!(bind("127.0.0.1:8554", false), Some(Some("127.0.0.1:8554".to_owned())));
-        assert_eq!(bind("[::1]:8554", false), None, "another address than the one that was asked for");
+        assert_eq!(
+            bind("[::1]:8554", false),
+            None,
+            "another address than the one that was asked for"
+        );
         let error = |address| BindError {
             table: "public",
             address,

@@ -170,7 +170,7 @@ async fn drive<C>(
 async fn evicted(client: &Client) {
     match &client.reader {
         Some(reader) => reader.evicted().await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

@@ -1,10 +1,6 @@
 //! Filters and searches are the one thing on the public port that a stranger can make expensive. One stranger gets a bounded
 //! share of CPU time by them, and nobody else has to wait.
 
-
-
-
-
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

@@ -266,7 +266,7 @@ fn who_comes_while_incus_is_away_is_told_so() {
 #[test]
 fn no_remote_is_proposed_that_clients_have_already() {
     let scene = Scene::start();
-    let client = support::client::Client::stranger();
+    let client = testing::client::Client::stranger();
     let remotes = client.run(&["remote", "list", "--format=csv"]).ok();
     let names = remotes.lines().filter_map(|line| line.split([',', ' ']).next());
     let names: Vec<_> = names.collect();

@@ -1,10 +1,6 @@
 //! A client that speaks plain HTTP to one of the TLS ports gets one short answer that says so, on either port and behind a
 //! proxy; whatever else is no TLS gets TLS's own.
 
-
-
-
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 

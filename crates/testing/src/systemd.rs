@@ -55,7 +55,7 @@ impl Manager {
 
     /// For a gateway that tells this manager how it is.
     pub fn command(&self) -> Command {
-        self.command_of(binary())
+        self.command_of(Path::new(binary()))
     }
 
     /// The same with another binary.
