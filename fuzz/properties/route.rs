@@ -112,8 +112,8 @@ fn expected(method: &Method, uri: &Uri) -> Option<Expected> {
         _ => {}
     }
     let rest = uri.path().strip_prefix("/1.0/images/")?;
-    if let Some(segment) = rest.strip_prefix("aliases/") {
-        return name(segment).map(Expected::Alias);
+    if let Some(alias) = rest.strip_prefix("aliases/") {
+        return name(alias).map(Expected::Alias);
     }
     match rest.strip_suffix("/export") {
         Some(segment) => fingerprint(segment).map(Expected::Export),
@@ -122,14 +122,16 @@ fn expected(method: &Method, uri: &Uri) -> Option<Expected> {
 }
 
 fn fingerprint(segment: &str) -> Option<String> {
-    let digits = name(segment)?;
+    let digits = name(segment).filter(|digits| !digits.contains('/'))?;
     let is_one = digits.len() <= 64 && digits.chars().all(|c| "0123456789abcdef".contains(c));
     is_one.then_some(digits)
 }
 
-fn name(segment: &str) -> Option<String> {
-    let name = String::from_utf8(unescape(segment)?).ok()?;
-    let is_one = !segment.contains('/') && !["", ".", ".."].contains(&name.as_str());
+/// Slashes may be bare in it; a segment between two of them that says "here" or "up" is a path's.
+fn name(text: &str) -> Option<String> {
+    let name = String::from_utf8(unescape(text)?).ok()?;
+    let is_step = |segment: &str| [".", ".."].map(|step| Some(step.into())).contains(&unescape(segment));
+    let is_one = !name.is_empty() && !text.split('/').any(is_step);
     (is_one && !name.chars().any(char::is_control)).then_some(name)
 }
 

@@ -166,16 +166,28 @@ impl Path {
         if rest.is_empty() {
             return Some(Self::Server);
         }
+        // The name of an alias may have slashes, and some clients send them bare.
+        if let Some(name) = rest.strip_prefix("/images/aliases/") {
+            return decode_name(name).map(Self::Alias);
+        }
         let segments: Vec<&str> = rest.strip_prefix('/')?.split('/').collect();
         match segments.as_slice() {
             ["images"] => Some(Self::Images),
             ["images", "aliases"] => Some(Self::Aliases),
-            ["images", "aliases", name] => decode(name).map(Self::Alias),
-            ["images", name] => decode(name).map(Self::Image),
-            ["images", name, "export"] => decode(name).map(Self::Export),
+            ["images", name] => decode_name(name).map(Self::Image),
+            ["images", name, "export"] => decode_name(name).map(Self::Export),
             _ => None,
         }
     }
+}
+
+/// Decodes a name that is the rest of a path; bare slashes stay, wherever they are.
+fn decode_name(rest: &str) -> Option<String> {
+    if rest.is_empty() {
+        return None;
+    }
+    let segments: Option<Vec<String>> = rest.split('/').map(decode).collect();
+    Some(segments?.join("/"))
 }
 
 /// Once, and only into text.
@@ -185,7 +197,7 @@ fn decode(segment: &str) -> Option<String> {
     }
     let decoded = percent_decode_str(segment).decode_utf8().ok()?;
     // A dot segment is a path's, not a name's.
-    let is_name = !matches!(decoded.as_ref(), "" | "." | "..") && !decoded.contains(char::is_control);
+    let is_name = !matches!(decoded.as_ref(), "." | "..") && !decoded.contains(char::is_control);
     is_name.then(|| decoded.into_owned())
 }
 

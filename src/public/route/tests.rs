@@ -54,6 +54,16 @@ fn six_questions() {
         PublicRoute::Aliases { recursion: true }
     );
     assert_eq!(get("/1.0/images/aliases/a%2Fb"), PublicRoute::Alias("a/b".to_owned()));
+    for (path, name) in [
+        ("a/b", "a/b"),
+        ("a//b%2F", "a//b/"),
+        ("/a/", "/a/"),
+        ("/", "/"),
+        ("a/export", "a/export"),
+    ] {
+        let path = format!("/1.0/images/aliases/{path}");
+        assert_eq!(get(&path), PublicRoute::Alias(name.to_owned()), "a slash may be bare");
+    }
     assert_eq!(
         get("/1.0/images/aliases/crynux-node:v2.6.0"),
         PublicRoute::Alias("crynux-node:v2.6.0".to_owned())
@@ -101,8 +111,11 @@ fn everything_else_is_not_public() {
         "/1.0/images/aliases/%zz",
         "/1.0/images/aliases/a%0ab",
         "/1.0/images/aliases/",
-        "/1.0/images/aliases/a/b",
         "/1.0/images/aliases/..",
+        "/1.0/images/aliases/a/../b",
+        "/1.0/images/aliases/a/%2e",
+        "/1.0/images/aliases/a/%zz",
+        "/1.0/images/aliases/a/b%00",
         "/1.0/%69mages",
         "/%31.0",
         "/1.0/images%2Fb2",
@@ -193,7 +206,7 @@ proptest! {
                 PublicRoute::Server => path == "/1.0",
                 PublicRoute::Images(_) => path == "/1.0/images",
                 PublicRoute::Aliases { .. } => path == "/1.0/images/aliases",
-                PublicRoute::Alias(_) => path.strip_prefix("/1.0/images/aliases/").is_some_and(|name| !name.contains('/')),
+                PublicRoute::Alias(_) => path.strip_prefix("/1.0/images/aliases/").is_some_and(|name| !name.is_empty()),
                 PublicRoute::Image(prefix) | PublicRoute::Export(prefix) => {
                     prop_assert!(prefix.as_str().bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()));
                     path.matches('/').count() <= 4
