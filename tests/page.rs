@@ -263,3 +263,23 @@ fn who_comes_while_incus_is_away_is_told_so() {
         answer.text()
     );
 }
+
+/// Its next command would ask another server than this one.
+#[test]
+fn no_remote_is_proposed_that_clients_have_already() {
+    let scene = Scene::start();
+    let client = support::client::Client::stranger();
+    let remotes = client.run(&["remote", "list", "--format=csv"]).ok();
+    let names = remotes.lines().filter_map(|line| line.split([',', ' ']).next());
+    let names: Vec<_> = names.collect();
+    assert!(names.contains(&"images") && names.contains(&"local"), "{remotes}");
+    for name in names {
+        let page = Curl::get(scene.gateway.public_url())
+            .header("Accept: text/html")
+            .header(&format!("Host: {name}.example.org"))
+            .answer();
+        assert_eq!(page.status, 200);
+        let add = format!("incus remote add published https://{name}.example.org:443 --public");
+        assert!(page.text().contains(&add), "{}", page.text());
+    }
+}

@@ -34,6 +34,18 @@ const MAX_SEARCH: usize = 200;
 /// How many of them are written at once, so that who asks and does not read costs little.
 const AT_ONCE: usize = 10;
 
+/// The remotes that `incus` and `lxc` bring along, and the name of whatever machine the client runs on. `remote add` refuses
+/// them, and the next command would ask another server.
+const TAKEN_REMOTES: [&str; 7] = [
+    "images",
+    "local",
+    "localhost",
+    "ubuntu",
+    "ubuntu-daily",
+    "ubuntu-minimal",
+    "ubuntu-minimal-daily",
+];
+
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
@@ -170,15 +182,12 @@ impl Host {
         format!("https://{self}{}", if is_usual { ":443" } else { "" })
     }
 
-    /// What `incus remote add` may call this server: the first part of its name.
+    /// What `incus remote add` may call this server: the first part of its name, unless clients have such a remote already.
     fn remote(&self) -> String {
-        let host = self.0.as_ref().map_or("", Authority::host);
+        let host = self.0.as_ref().map_or("", Authority::host).to_ascii_lowercase();
         let label = host.split('.').next().unwrap_or_default();
-        let is_name = label.starts_with(|c: char| c.is_ascii_alphabetic()) && label != "localhost" && label != "local";
-        match is_name {
-            true => label.to_ascii_lowercase(),
-            false => "published".to_owned(),
-        }
+        let is_name = label.starts_with(|c: char| c.is_ascii_alphabetic()) && !TAKEN_REMOTES.contains(&label);
+        (if is_name { label } else { "published" }).to_owned()
     }
 }
 

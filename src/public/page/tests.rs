@@ -58,6 +58,20 @@ fn a_host_that_a_shell_might_read_otherwise_is_none() {
         (numbered.to_string(), numbered.remote()),
         ("[2001:db8::1]:8554".to_owned(), "published".to_owned())
     );
+    for taken in [
+        "images.example.org",
+        "IMAGES.example.org:8554",
+        "Local.example.org",
+        "localhost:8554",
+        "ubuntu-minimal-daily.example.org",
+    ] {
+        assert_eq!(
+            host(taken).remote(),
+            "published",
+            "clients have a remote of that name: {taken}"
+        );
+    }
+    assert_eq!(host("images2.example.org").remote(), "images2");
     for hostile in [
         "$(reboot)",
         "a;b",
