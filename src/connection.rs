@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod plain_http;
 mod serve;
 mod streams;
 
@@ -112,13 +113,20 @@ async fn shake_hands(
     tcp: TcpStream,
     place: &Place,
 ) -> Result<TlsStream<TcpStream>, Unwelcome> {
-    let handshake = TlsAcceptor::from(live.entrance(port).tls.clone()).accept(tcp);
+    let handshake = async {
+        if plain_http::is_spoken(&tcp).await.map_err(Unwelcome::Failed)? {
+            plain_http::refuse(tcp).await.map_err(Unwelcome::Failed)?;
+            return Err(Unwelcome::PlainHttp);
+        }
+        let acceptor = TlsAcceptor::from(live.entrance(port).tls.clone());
+        acceptor.accept(tcp).await.map_err(Unwelcome::Failed)
+    };
     tokio::select! {
         biased;
         _ = no_longer_awaited(worker, std::future::pending()) => Err(Unwelcome::Drain),
         () = place.displaced() => Err(Unwelcome::Displaced),
         shaken = timeout(live.limits.handshake, handshake) => match shaken {
-            Ok(shaken) => shaken.map_err(Unwelcome::Failed),
+            Ok(shaken) => shaken,
             Err(_) => Err(Unwelcome::TooSlow),
         },
     }
@@ -133,6 +141,8 @@ enum Unwelcome {
     Drain,
     #[error("handshake failed: {0}")]
     Failed(io::Error),
+    #[error("spoke plain HTTP to a port for HTTPS, and was told so")]
+    PlainHttp,
     #[error("handshake took too long")]
     TooSlow,
 }
@@ -144,6 +154,7 @@ impl Unwelcome {
             Self::Displaced => Handshake::Displaced,
             Self::Drain => Handshake::Drain,
             Self::Failed(error) => Handshake::failed(error),
+            Self::PlainHttp => Handshake::PlainHttp,
             Self::TooSlow => Handshake::Timeout,
         }
     }

@@ -170,7 +170,11 @@ fn connections_handshakes_and_refusals_are_counted() {
     let name = r#"incus_gate_requests_total{port="admin",question="refused",status="403"}"#;
     wait_for_figure(gateway, name, 2.0);
 
-    for (said, result) in [(&b"GET / HTTP/1.0\r\n\r\n"[..], "not_tls"), (b"", "client_gone")] {
+    for (said, result) in [
+        (&b"GET / HTTP/1.0\r\n\r\n"[..], "plain_http"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "not_tls"),
+        (b"", "client_gone"),
+    ] {
         let mut tcp = TcpStream::connect(gateway.public()).unwrap();
         tcp.write_all(said).unwrap();
         tcp.shutdown(std::net::Shutdown::Write).unwrap();

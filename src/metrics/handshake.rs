@@ -25,6 +25,8 @@ pub enum Handshake {
     NotTls,
     /// Something else.
     Other,
+    /// The client spoke plain HTTP, and was told so.
+    PlainHttp,
     /// A proxy did not say in time, or not properly, whose connection it brings.
     ProxyHeader,
     /// It took too long.
@@ -40,6 +42,7 @@ label!(Handshake {
     Incompatible = "incompatible",
     NotTls = "not_tls",
     Other = "other",
+    PlainHttp = "plain_http",
     ProxyHeader = "proxy_header",
     Timeout = "timeout",
 });
