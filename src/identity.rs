@@ -79,7 +79,11 @@ impl Admin {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NotAnAdmin {
-    #[error("this port is for admins, and this client presented no certificate; present one that admin.clients lists")]
+    // Of a pull, Incus's client shows its user what the other server was told.
+    #[error(
+        "this port is for admins, and this client presented no certificate; present one that admin.clients lists. If another \
+         server was to pull from here, as `incus image copy` and `incus copy` have it do, repeat that with --mode relay"
+    )]
     NoCertificate,
     #[error("this port is for admins, and admin.clients does not list this client's certificate")]
     Unknown,
