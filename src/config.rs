@@ -135,6 +135,8 @@ pub struct AdminClient {
     pub name: Arc<str>,
     /// What they must present.
     pub known_by: KnownBy,
+    /// How many certificates stand behind theirs in its file. They play no part.
+    pub others_in_file: usize,
 }
 
 /// How an admin's certificate was given.

@@ -32,7 +32,7 @@ const EAFNOSUPPORT: i32 = 97;
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address}: {source}; {}", remedy(source))]
+#[error("cannot listen on {address}: {source}; {}", remedy(source, *address))]
 pub struct BindError {
     table: &'static str,
     address: SocketAddr,
@@ -62,12 +62,13 @@ impl Listener {
     /// Binds every address of a port, but for those that are bound already.
     pub fn open(port: Port, addresses: &[SocketAddr], inherited: &mut Inherited) -> Result<Vec<Self>, BindError> {
         let open = |address: &SocketAddr| {
-            if let Some(socket) = inherited.take(*address) {
-                return Ok(Self::new(port, socket));
-            }
-            Ok(Self::new(port, bind_among(port.name(), *address, addresses)?))
+            let socket = match inherited.take(*address) {
+                Some(socket) => Some(socket),
+                None => bind_among(port.name(), *address, addresses)?,
+            };
+            Ok(socket.map(|socket| Self::new(port, socket)))
         };
-        addresses.iter().map(open).collect()
+        addresses.iter().map(open).filter_map(Result::transpose).collect()
     }
 
     fn new(port: Port, socket: TcpListener) -> Self {
@@ -154,33 +155,117 @@ impl Listener {
 
 /// Binds every address of a table's `listen`.
 pub fn bind(table: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
-    let bind = |address: &SocketAddr| bind_among(table, *address, addresses);
-    addresses.iter().map(bind).collect()
+    let bind = |address: &SocketAddr| bind_among(table, *address, addresses).transpose();
+    addresses.iter().filter_map(bind).collect()
 }
 
-fn bind_among(table: &'static str, address: SocketAddr, addresses: &[SocketAddr]) -> Result<TcpListener, BindError> {
-    // Next to an IPv4 address of the same port, an IPv6 one must not take IPv4 as well.
-    let only_v6 = addresses
-        .iter()
-        .any(|other| other.is_ipv4() && other.port() == address.port());
-    bind_one(address, only_v6).map_err(|source| BindError { table, address, source })
+/// An address of a table's `listen` that cannot be bound while the other table's is.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Overlap {
+    /// The index of the table that has it, among those that were given.
+    pub table: usize,
+    /// The address.
+    pub address: SocketAddr,
+    /// The index of the table that has the other.
+    pub other_table: usize,
+    /// The other address.
+    pub other: SocketAddr,
+}
+
+/// Returns the first two addresses of some tables that the kernel does not bind beside each other.
+pub fn find_overlap(tables: &[&[SocketAddr]]) -> Option<Overlap> {
+    let mut earlier: Vec<(usize, SocketAddr, bool)> = Vec::new();
+    for (table, addresses) in tables.iter().enumerate() {
+        for address in *addresses {
+            let only_v6 = is_only_v6(*address, addresses);
+            let overlaps = |(_, other, other_only_v6): &&(usize, SocketAddr, bool)| {
+                covers(*address, only_v6, *other) || covers(*other, *other_only_v6, *address)
+            };
+            if let Some((other_table, other, _)) = earlier.iter().find(overlaps) {
+                return Some(Overlap {
+                    table,
+                    address: *address,
+                    other_table: *other_table,
+                    other: *other,
+                });
+            }
+            earlier.push((table, *address, only_v6));
+        }
+    }
+    None
+}
+
+/// Whether a socket bound to `address` takes the connections to `other`, too.
+fn covers(address: SocketAddr, only_v6: bool, other: SocketAddr) -> bool {
+    // The system chooses another port each time that it is asked for any.
+    if address.port() != other.port() || address.port() == 0 {
+        return false;
+    }
+    address == other
+        || address.ip().is_unspecified() && (address.is_ipv4() == other.is_ipv4() || address.is_ipv6() && !only_v6)
+}
+
+/// Next to an IPv4 address of the same port and table, an IPv6 one must not take IPv4 as well.
+fn is_only_v6(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
+    let is_rival = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && addresses.iter().any(is_rival)
+}
+
+fn bind_among(
+    table: &'static str,
+    address: SocketAddr,
+    addresses: &[SocketAddr],
+) -> Result<Option<TcpListener>, BindError> {
+    let bound = bind_or_fall_back(address, is_only_v6(address, addresses), listen);
+    bound.map_err(|source| BindError { table, address, source })
+}
+
+/// Returns nothing where there is nothing to bind: for `[::]` beside IPv4 addresses on a machine without IPv6.
+fn bind_or_fall_back<T>(
+    address: SocketAddr,
+    only_v6: bool,
+    listen: impl Fn(SocketAddr, bool) -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    match listen(address, only_v6) {
+        Err(error) if has_no_family(&error) && is_every_v6(address) => {
+            let instead = fallback(address, only_v6).map(|instead| listen(instead, false));
+            instead.transpose()
+        }
+        bound => bound.map(Some),
+    }
+}
+
+/// What "every address" means on a machine without IPv6: every IPv4 address, unless the table has its own of that port.
+fn fallback(every_v6: SocketAddr, only_v6: bool) -> Option<SocketAddr> {
+    (!only_v6).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, every_v6.port())))
+}
+
+/// What becomes of each `[::]` of a table on this machine, if it has no IPv6.
+pub fn fallbacks(addresses: &[SocketAddr]) -> Vec<String> {
+    if has_ipv6() {
+        return Vec::new();
+    }
+    let every_v6 = addresses.iter().filter(|address| is_every_v6(**address));
+    let told = every_v6.map(|address| match fallback(*address, is_only_v6(*address, addresses)) {
+        Some(instead) => {
+            format!("this machine has no IPv6, and {instead} takes the place of {address}; write \"{instead}\"")
+        }
+        None => format!("this machine has no IPv6, and {address} is passed over; take it out"),
+    });
+    told.collect()
+}
+
+fn is_every_v6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+fn has_no_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 fn has_ipv6() -> bool {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None);
-    socket.map_or_else(|error| error.raw_os_error() != Some(EAFNOSUPPORT), |_| true)
-}
-
-fn bind_one(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
-    match listen(address, only_v6) {
-        // A machine without IPv6: "every address" then means every IPv4 address.
-        Err(error)
-            if error.raw_os_error() == Some(EAFNOSUPPORT) && address.is_ipv6() && address.ip().is_unspecified() =>
-        {
-            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), false)
-        }
-        bound => bound,
-    }
+    socket.map_or_else(|error| !has_no_family(&error), |_| true)
 }
 
 fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
@@ -203,8 +288,8 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
+fn remedy(error: &io::Error, address: SocketAddr) -> String {
+    let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "something listens there already, a gateway perhaps (`ss -ltnp` names it): stop it or choose another port"
         }
@@ -212,6 +297,119 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need root, CAP_NET_BIND_SERVICE, or systemd's incus-gate.socket"
         }
+        _ if has_no_family(error) && address.is_ipv6() => {
+            let instead = match address.ip().is_loopback() {
+                true => Ipv4Addr::LOCALHOST,
+                false => Ipv4Addr::UNSPECIFIED,
+            };
+            return format!("this machine has no IPv6: write \"{instead}:{}\"", address.port());
+        }
         _ => "choose another address",
+    };
+    remedy.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &str) -> Vec<SocketAddr> {
+        list.split_whitespace()
+            .map(|text| text.parse().expect("an address"))
+            .collect()
+    }
+
+    /// The kernel is asked the same question: what it binds does not overlap, and what overlaps it does not bind.
+    #[test]
+    fn addresses_overlap_where_the_kernel_does_not_bind_both() {
+        for (one, other, is_overlap) in [
+            ("0.0.0.0:P", "127.0.0.1:P", true),
+            ("127.0.0.1:P", "0.0.0.0:P", true),
+            ("0.0.0.0:P", "0.0.0.0:P", true),
+            ("127.0.0.1:P", "127.0.0.2:P", false),
+            ("[::]:P", "127.0.0.1:P", true),
+            ("127.0.0.1:P", "[::]:P", true),
+            ("[::]:P", "0.0.0.0:P", true),
+            ("[::]:P", "[::1]:P", true),
+            ("[::1]:P", "[::]:P", true),
+            ("[::1]:P", "127.0.0.1:P", false),
+            ("[::1]:P", "0.0.0.0:P", false),
+            ("[::]:P 127.0.0.1:P", "", false),
+            ("[::]:P 0.0.0.0:P", "", false),
+            ("[::]:P 127.0.0.1:P", "127.0.0.2:P", false),
+            ("[::]:P 127.0.0.1:P", "[::]:P", true),
+            ("[::]:P 127.0.0.1:P", "[::1]:P", true),
+            ("[::]:P 127.0.0.1:P", "0.0.0.0:P", true),
+            ("0.0.0.0:P 127.0.0.1:P", "", true),
+            ("[::]:P [::1]:P", "", true),
+            ("[::]:0 [::]:0", "127.0.0.1:0", false),
+        ] {
+            // One that is free for every address, of which another test may have taken one meanwhile.
+            let free = |_| {
+                let any = listen(SocketAddr::from(([0; 16], 0)), false)?;
+                let port = any.local_addr()?.port();
+                drop(any);
+                let tables = [one, other].map(|list| addresses(&list.replace('P', &port.to_string())));
+                let overlap = find_overlap(&[&tables[0], &tables[1]]);
+                assert_eq!(overlap.is_some(), is_overlap, "{one} and {other}: {overlap:?}");
+                let first = bind("public", &tables[0]);
+                let second = bind("admin", &tables[1]);
+                io::Result::Ok(first.is_ok() && second.is_ok())
+            };
+            let bound = (0..20).map(free).map(|bound| bound.expect("some port is free"));
+            let mut as_foretold = bound.map(|bound| bound != is_overlap);
+            match is_overlap {
+                true => assert!(as_foretold.all(|it_is| it_is), "{one} and {other} were bound"),
+                false => assert!(as_foretold.any(|it_is| it_is), "{one} and {other} were never bound"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_overlap_is_told_by_table_and_address() {
+        let tables = [
+            addresses("[::]:1"),
+            addresses("[::1]:2 [::]:3"),
+            addresses("127.0.0.1:3"),
+        ];
+        let tables: Vec<&[SocketAddr]> = tables.iter().map(Vec::as_slice).collect();
+        let expected = Overlap {
+            table: 2,
+            address: "127.0.0.1:3".parse().expect("an address"),
+            other_table: 1,
+            other: "[::]:3".parse().expect("an address"),
+        };
+        assert_eq!(find_overlap(&tables), Some(expected));
+    }
+
+    #[test]
+    fn without_ipv6_every_address_is_every_ipv4_address() {
+        // As a kernel without IPv6 answers.
+        let bind = |text: &str, only_v6| {
+            let listen = |address: SocketAddr, _| match address {
+                SocketAddr::V4(address) => Ok(address.to_string()),
+                SocketAddr::V6(_) => Err(io::Error::from_raw_os_error(EAFNOSUPPORT)),
+            };
+            bind_or_fall_back(text.parse().expect("an address"), only_v6, listen).ok()
+        };
+        assert_eq!(bind("[::]:8554", false), Some(Some("0.0.0.0:8554".to_owned())));
+        assert_eq!(bind("[::]:8554", true), Some(None), "the table has IPv4 addresses of its own");
+        assert_eq!(bind("127.0.0.1:8554", false), Some(Some("127.0.0.1:8554".to_owned())));
+        assert_eq!(bind("[::1]:8554", false), None, "another address than the one that was asked for");
+        let error = |address| BindError {
+            table: "public",
+            address,
+            source: io::Error::from_raw_os_error(EAFNOSUPPORT),
+        };
+        for (address, written) in [
+            ("[2001:db8::1]:8554", "\"0.0.0.0:8554\""),
+            ("[::1]:8554", "\"127.0.0.1:8554\""),
+        ] {
+            let told = error(address.parse().expect("an address")).to_string();
+            assert!(
+                told.ends_with(&format!("this machine has no IPv6: write {written}")),
+                "{told}"
+            );
+        }
     }
 }

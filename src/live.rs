@@ -1,6 +1,7 @@
 //! The configuration in force, and what was made of it. A reload replaces it whole.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -13,7 +14,8 @@ use crate::net::Port;
 use crate::networks::Networks;
 use crate::public::catalogue::Catalogue;
 use crate::tls::certificate::Validity;
-use crate::tls::server;
+use crate::tls::chain::{self, ChainFault};
+use crate::tls::{Identity, server};
 use crate::upstream::Target;
 
 /// All that is derived from one configuration.
@@ -34,6 +36,7 @@ pub struct Live {
     /// What a client may take.
     pub limits: Limits,
     expiries: Vec<Expiry>,
+    servers: [(&'static str, Identity); 2],
 }
 
 /// When a certificate expires.
@@ -88,8 +91,13 @@ impl Live {
             }
         };
         let expiries = expiries(&config);
+        let servers = [
+            ("public.tls", config.public.tls.clone()),
+            ("admin.tls", config.admin.tls.clone()),
+        ];
         Ok(Self {
             expiries,
+            servers,
             public: Entrance {
                 tls: Arc::new(server::for_strangers(&config.public.tls)?),
                 access: config.public.access.clone(),
@@ -114,6 +122,12 @@ impl Live {
         let pinned = self.target.pinned();
         let pinned = pinned.and_then(|pinned| Expiry::of("upstream.server_certificate", None, &pinned));
         self.expiries.iter().cloned().chain(pinned).collect()
+    }
+
+    /// What clients will refuse in the chain of a port's certificate, by the key that names it.
+    pub fn chain_faults(&self, certificate: &str, now: SystemTime) -> Vec<ChainFault> {
+        let server = self.servers.iter().find(|(key, _)| *key == certificate);
+        server.map_or_else(Vec::new, |(_, identity)| chain::faults(identity.chain(), now))
     }
 
     /// That of a port.

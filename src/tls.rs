@@ -1,10 +1,13 @@
 //! What both sides of TLS share: the crypto provider, and PEM files read into types.
 //!
 //! [`server`] is what clients see, [`exact_match`] asks them for a certificate without judging it, [`upstream`] is what
-//! Incus sees. [`certificate`] holds what can be said about any certificate.
+//! Incus sees. [`certificate`] holds what can be said about any certificate, [`chain`] about several in a row; `pem` finds
+//! what a PEM file has that would not be read.
 
 pub mod certificate;
+pub mod chain;
 pub mod exact_match;
+mod pem;
 pub mod server;
 mod signature;
 pub mod upstream;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 
 use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::{Error as ParseError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
@@ -87,14 +90,19 @@ impl Identity {
         &self.key.cert[0]
     }
 
+    /// What clients get: the certificate, and those behind it in its file.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
     /// Where its private key lies.
     pub fn private_key_file(&self) -> &Path {
         &self.private_key_file
     }
 
-    /// Whether both have the same certificate, and the same key from the same file.
+    /// Whether both have the same chain, and the same key from the same file.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.certificate() == other.certificate() && self.private_key_file == other.private_key_file
+        self.chain() == other.chain() && self.private_key_file == other.private_key_file
     }
 
     fn certified_key(&self) -> Arc<CertifiedKey> {
@@ -102,24 +110,30 @@ impl Identity {
     }
 }
 
-/// Reads the first certificate of a PEM file.
+/// Reads the one certificate that a PEM file is for, its first.
 pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError> {
-    let first = read_chain(path)?.swap_remove(0);
-    certificate::public_key(&first).map_err(|source| PemError::Malformed {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(first)
+    Ok(read_chain_of_one(path)?.swap_remove(0))
+}
+
+/// The same, with its chain: no other certificates may stand in the file, or it would be a guess which one is meant.
+pub(crate) fn read_chain_of_one(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let certificates = read_chain(path)?;
+    if let Some(source) = certificates.iter().find_map(|one| certificate::public_key(one).err()) {
+        let path = path.to_owned();
+        return Err(PemError::Malformed { path, source });
+    }
+    if !chain::is_chain(&certificates) {
+        return Err(PemError::Several {
+            path: path.to_owned(),
+            number: certificates.len(),
+        });
+    }
+    Ok(certificates)
 }
 
 /// Every certificate of a PEM file; never empty.
 pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|source| PemError::NotPem {
-            path: path.to_owned(),
-            source,
-        })?;
+    let chain: Vec<_> = blocks(path, &read(path)?)?;
     if chain.is_empty() {
         return Err(PemError::NoCertificate { path: path.to_owned() });
     }
@@ -135,15 +149,32 @@ fn read_signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, PemError> {
 
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let text = read(path)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
-        // Of one kind openssl says so in a header within the block, which is none of PEM's of today.
-        _ if text.windows(9).any(|word| word == b"ENCRYPTED") => PemError::EncryptedKey { path: path.to_owned() },
-        pem::Error::NoItemsFound => PemError::NoKey { path: path.to_owned() },
-        source => PemError::NotPem {
-            path: path.to_owned(),
-            source,
-        },
+    let key = blocks(path, &text).and_then(|keys| {
+        let first = keys.into_iter().next();
+        first.ok_or_else(|| PemError::NoKey { path: path.to_owned() })
+    });
+    // Of one kind openssl says so in a header within the block, which is none of PEM's of today.
+    key.map_err(|error| match text.windows(9).any(|word| word == b"ENCRYPTED") {
+        true => PemError::EncryptedKey { path: path.to_owned() },
+        false => error,
     })
+}
+
+/// Every block of a kind. Nothing that looks like another one of it is passed over.
+fn blocks<T: PemObject>(path: &Path, text: &[u8]) -> Result<Vec<T>, PemError> {
+    let text = pem::without_mark(text);
+    let blocks = T::pem_slice_iter(text).collect::<Result<_, _>>();
+    let blocks = blocks.map_err(|source| PemError::NotPem {
+        path: path.to_owned(),
+        source,
+    })?;
+    match pem::unread_line(text) {
+        Some(line) => Err(PemError::Unread {
+            path: path.to_owned(),
+            line,
+        }),
+        None => Ok(blocks),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
@@ -183,17 +214,21 @@ pub enum PemError {
     #[error("the first certificate in {} and the private key in {} do not belong together; give a pair", chain.display(), private_key.display())]
     NotAPair { chain: PathBuf, private_key: PathBuf },
     #[error("{} is not a whole PEM file: {}; copy it again, or make it anew", path.display(), fault(source))]
-    NotPem { path: PathBuf, source: pem::Error },
+    NotPem { path: PathBuf, source: ParseError },
+    #[error("{} holds {number} certificates, of which the others are not the chain of the first; give each a file of its own", path.display())]
+    Several { path: PathBuf, number: usize },
+    #[error("{}:{line}: a block that begins or ends here would not be read; each begins with a line \"-----BEGIN CERTIFICATE-----\" or \"-----BEGIN PRIVATE KEY-----\", and ends with one like it, nothing before it and with five dashes", path.display())]
+    Unread { path: PathBuf, line: usize },
     #[error("cannot read {}: {source}; {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: io::Error },
 }
 
 /// Nothing of the file itself: where its lines have become one, the key stands in it.
-fn fault(error: &pem::Error) -> &'static str {
+fn fault(error: &ParseError) -> &'static str {
     match error {
-        pem::Error::MissingSectionEnd { .. } => "it has no line END for its line BEGIN",
-        pem::Error::IllegalSectionStart { .. } => "its BEGIN is no line of its own",
-        pem::Error::Base64Decode(_) => "between its lines BEGIN and END is something else than base64",
+        ParseError::MissingSectionEnd { .. } => "it has no line END for its line BEGIN",
+        ParseError::IllegalSectionStart { .. } => "its BEGIN is no line of its own",
+        ParseError::Base64Decode(_) => "between its lines BEGIN and END is something else than base64",
         _ => "it cannot be read",
     }
 }
@@ -213,6 +248,38 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn no_certificate_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("ops.crt");
+        let [first, second] = [(); 2].map(|()| {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let params = rcgen::CertificateParams::default();
+            params.self_signed(&key).expect("a certificate")
+        });
+        let (one, other) = (first.pem(), second.pem());
+        let read = |text: String| {
+            fs::write(&file, text).expect("written");
+            read_certificate(&file).map_err(|error| error.to_string())
+        };
+        for text in [
+            one.clone(),
+            format!("\u{feff}{one}"),
+            format!("subject=CN=ops\n{one}"),
+            format!("{one}{one}"),
+        ] {
+            assert_eq!(read(text.clone()).as_ref(), Ok(first.der()), "{text}");
+        }
+        for text in [one.clone() + &other, format!("\u{feff}{one}{other}")] {
+            let told = read(text).expect_err("two are not one");
+            assert!(told.contains("holds 2 certificates"), "{told}");
+        }
+        for unread in [format!(" {one}"), one.replacen("-----BEGIN", "----BEGIN", 1)] {
+            let told = read(unread + &other).expect_err("the first would not be read");
+            assert!(told.contains("ops.crt:1: a block"), "{told}");
+        }
+    }
 
     #[test]
     fn no_message_has_the_key() {

@@ -168,6 +168,86 @@ fn an_incus_that_can_be_reached_without_the_gateway() {
 }
 
 #[test]
+fn a_chain_that_clients_refuse() {
+    let (_incus, mut setup, certificates) = fine();
+    let [authority, other] = ["authority", "other"].map(|name| certificates.authority(name));
+    setup.server = certificates.server_issued_by(&authority, "issued");
+    let report = check(&setup).ok();
+    assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
+
+    let whole = setup.server.pem();
+    let leaf = whole.strip_suffix(&authority.pem()).unwrap();
+    let chain = |text: String| std::fs::write(&setup.server.certificate, text).unwrap();
+    chain(leaf.to_owned() + &other.pem());
+    let expected = "certificate 2 of the chain (CN=other) did not issue the one before it";
+    let warned = warning(&setup);
+    assert!(
+        warned.starts_with("warn  public.tls and admin.tls: ") && warned.contains(expected),
+        "{warned}"
+    );
+
+    chain(whole.clone());
+    let gateway = Gateway::start(&setup.text());
+    let status = |option: &[&str]| run(gateway.command("status").args(option)).ok();
+    let problems = || -> serde_json::Value {
+        let report: serde_json::Value = serde_json::from_str(&status(&["--json"])).unwrap();
+        report["certificates"][0]["problems"].clone()
+    };
+    assert_eq!(problems(), serde_json::json!([]));
+    // certbot's cert.pem.
+    chain(leaf.to_owned());
+    let alone = "the certificate is alone in its file, without that of its issuer";
+    let warned = warning(&setup);
+    assert!(warned.contains(alone) && warned.ends_with("fullchain.pem)"), "{warned}");
+    gateway.signal("HUP");
+    gateway.wait_for_log(&format!("WARN incus_gate::check: public.tls and admin.tls: {alone}"));
+    gateway.wait_for_log("reloaded");
+    assert!(problems()[0].as_str().unwrap().starts_with(alone), "{}", problems());
+    let text = status(&[]);
+    for key in ["public.tls", "admin.tls"] {
+        assert!(text.contains(&format!("! {key}: {alone}")), "{text}");
+    }
+}
+
+#[test]
+fn of_an_admins_file_the_first_certificate_counts() {
+    let (_incus, mut setup, certificates) = fine();
+    let authority = certificates.authority("authority");
+    let admin = certificates.client_issued_by(&authority, "ops");
+    setup.admins[0].1 = admin.clone();
+    let report = check(&setup).ok();
+    let expected = format!(
+        "ok    admin.clients \"ops\": the first certificate of its file counts, SHA-256 {}; the others there, its chain, are not looked at",
+        admin.fingerprint()
+    );
+    assert!(report.lines().any(|line| line == expected), "{report}");
+
+    // Its first block is not read, and the second one must not take its place.
+    std::fs::write(&admin.certificate, format!(" {}", admin.pem())).unwrap();
+    let refused = check(&setup);
+    assert_eq!(refused.status.code(), Some(78), "{refused}");
+    assert!(
+        refused.stderr.contains(":1: a block that begins or ends here"),
+        "{refused}"
+    );
+    std::fs::write(&admin.certificate, certificates.client("one").pem() + &authority.pem()).unwrap();
+    let refused = check(&setup);
+    assert_eq!(refused.status.code(), Some(78), "{refused}");
+    assert!(refused.stderr.contains("holds 2 certificates"), "{refused}");
+}
+
+#[test]
+fn listens_that_overlap() {
+    let (_incus, mut setup, _certificates) = fine();
+    setup.public = "0.0.0.0:28990".to_owned();
+    setup.admin = "127.0.0.1:28990".to_owned();
+    let refused = check(&setup);
+    assert_eq!(refused.status.code(), Some(78), "{refused}");
+    let expected = "admin.listen: `127.0.0.1:28990` and `0.0.0.0:28990` of public.listen cannot both be bound";
+    assert!(refused.stderr.contains(expected), "{refused}");
+}
+
+#[test]
 fn run_tells_the_log() {
     let (_incus, mut setup, certificates) = fine();
     let gateway = Gateway::start(&setup.text());

@@ -8,8 +8,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::Finding;
 use crate::config::{Config, KnownBy};
-use crate::tls::Identity;
-use crate::tls::certificate::{self, Validity};
+use crate::listener;
+use crate::tls::certificate::{self, Fingerprint, Validity};
+use crate::tls::{Identity, chain};
 
 const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
 /// What others than a file's owner and group may do with it.
@@ -33,6 +34,14 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
             findings.push(Finding::warn(key, problem));
         }
     }
+    for (key, addresses) in [
+        ("public.listen", &config.public.listen),
+        ("admin.listen", &config.admin.listen),
+        ("metrics.listen", &config.metrics),
+    ] {
+        let fallbacks = listener::fallbacks(addresses);
+        findings.extend(fallbacks.iter().map(|problem| Finding::warn(key, problem)));
+    }
     if !config
         .metrics
         .iter()
@@ -54,6 +63,8 @@ fn look_at_servers(findings: &mut Vec<Finding>, config: &Config) {
     };
     for (what, identity) in ports {
         findings.push(dates(what, identity.certificate()));
+        let faults = chain::faults(identity.chain(), SystemTime::now());
+        findings.extend(faults.iter().map(|fault| Finding::warn(what, &fault.to_string())));
         findings.extend(openness(what, identity.private_key_file()));
         findings.extend(first_name(what, identity));
         findings.extend(slowness(what, identity));
@@ -73,6 +84,13 @@ fn look_at_admins(findings: &mut Vec<Finding>, config: &Config) {
                 Finding::ok(&what, "known by its fingerprint; its dates show when it is presented")
             }
         });
+        if let (KnownBy::Certificate(certificate), 1..) = (&client.known_by, client.others_in_file) {
+            let counts = format!(
+                "the first certificate of its file counts, SHA-256 {}; the others there, its chain, are not looked at",
+                Fingerprint::of(certificate)
+            );
+            findings.push(Finding::ok(&what, &counts));
+        }
     }
 }
 

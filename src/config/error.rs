@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -93,13 +92,6 @@ impl Source {
         ConfigError::Wrong {
             place: self.place(None),
             problem: format!("{key}: it is missing; {remedy}"),
-        }
-    }
-
-    pub(super) fn shared_address(&self, address: SocketAddr) -> ConfigError {
-        ConfigError::Wrong {
-            place: self.place(None),
-            problem: format!("admin.listen: `{address}` is public.listen's as well; give each port its own"),
         }
     }
 

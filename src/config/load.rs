@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::Source;
 use super::file::{
-    AdminTable, ClientTable, File, LimitsTable, LogTable, MetricsTable, OneOrMany, PublicTable, StatusTable, TlsTable,
-    UpstreamTable,
+    AdminTable, ClientTable, File, LimitsTable, LogTable, OneOrMany, PublicTable, StatusTable, TlsTable, UpstreamTable,
 };
 use super::{
     AdminClient, AdminConfig, Config, ConfigError, Images, KnownBy, Limits, LogConfig, LogFormat, Page, PublicConfig,
     UpstreamConfig, is_admin_name, units,
 };
 use crate::limits::Access;
+use crate::listener::{Overlap, find_overlap};
 use crate::networks::Networks;
 use crate::telemetry::file::LogFile;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
-use crate::tls::{Identity, IdentityError, read_certificate};
+use crate::tls::{Identity, IdentityError, read_chain_of_one};
 
 /// `limits.admin_connections`, but no more than half of all.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -43,13 +43,17 @@ impl Loader<'_> {
     pub(super) fn load(&self, file: File) -> Result<Config, ConfigError> {
         let limits = self.limits(&file.limits)?;
         let log = self.log(file.log)?;
+        let metrics_listen = file.metrics.as_ref().map(|table| table.listen.span());
+        let spans = [
+            file.public.listen.span(),
+            file.admin.listen.span(),
+            metrics_listen.unwrap_or_default(),
+        ];
         let public = self.public(file.public, file.tls.as_ref())?;
         let admin = self.admin(file.admin, file.tls.as_ref())?;
-        let is_shared = |address: &&SocketAddr| address.port() != 0 && public.listen.contains(address);
-        if let Some(address) = admin.listen.iter().find(is_shared) {
-            return Err(self.source.shared_address(*address));
-        }
-        let metrics = self.metrics(file.metrics, &public, &admin)?;
+        let metrics = file.metrics.map(|table| self.listen("metrics.listen", &table.listen));
+        let metrics = metrics.transpose()?.unwrap_or_default();
+        self.no_overlap([&public.listen, &admin.listen, &metrics], spans)?;
         let upstream = self.upstream(file.upstream, &[&*public.listen, &admin.listen].concat())?;
         let reload_every = self.duration("reload.every", &file.reload.every)?;
         Ok(Config {
@@ -134,11 +138,14 @@ impl Loader<'_> {
             let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
             return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
         }
+        let mut others_in_file = 0;
         let known_by = match (table.certificate, table.fingerprint) {
-            (Some(path), None) => KnownBy::Certificate(
-                read_certificate(&self.source.resolve(path.get_ref()))
-                    .map_err(|error| self.source.wrong(&format!("{key}.certificate"), path.span(), error.to_string()))?,
-            ),
+            (Some(path), None) => {
+                let chain = read_chain_of_one(&self.source.resolve(path.get_ref()))
+                    .map_err(|error| self.source.wrong(&format!("{key}.certificate"), path.span(), error.to_string()))?;
+                others_in_file = chain.len() - 1;
+                KnownBy::Certificate(chain[0].clone())
+            }
             (None, Some(text)) => KnownBy::Fingerprint(Fingerprint::parse(text.get_ref()).ok_or_else(|| {
                 let problem = "this is no SHA-256 fingerprint; give its 64 hexadecimal digits, as in `incus config trust list --format json`";
                 self.source.wrong(&format!("{key}.fingerprint"), text.span(), problem.to_owned())
@@ -151,6 +158,7 @@ impl Loader<'_> {
         Ok(AdminClient {
             name: table.name.into_inner().into(),
             known_by,
+            others_in_file,
         })
     }
 
@@ -275,24 +283,26 @@ impl Loader<'_> {
         })
     }
 
-    fn metrics(
-        &self,
-        table: Option<MetricsTable>,
-        public: &PublicConfig,
-        admin: &AdminConfig,
-    ) -> Result<Vec<SocketAddr>, ConfigError> {
-        let Some(MetricsTable { listen }) = table else {
-            return Ok(Vec::new());
+    /// What overlaps would be bound by nobody: `run` would fail where `check` cannot tell it from a gateway that runs.
+    fn no_overlap(&self, listen: [&[SocketAddr]; 3], spans: [Range<usize>; 3]) -> Result<(), ConfigError> {
+        const KEYS: [&str; 3] = ["public.listen", "admin.listen", "metrics.listen"];
+        let Some(overlap) = find_overlap(&listen) else {
+            return Ok(());
         };
-        let addresses = self.listen("metrics.listen", &listen)?;
-        for (port, others) in [("public", &public.listen), ("admin", &admin.listen)] {
-            let is_shared = |address: &&SocketAddr| address.port() != 0 && others.contains(address);
-            if let Some(address) = addresses.iter().find(is_shared) {
-                let problem = format!("{address} is in {port}.listen already; give each its own port");
-                return Err(self.source.wrong("metrics.listen", listen.span(), problem));
-            }
-        }
-        Ok(addresses)
+        let Overlap {
+            table,
+            address,
+            other_table,
+            other,
+        } = overlap;
+        let problem = format!(
+            "`{address}` and `{other}` of {} cannot both be bound; give each a port of its own",
+            KEYS[other_table]
+        );
+        // That of a default is empty.
+        let written = [table, other_table].into_iter().find(|table| !spans[*table].is_empty());
+        let span = spans[written.unwrap_or(table)].clone();
+        Err(self.source.wrong(KEYS[table], span, problem))
     }
 
     pub(super) fn status(&self, table: &StatusTable) -> Result<Option<PathBuf>, ConfigError> {
@@ -393,7 +403,6 @@ impl Loader<'_> {
                 "the list is empty; give at least one address like \"[::]:8554\"".to_owned(),
             ));
         }
-        let mut seen = HashSet::new();
         addresses
             .iter()
             .map(|text| {
@@ -405,10 +414,11 @@ impl Loader<'_> {
                     };
                     wrong(format!("`{text}` is no address with a port; {remedy}"))
                 })?;
-                if address.port() != 0 && !seen.insert(address) {
-                    return Err(wrong(format!("`{text}` stands twice; remove one")));
-                }
-                Ok(address)
+                // An IPv4 address in the spelling of IPv6 is one of IPv4.
+                Ok(match address.ip().to_canonical() {
+                    IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+                    IpAddr::V6(_) => address,
+                })
             })
             .collect()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
 use crate::identity::NotAnAdmin;
@@ -128,9 +129,11 @@ fn refusals(figures: &Figures) -> BTreeMap<String, u64> {
 
 fn certificates(figures: &Figures, now: u64) -> Vec<Certificate> {
     let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let faults = |certificate: &str| figures.live.chain_faults(certificate, SystemTime::now()).into_iter();
     let expiries = figures.live.expiries().into_iter();
     expiries
         .map(|expiry| Certificate {
+            problems: faults(expiry.certificate).map(|fault| fault.to_string()).collect(),
             certificate: expiry.certificate.to_owned(),
             admin: expiry.admin.map(|admin| admin.to_string()),
             expires_at: expiry.at,

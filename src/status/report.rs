@@ -79,7 +79,7 @@ pub struct Port {
     pub sent_bytes: u64,
 }
 
-/// When a certificate expires.
+/// When a certificate expires, and what else clients will refuse about it.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Certificate {
@@ -88,6 +88,8 @@ pub struct Certificate {
     pub expires_at: i64,
     /// Whole ones; below zero when it has expired.
     pub days_left: i64,
+    /// Of the chain behind it.
+    pub problems: Vec<String>,
 }
 
 /// Somebody whom the admin port lets in.

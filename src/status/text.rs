@@ -127,7 +127,12 @@ fn certificates(certificates: &[Certificate]) -> String {
         let name = plain(&one.certificate);
         vec![format!("{mark} {name}{}", admin.unwrap_or_default()), left]
     };
-    rows(&certificates.iter().map(row).collect::<Vec<_>>(), &[])
+    let problems = |one: &Certificate| -> String {
+        let line = |problem: &String| format!("! {}: {}\n", plain(&one.certificate), plain(problem));
+        one.problems.iter().map(line).collect()
+    };
+    let table = rows(&certificates.iter().map(row).collect::<Vec<_>>(), &[]);
+    table + &certificates.iter().map(problems).collect::<String>()
 }
 
 fn admins(admins: &[Admin], now: u64) -> String {

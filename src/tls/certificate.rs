@@ -14,6 +14,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
+use super::signature;
+
 /// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
@@ -94,6 +96,17 @@ pub fn subject(certificate: &CertificateDer<'_>) -> Result<String, Malformed> {
 pub fn is_self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Malformed> {
     let parsed = parse(certificate)?;
     Ok(parsed.issuer() == parsed.subject())
+}
+
+/// Whether `issuer` has issued it: the names agree, and the signature is by the issuer's key.
+pub fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> Result<bool, Malformed> {
+    let (issued, issuing) = (parse(certificate)?, parse(issuer)?);
+    Ok(issued.issuer().as_raw() == issuing.subject().as_raw()
+        && signature::is_by(
+            &public_key(issuer)?,
+            issued.tbs_certificate.as_ref(),
+            &issued.signature_value.data,
+        ))
 }
 
 /// The subject's common name, if it has one that is text.

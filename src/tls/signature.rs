@@ -1,11 +1,11 @@
 //! Handshake signatures, checked against a certificate's bare public key.
 //!
 //! rustls's own helpers read the certificate with webpki, which refuses X.509 v1. The signature is over the public key
-//! alone, so that is all this reads.
+//! alone, so that is all this reads. The signature of one certificate by the key of another is checked likewise.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use webpki::RawPublicKeyEntity;
 
@@ -39,6 +39,14 @@ pub(super) fn verify_tls13(
 ) -> Result<HandshakeSignatureValid, Error> {
     let spki = certificate::public_key(certificate).map_err(|_| CertificateError::BadEncoding)?;
     verify_tls13_signature_with_raw_key(message, &spki, signature, &algorithms())
+}
+
+/// Whether it is a signature by this key, by whatever algorithm fits.
+pub(super) fn is_by(key: &SubjectPublicKeyInfoDer<'_>, message: &[u8], signature: &[u8]) -> bool {
+    RawPublicKeyEntity::try_from(key).is_ok_and(|key| {
+        let mut algorithms = algorithms().all.iter();
+        algorithms.any(|algorithm| key.verify_signature(*algorithm, message, signature).is_ok())
+    })
 }
 
 pub(super) fn schemes() -> Vec<SignatureScheme> {
