@@ -190,8 +190,8 @@ fn a_proxys_health_check_is_the_proxys_own() {
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"] {
         let seen = scene.gateway.log().len();
-        // And then no TLS, so that the log says who it was.
-        answer_to(scene.gateway.admin(), &[header, b"no TLS\r\n"].concat());
+        // And then no TLS, nor plain HTTP, so that the log says who it was.
+        answer_to(scene.gateway.admin(), &[header, b"\0no TLS\r\n"].concat());
         let failed = scene.gateway.wait_for_log_after(seen, "handshake failed");
         assert!(failed.contains("client=127.0.0.1:"), "{failed}");
     }

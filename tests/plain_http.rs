@@ -1,0 +1,76 @@
+//! A client that speaks plain HTTP to one of the TLS ports gets one short answer that says so, on either port and behind a
+//! proxy; whatever else is no TLS gets TLS's own.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use support::scene::ScriptedScene;
+use support::scripted::Scripted;
+
+const BODY: &str = "The plain HTTP request was sent to HTTPS port\n";
+
+/// All that comes back, the end of the connection included.
+fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut tcp = TcpStream::connect(address).unwrap();
+    tcp.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[track_caller]
+fn assert_told(answer: &[u8]) {
+    let answer = str::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+    assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+    assert_eq!(body, BODY);
+}
+
+const DEBUG: &str = "[log]\nlevel = \"info,incus_gate=debug\"\n";
+
+fn scripted() -> Scripted {
+    Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"))
+}
+
+#[test]
+fn plain_http_is_told_of_https() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before(&upstream);
+    let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
+    for address in [public, admin] {
+        assert_told(&ask(address, b"GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
+        // However little has come yet.
+        assert_told(&ask(address, b"P"));
+        assert_told(&ask(address, b"post /1.0 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
+    }
+    for no_http in [
+        &b"\x00GET / HTTP/1.1\r\n\r\n"[..],
+        b" GET / HTTP/1.1\r\n\r\n",
+        // Whoever sends it is no proxy that was named, and not told that it speaks HTTP.
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
+    ] {
+        let answer = ask(public, no_http);
+        assert!(!answer.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[test]
+fn behind_a_proxy_too() {
+    let upstream = scripted();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more = DEBUG.to_owned();
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+    });
+    let header = "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
+    assert_told(&ask(
+        scene.gateway.public(),
+        format!("{header}GET / HTTP/1.1\r\n\r\n").as_bytes(),
+    ));
+    scene.gateway.wait_for_log("client=192.0.2.1:1");
+    scene.gateway.wait_for_log("spoke plain HTTP to a port for HTTPS");
+}
