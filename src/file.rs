@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -55,21 +56,38 @@ impl Reader {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if it takes too long, and at once while earlier work still hangs.
     pub async fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let hangs = || io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
-        if self.hanging.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            return Err(hangs());
-        }
         let (tell, told) = oneshot::channel();
-        let thread = thread::Builder::new().name("files".to_owned()).spawn(move || {
-            // Whoever wanted to know may have given up.
-            let _ = tell.send(work());
-        })?;
-        // Not before the answer is there: this future may be dropped.
-        self.hanging = Some(thread);
+        self.begin(move || drop(tell.send(work())))?;
         let done = timeout(PATIENCE, told).await.map_err(|_| hangs())?;
         self.hanging = None;
         done.map_err(io::Error::other)
     }
+
+    /// The same for a caller that cannot await, and waits no longer than `patience`.
+    pub fn run_blocking<T: Send + 'static>(
+        &mut self,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (tell, told) = mpsc::channel();
+        self.begin(move || drop(tell.send(work())))?;
+        let done = told.recv_timeout(patience).map_err(|_| hangs())?;
+        self.hanging = None;
+        Ok(done)
+    }
+
+    fn begin(&mut self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        if self.hanging.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Err(hangs());
+        }
+        // Until it has answered, for whoever waits may give up.
+        self.hanging = Some(thread::Builder::new().name("files".to_owned()).spawn(work)?);
+        Ok(())
+    }
+}
+
+fn hangs() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer")
 }
 
 #[cfg(test)]
@@ -121,23 +139,23 @@ mod tests {
         let mut reader = Reader::default();
         let (end, hang) = channel::<()>();
         let kind = |read: io::Result<()>| read.expect_err("it hangs").kind();
-        let hanging = reader
-            .run(move || {
-                let _ = hang.recv();
-            })
-            .await;
+        let hanging = reader.run(move || _ = hang.recv()).await;
         assert_eq!(kind(hanging), io::ErrorKind::TimedOut);
         // No second thread hangs there.
         let next = reader.run(|| panic!("it is not tried")).await;
+        assert_eq!(kind(next), io::ErrorKind::TimedOut);
+        let next = reader.run_blocking(Duration::MAX, || panic!("it is not tried"));
         assert_eq!(kind(next), io::ErrorKind::TimedOut);
         drop(end);
         while !reader.hanging.as_ref().expect("it hung").is_finished() {
             thread::yield_now();
         }
-        // In time that passes.
+        // Time passes again.
         tokio::time::resume();
         for number in 0..100 {
             assert_eq!(reader.run(move || number).await.expect("it answers again"), number);
+            let now = reader.run_blocking(PATIENCE, move || number);
+            assert_eq!(now.expect("it answers again"), number);
         }
     }
 }

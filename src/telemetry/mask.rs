@@ -92,20 +92,17 @@ pub fn masked(uri: &Uri) -> Cow<'_, str> {
 
 fn tell_pair(told: &mut String, pair: &str) {
     let (key, value) = match pair.split_once('=') {
-        Some((key, value)) => (decoded(key), Some(value)),
-        None => (decoded(pair), None),
+        Some((key, value)) => (key, Some(value)),
+        None => (pair, None),
     };
-    match (key, value) {
+    match (decoded(key), value) {
         (Some(key), None) if is_harmless(&key) => told.push_str(&encoded(&key)),
-        (Some(key), Some(value)) if is_harmless(&key) && decoded(value).is_some() => {
-            told.push_str(&encoded(&key));
-            told.push('=');
-            told.push_str(&decoded(value).map(|value| encoded(&value)).unwrap_or_default());
-        }
-        (Some(key), Some(_)) if !is_harmless(&key) => {
-            told.push_str(&encoded(&key));
-            told.push_str("=***");
-        }
+        (Some(key), Some(value)) if is_harmless(&key) => match decoded(value) {
+            Some(value) => told.extend([&*encoded(&key), "=", &*encoded(&value)]),
+            None => told.push_str("***"),
+        },
+        (Some(key), Some(_)) => told.extend([&*encoded(&key), "=***"]),
+        // What a long one was cut to.
         _ if pair == MORE => told.push_str(MORE),
         // Without a value it may be a secret in the place of a key; or Incus does not read it.
         _ => told.push_str("***"),

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,6 +13,10 @@ use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::{Identity, PemError, provider, read_certificate, signature};
+use crate::file::Reader;
+
+/// How long a worker waits for the pinned file. All of its clients wait with it.
+const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// TLS 1.3 alone, as Incus; no ALPN, for Incus would offer `h2` only, where upgrades are impossible.
 pub fn client_config(identity: &Identity, pin: Arc<Pin>) -> ClientConfig {
@@ -33,6 +38,7 @@ pub struct Pin(Option<PinnedFile>);
 #[derive(Debug)]
 struct PinnedFile {
     path: PathBuf,
+    reader: Mutex<Reader>,
     certificate: RwLock<CertificateDer<'static>>,
 }
 
@@ -40,7 +46,12 @@ impl Pin {
     /// Pins the certificate in a PEM file.
     pub fn file(path: PathBuf) -> Result<Self, PemError> {
         let certificate = RwLock::new(read_certificate(&path)?);
-        Ok(Self(Some(PinnedFile { path, certificate })))
+        let reader = Mutex::default();
+        Ok(Self(Some(PinnedFile {
+            path,
+            reader,
+            certificate,
+        })))
     }
 
     /// Takes whoever answers at the address of this machine: only root can listen in on loopback.
@@ -75,7 +86,7 @@ impl PinnedFile {
         if self.certificate() == *presented {
             return true;
         }
-        match read_certificate(&self.path) {
+        match self.read_again() {
             Ok(renewed) if renewed == *presented => {
                 *self.certificate.write().unwrap_or_else(PoisonError::into_inner) = renewed;
                 tracing::info!(file = %self.path.display(), "Incus has renewed its certificate; the new one is pinned");
@@ -87,6 +98,20 @@ impl PinnedFile {
                 false
             }
         }
+    }
+}
+
+impl PinnedFile {
+    fn read_again(&self) -> Result<CertificateDer<'static>, PemError> {
+        let path = self.path.clone();
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = reader.run_blocking(READ_TIMEOUT, move || read_certificate(&path));
+        read.unwrap_or_else(|source| {
+            Err(PemError::Unreadable {
+                path: self.path.clone(),
+                source,
+            })
+        })
     }
 }
 
