@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -74,16 +75,20 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// As they stand in the code, with their placeholders.
 fn messages(file: &str, source: &str) -> Vec<String> {
-    let comment = Regex::new(r"(?m)^\s*//.*$").unwrap();
-    let source = comment.replace_all(source.split("#[cfg(test)]").next().unwrap(), "");
-    let pattern = match FULL_OF_MESSAGES.contains(&file) {
-        true => STRING.to_owned(),
-        false => format!(r#"(?:#\[error\(|\b(?:warn|error)!\()[^;"]*?{STRING}"#),
+    static COMMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^\s*//.*$").unwrap());
+    static CONTINUED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\\n\s*").unwrap());
+    static EVERY: LazyLock<Regex> = LazyLock::new(|| Regex::new(STRING).unwrap());
+    static LOGGED: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = format!(r#"(?:#\[error\(|\b(?:warn|error)!\()[^;"]*?{STRING}"#);
+        Regex::new(&pattern).unwrap()
+    });
+    let source = COMMENT.replace_all(source.split("#[cfg(test)]").next().unwrap(), "");
+    let wanted = match FULL_OF_MESSAGES.contains(&file) {
+        true => &EVERY,
+        false => &LOGGED,
     };
-    let found = Regex::new(&pattern).unwrap();
-    let continued = Regex::new(r"\\\n\s*").unwrap();
-    let text = |found: &str| continued.replace_all(found, "").replace("\\\"", "\"").replace('`', "");
-    let messages = found.captures_iter(&source).map(|found| text(&found[1]));
+    let text = |found: &str| CONTINUED.replace_all(found, "").replace("\\\"", "\"").replace('`', "");
+    let messages = wanted.captures_iter(&source).map(|found| text(&found[1]));
     let is_message = |message: &String| {
         let is_whole = !FULL_OF_MESSAGES.contains(&file) || message.contains(' ') && message.len() >= 20;
         let has_words = clauses(message).iter().any(|clause| clause.len() >= 8);
@@ -94,8 +99,8 @@ fn messages(file: &str, source: &str) -> Vec<String> {
 
 /// What of a message is always the same and can be told from others: what stands between its placeholders, or to be done.
 fn clauses(message: &str) -> Vec<String> {
-    let end = Regex::new(r"\{[^}]*\}|[;:,(]").unwrap();
-    let clauses = end
+    static END: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[^}]*\}|[;:,(]").unwrap());
+    let clauses = END
         .split(message)
         .map(|clause| clause.trim().trim_matches([')', '.', '"']).to_owned());
     let mut clauses: Vec<_> = clauses.collect();
