@@ -5,6 +5,7 @@
 //!   ([`Address`](crate::limits::Address)). What counts is CPU time: a busy machine is no client's fault.
 //! - The outcome is kept with the snapshot: asked again, it is looked up.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -15,8 +16,6 @@ use super::selection::{Evaluation, Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
 use crate::client::Client;
 use crate::reply::Refusal;
-
-use std::sync::Arc;
 
 /// How long other tasks of the worker wait for it: as long as for a turn of a large transfer.
 const SLICE: Duration = Duration::from_micros(250);
@@ -48,19 +47,20 @@ async fn evaluate_in_turn(client: &Client, snapshot: &Snapshot, selector: &Selec
         return Ok(outcome);
     }
     allow()?;
-    let outcome = evaluate(client, snapshot, selector).await;
+    let charge = |cpu| worker.charge(client.counted_by.as_deref(), cpu);
+    let outcome = evaluate(snapshot, selector, charge).await;
     snapshot.outcomes().keep(selector.clone(), outcome.clone());
     Ok(outcome)
 }
 
-async fn evaluate(client: &Client, snapshot: &Snapshot, selector: &Selector) -> Outcome {
+async fn evaluate(snapshot: &Snapshot, selector: &Selector, charge: impl Fn(Duration)) -> Outcome {
     let mut evaluation = Evaluation::new(snapshot, selector);
     let mut spent = Duration::ZERO;
     loop {
         let (begun, before) = (Instant::now(), cpu_time());
         let end = evaluation.advance(|| begun.elapsed() >= SLICE);
         let slice = cpu_time().saturating_sub(before);
-        client.worker.charge(client.counted_by.as_deref(), slice);
+        charge(slice);
         if let Some(end) = end {
             return Ok(Arc::new(end?));
         }
@@ -77,4 +77,67 @@ fn cpu_time() -> Duration {
     // The kernel says neither of them below zero.
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Images;
+    use crate::public::filter::Filter;
+
+    fn snapshot(images: usize) -> Snapshot {
+        let image = |number: usize| {
+            json!({
+                "public": true, "architecture": "x86_64", "fingerprint": format!("{number:064x}"), "size": 1,
+                "type": "container", "properties": {"description": format!("Debian {number} with Tools")},
+            })
+        };
+        let images: Vec<_> = (0..images).map(image).collect();
+        let images = json!({ "metadata": images }).to_string();
+        Snapshot::parse(br#"{"metadata": {}}"#, images.as_bytes(), Images::Public).expect("as Incus has it")
+    }
+
+    fn filter(text: &str) -> Selector {
+        Selector::Filter(Filter::parse(text).expect("a filter"))
+    }
+
+    #[test]
+    fn other_tasks_run_between_slices_and_each_slice_is_charged() {
+        let snapshot = snapshot(20_000);
+        let words = Selector::Words(vec!["debian".to_owned(), "tools".to_owned()]);
+        let usual = filter("properties.description eq .*with.*tools.* and architecture eq x86_64");
+        let runtime = crate::worker::runtime().expect("a runtime");
+        for selector in [usual, words] {
+            let (turns, is_over) = (Cell::new(0), Cell::new(false));
+            let charged = RefCell::new(Vec::new());
+            let before = cpu_time();
+            let evaluation = async {
+                let outcome = evaluate(&snapshot, &selector, |cpu| charged.borrow_mut().push(cpu)).await;
+                is_over.set(true);
+                outcome
+            };
+            let others = async {
+                while !is_over.get() {
+                    turns.set(turns.get() + 1);
+                    yield_now().await;
+                }
+            };
+            let outcome = runtime.block_on(async { tokio::join!(evaluation, others).0 });
+            let took = cpu_time() - before;
+            let charged = charged.into_inner();
+            assert!(turns.get() >= charged.len() - 1, "{} turns", turns.get());
+            assert!(charged.len() > 3, "{charged:?}");
+            let sum: Duration = charged.iter().sum();
+            assert!(sum <= took && sum * 2 > took, "charged {sum:?} of {took:?}");
+            match outcome {
+                Ok(matches) => assert_eq!(matches.count(), 20_000),
+                // A build that is not optimised may not come to the end.
+                Err(error) => assert!(matches!(error, Unanswerable::TooMuchCpu) && sum > CPU_LIMIT, "{error}"),
+            }
+        }
+    }
 }

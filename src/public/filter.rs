@@ -13,9 +13,9 @@ use super::image::Image;
 
 /// The nondeterministic automaton of a pattern may take this much memory, in bytes: 400 letters of alternatives.
 const NFA_SIZE_LIMIT: usize = 1 << 15;
-/// The states of the deterministic one that texts have made necessary may take this much, in bytes. A usual pattern needs a
-/// tenth. To fill it takes a few milliseconds at the most, whatever the pattern, and it is filled once.
-const DFA_SIZE_LIMIT: usize = 1 << 16;
+/// The states of the deterministic one that texts have made necessary may take this much, in bytes: several times what usual
+/// patterns need. It is filled once, which takes a millisecond or less, whatever the pattern.
+const DFA_SIZE_LIMIT: usize = 1 << 15;
 /// What a stranger may have us read, in bytes, and compile.
 const MAX_LENGTH: usize = 1 << 10;
 const MAX_CLAUSES: usize = 8;
