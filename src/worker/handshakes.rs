@@ -225,7 +225,11 @@ mod tests {
     use super::*;
 
     /// A handshake of so many steps that notes each of them by a name.
-    fn steps(name: &'static str, count: usize, taken: &Rc<RefCell<Vec<&'static str>>>) -> impl Future<Output = ()> + Unpin + use<> {
+    fn steps(
+        name: &'static str,
+        count: usize,
+        taken: &Rc<RefCell<Vec<&'static str>>>,
+    ) -> impl Future<Output = ()> + Unpin + use<> {
         let taken = Rc::clone(taken);
         let mut left = count;
         poll_fn(move |cx| {
@@ -245,7 +249,9 @@ mod tests {
             let (queue, handshake) = (Rc::clone(&queue), steps(name, 1, &taken));
             let (port, client) = (*port, client.parse().unwrap());
             tokio::task::spawn_local(async move {
-                queue.shake_hands(port, client, Duration::from_secs(60), handshake).await
+                queue
+                    .shake_hands(port, client, Duration::from_secs(60), handshake)
+                    .await
             })
         };
         let all: Vec<_> = handshakes.iter().map(begin).collect();
@@ -299,12 +305,20 @@ mod tests {
             let mut due = Instant::now();
             let mut turns: Vec<Option<Rc<Turn>>> = (0..100).map(|_| None).collect();
             for turn in &mut turns {
-                assert!(queue.poll_turn(Port::Public, client, turn, &mut due, &mut context).is_pending());
+                assert!(
+                    queue
+                        .poll_turn(Port::Public, client, turn, &mut due, &mut context)
+                        .is_pending()
+                );
             }
             let mut last = turns.pop().unwrap();
             drop(turns);
             assert!(queue.begin_round());
-            assert!(queue.poll_turn(Port::Public, client, &mut last, &mut due, &mut context).is_ready());
+            assert!(
+                queue
+                    .poll_turn(Port::Public, client, &mut last, &mut due, &mut context)
+                    .is_ready()
+            );
             assert!(!queue.begin_round(), "nobody is left");
             assert!(queue.queue.borrow().public.waiting.is_empty());
         });
