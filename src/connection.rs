@@ -91,7 +91,7 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
         return;
     }
     let displaced = (!place.is_safe()).then(|| Box::pin(place.displaced()) as Displaced);
-    let (activity, counted_by) = (Rc::new(Activity::default()), place.address());
+    let (activity, counted_by) = (Rc::new(Activity::new(place.stranger().cloned())), place.address());
     let stream = ClientStream::new(tls, place, activity.heard());
     let reader = (port == Port::Public).then(|| worker.limiter().reader(address.ip()));
     let client = Rc::new(Client {

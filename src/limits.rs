@@ -2,6 +2,7 @@
 //!
 //! - The **public** port may use all of `limits.connections` but the `limits.admin_connections` that are kept back, and each
 //!   address only so many of them. A download beside the first one of a connection counts as another connection.
+//!   When the port is full, whoever comes displaces an idle connection of the network that has the most: see [`strangers`].
 //! - What a **proxy** brings is counted as its client's, once it has said whose it is; before that, by port alone.
 //! - On the **admin** port nobody is anybody until the handshake has shown a certificate that is listed. All who have not got
 //!   there share half of what is kept back. When that is full, whoever comes displaces the one who has waited longest of the
@@ -16,6 +17,7 @@ mod answers;
 pub mod descriptors;
 mod pace;
 mod place;
+mod strangers;
 mod unannounced;
 mod unproven;
 
@@ -26,12 +28,14 @@ use std::time::{Duration, Instant};
 
 pub use self::access::Access;
 pub use self::address::Address;
-use self::address::Addresses;
+use self::address::{Addresses, Group};
 use self::answers::Answers;
 pub use self::answers::{Booking, Reader};
 pub use self::pace::{Alarm, Pace};
 use self::place::Held;
 pub use self::place::Place;
+pub use self::strangers::Stranger;
+use self::strangers::Strangers;
 pub use self::unannounced::Unannounced;
 use self::unproven::Unproven;
 use crate::config::Limits;
@@ -49,7 +53,7 @@ pub enum Reason {
     Descriptors,
     /// Filters and searches of one address have taken too much CPU time.
     Cpu,
-    /// On the admin port, others came while it had not shown a listed certificate yet.
+    /// Others came: on the admin port while it had not shown a listed certificate yet, on the public one while it was idle.
     Displaced,
     /// No connection left that this port may use.
     Full,
@@ -93,7 +97,7 @@ pub struct Limiter {
 #[derive(Debug, Default)]
 struct Present {
     /// On the public port.
-    strangers: usize,
+    strangers: Strangers,
     /// On the admin port, with a listed certificate.
     admins: usize,
     /// On the admin port, without.
@@ -195,7 +199,7 @@ impl Limiter {
         let present = self.present();
         match port {
             Port::Admin => present.admins + present.unproven.len(),
-            Port::Public => present.strangers,
+            Port::Public => present.strangers.len(),
         }
     }
 
@@ -239,7 +243,7 @@ impl Present {
     }
 
     fn admit(&mut self, port: Port, client: IpAddr, limits: &Limits) -> Result<Held, Reason> {
-        let all = self.strangers + self.admins + self.unproven.len();
+        let all = self.strangers.len() + self.admins + self.unproven.len();
         match port {
             Port::Admin => {
                 let is_full = self.unproven.len() >= unproven_at_most(limits);
@@ -251,9 +255,8 @@ impl Present {
             }
             Port::Public => {
                 let kept_back = limits.admin_connections;
-                if all >= limits.connections || self.strangers >= limits.connections.saturating_sub(kept_back) {
-                    return Err(Reason::Full);
-                }
+                let at_most = limits.connections.saturating_sub(kept_back);
+                let is_full = all >= limits.connections || self.strangers.len() >= at_most;
                 // This machine is not one client, but a proxy with many, or somebody who may do worse things to us.
                 let address = match client.is_loopback() {
                     true => None,
@@ -262,8 +265,19 @@ impl Present {
                         Some(address.ok_or(Reason::Address)?)
                     }
                 };
-                self.strangers += 1;
-                Ok(Held::Stranger(address))
+                let group = Group::of(client);
+                if is_full {
+                    let Some(displaced) = self.strangers.displace_for(group) else {
+                        if let Some(address) = &address {
+                            self.addresses.leave(address);
+                        }
+                        return Err(Reason::Full);
+                    };
+                    if let Some(address) = &displaced.address {
+                        self.addresses.leave(address);
+                    }
+                }
+                Ok(Held::Stranger(self.strangers.enter(group, address, is_full)))
             }
         }
     }

@@ -125,9 +125,10 @@ impl Listener {
                     // Before anything else is done with it: in a crowd, many come before any task has its turn.
                     match worker.admit(self.port, address.ip()) {
                         Some(place) => {
+                            let displaces = self.port == Port::Admin || place.has_displaced();
                             worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address, place));
                             // Those whom it displaces have to go before the next one comes.
-                            if self.port == Port::Admin {
+                            if displaces {
                                 tokio::task::yield_now().await;
                             }
                         }

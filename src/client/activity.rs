@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::limits::{Alarm, Pace};
+use crate::limits::{Alarm, Pace, Stranger};
 use crate::net::Port;
 
 /// How long a client that was refused on the admin port may take to read that, and to agree to the end of the connection.
@@ -33,6 +33,8 @@ pub(crate) struct Activity {
     leaving: Cell<bool>,
     /// Streams that have come all the same.
     late: Cell<u8>,
+    /// Told of answers too: without one, others may displace the connection.
+    stranger: Option<Arc<Stranger>>,
     /// The answer that has just been begun, for who watches how it is taken.
     begun: Cell<Option<Rc<Pace>>>,
 }
@@ -45,12 +47,23 @@ impl fmt::Debug for Activity {
 }
 
 impl Activity {
-    /// A request has come. It is being answered until what is returned is dropped.
-    pub(crate) fn answer(self: &Rc<Self>) -> Answering {
+    pub(crate) fn new(stranger: Option<Arc<Stranger>>) -> Self {
+        Self {
+            stranger,
+            ..Self::default()
+        }
+    }
+
+    /// A request has come. It is being answered until what is returned is dropped. `None` if the connection's place is
+    /// another's.
+    pub(crate) fn answer(self: &Rc<Self>) -> Option<Answering> {
+        if self.stranger.as_ref().is_some_and(|stranger| !stranger.begin_answer()) {
+            return None;
+        }
         self.answers.update(|answers| answers + 1);
         self.requests.update(|requests| requests.wrapping_add(1));
         self.heard.store(false, Ordering::Relaxed);
-        Answering(Rc::clone(self))
+        Some(Answering(Rc::clone(self)))
     }
 
     /// To be set when bytes have come.
@@ -88,6 +101,9 @@ pub(crate) struct Answering(Rc<Activity>);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.answers.update(|answers| answers - 1);
+        if let Some(stranger) = &self.0.stranger {
+            stranger.end_answer();
+        }
     }
 }
 

@@ -20,7 +20,10 @@ impl Download {
     pub fn begin(client: &Rc<Client>) -> Result<Self, Refusal> {
         let place = if client.is_downloading.replace(true) {
             let place = client.worker.admit(client.port, client.peer.address.ip());
-            Some(place.ok_or(Refusal::TooManyDownloads)?)
+            let place = place.ok_or(Refusal::TooManyDownloads)?;
+            // It is never idle. Nobody can have displaced it unless it has been so.
+            let is_held = place.stranger().is_none_or(|stranger| stranger.begin_answer());
+            Some(is_held.then_some(place).ok_or(Refusal::TooManyDownloads)?)
         } else {
             None
         };

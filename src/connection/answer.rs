@@ -1,6 +1,7 @@
 //! The answer to each request.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,7 +46,10 @@ async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Result<Answer
         ..
     } = &*client;
     begun.notify_one();
-    let answering = activity.answer();
+    let Some(answering) = activity.answer() else {
+        // Its place is another's already, and the connection about to be closed.
+        return pending().await;
+    };
     let exchange = Exchange::begin(Rc::clone(&client), &request);
     let is_head = request.method() == Method::HEAD;
     let is_connect = request.method() == Method::CONNECT;

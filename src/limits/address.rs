@@ -20,7 +20,7 @@ const CPU_BURST: Duration = Duration::from_secs(4);
 const FEW: usize = 1024;
 
 /// Whom an address belongs to.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Group(u128);
 
 impl Group {
@@ -30,6 +30,22 @@ impl Group {
             // No such network begins as those of IPv4 above do: they are of 64 zeros.
             IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
         }
+    }
+
+    /// The networks that it is in, from the widest to itself: /48, /56 and /64 of IPv6, which are what a site, a household and
+    /// a link get; of IPv4 the /24, and the address.
+    pub(super) fn networks(self) -> [u128; 3] {
+        let is_ipv4 = self.0 >> 32 == 0xffff;
+        let first = |bits: u32| self.0 >> (128 - bits) << (128 - bits);
+        match is_ipv4 {
+            true => [first(96 + 24), self.0, self.0],
+            false => [first(48), first(56), self.0],
+        }
+    }
+
+    /// The narrowest of those.
+    pub(super) fn from_bits(network: u128) -> Self {
+        Self(network)
     }
 }
 

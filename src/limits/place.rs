@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{Address, Limiter, Reason};
+use super::{Address, Limiter, Reason, Stranger};
 
 /// A connection's right to be there, which ends when this is dropped.
 #[derive(Debug)]
@@ -14,11 +14,10 @@ pub struct Place {
     held: Held,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Held {
     Admin,
-    /// Without an address for clients of this machine.
-    Stranger(Option<Arc<Address>>),
+    Stranger(Arc<Stranger>),
     /// Told when it is displaced.
     Unproven(Arc<Notify>),
 }
@@ -45,33 +44,48 @@ impl Place {
 
     /// Whether it can no longer be lost to others.
     pub fn is_safe(&self) -> bool {
-        !matches!(self.held, Held::Unproven(_))
+        matches!(self.held, Held::Admin)
     }
 
-    /// Completes when others have come and this one must go. An admin's place is never lost, nor one on the public port.
+    /// Whether another connection on the public port is being closed for this one.
+    pub fn has_displaced(&self) -> bool {
+        self.stranger().is_some_and(|stranger| stranger.has_displaced)
+    }
+
+    /// Completes when others have come and this one must go. An admin's place is never lost.
     pub fn displaced(&self) -> impl Future<Output = ()> + use<> {
-        let displaced = match &self.held {
-            Held::Unproven(displaced) => Some((Arc::clone(displaced), Arc::clone(&self.limiter))),
-            Held::Admin | Held::Stranger(_) => None,
-        };
+        let (held, limiter) = (self.held.clone(), Arc::clone(&self.limiter));
         async move {
-            let Some((displaced, limiter)) = displaced else {
-                return pending().await;
-            };
-            displaced.notified().await;
-            if limiter.count(Reason::Displaced) {
-                tracing::warn!(
+            match &held {
+                Held::Admin => return pending().await,
+                Held::Stranger(stranger) => stranger.displaced.notified().await,
+                Held::Unproven(displaced) => displaced.notified().await,
+            }
+            if !limiter.count(Reason::Displaced) {
+                return;
+            }
+            match held {
+                Held::Stranger(_) => tracing::info!(
+                    "limits.connections: the public port is full; idle connections are closed for new ones, those of the network \
+                     that has the most first. No more of this is told until a minute has gone by without it"
+                ),
+                _ => tracing::warn!(
                     "limits.admin_connections: more clients without a listed certificate than half of it; those who have waited \
                      longest are closed. No more of this is told until a minute has gone by without it"
-                );
+                ),
             }
         }
     }
 
     /// By what its requests are counted.
     pub fn address(&self) -> Option<Arc<Address>> {
+        self.stranger()?.address.clone()
+    }
+
+    /// What is told of its answers, on the public port.
+    pub fn stranger(&self) -> Option<&Arc<Stranger>> {
         match &self.held {
-            Held::Stranger(address) => address.clone(),
+            Held::Stranger(stranger) => Some(stranger),
             Held::Admin | Held::Unproven(_) => None,
         }
     }
@@ -82,9 +96,11 @@ impl Drop for Place {
         let mut present = self.limiter.present();
         match &self.held {
             Held::Admin => present.admins -= 1,
-            Held::Stranger(address) => {
-                present.strangers -= 1;
-                if let Some(address) = address {
+            Held::Stranger(stranger) => {
+                // Unless it has been displaced.
+                if present.strangers.leave(stranger)
+                    && let Some(address) = &stranger.address
+                {
                     present.addresses.leave(address);
                 }
             }

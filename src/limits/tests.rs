@@ -36,6 +36,8 @@ fn strangers_never_get_what_is_kept_back() {
     let strangers: Vec<_> = (0..12)
         .map(|n| admit(&limiter, Port::Public, &format!("192.0.2.{n}")).unwrap())
         .collect();
+    // None of them is idle.
+    assert!(strangers.iter().all(|place| place.stranger().unwrap().begin_answer()));
     assert_eq!(admit(&limiter, Port::Public, "192.0.2.99").unwrap_err(), Reason::Full);
     let mut admins = Vec::new();
     for _ in 0..8 {
@@ -56,6 +58,32 @@ fn strangers_never_get_what_is_kept_back() {
     drop(admins);
     assert_eq!(limiter.connections(Port::Admin), 0);
     assert_eq!(limiter.cases(Reason::Full), 3);
+}
+
+#[test]
+fn a_full_public_port_displaces_who_is_idle() {
+    let limiter = Arc::new(Limiter::default());
+    // Of one customer, who has four networks.
+    let crowd: Vec<_> = (0..12)
+        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
+        .collect();
+    let honest: Vec<_> = (0..3)
+        .map(|n| admit(&limiter, Port::Public, &format!("192.0.{n}.1")).unwrap())
+        .collect();
+    for _ in 0..100 {
+        // A newcomer of the crowd takes the place of another one of it, if its address may have one more.
+        drop(admit(&limiter, Port::Public, "2001:db8:0:9::1").unwrap());
+    }
+    assert!(honest.iter().all(|place| !is_displaced(place)));
+    assert_eq!(crowd.iter().filter(|place| is_displaced(place)).count(), 4);
+    assert_eq!(limiter.connections(Port::Public), 11);
+    // Displaced or not, each is gone once.
+    drop((crowd, honest));
+    assert_eq!(limiter.connections(Port::Public), 0);
+    let again: Vec<_> = (0..12)
+        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
+        .collect();
+    assert!(again.iter().all(|place| !is_displaced(place)));
 }
 
 #[test]

@@ -28,7 +28,7 @@ use super::health::Problem;
 use crate::reply::ReplyBody;
 
 /// So many may be connected at a time. Whoever comes then takes the place of another.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 32;
 /// Who says nothing for so long has nothing to ask.
 const SILENCE: Duration = Duration::from_secs(2);
 /// The time for one question and its answer.

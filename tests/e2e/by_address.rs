@@ -275,7 +275,7 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
     let nobody = TlsClient::tls13();
     let begun = Instant::now();
     let mut refused = 0;
-    while ask(&nobody, "192.0.2.1") == 403 {
+    while refused < 100 && ask(&nobody, "192.0.2.1") == 403 {
         refused += 1;
     }
     let most = 11 + begun.elapsed().as_secs() as usize;
@@ -286,4 +286,34 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
     // Others are not, nor are admins at the same address.
     assert_eq!(ask(&nobody, "192.0.2.2"), 403);
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);
+}
+
+#[test]
+fn the_networks_of_one_customer_do_not_fill_the_public_port() {
+    // Sixteen of IPv6, as a /60 has them.
+    let crowd: Vec<String> = (0..16).map(|n| format!("2001:db8:1:{n:x}::1")).collect();
+    let honest = ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1"];
+    let mut addresses: Vec<String> = crowd.iter().map(|address| format!("{address}/128")).collect();
+    addresses.extend(ADDRESSES.map(str::to_owned));
+    let addresses: Vec<&str> = addresses.iter().map(|address| &**address).collect();
+    if !network::own("the_networks_of_one_customer_do_not_fill_the_public_port", &addresses) {
+        return;
+    }
+    let upstream = upstream();
+    let limits = "connections = 72\nadmin_connections = 8\nconnections_per_address = 4";
+    let scene = scene(&upstream, "", limits);
+    let mut early: Vec<Raw> = honest.map(|from| connect(&scene, from).unwrap()).into();
+    assert!(early.iter_mut().all(|raw| status(raw) == 200));
+    // All places there are, and again: each takes another one's of theirs.
+    let mut idle: Vec<Raw> = Vec::new();
+    for _ in 0..6 {
+        idle.extend(crowd.iter().filter_map(|from| connect(&scene, from).ok()));
+    }
+    let mut late: Vec<Raw> = honest.map(|from| connect(&scene, from).unwrap()).into();
+    for raw in early.iter_mut().chain(&mut late) {
+        assert_eq!(status(raw), 200);
+    }
+    scene
+        .gateway
+        .wait_for_log("limits.connections: the public port is full");
 }

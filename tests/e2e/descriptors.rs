@@ -60,7 +60,7 @@ fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
     let crowd: Vec<_> = (0..300)
         .map(|_| TcpStream::connect(gateway.public()).unwrap())
         .collect();
-    gateway.wait_for_log("limits.connections: refused a connection on the public port");
+    gateway.wait_for_log("limits.connections: the public port is full");
     let crowd_of_impostors: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.admin()).unwrap()).collect();
     let ops = TlsClient::of(&setup.admins[0].1);
     let mut open: Vec<_> = (0..8).map(|_| ops.connect(gateway.admin()).unwrap()).collect();
