@@ -114,7 +114,7 @@ impl Handshakes {
         client: IpAddr,
         waiting: &mut Option<Rc<Turn>>,
         due: &mut Instant,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
     ) -> Poll<()> {
         if let Some(turn) = waiting {
             if !turn.is_given.get() {
