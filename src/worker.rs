@@ -232,7 +232,7 @@ impl Worker {
             // Nobody reloads any more when the gateway is ending.
             let _ = timeout(next, async {
                 if live.changed().await.is_err() {
-                    pending().await;
+                    pending::<()>().await;
                 }
             })
             .await;
