@@ -56,8 +56,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Another binary of the gateway
-    #[arg(long, value_name = "PATH", default_value = testing::gateway::binary())]
-    gateway: PathBuf,
+    #[arg(long, value_name = "PATH")]
+    gateway: Option<PathBuf>,
     /// Only the faults that have this in their name; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -101,7 +101,11 @@ fn soak(arguments: &Arguments) -> Result<Verdict> {
         return Err("no fault has such a name".into());
     }
     eprintln!("{} minutes, seed {seed}", arguments.minutes);
-    let site = Arc::new(Site::start(&arguments.gateway.canonicalize()?));
+    let gateway = arguments
+        .gateway
+        .clone()
+        .unwrap_or_else(|| testing::gateway::binary().into());
+    let site = Arc::new(Site::start(&gateway.canonicalize()?));
     end_on_signal(Arc::downgrade(&site))?;
 
     let begun = Instant::now();

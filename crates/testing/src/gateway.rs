@@ -22,12 +22,8 @@ const STARTING: Duration = Duration::from_secs(60);
 pub fn binary() -> &'static str {
     static BINARY: LazyLock<String> = LazyLock::new(|| {
         let this = std::env::current_exe().expect("a test is a program");
-        let binary = this
-            .parent()
-            .and_then(Path::parent)
-            .map(|folder| folder.join("incus-gate"));
-        let binary = binary.filter(|binary| binary.exists());
-        let binary = binary.unwrap_or_else(|| panic!("no incus-gate is two folders above {}", this.display()));
+        let binary = this.ancestors().nth(2).expect("Cargo's folders").join("incus-gate");
+        assert!(binary.exists(), "there is no {}: build it first", binary.display());
         binary.into_os_string().into_string().expect("a path in UTF-8")
     });
     &BINARY
