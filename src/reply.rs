@@ -116,7 +116,7 @@ impl From<Refusal> for Reply {
         match refusal {
             Refusal::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
             Refusal::Busy | Refusal::TooManyDownloads => {
-                drop(reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1)));
+                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
             }
             // In whole seconds (RFC 9110 §10.2.3), and not too early.
             Refusal::TooManyRequests(wait) | Refusal::TooMuchCpu(wait) => {
