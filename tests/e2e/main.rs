@@ -53,4 +53,5 @@ mod tls_terms;
 mod torn;
 mod transparency;
 mod under_load;
+mod unread;
 mod upgrades;

@@ -10,6 +10,12 @@
 //! gateway with all that it needs, a fresh one for each attack. [`probe`] measures what others get meanwhile, and
 //! [`report`] judges that. `make siege` runs all of it, `tests/siege.rs` a shortened form.
 
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "a test and a benchmark share it, and nothing else does"
+)]
+
 pub mod attack;
 pub mod probe;
 pub mod report;

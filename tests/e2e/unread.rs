@@ -1,0 +1,164 @@
+//! Answers that nobody reads hold little memory: an address has a budget, and so have old lists of images.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use socket2::SockRef;
+use testing::gateway::PATIENCE;
+use testing::scene::ScriptedScene;
+use testing::scripted::Scripted;
+use testing::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
+use testing::tls::{End, Raw, TlsClient};
+
+const HOSTILE: [u8; 4] = [192, 0, 2, 1];
+const OTHER: [u8; 4] = [192, 0, 2, 2];
+const FILTERED: &str = "/1.0/images?recursion=1&filter=public+eq+true";
+
+/// The fingerprint of the image that tells the version.
+fn of_version(version: usize) -> String {
+    format!("f{version:063x}")
+}
+
+/// Images whose descriptions are so long, and a small one that tells the version.
+fn incus(images: usize, length: usize, version: Arc<AtomicUsize>) -> Scripted {
+    Scripted::start_bare(move |request, wire| {
+        let version = version.load(Ordering::SeqCst);
+        let image = |fingerprint: String, length: usize| {
+            json!({
+                "architecture": "x86_64",
+                "fingerprint": fingerprint,
+                "properties": { "description": "x".repeat(length) },
+                "public": true,
+                "size": 1_000,
+                "type": "container",
+            })
+        };
+        let metadata = match request.target().as_str() {
+            "/1.0" => json!({ "auth": "trusted", "api_version": "1.0" }),
+            _ => {
+                let large = (1..images).map(|number| image(format!("{number:064x}"), length));
+                let small = std::iter::once(image(of_version(version), 1));
+                json!(large.chain(small).collect::<Vec<_>>())
+            }
+        };
+        let answer = json!({ "type": "sync", "metadata": metadata });
+        wire.answer("200 OK", "application/json", answer.to_string().as_bytes())
+    })
+}
+
+fn scene(upstream: &Scripted) -> ScriptedScene {
+    ScriptedScene::before_with(upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more = "[limits]\nrequests = 1000\nstall = \"5m\"\n".to_owned();
+    })
+}
+
+fn connect(scene: &ScriptedScene, client: &TlsClient, from: [u8; 4]) -> Raw {
+    let from = IpAddr::from(from);
+    client.connect_announced(from, scene.gateway.public()).unwrap()
+}
+
+#[test]
+fn unread_http2_answers_hold_no_more_than_a_budget() {
+    const CONNECTIONS: usize = 24;
+    const STREAMS: u32 = 32;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let upstream = incus(20, 2_000, Arc::default());
+    let scene = scene(&upstream);
+    let client = TlsClient::tls13().alpn(&["h2"]);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "gate.test"),
+        (":path", FILTERED),
+    ];
+    let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    let mut said = [PREFACE, &frame(SETTINGS, 0, 0, &window)].concat();
+    for number in 0..STREAMS {
+        said.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block(fields)));
+    }
+    let ask = |from| {
+        let mut raw = connect(&scene, &client, from);
+        raw.send(&said).unwrap();
+        raw
+    };
+    let mut modest = ask(OTHER);
+    let mut crowd: Vec<Raw> = (0..CONNECTIONS).map(|_| ask(HOSTILE)).collect();
+
+    assert_eq!(
+        crowd[0].end(),
+        End::Reset,
+        "who holds most, for the longest time, goes first"
+    );
+    scene
+        .gateway
+        .wait_for_log("answers that are not read hold too much memory");
+    scene.gateway.wait_for_log("cut=limit");
+    // Nobody else pays for that.
+    let mut other = connect(&scene, &TlsClient::tls13(), OTHER);
+    let answer = other.get(FILTERED).unwrap();
+    assert_eq!((answer.head.status, answer.whole.clone()), (200, Ok(())));
+    assert_eq!(answer.json()["metadata"].as_array().unwrap().len(), 20);
+    modest.patience = Duration::from_millis(200);
+    assert_eq!(modest.end(), End::Silence, "32 unread answers are let be");
+    // And the crowd's last connection has its room.
+    let last = crowd.last_mut().unwrap();
+    last.patience = Duration::from_millis(200);
+    assert_eq!(last.end(), End::Silence);
+}
+
+#[test]
+fn readers_of_the_oldest_lists_are_reset_when_old_lists_hold_too_much() {
+    let version = Arc::new(AtomicUsize::new(0));
+    // A list of 6 MB: of two old ones, one is too many.
+    let upstream = incus(20, 300_000, Arc::clone(&version));
+    let scene = scene(&upstream);
+    let client = TlsClient::tls13();
+    let begin = |path: &str| {
+        let mut raw = connect(&scene, &client, HOSTILE);
+        SockRef::from(raw.tcp()).set_recv_buffer_size(4 << 10).unwrap();
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
+            .unwrap();
+        assert_eq!(raw.read_head().unwrap().status, 200);
+        raw
+    };
+    let mut other = connect(&scene, &client, OTHER);
+    let mut publish = || {
+        let latest = version.fetch_add(1, Ordering::SeqCst) + 1;
+        // A debug build takes seconds for such a list.
+        let deadline = Instant::now() + 6 * PATIENCE;
+        let path = format!("/1.0/images/{}", of_version(latest));
+        while other.get(&path).unwrap().head.status != 200 {
+            assert!(Instant::now() < deadline, "what is published is not seen");
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    publish();
+    for path in [FILTERED, "/1.0/images?recursion=1"] {
+        let mut oldest = begin(path);
+        publish();
+        let mut old = begin(path);
+        publish();
+        assert_eq!(oldest.end(), End::Reset, "{path}");
+        let mut latest = begin(path);
+        for whole in [&mut old, &mut latest] {
+            SockRef::from(whole.tcp()).set_recv_buffer_size(1 << 20).unwrap();
+            assert!(ends_whole(whole), "{path}");
+        }
+    }
+    let log = scene.gateway.log();
+    let cut = log.iter().filter(|line| line.contains("cut=limit")).count();
+    assert_eq!(cut, 2, "one of each kind");
+}
+
+/// Whether what is left of an answer comes to its end: the next one follows on the same connection.
+fn ends_whole(raw: &mut Raw) -> bool {
+    raw.send("GET /1.0/nothing HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let (bytes, end) = raw.read_to_end();
+    end == End::CloseNotify && bytes.windows(12).any(|part| part == b"HTTP/1.1 403")
+}
