@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "import_nginx/guards.rs"]
+mod guards;
 #[path = "import_nginx/machine.rs"]
 mod machine;
 

@@ -1,6 +1,8 @@
 //! What of Nginx's tree leads to Incus: servers, and within them the places that hand requests on.
 
+use super::fate::{Fate, fate};
 use super::listen::Listen;
+use super::target::{Paths, paths};
 use super::tree::Directive;
 
 /// What is in force at one place: its own directives, then those of each block around it.
@@ -41,6 +43,17 @@ impl<'a> Scope<'a> {
     /// The value of a directive that has one.
     pub(super) fn value(&self, name: &str) -> Option<&'a str> {
         self.one(name).map(Directive::value)
+    }
+
+    /// All that is in force, but for what a directive of the same name further in replaces.
+    pub(super) fn in_force(&self) -> Vec<&'a Directive> {
+        let mut found: Vec<&'a Directive> = Vec::new();
+        for level in &self.0 {
+            let is_replaced = |outer: &&Directive| found.iter().any(|inner| inner.name == outer.name);
+            let more: Vec<_> = level.iter().filter(|outer| !is_replaced(outer)).collect();
+            found.extend(more);
+        }
+        found
     }
 
     /// All of this name, on whatever level: `if` and the like add up.
@@ -118,7 +131,7 @@ impl<'a> Server<'a> {
         // The way it was done before 1.15.
         if scope.value("ssl") == Some("on") {
             for listen in &mut listens {
-                listen.is_tls = true;
+                listen.is_tls = !listen.is_quic;
             }
         }
         Self {
@@ -177,18 +190,29 @@ fn find_routes<'a>(
 }
 
 impl<'a> Route<'a> {
+    /// The innermost location around it.
+    pub(super) fn location(&self) -> Option<&'a Directive> {
+        self.blocks.iter().copied().rev().find(|block| block.is("location"))
+    }
+
     /// The location's pattern, as it is written.
     pub(super) fn pattern(&self) -> &'a str {
-        let location = self.blocks.iter().rev().find(|block| block.is("location"));
+        let location = self.location();
         location
             .and_then(|location| location.arguments.last())
             .map_or("/", String::as_str)
     }
 
-    /// Whether it takes whatever no other location takes.
+    /// Whether it takes whatever no other location takes, or leads to all of Incus from a prefix of its own.
     pub(super) fn takes_all(&self) -> bool {
-        matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$")
-            && !self.blocks.iter().any(|block| block.value() == "=")
+        let is_any = matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$")
+            && !self.blocks.iter().any(|block| block.value() == "=");
+        is_any || paths(self) == Paths::Moved("/")
+    }
+
+    /// Whether requests get here from elsewhere in Nginx only, under conditions that stand there.
+    pub(super) fn is_internal(&self) -> bool {
+        self.pattern().starts_with('@') || self.scope.one("internal").is_some()
     }
 
     /// Whether the pattern is one of Incus's own paths, in a regular expression or not.
@@ -244,14 +268,6 @@ pub(super) enum Effect {
 
 /// Nothing, where it has no say in who is answered by whom.
 fn effect(condition: &Directive) -> Option<Effect> {
-    const HARMLESS: [&str; 6] = [
-        "access_log",
-        "add_header",
-        "error_log",
-        "expires",
-        "limit_rate",
-        "limit_rate_after",
-    ];
     let is_refusal = |child: &&Directive| match child.name.as_str() {
         "return" => true,
         "deny" => child.value() == "all",
@@ -266,7 +282,7 @@ fn effect(condition: &Directive) -> Option<Effect> {
     let mut rest = condition
         .children()
         .iter()
-        .filter(|child| !HARMLESS.contains(&child.name.as_str()));
+        .filter(|child| matches!(fate(child), Fate::Read | Fate::Unknown));
     match (rest.next(), rest.next()) {
         (None, _) => None,
         // What a browser asks before a script's request is no request yet.
