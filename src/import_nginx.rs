@@ -120,11 +120,16 @@ pub fn translate(file: &Path, incus: Incus) -> Result<Translation, ImportError> 
         source,
     })?;
     let tree = tree::read(&file)?;
+    let main = tree::prefix(&file).join("nginx.conf");
+    let main = match main != file && main.is_file() {
+        true => tree::read(&main)?,
+        false => Vec::new(),
+    };
     let machine = Machine {
         prefix: tree::prefix(&file),
         incus,
     };
-    let (proxy, report, outcome) = meaning::translate(&tree, &file, &machine);
+    let (proxy, report, outcome) = meaning::translate(&tree, &main, &file, &machine);
     Ok(Translation {
         config: proxy.to_string(),
         report: report.to_string(),

@@ -196,7 +196,7 @@ mod tests {
         );
         std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("written");
         let tree = tree::read(&file).expect("a configuration");
-        let http = Http::of(&tree);
+        let http = Http::of(&tree, &[]);
         let variables = ClientVariables::of(&http);
         let parts = parts(&http, &variables, None);
         let routes: Vec<_> = parts.incus.into_iter().flat_map(|part| part.admin).collect();

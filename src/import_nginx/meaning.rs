@@ -27,8 +27,14 @@ pub(super) struct Machine {
     pub(super) incus: Incus,
 }
 
-pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (Proxy, Report, Outcome) {
-    let http = Http::of(tree);
+/// `main` is what nginx.conf has around the file, if it is not that file.
+pub(super) fn translate(
+    tree: &[Directive],
+    main: &[Directive],
+    file: &Path,
+    machine: &Machine,
+) -> (Proxy, Report, Outcome) {
+    let http = Http::of(tree, main);
     let variables = ClientVariables::of(&http);
     let parts = parts(&http, &variables, machine.incus.url.as_deref());
     let mut translation = Translation {
@@ -49,7 +55,7 @@ pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (
     translation.limits(tree, &parts);
     let Translation { proxy, mut report, .. } = translation;
     account::for_all(tree, &http, &parts, &guards, &mut report);
-    if !http.is_whole && !parts.incus.is_empty() {
+    if !http.is_whole && main.is_empty() && !parts.incus.is_empty() {
         report.lost(format!(
             "{} is part of a configuration: what nginx.conf has around it, rules of access included, was not read. Give nginx.conf to have it looked at",
             file.display()

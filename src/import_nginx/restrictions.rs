@@ -5,7 +5,7 @@ use super::conditions::{ClientVariables, lets_through};
 use super::fate::{Fate, fate};
 use super::roles::Part;
 use super::site::{Condition, Effect, Http, Route};
-use super::target::{Paths, paths, upstream};
+use super::target::{Paths, is_computed, paths, upstream};
 use super::tree::Directive;
 
 /// A directive that the gateway has no equivalent of, and what such directives may have done.
@@ -23,6 +23,7 @@ const REROUTES: &str = "conditions that made something else of some requests, an
 const METHODS: &str = "methods that Nginx kept away, and that the gateway lets through";
 const REWRITES: &str = "changes to what Incus is asked for, which would be made no more";
 const KEPT_PATH: &str = "paths that Nginx kept from people, and that the gateway does not";
+const DESTINATIONS: &str = "destinations that variables decided on, so that some requests may not have got to Incus";
 const SOME_PATHS: &str = "the only paths that Nginx let admins reach, where the gateway gives them all of Incus";
 
 const METHOD: &[&str] = &["$request_method"];
@@ -169,6 +170,12 @@ fn on_both<'a>(route: &Route<'a>, http: &Http<'a>, is_understood: impl Fn(&Condi
         found.push(Guard {
             directive: route.pass,
             effect: REWRITES,
+        });
+    }
+    if is_computed(route) {
+        found.push(Guard {
+            directive: route.pass,
+            effect: DESTINATIONS,
         });
     }
     found.extend(route.overruled_by().map(|directive| Guard {

@@ -70,31 +70,32 @@ impl<'a> Scope<'a> {
 #[derive(Debug)]
 pub(super) struct Http<'a> {
     pub(super) directives: &'a [Directive],
+    /// What nginx.conf has on the same level, where that file is not part of it.
+    pub(super) around: &'a [Directive],
     /// Whether the block itself was there.
     pub(super) is_whole: bool,
 }
 
 impl<'a> Http<'a> {
-    pub(super) fn of(tree: &'a [Directive]) -> Self {
-        match tree.iter().find(|directive| directive.is("http")) {
-            Some(http) => Self {
-                directives: http.children(),
-                is_whole: true,
-            },
-            None => Self {
-                directives: tree,
-                is_whole: false,
-            },
+    /// `main` is that of nginx.conf, where `tree` is that of a file which it includes.
+    pub(super) fn of(tree: &'a [Directive], main: &'a [Directive]) -> Self {
+        let block = |tree: &'a [Directive]| tree.iter().find(|directive| directive.is("http"));
+        Self {
+            directives: block(tree).map_or(tree, Directive::children),
+            around: block(main).map_or(&[], Directive::children),
+            is_whole: block(tree).is_some(),
         }
     }
 
     pub(super) fn servers(&self) -> impl Iterator<Item = Server<'a>> {
-        let scope = Scope(vec![self.directives]);
+        let scope = Scope(vec![self.directives, self.around]);
         self.named("server").map(move |server| Server::new(server, &scope))
     }
 
     pub(super) fn upstream(&self, name: &str) -> Option<&'a Directive> {
-        self.named("upstream").find(|upstream| upstream.value() == name)
+        let all = self.directives.iter().chain(self.around);
+        let mut upstreams = all.filter(|directive| directive.is("upstream"));
+        upstreams.find(|upstream| upstream.value() == name)
     }
 
     pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &'a Directive> {
@@ -235,13 +236,9 @@ impl<'a> Route<'a> {
         }))
     }
 
-    /// What answers in its place, whatever a request is: all that comes after it is no more than what a `break` spares.
+    /// What answers in its place, whatever a request is.
     pub(super) fn overruled_by(&self) -> Option<&'a Directive> {
-        let is_spared = self
-            .blocks
-            .iter()
-            .any(|block| block.is("if") && block.children().iter().any(|child| child.is("break")));
-        self.scope.everywhere("return").next().filter(|_| !is_spared)
+        self.scope.everywhere("return").next()
     }
 
     /// Whether a block is around it.
@@ -300,7 +297,10 @@ fn is_of_options(condition: &Directive) -> bool {
 
 /// A location that ends in a refusal, such as `return 403`.
 pub(super) fn is_refusal(block: &Directive) -> bool {
-    block.children().iter().any(|child| {
-        (child.is("return") && child.value().starts_with('4')) || (child.is("deny") && child.value() == "all")
-    })
+    let children = block.children();
+    let denies = |child: &Directive| child.is("deny") && child.value() == "all";
+    children
+        .iter()
+        .any(|child| child.is("return") && child.value().starts_with('4'))
+        || children.iter().any(denies) && !children.iter().any(|child| child.is("allow"))
 }

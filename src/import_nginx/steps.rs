@@ -89,7 +89,9 @@ fn own_answers<'a>(part: &Part<'a>) -> Vec<&'a Directive> {
 
 /// Whether a server only refused whoever asked for another name, on a port that is the gateway's now.
 fn is_moot(server: &Server<'_>, proxy: &Proxy) -> bool {
-    let refuses = is_refusal(server.directive) || server.scope.value("ssl_reject_handshake") == Some("on");
+    let mut children = server.directive.children().iter();
+    let refuses = children.any(|child| child.is("return") && child.value().starts_with('4'))
+        || server.scope.value("ssl_reject_handshake") == Some("on");
     let gateways = [proxy.public.addresses(), proxy.admin.addresses()].concat();
     let is_gateways = |address| gateways.iter().any(|ours| collide(*ours, address));
     let mut addresses = server.listens.iter().map(|listen| listen.address);
