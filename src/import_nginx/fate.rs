@@ -27,7 +27,7 @@ pub(super) fn fate(directive: &Directive) -> Fate {
     };
     let in_list = |list: &'static [(&str, &[&str])]| {
         list.iter()
-            .find(|(_, entries)| entries.iter().any(|entry| is_this(&entry)))
+            .find(|(_, entries)| entries.iter().any(|entry| is_this(entry)))
             .map(|(reason, _)| *reason)
     };
     let is_of_other_upstreams =
@@ -104,6 +104,8 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "user",
             "default_type",
             "charset",
+            "charset_types",
+            "disable_symlinks",
             "server_names_hash_bucket_size",
             "server_names_hash_max_size",
             "server_tokens",

@@ -115,7 +115,6 @@ fn push(list: &mut Vec<Finding>, text: String) {
 fn push_of(list: &mut Vec<Finding>, directive: &Directive, text: &str) {
     let one = (directive.place.clone(), directive.to_string());
     match list.iter_mut().find(|known| !known.of.is_empty() && known.text == text) {
-        Some(known) if known.of.contains(&one) => {}
         Some(known) => known.of.push(one),
         None => list.push(Finding {
             text: text.to_owned(),

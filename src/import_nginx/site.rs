@@ -1,5 +1,7 @@
 //! What of Nginx's tree leads to Incus: servers, and within them the places that hand requests on.
 
+use std::collections::HashSet;
+
 use super::fate::{Fate, fate};
 use super::listen::Listen;
 use super::target::{Paths, paths};
@@ -48,10 +50,10 @@ impl<'a> Scope<'a> {
     /// All that is in force, but for what a directive of the same name further in replaces.
     pub(super) fn in_force(&self) -> Vec<&'a Directive> {
         let mut found: Vec<&'a Directive> = Vec::new();
+        let mut further_in: HashSet<&str> = HashSet::new();
         for level in &self.0 {
-            let is_replaced = |outer: &&Directive| found.iter().any(|inner| inner.name == outer.name);
-            let more: Vec<_> = level.iter().filter(|outer| !is_replaced(outer)).collect();
-            found.extend(more);
+            found.extend(level.iter().filter(|outer| !further_in.contains(&*outer.name)));
+            further_in.extend(level.iter().map(|directive| &*directive.name));
         }
         found
     }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::account::together;
+use super::listen::Listen;
 use super::meaning::extent;
 use super::proxy::{Proxy, collide};
 use super::report::Report;
@@ -27,8 +28,8 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     keys(proxy, report);
     report.next("`incus-gate check --config /etc/incus-gate/proxy.toml`. While Nginx runs, it warns that the ports are in use; all else should be ok.".to_owned());
     blocks(parts, proxy, report);
-    let is_alone = parts.others.iter().all(|other| is_moot(other, proxy))
-        && parts.incus.iter().all(|part| own_answers(part).is_empty());
+    let is_alone =
+        parts.others.iter().all(|other| is_moot(other)) && parts.incus.iter().all(|part| own_answers(part).is_empty());
     report.next(format!(
         "`nginx -t && systemctl reload nginx`, which frees the ports{}; then at once `systemctl enable --now incus-gate`.",
         if is_alone { " (or `systemctl disable --now nginx`, if it serves nothing else)" } else { "" }
@@ -48,13 +49,20 @@ fn blocks(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     };
     let (mixed, whole): (Vec<_>, Vec<_>) = parts.incus.iter().partition(has_more);
     let mut blocks: Vec<_> = whole.iter().map(|part| extent(part.server.directive)).collect();
-    blocks.extend(
-        parts
-            .others
-            .iter()
-            .filter(|other| is_moot(other, proxy))
-            .map(|other| extent(other.directive)),
-    );
+    let gateways = [proxy.public.addresses(), proxy.admin.addresses()].concat();
+    for other in parts.others.iter().filter(|other| is_moot(other)) {
+        let is_gateways = |listen: &Listen<'_>| {
+            let mut ours = gateways.iter();
+            ours.any(|ours| listen.address.is_some_and(|address| collide(*ours, address)))
+        };
+        let (taken, left): (Vec<_>, Vec<_>) = other.listens.iter().partition(|listen| is_gateways(listen));
+        let extent = extent(other.directive);
+        match (taken.is_empty(), left.is_empty()) {
+            (true, _) => {}
+            (false, true) => blocks.push(extent),
+            (false, false) => blocks.push(format!("the `listen` of {extent} on ports of the gateway's")),
+        }
+    }
     blocks.extend(parts.target.iter().filter_map(|target| target.upstream).map(extent));
     if !blocks.is_empty() {
         report.next(format!(
@@ -87,15 +95,12 @@ fn own_answers<'a>(part: &Part<'a>) -> Vec<&'a Directive> {
     own.chain(files).collect()
 }
 
-/// Whether a server only refused whoever asked for another name, on a port that is the gateway's now.
-fn is_moot(server: &Server<'_>, proxy: &Proxy) -> bool {
+/// Whether a server only refused whoever asked for another name, as a catch-all beside others does.
+fn is_moot(server: &Server<'_>) -> bool {
     let mut children = server.directive.children().iter();
     let refuses = children.any(|child| child.is("return") && child.value().starts_with('4'))
         || server.scope.value("ssl_reject_handshake") == Some("on");
-    let gateways = [proxy.public.addresses(), proxy.admin.addresses()].concat();
-    let is_gateways = |address| gateways.iter().any(|ours| collide(*ours, address));
-    let mut addresses = server.listens.iter().map(|listen| listen.address);
-    refuses && server.routes.is_empty() && addresses.all(|address| address.is_some_and(is_gateways))
+    refuses && server.routes.is_empty()
 }
 
 /// What systemd hands over must be what the file says, or the gateway does not start.
@@ -173,7 +178,7 @@ fn shared_ports(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
         let (comment, port) = (&listen.comment, listen.value.port());
         for other in parts.others.iter().filter(|other| has_it(other)) {
             let place = &other.directive.place;
-            match is_moot(other, proxy) {
+            match is_moot(other) {
                 true => report.lost(format!(
                     "{place}: this server refuses whoever asks for another name on port {port}; the gateway answers by whatever name it is asked"
                 )),

@@ -140,14 +140,18 @@ fn authority(rest: &str) -> &str {
 /// Puts in what `set` says in the blocks around it, the way to have names looked up again and again. What is not clear, or
 /// said twice, stays.
 fn resolve(route: &Route<'_>) -> String {
-    // More than anybody nests, should one be made of itself.
+    // More than anybody writes, should one be made of itself.
     const ROUNDS: usize = 8;
+    const LONGEST: usize = 4_096;
     let mut text = route.pass.value().to_owned();
     for _ in 0..ROUNDS {
         let mut resolved = String::new();
         let mut pieces = text.split('$');
         resolved += pieces.next().unwrap_or_default();
         for piece in pieces {
+            if resolved.len() > LONGEST {
+                return text;
+            }
             let inner = piece.strip_prefix('{').unwrap_or(piece);
             let end = inner
                 .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -165,7 +169,7 @@ fn resolve(route: &Route<'_>) -> String {
                 }
             }
         }
-        if resolved == text || resolved.len() > 4_096 {
+        if resolved == text {
             break;
         }
         text = resolved;

@@ -67,7 +67,7 @@ impl fmt::Display for Directive {
     /// As it stands there, in backquotes; its beginning, if it is long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 100;
-        let words = [&[self.name.clone()], self.arguments.as_slice()].concat().join(" ");
+        let words = [std::slice::from_ref(&self.name), &self.arguments].concat().join(" ");
         match words.char_indices().nth(LONGEST) {
             Some((end, _)) => write!(f, "`{}…`", &words[..end]),
             None => write!(f, "`{words}`"),
