@@ -62,6 +62,9 @@ struct ImportArguments {
     /// Where to write the proxy.toml, which must not exist yet; without it, stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where Incus is, if the report says that it was not recognised
+    #[arg(long, value_name = "URL", value_parser = import_nginx::incus_url)]
+    incus: Option<String>,
 }
 
 /// How a command ended, in the codes of sysexits.h.
@@ -150,7 +153,7 @@ impl Command {
 
 impl ImportArguments {
     fn import(self) -> Exit {
-        match import_nginx::import(&self.file, self.output.as_deref()) {
+        match import_nginx::import(&self.file, self.output.as_deref(), self.incus) {
             Ok(Outcome::Complete) => Exit::Done,
             Ok(Outcome::Incomplete | Outcome::Nothing) => Exit::Failed,
             Err(error) => {

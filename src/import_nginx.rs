@@ -46,7 +46,7 @@ pub enum ImportError {
         problem: String,
     },
     /// A file cannot be read.
-    #[error("cannot read {}{}: {source}; name the file that Nginx reads, or be root", path.display(), named.as_ref().map(|named| format!(", which {named} includes")).unwrap_or_default())]
+    #[error("cannot read {}{}: {source}; give the nginx.conf that Nginx itself reads, as root", path.display(), named.as_ref().map(|named| format!(", which {named} includes (relative names start at the folder of nginx.conf)")).unwrap_or_default())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -76,11 +76,26 @@ pub struct Translation {
     pub outcome: Outcome,
 }
 
-/// Writes the configuration to `output`, or to stdout, and what there is to say of it to stderr.
-pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError> {
+/// The Incus behind it.
+#[derive(Debug, Default)]
+pub struct Incus {
+    /// The folder of the one on this machine.
+    pub folder: PathBuf,
+    /// `https://HOST:PORT`, where the configuration does not tell which `proxy_pass` leads to Incus.
+    pub url: Option<String>,
+}
+
+/// Reads the URL of an Incus as a person may write it.
+pub fn incus_url(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("https://").unwrap_or(text);
+    target::url(authority.strip_suffix('/').unwrap_or(authority), 8443)
+}
+
+/// Writes the configuration to `output`, or to stdout, and what there is to say of it to stderr. `url` is that of Incus.
+pub fn import(file: &Path, output: Option<&Path>, url: Option<String>) -> Result<Outcome, ImportError> {
     // As Incus itself looks for it.
-    let incus = std::env::var_os("INCUS_DIR").map_or_else(|| "/var/lib/incus".into(), PathBuf::from);
-    let translation = translate(file, incus)?;
+    let folder = std::env::var_os("INCUS_DIR").map_or_else(|| "/var/lib/incus".into(), PathBuf::from);
+    let translation = translate(file, Incus { folder, url })?;
     let text = translation.config;
     let path = output.unwrap_or_else(|| Path::new("stdout"));
     let written = match output {
@@ -97,19 +112,24 @@ pub fn import(file: &Path, output: Option<&Path>) -> Result<Outcome, ImportError
     Ok(translation.outcome)
 }
 
-/// Reads the file and all that it includes. `incus` is the folder of the Incus of this machine.
-pub fn translate(file: &Path, incus: PathBuf) -> Result<Translation, ImportError> {
+/// Reads the file and all that it includes.
+pub fn translate(file: &Path, incus: Incus) -> Result<Translation, ImportError> {
     let file = std::path::absolute(file).map_err(|source| ImportError::Unreadable {
         path: file.to_owned(),
         named: None,
         source,
     })?;
     let tree = tree::read(&file)?;
+    let main = tree::prefix(&file).join("nginx.conf");
+    let main = match main != file && main.is_file() {
+        true => tree::read(&main)?,
+        false => Vec::new(),
+    };
     let machine = Machine {
         prefix: tree::prefix(&file),
         incus,
     };
-    let (proxy, report, outcome) = meaning::translate(&tree, &file, &machine);
+    let (proxy, report, outcome) = meaning::translate(&tree, &main, &file, &machine);
     Ok(Translation {
         config: proxy.to_string(),
         report: report.to_string(),
@@ -126,7 +146,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, text).expect("written");
-        translate(&file, folder.path().to_owned()).map(|translation| translation.config)
+        let incus = Incus {
+            folder: folder.path().to_owned(),
+            url: None,
+        };
+        translate(&file, incus).map(|translation| translation.config)
     }
 
     proptest::proptest! {

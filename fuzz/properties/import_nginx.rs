@@ -4,7 +4,7 @@
 use std::fs;
 
 use incus_gate::config::{Config, ConfigError};
-use incus_gate::import_nginx::{Outcome, translate};
+use incus_gate::import_nginx::{Incus, Outcome, translate};
 use tempfile::TempDir;
 
 thread_local! {
@@ -19,7 +19,11 @@ pub fn holds(data: &[u8]) {
     let folder = FOLDER.with(|folder| folder.path().to_owned());
     let file = folder.join("nginx.conf");
     fs::write(&file, data).expect("written");
-    let Ok(translation) = translate(&file, folder.join("incus")) else {
+    let incus = Incus {
+        folder: folder.join("incus"),
+        url: None,
+    };
+    let Ok(translation) = translate(&file, incus) else {
         return;
     };
     let text = translation.config;

@@ -1,10 +1,9 @@
 //! Every directive is accounted for: what no other module has read is named here, with its line.
 
-use super::conditions::ClientVariables;
 use super::fate::{Fate, fate};
 use super::report::{Report, lines};
-use super::restrictions::is_moot;
-use super::roles::Parts;
+use super::restrictions::Guard;
+use super::roles::{Part, Parts};
 use super::site::{Http, is_refusal};
 use super::tree::Directive;
 
@@ -12,10 +11,10 @@ pub(super) fn for_all(
     tree: &[Directive],
     http: &Http<'_>,
     parts: &Parts<'_>,
-    variables: &ClientVariables<'_>,
+    guards: &[Guard<'_>],
     report: &mut Report,
 ) {
-    let account = Account { variables, parts };
+    let account = Account { guards, parts };
     if http.is_whole {
         for directive in tree.iter().filter(|directive| !directive.is("http")) {
             account.outside(directive, report);
@@ -32,7 +31,8 @@ pub(super) fn for_all(
 }
 
 struct Account<'a> {
-    variables: &'a ClientVariables<'a>,
+    /// What holds a port back has been said.
+    guards: &'a [Guard<'a>],
     parts: &'a Parts<'a>,
 }
 
@@ -40,18 +40,20 @@ impl Account<'_> {
     /// Beside `http`.
     fn outside(&self, directive: &Directive, report: &mut Report) {
         match directive.name.as_str() {
-            "mail" | "stream" => report.lost(format!(
-                "{}: `{}` is not about HTTP, and stays with Nginx",
-                directive.place, directive.name
-            )),
+            "mail" | "stream" => report.lost_of(directive, "not about HTTP, and stays with Nginx"),
             _ => self.one(directive, report),
         }
     }
 
     fn server(&self, server: &Directive, report: &mut Report) {
         let is_this = |other: &Directive| std::ptr::eq(other, server);
-        if self.parts.incus.iter().any(|part| is_this(part.server.directive)) {
-            self.all(server.children(), report);
+        if let Some(part) = self.parts.incus.iter().find(|part| is_this(part.server.directive)) {
+            for directive in server.children() {
+                match directive.is("location") {
+                    true => self.location(directive, part, report),
+                    false => self.one(directive, report),
+                }
+            }
         } else if let Some(other) = self.parts.others.iter().find(|other| is_this(other.directive)) {
             let names: Vec<_> = other.names().collect();
             let listens: Vec<_> = other.listens.iter().map(|listen| listen.text).collect();
@@ -69,11 +71,7 @@ impl Account<'_> {
         if target.is_some_and(|target| std::ptr::eq(target, upstream)) {
             self.all(upstream.children(), report);
         } else {
-            report.lost(format!(
-                "{}: the upstream `{}` is not the gateway's, and stays with Nginx",
-                upstream.place,
-                upstream.value()
-            ));
+            report.lost_of(upstream, "upstreams that are not the gateway's, and stay with Nginx");
         }
     }
 
@@ -88,12 +86,7 @@ impl Account<'_> {
         if map.value() == "$http_upgrade" {
             report.needless("Upgrades of connections go through by themselves", map);
         } else if is_used && !map.value().contains("ssl_client_") {
-            report.lost(format!(
-                "{}: `{} {}` is not understood",
-                map.place,
-                map.name,
-                map.arguments.join(" ")
-            ));
+            report.lost_of(map, "not understood");
         }
     }
 
@@ -104,26 +97,12 @@ impl Account<'_> {
     }
 
     fn one(&self, directive: &Directive, report: &mut Report) {
-        let place = &directive.place;
-        let arguments = directive.arguments.join(" ");
-        let name = directive.name.as_str();
-        match name {
-            "location" => return self.location(directive, report),
-            // Those that refuse and are not understood are restrictions.
-            "if" if is_refusal(directive) || is_moot(directive) || self.variables.are_in(directive) => {}
-            "if" => report.lost(format!("{place}: the condition `{arguments}` is not understood")),
-            "return" if directive.value().starts_with('4') => return,
-            "return" => {
-                return report.lost(format!(
-                    "{place}: the gateway gives no answers of its own, such as `return {arguments}`"
-                ));
-            }
-            "set" if self.is_in_a_target(directive.value()) => return,
-            "set" => return report.lost(format!("{place}: `set {arguments}` is not understood")),
+        if self.holds_back(directive) {
+            return;
+        }
+        match directive.name.as_str() {
             "proxy_set_header" if !is_usual(directive.value()) => {
-                return report.lost(format!(
-                    "{place}: the gateway sets no headers but the usual ones, so not `{arguments}`"
-                ));
+                return report.lost_of(directive, "headers that the gateway does not set");
             }
             "proxy_set_header" => {
                 return report.needless(
@@ -133,37 +112,32 @@ impl Account<'_> {
             }
             _ => {}
         }
-        match fate(name) {
+        match fate(directive) {
             Fate::Read => self.all(directive.children(), report),
             Fate::Needless(reason) => report.needless(reason, directive),
-            Fate::Lost(loss) => report.lost(format!("{place}: `{name} {arguments}`: {loss}")),
-            Fate::Unknown => report.lost(match &directive.block {
-                Some(_) => format!("{place}: the block `{name}` is not understood, and left out whole"),
-                None => format!(
-                    "{place}: `{}` is not understood",
-                    format!("{name} {arguments}").trim_end()
-                ),
-            }),
+            Fate::Lost(loss) => report.lost_of(directive, loss),
+            Fate::Unknown => report.lost_of(directive, "not understood"),
         }
     }
 
-    /// Whether a `proxy_pass` of Incus's has this variable.
-    fn is_in_a_target(&self, variable: &str) -> bool {
-        let routes = self.parts.incus.iter().flat_map(|part| &part.server.routes);
-        variable.starts_with('$') && routes.into_iter().any(|route| uses(route.pass, variable))
+    fn holds_back(&self, directive: &Directive) -> bool {
+        self.guards.iter().any(|guard| std::ptr::eq(guard.directive, directive))
     }
 
-    fn location(&self, location: &Directive, report: &mut Report) {
-        let has = |name: &str| contains(location, name);
-        let does_nothing_else = is_refusal(location) || has("proxy_pass") || has("return");
-        if !does_nothing_else {
-            report.lost(format!(
-                "{}: what `location {}` answers comes from Nginx itself; the gateway serves no files. Let Nginx serve it on another port (Certbot's challenges come to port 80)",
-                location.place,
-                location.arguments.join(" ")
-            ));
+    fn location(&self, location: &Directive, part: &Part<'_>, report: &mut Report) {
+        if part.routes().any(|route| route.is_in(location)) {
+            for directive in location.children() {
+                match directive.is("location") {
+                    true => self.location(directive, part, report),
+                    false => self.one(directive, report),
+                }
+            }
+        } else if !is_refusal(location) && !self.holds_back(location) {
+            report.lost_of(
+                location,
+                "locations that do not lead to Incus, and that the gateway does not have. Let Nginx serve them on another port (Certbot's challenges come to port 80)",
+            );
         }
-        self.all(location.children(), report);
     }
 }
 
@@ -188,13 +162,6 @@ fn is_usual(header: &str) -> bool {
         "x-client-",
     ];
     exact.contains(&header.as_str()) || prefixes.iter().any(|prefix| header.starts_with(prefix))
-}
-
-fn contains(directive: &Directive, name: &str) -> bool {
-    directive
-        .children()
-        .iter()
-        .any(|child| child.is(name) || contains(child, name))
 }
 
 fn uses(directive: &Directive, variable: &str) -> bool {

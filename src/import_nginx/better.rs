@@ -1,20 +1,27 @@
 //! What gets better, said only where this configuration had the fault.
 
 use super::account::together;
+use super::conditions::ClientVariables;
 use super::proxy::Proxy;
 use super::report::Report;
-use super::roles::Parts;
-use super::site::{Route, Verification};
+use super::roles::{Parts, asks_for_certificate, is_socket_of_incus};
+use super::site::{Http, Route, Verification};
 use super::tree::Directive;
 
-pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
+pub(super) fn say<'a>(
+    http: &Http<'a>,
+    parts: &Parts<'a>,
+    variables: &ClientVariables<'a>,
+    proxy: &Proxy,
+    report: &mut Report,
+) {
     let public: Vec<_> = parts.incus.iter().flat_map(|part| &part.public).collect();
     let admin: Vec<_> = parts.incus.iter().flat_map(|part| &part.admin).collect();
     strangers(&public, report);
-    admins(&admin, report);
+    admins(&admin, http, report);
     let all: Vec<_> = public.iter().chain(&admin).copied().collect();
     transport(&all, report);
-    clients(parts, report);
+    clients(parts, variables, proxy, report);
     if proxy.pin.is_some()
         && all
             .iter()
@@ -104,11 +111,12 @@ fn shows_server(route: &Route<'_>) -> bool {
             == "/1.0"
 }
 
-fn admins(routes: &[&Route<'_>], report: &mut Report) {
+fn admins<'a>(routes: &[&Route<'a>], http: &Http<'a>, report: &mut Report) {
     let untrusted: Vec<_> = routes
         .iter()
         .copied()
-        .filter(|route| route.scope.one("proxy_ssl_certificate").is_none())
+        // To its unix socket, everybody is root.
+        .filter(|route| route.scope.one("proxy_ssl_certificate").is_none() && !is_socket_of_incus(route, http))
         .collect();
     if !untrusted.is_empty() {
         report.better(format!(
@@ -177,9 +185,10 @@ fn transport(routes: &[&Route<'_>], report: &mut Report) {
     }
 }
 
-fn clients(parts: &Parts<'_>, report: &mut Report) {
+fn clients(parts: &Parts<'_>, variables: &ClientVariables<'_>, proxy: &Proxy, report: &mut Report) {
     for part in &parts.incus {
-        if part.admin.is_empty() && part.server.verification() == Verification::Optional {
+        let is_unused = !proxy.public.is_held_back && !asks_for_certificate(&part.server, variables);
+        if part.admin.is_empty() && part.server.verification() == Verification::Optional && is_unused {
             report.better(format!(
                 "{}: a certificate was asked for, but nobody was refused for want of one; the gateway's admin port refuses",
                 part.server.directive.place

@@ -5,7 +5,7 @@
 mod expression;
 
 use self::expression::{How, Test, variable, variables};
-use super::site::{Condition, Http, Route};
+use super::site::{Condition, Effect, Http, Route};
 use super::tree::Directive;
 
 const VERIFY: &str = "ssl_client_verify";
@@ -107,6 +107,17 @@ impl<'a> ClientVariables<'a> {
     }
 }
 
+/// Whether a condition lets a request through for which its one variable has this value.
+pub(super) fn lets_through(condition: &Condition<'_>, value: &str) -> bool {
+    // Whatever is made of a request that it is true of.
+    let effect = match condition.effect {
+        Effect::LetsThrough => Effect::LetsThrough,
+        Effect::Refuses | Effect::Unclear => Effect::Refuses,
+    };
+    let test = Test::read(&Condition { effect, ..*condition });
+    test.and_then(|test| test.passes(value)) == Some(true)
+}
+
 /// In whatever block.
 fn find_set<'a>(directives: &'a [Directive], found: &mut Vec<&'a str>) {
     for directive in directives {
@@ -185,9 +196,9 @@ mod tests {
         );
         std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("written");
         let tree = tree::read(&file).expect("a configuration");
-        let http = Http::of(&tree);
+        let http = Http::of(&tree, &[]);
         let variables = ClientVariables::of(&http);
-        let parts = parts(&http, &variables);
+        let parts = parts(&http, &variables, None);
         let routes: Vec<_> = parts.incus.into_iter().flat_map(|part| part.admin).collect();
         assert_eq!(routes.len(), 1, "{before} {within}");
         let conditions: Vec<_> = routes[0].conditions().collect();

@@ -1,52 +1,65 @@
-//! What becomes of each directive that is not looked at for its meaning. What is in no list here is named in the report.
+//! What becomes of each directive. The lists name what is known to be harmless on the way to Incus. Everything else that
+//! is in force there may have kept requests away, and holds the port back (`restrictions`).
+
+use super::tree::Directive;
 
 /// Why a directive is neither taken over nor missed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fate {
-    /// Where it matters, its meaning is in `proxy.toml` or in the report already.
+    /// Another module reads it, and reports what it cannot translate.
     Read,
     /// The gateway has no need of it, for this reason.
     Needless(&'static str),
-    /// The gateway cannot do it, and says so in these words.
+    /// The gateway cannot do it, and says so in these words. Nobody gets further for want of it.
     Lost(&'static str),
-    /// Nobody here knows it.
+    /// In no list: it may do anything, refuse requests included.
     Unknown,
 }
 
-pub(super) fn fate(name: &str) -> Fate {
+pub(super) fn fate(directive: &Directive) -> Fate {
+    let name = directive.name.as_str();
     if READ.contains(&name) {
         return Fate::Read;
     }
+    let is_this = |entry: &&str| match entry.split_once(' ') {
+        Some((entry, value)) => entry == name && directive.value() == value,
+        None => *entry == name,
+    };
     let in_list = |list: &'static [(&str, &[&str])]| {
         list.iter()
-            .find(|(_, names)| names.contains(&name))
+            .find(|(_, entries)| entries.iter().any(|entry| is_this(entry)))
             .map(|(reason, _)| *reason)
     };
+    let is_of_other_upstreams =
+        || OTHER_UPSTREAMS.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with("_pass");
     if let Some(reason) = in_list(NEEDLESS) {
         Fate::Needless(reason)
     } else if let Some(loss) = in_list(LOST) {
         Fate::Lost(loss)
+    } else if is_of_other_upstreams() {
+        Fate::Needless("It is about upstreams of other kinds")
     } else {
         Fate::Unknown
     }
 }
 
-/// Told apart by `meaning`.
+/// Settings for upstreams that speak something else than HTTP, in force and without effect where `proxy_pass` is.
+const OTHER_UPSTREAMS: &[&str] = &["fastcgi_", "grpc_", "memcached_", "scgi_", "uwsgi_"];
+
 const READ: &[&str] = &[
     "allow",
-    "auth_basic",
-    "auth_basic_user_file",
-    "auth_jwt",
-    "auth_request",
+    "break",
     "client_header_timeout",
     "client_max_body_size",
     "deny",
     "if",
+    "internal",
     "keepalive_timeout",
     "large_client_header_buffers",
     "limit_except",
     "listen",
     "location",
+    "geo",
     "map",
     "proxy_http_version",
     "proxy_pass",
@@ -57,7 +70,6 @@ const READ: &[&str] = &[
     "proxy_ssl_verify",
     "real_ip_header",
     "return",
-    "satisfy",
     "server",
     "server_name",
     "set",
@@ -67,8 +79,10 @@ const READ: &[&str] = &[
     "ssl_certificate_key",
     "ssl_client_certificate",
     "ssl_crl",
+    "ssl_ocsp",
     "ssl_protocols",
     "ssl_trusted_certificate",
+    "split_clients",
     "ssl_verify_client",
     "upstream",
     "worker_shutdown_timeout",
@@ -90,6 +104,8 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "user",
             "default_type",
             "charset",
+            "charset_types",
+            "disable_symlinks",
             "server_names_hash_bucket_size",
             "server_names_hash_max_size",
             "server_tokens",
@@ -130,7 +146,18 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "proxy_headers_hash_bucket_size",
             "proxy_headers_hash_max_size",
             "real_ip_recursive",
-            "log_format_combined",
+            "auth_basic_user_file",
+            "auth_delay",
+            "connection_pool_size",
+            "early_hints",
+            "override_charset",
+            "recursive_error_pages",
+            "request_pool_size",
+            "source_charset",
+            "subrequest_output_buffer_size",
+            "status_zone",
+            "vhost_traffic_status",
+            "vhost_traffic_status_zone",
             "proxy_intercept_errors",
         ],
     ),
@@ -138,16 +165,19 @@ const NEEDLESS: &[(&str, &[&str])] = &[
         "Bodies of any size are streamed, both ways, with no buffer on disk and no time in which a transfer must be done",
         &[
             "aio",
+            "aio_write",
             "client_body_buffer_size",
             "client_body_in_file_only",
             "client_body_temp_path",
             "client_body_timeout",
             "directio",
+            "directio_alignment",
             "output_buffers",
             "postpone_output",
             "proxy_buffer_size",
             "proxy_buffering",
             "proxy_buffers",
+            "proxy_limit_rate",
             "proxy_busy_buffers_size",
             "proxy_connect_timeout",
             "proxy_ignore_client_abort",
@@ -159,6 +189,7 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "proxy_temp_path",
             "read_ahead",
             "send_timeout",
+            "send_lowat",
             "sendfile",
             "sendfile_max_chunk",
             "tcp_nodelay",
@@ -172,10 +203,14 @@ const NEEDLESS: &[(&str, &[&str])] = &[
         "Connections to clients and to Incus are kept and reused as Incus has it",
         &[
             "keepalive",
+            "keepalive_min_timeout",
             "keepalive_requests",
             "keepalive_time",
             "keepalive_disable",
             "http2",
+            "http2_max_concurrent_pushes",
+            "http2_push",
+            "http2_push_preload",
             "http2_max_concurrent_streams",
             "http2_recv_buffer_size",
             "http2_body_preread_size",
@@ -186,6 +221,7 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "http2_max_requests",
             "http2_recv_timeout",
             "proxy_socket_keepalive",
+            "proxy_bind",
             "lingering_close",
             "lingering_time",
             "lingering_timeout",
@@ -194,6 +230,10 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "ip_hash",
             "hash",
             "random",
+            "ntlm",
+            "queue",
+            "state",
+            "sticky",
             "proxy_next_upstream",
             "proxy_next_upstream_timeout",
             "proxy_next_upstream_tries",
@@ -203,6 +243,7 @@ const NEEDLESS: &[(&str, &[&str])] = &[
         "TLS 1.3 and 1.2 with what is safe of their ciphers is all there is, towards clients and towards Incus",
         &[
             "proxy_ssl_ciphers",
+            "proxy_ssl_certificate_cache",
             "proxy_ssl_conf_command",
             "proxy_ssl_name",
             "proxy_ssl_protocols",
@@ -211,10 +252,18 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "proxy_ssl_verify_depth",
             "ssl_buffer_size",
             "ssl_ciphers",
-            "ssl_conf_command",
+            "ssl_conf_command Ciphersuites",
+            "ssl_conf_command Curves",
+            "ssl_conf_command Groups",
+            "ssl_conf_command MinProtocol",
+            "ssl_conf_command Options",
+            "ssl_certificate_cache",
+            "ssl_certificate_compression",
             "ssl_dhparam",
             "ssl_early_data",
             "ssl_ecdh_curve",
+            "ssl_ocsp_cache",
+            "ssl_ocsp_responder",
             "ssl_prefer_server_ciphers",
             "ssl_session_cache",
             "ssl_session_ticket_key",
@@ -225,7 +274,6 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "ssl_stapling_responder",
             "ssl_stapling_verify",
             "ssl_verify_depth",
-            "ssl_reject_handshake",
         ],
     ),
     (
@@ -242,9 +290,32 @@ const NEEDLESS: &[(&str, &[&str])] = &[
             "gzip_static",
             "gzip_types",
             "gzip_vary",
+            "brotli",
+            "brotli_buffers",
+            "brotli_comp_level",
+            "brotli_min_length",
+            "brotli_static",
+            "brotli_types",
+            "brotli_window",
+            "gunzip_buffers",
+            "more_clear_headers",
+            "more_clear_input_headers",
+            "more_set_headers",
+            "more_set_input_headers",
+            "zstd",
+            "zstd_comp_level",
+            "zstd_min_length",
+            "zstd_static",
+            "zstd_types",
             "proxy_pass_header",
-            "proxy_pass_request_body",
-            "proxy_pass_request_headers",
+            "proxy_pass_request_body on",
+            "proxy_pass_request_headers on",
+            "proxy_pass_trailers",
+            "proxy_cookie_domain",
+            "proxy_cookie_flags",
+            "proxy_cookie_path",
+            "proxy_force_ranges",
+            "proxy_ignore_headers",
             "proxy_redirect",
             "proxy_cache_bypass",
             "proxy_no_cache",
@@ -255,6 +326,12 @@ const NEEDLESS: &[(&str, &[&str])] = &[
         "The list for strangers is kept for `public.refresh`, and images are not cached",
         &[
             "proxy_cache",
+            "proxy_cache_background_update",
+            "proxy_cache_convert_head",
+            "proxy_cache_max_range_offset",
+            "proxy_cache_lock_age",
+            "proxy_cache_lock_timeout",
+            "slice",
             "proxy_cache_key",
             "proxy_cache_lock",
             "proxy_cache_methods",
@@ -268,7 +345,42 @@ const NEEDLESS: &[(&str, &[&str])] = &[
     ),
     (
         "The log goes to stderr, hence to systemd's journal; `log.level` says what of it",
-        &["access_log", "error_log", "rewrite_log"],
+        &["access_log", "error_log", "rewrite_log", "uninitialized_variable_warn"],
+    ),
+    (
+        "It is switched off, or to be the only rule, as on the gateway",
+        &[
+            "auth_basic off",
+            "auth_digest off",
+            "auth_gss off",
+            "auth_jwt off",
+            "auth_ldap off",
+            "auth_pam off",
+            "auth_request off",
+            "modsecurity off",
+            "satisfy all",
+            "ssl_reject_handshake off",
+        ],
+    ),
+    (
+        "It only defines variables or modules; what used them on the way to Incus is named on its own",
+        &[
+            "geoip2",
+            "geoip_city",
+            "geoip_country",
+            "geoip_org",
+            "geoip_proxy",
+            "geoip_proxy_recursive",
+            "js_import",
+            "js_path",
+            "js_set",
+            "js_var",
+            "lua_package_cpath",
+            "lua_package_path",
+            "lua_shared_dict",
+            "perl_set",
+            "valid_referers",
+        ],
     ),
 ];
 
@@ -296,7 +408,36 @@ const LOST: &[(&str, &[&str])] = &[
     ),
     (
         "the gateway serves no files; let Nginx keep serving them, on another port",
-        &["alias", "autoindex", "try_files"],
+        &["alias", "autoindex"],
+    ),
+    (
+        "the gateway copies no requests to elsewhere",
+        &["mirror", "mirror_request_body"],
+    ),
+    (
+        "the gateway speaks HTTP/1.1 and HTTP/2, over TCP",
+        &[
+            "http3",
+            "http3_hq",
+            "http3_max_concurrent_streams",
+            "http3_stream_buffer_size",
+            "quic_active_connection_id_limit",
+            "quic_bpf",
+            "quic_gso",
+            "quic_host_key",
+            "quic_retry",
+        ],
+    ),
+    (
+        "the gateway sends no traces",
+        &[
+            "otel_exporter",
+            "otel_service_name",
+            "otel_span_attr",
+            "otel_span_name",
+            "otel_trace",
+            "otel_trace_context",
+        ],
     ),
     (
         "private keys must not be encrypted; decrypt it with `openssl pkey`",

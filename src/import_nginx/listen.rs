@@ -9,6 +9,8 @@ pub(super) struct Listen<'a> {
     /// `None` is one that is not of TCP, or a host's name.
     pub(super) address: Option<SocketAddr>,
     pub(super) is_tls: bool,
+    /// HTTP/3, over UDP.
+    pub(super) is_quic: bool,
     pub(super) has_proxy_protocol: bool,
     /// IPv6 alone, as Nginx has it unless told otherwise.
     pub(super) is_only_v6: bool,
@@ -23,6 +25,7 @@ impl<'a> Listen<'a> {
         Self {
             address,
             is_tls: has("ssl"),
+            is_quic: has("quic"),
             has_proxy_protocol: has("proxy_protocol"),
             is_only_v6: address.is_some_and(|address| address.is_ipv6()) && !has("ipv6only=off"),
             text: directive.value(),
@@ -35,6 +38,7 @@ impl<'a> Listen<'a> {
         Self {
             address: parse("80"),
             is_tls: false,
+            is_quic: false,
             has_proxy_protocol: false,
             is_only_v6: false,
             text: "80",

@@ -11,11 +11,12 @@ use super::clients::absolute;
 use super::conditions::ClientVariables;
 use super::proxy::{Pair, Proxy, Sourced, is_loopback};
 use super::report::{Outcome, Report};
-use super::roles::{Parts, parts};
+use super::roles::{Part, Parts, is_socket_of_incus, parts};
 use super::site::{Http, Route, Scope};
 use super::steps;
+use super::target::{self, Paths, paths};
 use super::tree::{Directive, Place};
-use super::units;
+use super::{Incus, units};
 use crate::tls::{certificate, read_certificate};
 
 /// Where the machine keeps what is not in Nginx's files.
@@ -23,14 +24,19 @@ use crate::tls::{certificate, read_certificate};
 pub(super) struct Machine {
     /// Nginx's, where relative paths start.
     pub(super) prefix: PathBuf,
-    /// Incus's own folder.
-    pub(super) incus: PathBuf,
+    pub(super) incus: Incus,
 }
 
-pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (Proxy, Report, Outcome) {
-    let http = Http::of(tree);
+/// `main` is what nginx.conf has around the file, if it is not that file.
+pub(super) fn translate(
+    tree: &[Directive],
+    main: &[Directive],
+    file: &Path,
+    machine: &Machine,
+) -> (Proxy, Report, Outcome) {
+    let http = Http::of(tree, main);
     let variables = ClientVariables::of(&http);
-    let parts = parts(&http, &variables);
+    let parts = parts(&http, &variables, machine.incus.url.as_deref());
     let mut translation = Translation {
         machine,
         proxy: Proxy {
@@ -41,19 +47,21 @@ pub(super) fn translate(tree: &[Directive], file: &Path, machine: &Machine) -> (
         report: Report::new(machine.prefix.display().to_string()),
     };
     if parts.incus.is_empty() {
-        translation.report.missing(format!(
-            "{}: no server here hands requests on to an Incus: none asks clients for a certificate, has one to show behind it, or has a location for `/1.0`{}",
-            file.display(),
-            if http.is_whole { "" } else { ". If it is part of a larger configuration, give its nginx.conf" }
-        ));
+        translation.nothing(file, &http, &parts);
     }
-    translation.upstream(&parts);
-    translation.ports(&parts, &variables);
+    translation.upstream(&http, &parts);
+    let guards = translation.ports(&http, &parts, &variables);
     translation.clients(&parts, &variables);
     translation.limits(tree, &parts);
     let Translation { proxy, mut report, .. } = translation;
-    account::for_all(tree, &http, &parts, &variables, &mut report);
-    better::say(&parts, &proxy, &mut report);
+    account::for_all(tree, &http, &parts, &guards, &mut report);
+    if !http.is_whole && main.is_empty() && !parts.incus.is_empty() {
+        report.lost(format!(
+            "{} is part of a configuration: what nginx.conf has around it, rules of access included, was not read. Give nginx.conf to have it looked at",
+            file.display()
+        ));
+    }
+    better::say(&http, &parts, &variables, &proxy, &mut report);
     steps::say(&parts, &proxy, &mut report);
     let outcome = match report.is_complete() {
         _ if parts.incus.is_empty() => Outcome::Nothing,
@@ -70,13 +78,52 @@ struct Translation<'m> {
 }
 
 impl Translation<'_> {
-    fn upstream(&mut self, parts: &Parts<'_>) {
+    /// Nothing leads to Incus, as far as that can be seen.
+    fn nothing(&mut self, file: &Path, http: &Http<'_>, parts: &Parts<'_>) {
+        self.report.missing(format!(
+            "{}: no server here was recognised as one that leads to Incus: none asks clients for a certificate, has one to show behind it, or has a location for `/1.0`{}",
+            file.display(),
+            if http.is_whole { "" } else { ". If it is part of a larger configuration, give its nginx.conf" }
+        ));
+        for route in parts.others.iter().flat_map(|server| &server.routes) {
+            if let Ok(target) = target::target(route, http) {
+                let text = format!(
+                    "leads to {url}. If that is Incus, run this again with `--incus {url}`",
+                    url = target.url
+                );
+                self.report.missing_of(route.pass, &text);
+            } else if target::is_computed(route) {
+                let text =
+                    "leads where variables say. If that is Incus, run this again with `--incus https://HOST:PORT`";
+                self.report.missing_of(route.pass, text);
+            }
+        }
+    }
+
+    fn upstream<'a>(&mut self, http: &Http<'a>, parts: &Parts<'a>) {
+        for part in &parts.incus {
+            for route in part.public.iter().filter(|route| is_socket_of_incus(route, http)) {
+                self.report.open_now(
+                    route.pass,
+                    "whoever gets here is root on this machine, for Incus takes all that comes to its unix socket for root, and no certificate is asked for. Close this port first of all",
+                );
+            }
+            for route in part.routes() {
+                if let Paths::Moved(prefix) = paths(route) {
+                    self.report.lost(format!(
+                        "{}: `{}` became `{prefix}` on the way to Incus; the gateway has Incus's own paths, without a prefix. Remotes and links that have it are to be changed",
+                        route.pass.place,
+                        route.pattern()
+                    ));
+                }
+            }
+        }
         for problem in &parts.problems {
             self.report.lost(problem.clone());
         }
         match &parts.target {
             Some(target) => {
-                self.proxy.url = Some(Sourced::new(target.url.clone(), target.place));
+                self.proxy.url = Some(Sourced::new(target.url.clone(), &target.place));
                 for other in &target.others {
                     self.report.lost(format!(
                         "{}: the gateway stands in front of one Incus, {}, and leaves `{}` out",
@@ -87,9 +134,11 @@ impl Translation<'_> {
                 }
             }
             None if parts.incus.is_empty() => {}
-            None => self.report.missing("where Incus is: `upstream.url`".to_owned()),
+            None => self
+                .report
+                .missing("where Incus is: `upstream.url`; `--incus URL` says it".to_owned()),
         }
-        let routes = || parts.incus.iter().flat_map(|part| &part.server.routes);
+        let routes = || parts.incus.iter().flat_map(Part::routes);
         let with_certificate = routes().find(|route| route.scope.one("proxy_ssl_certificate").is_some());
         if let Some(route) = with_certificate {
             self.proxy.identity = self.pair(&route.scope, ["proxy_ssl_certificate", "proxy_ssl_certificate_key"]);
@@ -125,14 +174,14 @@ impl Translation<'_> {
         let is_here = self.proxy.url.as_ref().is_some_and(|url| is_loopback(&url.value));
         // In a cluster it is the one that clients see.
         let own = ["cluster.crt", "server.crt"]
-            .map(|name| self.machine.incus.join(name))
+            .map(|name| self.machine.incus.folder.join(name))
             .into_iter()
             .find(|path| path.exists());
         match own {
             Some(own) if is_here => self.proxy.pin = Some(Sourced::new(own, "Incus's own, on this machine")),
             _ if is_here => self.report.lost(format!(
                 "Incus's own certificate is not at {}, so whoever listens at that address of this machine is taken for Incus: set `upstream.server_certificate`",
-                self.machine.incus.join("server.crt").display()
+                self.machine.incus.folder.join("server.crt").display()
             )),
             _ if self.proxy.url.is_some() => self.report.missing(
                 "how to know Incus on another machine: copy its server.crt (in a cluster: cluster.crt) here, and name it in `upstream.server_certificate`".to_owned(),

@@ -1,12 +1,11 @@
 //! `proxy.toml`, as it is going to be written: every value with where it came from.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::access::Access;
 use super::report::plain;
-use crate::net;
 
 /// A value, and what the comment behind it says.
 #[derive(Clone, Debug)]
@@ -40,40 +39,58 @@ impl Pair {
 #[derive(Debug, Default)]
 pub(super) struct Port {
     /// Nothing where Nginx had no such port.
-    pub(super) listen: Vec<Sourced<String>>,
+    pub(super) listen: Vec<Sourced<SocketAddr>>,
     pub(super) access: Access,
     pub(super) tls: Option<Pair>,
     /// Nginx let in fewer than the gateway would: until somebody has decided, nobody from outside is.
     pub(super) is_held_back: bool,
+    /// An address of this machine alone, where Nginx had no such port, or until somebody has decided.
+    pub(super) stand_in: Option<SocketAddr>,
 }
 
 impl Port {
-    /// Adds what Nginx listened on. Of any IPv4 address and any IPv6 address it made two sockets; here they are one.
+    /// Adds what Nginx listened on. What it made several sockets of, some within others, is one here.
     pub(super) fn add(&mut self, address: SocketAddr, comment: impl fmt::Display) {
-        let any = |ip: IpAddr| SocketAddr::new(ip, address.port()).to_string();
-        let (any_v4, any_v6) = (any(Ipv4Addr::UNSPECIFIED.into()), any(Ipv6Addr::UNSPECIFIED.into()));
-        let text = address.to_string();
-        let is_any = |text: &String| *text == any_v4 || *text == any_v6;
-        for known in &mut self.listen {
-            if known.value == text {
-                return;
-            }
-            if is_any(&text) && is_any(&known.value) {
-                known.value = any_v6;
-                known.comment += &format!("; {comment}");
-                return;
-            }
+        let mut added = Sourced::new(address, comment);
+        if self.listen.iter().any(|known| known.value == address) {
+            return;
         }
-        self.listen.push(Sourced::new(text, comment));
+        if let Some(known) = self.listen.iter_mut().find(|known| covers(known.value, address)) {
+            known.comment += &format!("; {}", added.comment);
+            return;
+        }
+        let (covered, rest) = self
+            .listen
+            .drain(..)
+            .partition(|known: &Sourced<_>| covers(address, known.value));
+        self.listen = rest;
+        let comments = covered
+            .iter()
+            .chain([&added])
+            .map(|listen: &Sourced<_>| listen.comment.as_str());
+        added.comment = comments.collect::<Vec<_>>().join("; ");
+        self.listen.push(added);
     }
 
-    /// Where the gateway is going to listen once all is decided, if this is that port of its.
-    pub(super) fn addresses(&self, port: net::Port) -> Vec<String> {
+    /// Where the gateway is going to listen once all is decided.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         match self.listen.is_empty() {
-            true => vec![format!("127.0.0.1:{}", port.usual_address().port())],
-            false => self.listen.iter().map(|listen| listen.value.clone()).collect(),
+            true => self.stand_in.into_iter().collect(),
+            false => self.listen.iter().map(|listen| listen.value).collect(),
         }
     }
+}
+
+/// Whether who listens on the one address gets what comes to the other as well. `[::]` is IPv4 too.
+fn covers(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one_ip, other_ip) = (one.ip(), other.ip());
+    let is_any_of_it = one_ip.is_unspecified() && (one_ip.is_ipv6() || other_ip.is_ipv4());
+    one.port() == other.port() && (one_ip == other_ip || is_any_of_it)
+}
+
+/// Whether two programs, or two ports of one, cannot have these addresses both.
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    covers(one, other) || covers(other, one)
 }
 
 /// One of `[[admin.clients]]`
@@ -130,13 +147,13 @@ impl fmt::Display for Proxy {
         }
         self.upstream(f)?;
         writeln!(f, "[public]")?;
-        self.public.write(f, net::Port::Public)?;
+        self.public.write(f)?;
         writeln!(
             f,
             "images = \"public\"   # the published ones; what \"all\" shows is in docs/REFERENCE.md\n"
         )?;
         writeln!(f, "[admin]")?;
-        self.admin.write(f, net::Port::Admin)?;
+        self.admin.write(f)?;
         for client in &self.clients {
             self.client(f, client)?;
         }
@@ -206,8 +223,8 @@ impl Proxy {
 }
 
 impl Port {
-    fn write(&self, f: &mut fmt::Formatter<'_>, port: net::Port) -> fmt::Result {
-        self.listen(f, port)?;
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listen(f)?;
         let Access { allow, deny, proxies } = &self.access;
         for (key, list) in [("allow", allow), ("deny", deny), ("proxy_protocol_from", proxies)] {
             if let Some(Sourced { value, comment }) = list {
@@ -218,10 +235,14 @@ impl Port {
         Ok(())
     }
 
-    fn listen(&self, f: &mut fmt::Formatter<'_>, port: net::Port) -> fmt::Result {
+    fn listen(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comments: Vec<_> = self.listen.iter().map(|listen| listen.comment.as_str()).collect();
-        let comment = comments.join("; ");
-        let values: Vec<_> = self.addresses(port).iter().map(|address| string(address)).collect();
+        let sources = comments.join("; ");
+        let values: Vec<_> = self
+            .addresses()
+            .iter()
+            .map(|address| format!("\"{address}\""))
+            .collect();
         let value = match values.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -230,21 +251,16 @@ impl Port {
             let comment = "Nginx had no such port: for this machine alone";
             return writeln!(f, "listen = {value}   # {comment}");
         }
-        if self.is_held_back {
-            let port = self.listen[0].value.rsplit(':').next().unwrap_or_default();
-            line(
-                f,
-                "listen",
-                &format!("127.0.0.1:{port}"),
-                "HELD BACK until you have decided, see below",
-            )?;
+        if let Some(stand_in) = self.stand_in {
+            let comment = "HELD BACK until you have decided, see below";
+            line(f, "listen", &stand_in.to_string(), comment)?;
             return writeln!(
                 f,
                 "# listen = {value}   # {}, with restrictions that could not be taken over",
-                plain(&comment)
+                plain(&sources)
             );
         }
-        writeln!(f, "listen = {value}   # {}", plain(&comment))
+        writeln!(f, "listen = {value}   # {}", plain(&sources))
     }
 }
 

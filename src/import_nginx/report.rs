@@ -1,6 +1,6 @@
 //! What is said to the person who imports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
@@ -18,16 +18,25 @@ pub enum Outcome {
     Nothing,
 }
 
+/// A sentence, and of which directives it is true.
+#[derive(Debug)]
+struct Finding {
+    text: String,
+    of: Vec<(Place, String)>,
+}
+
 /// Sentences under three headings.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// Where the names of files start.
     folder: String,
-    missing: Vec<String>,
-    lost: Vec<String>,
+    open: Vec<Finding>,
+    unguarded: Vec<Finding>,
+    missing: Vec<Finding>,
+    lost: Vec<Finding>,
     needless: BTreeMap<&'static str, BTreeMap<String, Vec<Place>>>,
-    better: Vec<String>,
-    next: Vec<String>,
+    better: Vec<Finding>,
+    next: Vec<Finding>,
 }
 
 impl Report {
@@ -39,14 +48,39 @@ impl Report {
         }
     }
 
+    /// Nginx gives more away than anybody can have wanted, today.
+    pub(super) fn open_now(&mut self, directive: &Directive, text: &str) {
+        push_of(&mut self.open, directive, text);
+    }
+
+    /// Nginx kept people out where the gateway would not; the written file lets nobody in until somebody has decided.
+    pub(super) fn unguarded(&mut self, text: String) {
+        push(&mut self.unguarded, text);
+    }
+
+    /// The same of a directive; what is true of several is said once.
+    pub(super) fn unguarded_by(&mut self, directive: &Directive, text: &str) {
+        push_of(&mut self.unguarded, directive, text);
+    }
+
     /// Without this the written file is not fit for use.
     pub(super) fn missing(&mut self, text: String) {
         push(&mut self.missing, text);
     }
 
+    /// The same of a directive; what is true of several is said once.
+    pub(super) fn missing_of(&mut self, directive: &Directive, text: &str) {
+        push_of(&mut self.missing, directive, text);
+    }
+
     /// Nginx did it, the gateway does not.
     pub(super) fn lost(&mut self, text: String) {
         push(&mut self.lost, text);
+    }
+
+    /// The same of a directive; what is true of several is said once.
+    pub(super) fn lost_of(&mut self, directive: &Directive, text: &str) {
+        push_of(&mut self.lost, directive, text);
     }
 
     /// Nginx had to be told, the gateway has not.
@@ -67,24 +101,66 @@ impl Report {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.missing.is_empty()
+        self.missing.is_empty() && self.unguarded.is_empty()
     }
 }
 
 /// What is true of several locations is said once.
-fn push(list: &mut Vec<String>, text: String) {
-    if !list.contains(&text) {
-        list.push(text);
+fn push(list: &mut Vec<Finding>, text: String) {
+    if !list.iter().any(|known| known.of.is_empty() && known.text == text) {
+        list.push(Finding { text, of: Vec::new() });
+    }
+}
+
+fn push_of(list: &mut Vec<Finding>, directive: &Directive, text: &str) {
+    let one = (directive.place.clone(), directive.to_string());
+    match list.iter_mut().find(|known| !known.of.is_empty() && known.text == text) {
+        Some(known) => known.of.push(one),
+        None => list.push(Finding {
+            text: text.to_owned(),
+            of: vec![one],
+        }),
+    }
+}
+
+impl fmt::Display for Finding {
+    /// `a.conf:3, 4: TEXT: DIRECTIVE, DIRECTIVE`, where TEXT may go on after a full stop.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        if self.of.is_empty() {
+            return f.write_str(&plain(&self.text));
+        }
+        let (places, mut directives): (Vec<_>, Vec<_>) = self.of.iter().cloned().unzip();
+        let mut seen = HashSet::new();
+        directives.retain(|directive| seen.insert(directive.clone()));
+        let more = directives.len().saturating_sub(SHOWN);
+        directives.truncate(SHOWN);
+        let mut shown = directives.join(", ");
+        if more > 0 {
+            shown += &format!(" and {more} more");
+        }
+        let (what, rest) = self
+            .text
+            .split_once(". ")
+            .map_or((&*self.text, None), |(what, rest)| (what, Some(rest)));
+        let rest = rest.map(|rest| format!(". {rest}")).unwrap_or_default();
+        f.write_str(&plain(&format!("{}: {what}: {shown}{rest}", lines(&places))))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Files are named from {} on.\n", plain(&self.folder))?;
+        if !self.open.is_empty() {
+            writeln!(f, "What is open to everybody NOW, in Nginx:")?;
+            items(f, "", &self.open)?;
+            writeln!(f)?;
+        }
         writeln!(f, "What could not be taken over:")?;
-        if self.missing.is_empty() && self.lost.is_empty() {
+        if self.unguarded.is_empty() && self.missing.is_empty() && self.lost.is_empty() {
             writeln!(f, "  - Nothing is lost.")?;
         }
+        items(f, "MISSING: ", &self.unguarded)?;
         items(f, "MISSING: ", &self.missing)?;
         items(f, "", &self.lost)?;
         for (reason, directives) in &self.needless {
@@ -94,23 +170,22 @@ impl fmt::Display for Report {
                 .collect();
             writeln!(f, "  - Not needed: {}. {reason}.", plain(&list.join(", ")))?;
         }
-        writeln!(f, "\nWhat gets better:")?;
-        if self.better.is_empty() {
-            writeln!(f, "  - Nothing was wrong.")?;
+        if !self.better.is_empty() {
+            writeln!(f, "\nWhat gets better:")?;
+            items(f, "", &self.better)?;
         }
-        items(f, "", &self.better)?;
         writeln!(f, "\nWhat to do next:")?;
         for (number, text) in (1..).zip(&self.next) {
-            writeln!(f, "  {number}. {}", plain(text))?;
+            writeln!(f, "  {number}. {text}")?;
         }
         Ok(())
     }
 }
 
-fn items(f: &mut fmt::Formatter<'_>, mark: &str, texts: &[String]) -> fmt::Result {
-    texts
+fn items(f: &mut fmt::Formatter<'_>, mark: &str, findings: &[Finding]) -> fmt::Result {
+    findings
         .iter()
-        .try_for_each(|text| writeln!(f, "  - {mark}{}.", plain(text)))
+        .try_for_each(|finding| writeln!(f, "  - {mark}{finding}."))
 }
 
 /// `a.conf:3, 4, 5; b.conf:1`

@@ -1,127 +1,202 @@
-//! What kept people out beyond the two ports' own rules. Where the gateway would let in more than Nginx did, it must not
-//! do so unasked.
+//! What may have kept people out beyond the two ports' own rules. Only what is known to be harmless is passed over on the way
+//! to Incus: where the gateway would let in more than Nginx did, it must not do so unasked.
 
-use super::conditions::ClientVariables;
+use super::conditions::{ClientVariables, lets_through};
+use super::fate::{Fate, fate};
 use super::roles::Part;
-use super::site::{Condition, Effect, Route, is_refusal};
+use super::site::{Condition, Effect, Http, Route};
+use super::target::{Paths, is_computed, paths, upstream};
 use super::tree::Directive;
 
-/// A sentence for each, with its place.
-pub(super) fn on_public(part: &Part<'_>) -> Vec<String> {
-    // Where no certificate is asked for, a condition on one is true of everybody, or of nobody.
-    let is_understood = |condition: &Directive| is_moot(condition) || is_of_the_one_port(condition, part);
-    let on_route = |route| on_both(route, is_understood);
-    part.public.iter().flat_map(on_route).collect()
+/// A directive that the gateway has no equivalent of, and what such directives may have done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guard<'a> {
+    pub(super) directive: &'a Directive,
+    pub(super) effect: &'static str,
+}
+
+const UNKNOWN: &str = "directives that may have kept requests away, and that the gateway knows nothing of";
+const ANSWERS: &str = "answers that came before Incus was asked, and would come no more";
+const INTERNAL: &str = "locations that Nginx reached from other locations only, under conditions that stand there";
+const REFUSES: &str = "conditions that kept some requests away, and would do so no more";
+const REROUTES: &str = "conditions that made something else of some requests, and would do so no more";
+const METHODS: &str = "methods that Nginx kept away, and that the gateway lets through";
+const REWRITES: &str = "changes to what Incus is asked for, which would be made no more";
+const KEPT_PATH: &str = "paths that Nginx kept from people, and that the gateway does not";
+const DESTINATIONS: &str = "destinations that variables decided on, so that some requests may not have got to Incus";
+const SOME_PATHS: &str = "the only paths that Nginx let admins reach, where the gateway gives them all of Incus";
+
+const METHOD: &[&str] = &["$request_method"];
+
+pub(super) fn on_public<'a>(part: &Part<'a>, http: &Http<'a>) -> Vec<Guard<'a>> {
+    // Where no certificate is asked for, a condition on one is true of everybody, or of nobody. The port knows GET alone.
+    let is_understood = |condition: &Condition<'_>| {
+        is_moot(condition.directive)
+            || is_of_the_one_port(condition.directive, part)
+            || is_about(condition.directive, METHOD) && lets_through(condition, "GET")
+    };
+    let mut found: Vec<_> = part
+        .public
+        .iter()
+        .flat_map(|route| on_both(route, http, is_understood))
+        .collect();
+    for route in &part.public {
+        let takes_get = |block: &&Directive| block.arguments.iter().any(|method| method.eq_ignore_ascii_case("GET"));
+        let beside = route
+            .scope
+            .everywhere("limit_except")
+            .filter(|block| !route.is_in(block) && !takes_get(block));
+        let around = route.blocks.iter().copied().filter(|block| block.is("limit_except"));
+        found.extend(beside.chain(around).map(|directive| Guard {
+            directive,
+            effect: METHODS,
+        }));
+    }
+    if !part.public.is_empty() {
+        find_denied(part, part.server.directive.children(), &["/1.0/images"], &mut found);
+    }
+    found
 }
 
 /// The same; admins of the gateway have all of Incus, whatever the method.
-pub(super) fn on_admin(part: &Part<'_>, variables: &ClientVariables<'_>) -> Vec<String> {
-    let is_understood = |condition: &Directive| {
-        is_moot(condition) || is_of_the_one_port(condition, part) || variables.are_in(condition)
+pub(super) fn on_admin<'a>(part: &Part<'a>, http: &Http<'a>, variables: &ClientVariables<'_>) -> Vec<Guard<'a>> {
+    // Conditions on certificates are held against those, and methods are looked at below.
+    let is_understood = |condition: &Condition<'_>| {
+        let directive = condition.directive;
+        is_moot(directive)
+            || is_of_the_one_port(directive, part)
+            || is_about(directive, METHOD)
+            || variables.are_in(directive)
     };
-    let on_route = |route| on_both(route, is_understood);
-    let mut found: Vec<_> = part.admin.iter().flat_map(on_route).collect();
+    let mut found: Vec<_> = part
+        .admin
+        .iter()
+        .flat_map(|route| on_both(route, http, is_understood))
+        .collect();
     for route in &part.admin {
         let methods = route.blocks.iter().copied().filter(|block| block.is("limit_except"));
         let methods = methods.chain(route.scope.everywhere("limit_except"));
         let tests = route
             .conditions()
             .map(|condition| condition.directive)
-            .filter(|condition| is_about(condition, &["$request_method"]));
-        found.extend(methods.chain(tests).map(|directive| {
-            format!(
-                "{}: admins would have every method, where Nginx let some through only",
-                directive.place
-            )
+            .filter(|condition| is_about(condition, METHOD));
+        found.extend(methods.chain(tests).map(|directive| Guard {
+            directive,
+            effect: METHODS,
         }));
     }
     if let Some(route) = part.admin.first()
         && !part.admin.iter().any(Route::takes_all)
     {
-        found.push(format!(
-            "{}: admins would get all of Incus, where Nginx let them reach some paths only, such as `{}`",
-            route.pass.place,
-            route.pattern()
-        ));
+        let directive = route.location().unwrap_or(route.pass);
+        found.push(Guard {
+            directive,
+            effect: SOME_PATHS,
+        });
     } else if !part.admin.is_empty() {
-        let mut denied = Vec::new();
-        find_denied(part, part.server.directive.children(), &mut denied);
-        found.extend(denied.into_iter().map(|location| {
-            format!(
-                "{}: admins would get all of Incus, where Nginx kept `{}` from them",
-                location.place,
-                location.arguments.join(" ")
-            )
-        }));
+        let all = ["/1.0", "/os", "/ui", "/documentation", "/oidc"];
+        find_denied(part, part.server.directive.children(), &all, &mut found);
     }
     found
 }
 
-/// Locations that do not lead to Incus: all of its own paths, and others that refuse whoever comes, but for those that it has
-/// nothing at.
-fn find_denied<'a>(part: &Part<'_>, directives: &'a [Directive], found: &mut Vec<&'a Directive>) {
-    const NOBODYS: [&str; 3] = ["/.", "/favicon.ico", "/robots.txt"];
+/// Locations that take one of these paths of Incus's, and do not lead there.
+fn find_denied<'a>(part: &Part<'a>, directives: &'a [Directive], paths: &[&str], found: &mut Vec<Guard<'a>>) {
     for location in directives.iter().filter(|directive| directive.is("location")) {
-        let pattern = location.arguments.last().map_or("", String::as_str).replace('\\', "");
-        let is_nobodys = NOBODYS
-            .iter()
-            .any(|path| pattern.trim_start_matches('^').starts_with(path));
-        let is_closed = location.children().iter().any(|child| child.is("internal"));
-        let is_of_incus = pattern.trim_start_matches(['^', '(']).starts_with("/1.0");
-        let mut routes = part.public.iter().chain(&part.admin);
-        let hands_on = routes.any(|route| route.is_in(location));
-        if is_closed || !hands_on && (is_of_incus || is_refusal(location) && !is_nobodys) {
-            found.push(location);
+        let mut routes = part.routes();
+        let leads_on = routes.any(|route| route.is_in(location));
+        if !leads_on && takes_one_of(location, paths) {
+            found.push(Guard {
+                directive: location,
+                effect: KEPT_PATH,
+            });
         }
-        find_denied(part, location.children(), found);
+        find_denied(part, location.children(), paths, found);
     }
 }
 
-fn on_both(route: &Route<'_>, is_understood: impl Fn(&Directive) -> bool) -> Vec<String> {
-    let mut found = Vec::new();
-    for name in ["auth_basic", "auth_jwt", "auth_request", "secure_link"] {
-        if let Some(directive) = route.scope.one(name)
-            && directive.value() != "off"
-        {
-            found.push(format!(
-                "{}: the gateway knows no `{name}`: nobody would be asked for that",
-                directive.place
-            ));
-        }
+/// Whether a location gets requests for one of these paths, or for what is below them. `location /` gets what others leave,
+/// which is nothing of Incus's where it does not lead there itself.
+fn takes_one_of(location: &Directive, paths: &[&str]) -> bool {
+    let pattern = location.arguments.last().map_or("", String::as_str);
+    if pattern.starts_with('@') || pattern == "/" {
+        return false;
     }
-    if let Some(answer) = route.overruled_by() {
-        found.push(format!(
-            "{}: `return {}` answered before Incus was asked, and would do so no more",
-            answer.place,
-            answer.arguments.join(" ")
-        ));
+    let takes = |prefix: &str| {
+        paths
+            .iter()
+            .any(|path| path.starts_with(prefix) || prefix.starts_with(path))
+    };
+    if !matches!(location.value(), "~" | "~*") {
+        return takes(pattern);
     }
-    for Condition { directive, effect } in route.conditions() {
-        if !is_understood(directive) {
-            found.push(format!(
-                "{}: the condition `{}` {}, and would do so no more",
-                directive.place,
-                directive.arguments.join(" "),
-                match effect {
-                    Effect::LetsThrough | Effect::Refuses => "kept some requests away",
-                    Effect::Unclear => "made something else of some requests",
-                }
-            ));
-        }
+    let Some(anchored) = pattern.strip_prefix('^') else {
+        // Files that begin with a dot, or end in something; all else may be anywhere in a path.
+        return !pattern.starts_with(r"/\.");
+    };
+    let plain = anchored.replace("\\.", ".");
+    let literal = plain
+        .split(|c: char| "\\[](){}*+?|$^".contains(c))
+        .next()
+        .unwrap_or_default();
+    takes(literal)
+}
+
+fn on_both<'a>(route: &Route<'a>, http: &Http<'a>, is_understood: impl Fn(&Condition<'_>) -> bool) -> Vec<Guard<'a>> {
+    let upstream = upstream(route, http).into_iter().flat_map(Directive::children);
+    let mut found: Vec<_> = route
+        .scope
+        .in_force()
+        .into_iter()
+        .chain(upstream)
+        .filter(|directive| fate(directive) == Fate::Unknown)
+        .map(|directive| Guard {
+            directive,
+            effect: UNKNOWN,
+        })
+        .collect();
+    let internal = route.location().filter(|_| route.is_internal());
+    found.extend(internal.map(|directive| Guard {
+        directive,
+        effect: INTERNAL,
+    }));
+    // The one variable of Nginx's own that says what is asked for.
+    let sets = route.scope.everywhere("set").filter(|set| set.value() == "$args");
+    found.extend(sets.map(|directive| Guard {
+        directive,
+        effect: REWRITES,
+    }));
+    if paths(route) == Paths::Computed {
+        found.push(Guard {
+            directive: route.pass,
+            effect: REWRITES,
+        });
     }
+    if is_computed(route) {
+        found.push(Guard {
+            directive: route.pass,
+            effect: DESTINATIONS,
+        });
+    }
+    found.extend(route.overruled_by().map(|directive| Guard {
+        directive,
+        effect: ANSWERS,
+    }));
+    found.extend(route.conditions().filter(|condition| !is_understood(condition)).map(
+        |Condition { directive, effect }| Guard {
+            directive,
+            effect: match effect {
+                Effect::LetsThrough | Effect::Refuses => REFUSES,
+                Effect::Unclear => REROUTES,
+            },
+        },
+    ));
     found
 }
 
 /// About what makes no difference here: the gateway answers by whatever name it is asked, over TLS alone.
-pub(super) fn is_moot(condition: &Directive) -> bool {
-    const MOOT: [&str; 6] = [
-        "$request_method",
-        "$host",
-        "$http_host",
-        "$scheme",
-        "$ssl_protocol",
-        "$https",
-    ];
+fn is_moot(condition: &Directive) -> bool {
+    const MOOT: [&str; 5] = ["$host", "$http_host", "$scheme", "$ssl_protocol", "$https"];
     is_about(condition, &MOOT)
 }
 

@@ -1,6 +1,10 @@
 //! What of Nginx's tree leads to Incus: servers, and within them the places that hand requests on.
 
+use std::collections::HashSet;
+
+use super::fate::{Fate, fate};
 use super::listen::Listen;
+use super::target::{Paths, paths};
 use super::tree::Directive;
 
 /// What is in force at one place: its own directives, then those of each block around it.
@@ -43,6 +47,17 @@ impl<'a> Scope<'a> {
         self.one(name).map(Directive::value)
     }
 
+    /// All that is in force, but for what a directive of the same name further in replaces.
+    pub(super) fn in_force(&self) -> Vec<&'a Directive> {
+        let mut found: Vec<&'a Directive> = Vec::new();
+        let mut further_in: HashSet<&str> = HashSet::new();
+        for level in &self.0 {
+            found.extend(level.iter().filter(|outer| !further_in.contains(&*outer.name)));
+            further_in.extend(level.iter().map(|directive| &*directive.name));
+        }
+        found
+    }
+
     /// All of this name, on whatever level: `if` and the like add up.
     pub(super) fn everywhere(&self, name: &str) -> impl Iterator<Item = &'a Directive> {
         self.0
@@ -57,31 +72,32 @@ impl<'a> Scope<'a> {
 #[derive(Debug)]
 pub(super) struct Http<'a> {
     pub(super) directives: &'a [Directive],
+    /// What nginx.conf has on the same level, where that file is not part of it.
+    pub(super) around: &'a [Directive],
     /// Whether the block itself was there.
     pub(super) is_whole: bool,
 }
 
 impl<'a> Http<'a> {
-    pub(super) fn of(tree: &'a [Directive]) -> Self {
-        match tree.iter().find(|directive| directive.is("http")) {
-            Some(http) => Self {
-                directives: http.children(),
-                is_whole: true,
-            },
-            None => Self {
-                directives: tree,
-                is_whole: false,
-            },
+    /// `main` is that of nginx.conf, where `tree` is that of a file which it includes.
+    pub(super) fn of(tree: &'a [Directive], main: &'a [Directive]) -> Self {
+        let block = |tree: &'a [Directive]| tree.iter().find(|directive| directive.is("http"));
+        Self {
+            directives: block(tree).map_or(tree, Directive::children),
+            around: block(main).map_or(&[], Directive::children),
+            is_whole: block(tree).is_some(),
         }
     }
 
     pub(super) fn servers(&self) -> impl Iterator<Item = Server<'a>> {
-        let scope = Scope(vec![self.directives]);
+        let scope = Scope(vec![self.directives, self.around]);
         self.named("server").map(move |server| Server::new(server, &scope))
     }
 
     pub(super) fn upstream(&self, name: &str) -> Option<&'a Directive> {
-        self.named("upstream").find(|upstream| upstream.value() == name)
+        let all = self.directives.iter().chain(self.around);
+        let mut upstreams = all.filter(|directive| directive.is("upstream"));
+        upstreams.find(|upstream| upstream.value() == name)
     }
 
     pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &'a Directive> {
@@ -118,7 +134,7 @@ impl<'a> Server<'a> {
         // The way it was done before 1.15.
         if scope.value("ssl") == Some("on") {
             for listen in &mut listens {
-                listen.is_tls = true;
+                listen.is_tls = !listen.is_quic;
             }
         }
         Self {
@@ -177,18 +193,29 @@ fn find_routes<'a>(
 }
 
 impl<'a> Route<'a> {
+    /// The innermost location around it.
+    pub(super) fn location(&self) -> Option<&'a Directive> {
+        self.blocks.iter().copied().rev().find(|block| block.is("location"))
+    }
+
     /// The location's pattern, as it is written.
     pub(super) fn pattern(&self) -> &'a str {
-        let location = self.blocks.iter().rev().find(|block| block.is("location"));
+        let location = self.location();
         location
             .and_then(|location| location.arguments.last())
             .map_or("/", String::as_str)
     }
 
-    /// Whether it takes whatever no other location takes.
+    /// Whether it takes whatever no other location takes, or leads to all of Incus from a prefix of its own.
     pub(super) fn takes_all(&self) -> bool {
-        matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$")
-            && !self.blocks.iter().any(|block| block.value() == "=")
+        let is_any = matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$")
+            && !self.blocks.iter().any(|block| block.value() == "=");
+        is_any || paths(self) == Paths::Moved("/")
+    }
+
+    /// Whether requests get here from elsewhere in Nginx only, under conditions that stand there.
+    pub(super) fn is_internal(&self) -> bool {
+        self.pattern().starts_with('@') || self.scope.one("internal").is_some()
     }
 
     /// Whether the pattern is one of Incus's own paths, in a regular expression or not.
@@ -211,13 +238,9 @@ impl<'a> Route<'a> {
         }))
     }
 
-    /// What answers in its place, whatever a request is: all that comes after it is no more than what a `break` spares.
+    /// What answers in its place, whatever a request is.
     pub(super) fn overruled_by(&self) -> Option<&'a Directive> {
-        let is_spared = self
-            .blocks
-            .iter()
-            .any(|block| block.is("if") && block.children().iter().any(|child| child.is("break")));
-        self.scope.everywhere("return").next().filter(|_| !is_spared)
+        self.scope.everywhere("return").next()
     }
 
     /// Whether a block is around it.
@@ -244,14 +267,6 @@ pub(super) enum Effect {
 
 /// Nothing, where it has no say in who is answered by whom.
 fn effect(condition: &Directive) -> Option<Effect> {
-    const HARMLESS: [&str; 6] = [
-        "access_log",
-        "add_header",
-        "error_log",
-        "expires",
-        "limit_rate",
-        "limit_rate_after",
-    ];
     let is_refusal = |child: &&Directive| match child.name.as_str() {
         "return" => true,
         "deny" => child.value() == "all",
@@ -266,7 +281,7 @@ fn effect(condition: &Directive) -> Option<Effect> {
     let mut rest = condition
         .children()
         .iter()
-        .filter(|child| !HARMLESS.contains(&child.name.as_str()));
+        .filter(|child| matches!(fate(child), Fate::Read | Fate::Unknown));
     match (rest.next(), rest.next()) {
         (None, _) => None,
         // What a browser asks before a script's request is no request yet.
@@ -284,7 +299,10 @@ fn is_of_options(condition: &Directive) -> bool {
 
 /// A location that ends in a refusal, such as `return 403`.
 pub(super) fn is_refusal(block: &Directive) -> bool {
-    block.children().iter().any(|child| {
-        (child.is("return") && child.value().starts_with('4')) || (child.is("deny") && child.value() == "all")
-    })
+    let children = block.children();
+    let denies = |child: &Directive| child.is("deny") && child.value() == "all";
+    children
+        .iter()
+        .any(|child| child.is("return") && child.value().starts_with('4'))
+        || children.iter().any(denies) && !children.iter().any(|child| child.is("allow"))
 }

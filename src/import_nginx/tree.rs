@@ -63,19 +63,28 @@ impl Directive {
     }
 }
 
-/// Where Nginx has relative paths start: the folder of `nginx.conf`, for this file or one of those that it includes.
+impl fmt::Display for Directive {
+    /// As it stands there, in backquotes; its beginning, if it is long.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 100;
+        let words = [std::slice::from_ref(&self.name), &self.arguments].concat().join(" ");
+        match words.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "`{}…`", &words[..end]),
+            None => write!(f, "`{words}`"),
+        }
+    }
+}
+
+/// Where Nginx has relative paths start: the folder of `nginx.conf`, for this file or one of those that it includes. Where none
+/// is above the file, it is part of a copy, and what distributions call such folders tells.
 pub(super) fn prefix(file: &Path) -> PathBuf {
-    const WITHIN: [&str; 5] = [
-        "conf.d",
-        "modules-enabled",
-        "sites-available",
-        "sites-enabled",
-        "snippets",
-    ];
     let folder = file.parent().unwrap_or_else(|| Path::new("/"));
-    let is_within = WITHIN.iter().any(|name| folder.ends_with(name));
+    let of_main = folder.ancestors().find(|folder| folder.join("nginx.conf").is_file());
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let is_within =
+        name.ends_with(".d") || ["modules-enabled", "sites-available", "sites-enabled", "snippets"].contains(&&*name);
     let above = folder.parent().filter(|_| is_within);
-    above.unwrap_or(folder).to_owned()
+    of_main.or(above).unwrap_or(folder).to_owned()
 }
 
 /// Reads a file and all that it includes. `file` is absolute.
@@ -127,6 +136,10 @@ impl Reader {
             ));
         }
         let text = self.text(path).map_err(unreadable)?;
+        if text.starts_with(b"\xEF\xBB\xBF") {
+            let problem = "the file begins with a byte order mark, which Nginx refuses; remove it".to_owned();
+            return Err(wrong(Fault { line: 1, problem }));
+        }
         self.open.push(identity);
         let mut lexer = Lexer::new(&text);
         let directives = self.block(&mut lexer, &file, false, depth, &wrong)?;
@@ -173,8 +186,10 @@ impl Reader {
                 continue;
             }
             if opens && name.ends_with("_by_lua_block") {
-                let problem =
-                    format!("`{name}` holds Lua, which is not read here; import a copy of the file without it");
+                let as_file = name.trim_end_matches("_block");
+                let problem = format!(
+                    "`{name}` holds Lua, which cannot be read here and may be what keeps people out. Import a copy of the file that has `{as_file}_file x;` in its place, which holds the port back; a copy without it would open what the Lua guards"
+                );
                 return Err(malformed(&self.prefix, &place, problem));
             }
             let block = if opens {

@@ -43,10 +43,19 @@ impl Translation<'_> {
                     continue;
                 }
             };
-            if let Some(crl) = scope.one("ssl_crl") {
+            for name in ["ssl_crl", "ssl_ocsp"] {
+                if let Some(revocation) = scope.one(name).filter(|directive| directive.value() != "off") {
+                    self.uncertain(format!(
+                        "{}: the gateway does not ask whether a certificate was revoked, as `{name}` did",
+                        revocation.place
+                    ));
+                }
+            }
+            for route in part.admin.iter().filter(|route| route.is_internal()) {
                 self.uncertain(format!(
-                    "{}: the gateway has no list of revoked certificates",
-                    crl.place
+                    "{}: whose requests got to `{}` was decided elsewhere in Nginx",
+                    route.pass.place,
+                    route.pattern()
                 ));
             }
             for condition in &demands.other {
@@ -71,7 +80,12 @@ impl Translation<'_> {
             listens.filter_map(|listen| listen.address).collect()
         };
         let admins = |part: &Part<'_>| {
-            let authorities = ["ssl_client_certificate", "ssl_trusted_certificate", "ssl_crl"];
+            let authorities = [
+                "ssl_client_certificate",
+                "ssl_trusted_certificate",
+                "ssl_crl",
+                "ssl_ocsp",
+            ];
             let authorities = authorities.map(|name| part.server.scope.value(name).map(ToOwned::to_owned));
             let demands = variables.demands(&part.admin);
             (authorities, demands.fingerprints.into_iter().collect::<BTreeSet<_>>())
@@ -131,7 +145,7 @@ impl Translation<'_> {
 
     fn uncertain(&mut self, problem: String) {
         self.proxy.are_clients_certain = false;
-        self.report.missing(format!(
+        self.report.unguarded(format!(
             "{problem}: the tables [[admin.clients]] are commented out. Leave in those whom you mean"
         ));
     }

@@ -1,37 +1,47 @@
 //! `[public]`, `[admin]` and their certificates, from `listen` and `ssl_certificate`.
 
-use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::super::access::Access;
 use super::super::conditions::ClientVariables;
-use super::super::proxy::{Port, Sourced};
-use super::super::restrictions;
+use super::super::proxy::{Port, collide};
+use super::super::restrictions::{self, Guard};
 use super::super::roles::{Part, Parts};
-use super::super::site::{Route, Server};
+use super::super::site::{Http, Route, Server, Verification};
 use super::Translation;
+use crate::net::{
+    self,
+    Port::{Admin, Public},
+};
 
 impl Translation<'_> {
-    pub(super) fn ports(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {
-        let of = |has: fn(&Part<'_>) -> bool| parts.incus.iter().filter(move |part| has(part)).collect::<Vec<_>>();
+    /// What holds a port back is returned, too.
+    pub(super) fn ports<'a>(
+        &mut self,
+        http: &Http<'a>,
+        parts: &Parts<'a>,
+        variables: &ClientVariables<'a>,
+    ) -> Vec<Guard<'a>> {
+        let of = |has: fn(&Part<'a>) -> bool| parts.incus.iter().filter(move |part| has(part)).collect::<Vec<_>>();
         let public = of(|part| !part.public.is_empty());
         let admin = of(|part| !part.admin.is_empty());
         self.proxy.public = self.port(&public);
         self.proxy.admin = self.port(&admin);
-        self.part_ways(&admin);
-        let from_strangers = public.iter().flat_map(|part| restrictions::on_public(part)).collect();
-        let from_admins = admin
+        let from_strangers: Vec<_> = public
             .iter()
-            .flat_map(|part| restrictions::on_admin(part, variables))
+            .flat_map(|part| restrictions::on_public(part, http))
             .collect();
-        self.addresses(
-            "public",
-            &public,
-            public.iter().flat_map(|part| &part.public),
-            from_strangers,
-        );
-        self.addresses("admin", &admin, admin.iter().flat_map(|part| &part.admin), from_admins);
+        let from_admins: Vec<_> = admin
+            .iter()
+            .flat_map(|part| restrictions::on_admin(part, http, variables))
+            .collect();
+        let routes = public.iter().flat_map(|part| &part.public).collect();
+        self.addresses(Public, &public, routes, &from_strangers);
+        let routes = admin.iter().flat_map(|part| &part.admin).collect();
+        self.addresses(Admin, &admin, routes, &from_admins);
+        self.part_ways(&parts.others);
         if parts.incus.is_empty() {
-            return;
+            return Vec::new();
         }
         if public.is_empty() {
             self.report.lost(
@@ -40,48 +50,52 @@ impl Translation<'_> {
             );
         }
         if admin.is_empty() {
-            self.report.lost("There is no server in these files that asks for a certificate; the gateway's admin port is for this machine alone, and lets nobody in".to_owned());
+            let is_asked = |part: &Part<'_>| part.server.verification() != Verification::None;
+            let what = match parts.incus.iter().any(is_asked) {
+                true => "A certificate is asked for in these files, but no location that leads to Incus depends on it",
+                false => "There is no server in these files that asks for a certificate",
+            };
+            self.report.lost(format!(
+                "{what}; the gateway's admin port is for this machine alone, and lets nobody in"
+            ));
         }
+        [from_strangers, from_admins].concat()
     }
 
     /// Who may connect; where the gateway cannot say it as Nginx did, nobody from outside.
-    fn addresses<'a>(
-        &mut self,
-        key: &str,
-        parts: &[&Part<'_>],
-        routes: impl Iterator<Item = &'a Route<'a>>,
-        mut kept_out: Vec<String>,
-    ) {
-        let routes: Vec<_> = routes.collect();
-        let port = match key {
-            "public" => &mut self.proxy.public,
-            _ => &mut self.proxy.admin,
+    fn addresses(&mut self, which: net::Port, parts: &[&Part<'_>], routes: Vec<&Route<'_>>, guards: &[Guard<'_>]) {
+        let port = match which {
+            Public => &mut self.proxy.public,
+            Admin => &mut self.proxy.admin,
         };
+        let held_back = format!(". Decide whether that will do, then set `{which}.listen`, which is held back");
+        for Guard { directive, effect } in guards {
+            port.is_held_back = true;
+            self.report.unguarded_by(directive, &format!("{effect}{held_back}"));
+        }
         let mut listens = parts
             .iter()
             .flat_map(|part| &part.server.listens)
             .filter(|listen| listen.is_tls);
         let have_proxy = listens.clone().any(|listen| listen.has_proxy_protocol);
         if have_proxy && let Some(other) = listens.find(|listen| !listen.has_proxy_protocol) {
-            kept_out.push(format!(
-                "{}: not all of the port's clients come by a proxy, as others do",
+            port.is_held_back = true;
+            self.report.unguarded(format!(
+                "{}: not all of the port's clients come by a proxy, as others do{held_back}",
                 other.place
             ));
         }
         match Access::of(&routes, have_proxy) {
             Ok(access) => port.access = access,
-            Err(problem) => kept_out.push(problem),
-        }
-        for text in kept_out {
-            port.is_held_back = true;
-            self.report.missing(format!(
-                "{text}. Decide whether that will do, then set `{key}.listen`, which is held back"
-            ));
+            Err(problem) => {
+                port.is_held_back = true;
+                self.report.unguarded(format!("{problem}{held_back}"));
+            }
         }
         let believed = routes.iter().find_map(|route| route.scope.one("set_real_ip_from"));
         if let Some(believed) = believed.filter(|_| !have_proxy) {
             self.report.lost(format!(
-                "{}: the gateway believes no header about clients' addresses; let the proxy in front speak the PROXY protocol, and name it in `{key}.proxy_protocol_from`",
+                "{}: the gateway believes no header about clients' addresses; let the proxy in front speak the PROXY protocol, and name it in `{which}.proxy_protocol_from`",
                 believed.place
             ));
         }
@@ -96,6 +110,13 @@ impl Translation<'_> {
                     None => self
                         .report
                         .missing(format!("{place}: `listen {}` is no address and port", listen.text)),
+                    Some(_) if listen.is_quic => {
+                        self.report.lost(format!(
+                            "{place}: `listen {}` is for HTTP/3, and the gateway speaks HTTP/1.1 and HTTP/2, over TCP",
+                            listen.text
+                        ));
+                        continue;
+                    }
                     Some(_) if !listen.is_tls => {
                         self.report.lost(format!(
                             "{place}: `listen {}` is without TLS, which the gateway never is",
@@ -136,36 +157,73 @@ impl Translation<'_> {
         }
     }
 
-    /// One port cannot be both.
-    fn part_ways(&mut self, admin: &[&Part<'_>]) {
-        let public: HashSet<_> = self
-            .proxy
-            .public
-            .listen
-            .iter()
-            .map(|listen| listen.value.clone())
-            .collect();
-        let mut moved: Vec<Sourced<String>> = Vec::new();
-        for listen in &self.proxy.admin.listen {
-            if !public.contains(&listen.value) {
-                moved.push(listen.clone());
-                continue;
-            }
-            let (host, port) = listen.value.rsplit_once(':').unwrap_or((&listen.value, ""));
-            let is_free = |port: &&str| !public.contains(&format!("{host}:{port}"));
-            let free = ["8555", "8556"].into_iter().find(is_free).unwrap_or("8557");
+    /// No two ports can have the same address, nor can Incus, and the servers that stay with Nginx.
+    fn part_ways(&mut self, others: &[Server<'_>]) {
+        let stay = others.iter().flat_map(|other| &other.listens);
+        let mut taken: Vec<_> = stay.filter_map(|listen| listen.address).collect();
+        taken.extend(self.proxy.url.as_ref().and_then(|url| local_address(&url.value)));
+        let is_in = |list: &[SocketAddr], address| list.iter().any(|other| collide(*other, address));
+
+        let public = self.proxy.public.addresses();
+        let (kept, to_move): (Vec<_>, Vec<_>) = std::mem::take(&mut self.proxy.admin.listen)
+            .into_iter()
+            .partition(|listen| !is_in(&public, listen.value));
+        self.proxy.admin.listen = kept;
+        for listen in to_move {
+            let all = [&taken, &public, &self.proxy.admin.addresses()]
+                .map(Vec::as_slice)
+                .concat();
+            let value = free(listen.value.ip(), usual(Admin), Admin, &all);
+            let (from, to) = (listen.value.port(), value.port());
             self.report.lost(format!(
-                "{}: strangers and admins cannot share port {port}: admins now come to port {free}, and add their remote anew",
+                "{}: strangers and admins cannot share port {from}: admins now come to port {to}, and add their remote anew",
                 listen.comment
             ));
-            let value = format!("{host}:{free}");
-            let comment = format!("in place of {port}, which strangers have ({})", listen.comment);
-            if !moved.iter().any(|known| known.value == value) {
-                moved.push(Sourced::new(value, comment));
+            let comment = format!("in place of {from}, which strangers have ({})", listen.comment);
+            self.proxy.admin.add(value, comment);
+        }
+
+        for which in [Public, Admin] {
+            let (port, other) = match which {
+                Public => (&self.proxy.public, &self.proxy.admin),
+                Admin => (&self.proxy.admin, &self.proxy.public),
+            };
+            let wanted = match port.listen.first() {
+                Some(first) if port.is_held_back => first.value.port(),
+                Some(_) => continue,
+                None => usual(which),
+            };
+            let all = [taken.clone(), other.addresses(), other.stand_in.into_iter().collect()].concat();
+            let stand_in = Some(free(Ipv4Addr::LOCALHOST.into(), wanted, which, &all));
+            match which {
+                Public => self.proxy.public.stand_in = stand_in,
+                Admin => self.proxy.admin.stand_in = stand_in,
             }
         }
-        if !admin.is_empty() {
-            self.proxy.admin.listen = moved;
-        }
     }
+}
+
+fn usual(port: net::Port) -> u16 {
+    port.usual_address().port()
+}
+
+/// An address that collides with none: of the wanted port, else of the first from the usual one on.
+fn free(ip: IpAddr, wanted: u16, which: net::Port, taken: &[SocketAddr]) -> SocketAddr {
+    let is_free = |address: &SocketAddr| !taken.iter().any(|other| collide(*other, *address));
+    let mut addresses = [wanted]
+        .into_iter()
+        .chain(usual(which)..)
+        .map(|port| SocketAddr::new(ip, port));
+    addresses.find(is_free).unwrap_or_else(|| SocketAddr::new(ip, wanted))
+}
+
+/// Where Incus is on this machine.
+fn local_address(url: &str) -> Option<SocketAddr> {
+    let authority = url.strip_prefix("https://")?;
+    let ip = |host: &str| match host {
+        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        host => host.trim_matches(['[', ']']).parse().ok(),
+    };
+    let (host, port) = authority.rsplit_once(':')?;
+    Some(SocketAddr::new(ip(host)?, port.parse().ok()?))
 }
