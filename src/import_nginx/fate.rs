@@ -27,7 +27,7 @@ pub(super) fn fate(directive: &Directive) -> Fate {
     };
     let in_list = |list: &'static [(&str, &[&str])]| {
         list.iter()
-            .find(|(_, entries)| entries.iter().any(|entry| is_this(entry)))
+            .find(|(_, entries)| entries.iter().any(is_this))
             .map(|(reason, _)| *reason)
     };
     let is_of_other_upstreams =

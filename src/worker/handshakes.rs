@@ -300,14 +300,14 @@ mod tests {
     fn who_has_gone_is_passed_over() {
         let queue = Handshakes::default();
         queue.left.set(0);
-        let (client, mut context) = ("192.0.2.1".parse().unwrap(), Context::from_waker(Waker::noop()));
+        let (client, context) = ("192.0.2.1".parse().unwrap(), Context::from_waker(Waker::noop()));
         run(async {
             let mut due = Instant::now();
             let mut turns: Vec<Option<Rc<Turn>>> = (0..100).map(|_| None).collect();
             for turn in &mut turns {
                 assert!(
                     queue
-                        .poll_turn(Port::Public, client, turn, &mut due, &mut context)
+                        .poll_turn(Port::Public, client, turn, &mut due, &context)
                         .is_pending()
                 );
             }
@@ -316,7 +316,7 @@ mod tests {
             assert!(queue.begin_round());
             assert!(
                 queue
-                    .poll_turn(Port::Public, client, &mut last, &mut due, &mut context)
+                    .poll_turn(Port::Public, client, &mut last, &mut due, &context)
                     .is_ready()
             );
             assert!(!queue.begin_round(), "nobody is left");
