@@ -22,6 +22,10 @@ use super::address::Group;
 /// So many connections are looked at for an idle one, before a newcomer is refused.
 const MAX_LOOKED_AT: usize = 1024;
 
+/// So many connections that have lost their places may still be there, before newcomers are refused: another worker may be in
+/// no hurry to close them, and each takes a file descriptor.
+const MAX_GOING: usize = 8;
+
 /// `answers` of a connection that has lost its place.
 const DISPLACED: usize = usize::MAX;
 
@@ -69,6 +73,8 @@ pub(super) struct Strangers {
     connections: BTreeMap<(Group, u64), Arc<Stranger>>,
     /// Of networks, from the widest to the narrowest.
     rankings: [Ranking; 3],
+    /// Displaced, and not closed yet.
+    going: usize,
     changes: u64,
 }
 
@@ -94,16 +100,28 @@ impl Strangers {
 
     /// Makes room for a newcomer of this group. Returns who has lost the place to it, if anybody has.
     pub(super) fn displace_for(&mut self, newcomer: Group) -> Option<Arc<Stranger>> {
+        if self.going >= MAX_GOING {
+            return None;
+        }
         self.count(newcomer, 1);
         let displaced = self.idle(newcomer);
         self.count(newcomer, -1);
         let displaced = displaced?;
-        self.leave(&displaced);
+        self.remove(&displaced);
+        self.going += 1;
         Some(displaced)
     }
 
-    /// `false` if it had been displaced.
+    /// Its connection is closed. `false` if it had been displaced.
     pub(super) fn leave(&mut self, stranger: &Stranger) -> bool {
+        let was_there = self.remove(stranger);
+        if !was_there {
+            self.going -= 1;
+        }
+        was_there
+    }
+
+    fn remove(&mut self, stranger: &Stranger) -> bool {
         let found = self.connections.remove(&(stranger.group, stranger.number));
         if found.is_some() {
             self.count(stranger.group, -1);
@@ -230,6 +248,7 @@ mod tests {
         for n in 0..10_000 {
             let displaced = strangers.displace_for(group(&client(n))).unwrap();
             assert!(!Arc::ptr_eq(&displaced, &honest));
+            assert!(!strangers.leave(&displaced), "it has gone");
             strangers.enter(group(&client(n)), None, true);
         }
         assert_eq!(strangers.len(), crowd.len() + 1);
@@ -249,6 +268,17 @@ mod tests {
         assert!(!all[3].begin_answer(), "its place is another's");
         all[1].end_answer();
         assert_eq!(displaced(&mut strangers, &all, "192.0.2.9"), Some(1));
+    }
+
+    #[test]
+    fn nobody_else_is_displaced_before_those_that_were_have_closed() {
+        let (mut strangers, all) = strangers(&["192.0.2.1"; 2 * MAX_GOING]);
+        for going in &all[..MAX_GOING] {
+            assert!(Arc::ptr_eq(&strangers.displace_for(group("192.0.2.1")).unwrap(), going));
+        }
+        assert!(strangers.displace_for(group("192.0.2.2")).is_none());
+        assert!(!strangers.leave(&all[0]));
+        assert!(strangers.displace_for(group("192.0.2.2")).is_some());
     }
 
     #[test]
