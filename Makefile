@@ -39,7 +39,7 @@ test: ## install what tests need, then formatting, lints and all tests, as root
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	scripts/deny --where-possible
+	scripts/deny --where-reachable
 	scripts/test
 
 fresh: ## run demo and test from a clean clone on new Debians, RELEASES (bookworm and trixie), as root

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+
 use testing::siege::report::WHOLE;
-use testing::siege::{self, Attack};
+use testing::siege::{Attack, Plan};
 
 /// Attacks a gateway in every known way, and says what everybody else notices
 #[derive(Debug, Parser)]
@@ -14,6 +15,9 @@ struct Arguments {
     /// How long an attack takes; those that need longer take twice as long
     #[arg(long, value_name = "N", default_value_t = 30)]
     seconds: u64,
+    /// How many images Incus has
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    images: usize,
     /// From how many addresses; may be given several times
     #[arg(long, value_name = "N", default_values_t = [1, 4])]
     addresses: Vec<usize>,
@@ -21,7 +25,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Another binary of the gateway
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", default_value = testing::gateway::binary())]
     gateway: PathBuf,
     /// Cargo says this to every benchmark
     #[arg(long, hide = true)]
@@ -35,7 +39,13 @@ fn main() -> ExitCode {
         arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only.as_str()))
     };
     let attacks: Vec<_> = Attack::ALL.into_iter().filter(is_wanted).collect();
-    let report = siege::run(&arguments.gateway, &attacks, &arguments.addresses, arguments.seconds);
+    let report = testing::siege::run(&Plan {
+        gateway: arguments.gateway,
+        images: arguments.images,
+        attacks,
+        addresses: arguments.addresses,
+        seconds: arguments.seconds,
+    });
     println!("{}", report.text(&WHOLE));
     match report.broken(&WHOLE).is_empty() {
         true => ExitCode::SUCCESS,

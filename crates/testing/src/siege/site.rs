@@ -14,7 +14,6 @@ use crate::scene::Setup;
 use crate::scripted::Scripted;
 use crate::systemd::Manager;
 
-const IMAGES: u64 = 5_000;
 /// How often the service manager wants to hear of the gateway, at least. A unit's 30 s would need longer attacks.
 pub const WATCHDOG: Duration = Duration::from_secs(4);
 
@@ -23,6 +22,7 @@ pub const WATCHDOG: Duration = Duration::from_secs(4);
 pub struct Upstream {
     scripted: Scripted,
     state: Arc<State>,
+    images: usize,
 }
 
 #[derive(Debug, Default)]
@@ -34,8 +34,8 @@ struct State {
 }
 
 impl Upstream {
-    pub fn start() -> Self {
-        let lists = ["even", "odd"].map(list);
+    pub fn start(images: usize) -> Self {
+        let lists = ["even", "odd"].map(|version| list(images, version));
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let scripted = Scripted::start_bare(move |request, wire| {
@@ -56,7 +56,11 @@ impl Upstream {
                 }
             }
         });
-        Self { scripted, state }
+        Self {
+            scripted,
+            state,
+            images,
+        }
     }
 
     pub fn is_changing(&self, is_changing: bool) {
@@ -75,13 +79,13 @@ impl Upstream {
 const SERVER: &[u8] = br#"{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":{"api_extensions":[],"api_status":"stable","api_version":"1.0","auth":"trusted","auth_methods":["tls"],"config":{},"environment":{},"public":false}}"#;
 
 /// The fingerprint of one of the images.
-pub fn fingerprint(number: u64) -> String {
-    let part = |part: u64| (number * 4 + part + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+pub fn fingerprint(number: usize) -> String {
+    let part = |part: u64| (number as u64 * 4 + part + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..4).map(|number| format!("{:016x}", part(number))).collect()
 }
 
-fn list(version: &str) -> Vec<u8> {
-    let image = |number: u64| {
+fn list(images: usize, version: &str) -> Vec<u8> {
+    let image = |number: usize| {
         json!({
             "aliases": [{ "name": format!("distribution/{number}/cloud"), "description": "" }],
             "architecture": "x86_64",
@@ -110,7 +114,7 @@ fn list(version: &str) -> Vec<u8> {
             "uploaded_at": "2023-11-14T22:13:20Z",
         })
     };
-    let images: Vec<_> = (0..IMAGES).map(image).collect();
+    let images: Vec<_> = (0..images).map(image).collect();
     json!({ "type": "sync", "metadata": images }).to_string().into_bytes()
 }
 
@@ -121,6 +125,8 @@ pub struct Site {
     pub gateway: Gateway,
     pub manager: Manager,
     pub metrics: SocketAddr,
+    /// How many there are.
+    pub images: usize,
     ops: Certificate,
     _certificates: Certificates,
 }
@@ -148,6 +154,7 @@ impl Site {
         Self {
             gateway,
             manager,
+            images: upstream.images,
             metrics: metrics.expect("an address"),
             ops: setup.admins[0].1.clone(),
             _certificates: certificates,
