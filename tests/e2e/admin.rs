@@ -1,4 +1,4 @@
-//! An admin with the real client has all of Incus.
+//! An administrator with the real client can use the full Incus API.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,8 +1,8 @@
-//! Whatever certificates there are, and whatever is done with them in whatever order: a request is an admin's if its
-//! connection has proved to hold the very certificate that this moment's configuration lists, and nobody's otherwise.
+//! A request has administrator rights only if its connection has proved possession of the exact certificate that the current
+//! configuration lists, for any set of certificates and any sequence of operations.
 //!
-//! Cases are made at random and held against the model in `any_certificate/model.rs`. `PROPTEST_CASES` says how many,
-//! `PROPTEST_RNG_SEED` which; a failure names its seed and the shortest case found.
+//! Random cases are compared with the model in `any_certificate/model.rs`. `PROPTEST_CASES` sets their number and
+//! `PROPTEST_RNG_SEED` the seed; a failure reports its seed and the shortest failing case.
 
 mod line;
 mod model;

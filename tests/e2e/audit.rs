@@ -1,5 +1,5 @@
-//! The audit log has every change that an admin made, every tunnel, and everybody who was refused, apart from the rest and
-//! whatever becomes of its file.
+//! The audit log contains every change by an administrator, every tunnel and every rejected client. It is separate from the
+//! other logs and survives any change to its file.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! What goes by the client's address: how many connections, how many requests, and whether it may connect at all.
+//! Limits by client address: the number of connections, the number of requests, and whether the client may connect at all.
 
 use std::net::SocketAddr;
 use std::thread;

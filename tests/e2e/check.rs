@@ -1,4 +1,4 @@
-//! `check` warns of what will hurt later, and says what to do; `run` tells the log the same.
+//! `check` warns of settings that will cause problems later, and says what to do; `run` logs the same warnings.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

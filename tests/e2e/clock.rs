@@ -1,4 +1,5 @@
-//! A clock that is moved: who may come in is judged by what it says now, the log has its times, and nothing else goes by it.
+//! The system clock changes: certificates are validated against the current time, and the log uses it; nothing else depends on
+//! it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The commands say what they did by their exit codes, and bind nothing before the configuration is known to be right.
+//! The commands report their result in the exit code, and bind no port before the configuration is validated.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,5 @@
-//! Filters and searches are the one thing on the public port that a stranger can make expensive. One stranger gets a bounded
-//! share of CPU time by them, and nobody else has to wait.
+//! Filters and searches are the only requests on the public port that a stranger can make expensive. One stranger gets a
+//! bounded share of the CPU time for them, and other clients do not wait.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! A crowd on one port, or on both, locks nobody out who has a right to be there: not by connections that never shake hands,
-//! nor by those that do and have no listed certificate.
+//! Overload on one port, or on both, does not lock out legitimate clients: neither connections without a handshake nor those
+//! with a handshake but without a listed certificate.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};

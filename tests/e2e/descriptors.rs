@@ -1,5 +1,5 @@
-//! Few file descriptors, or none left: strangers are stopped before admins, and when even those are out, the gateway waits
-//! without a busy loop, says so once, and goes on by itself.
+//! Few file descriptors, or none left: the gateway rejects strangers before administrators. When no descriptor is left, it
+//! waits without a busy loop, logs this once, and resumes by itself.
 
 use std::ffi::OsStr;
 use std::fs;

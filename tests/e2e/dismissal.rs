@@ -1,4 +1,5 @@
-//! Who is taken out of `admin.clients` is no admin from the reload on, whatever was open or kept before.
+//! A reload that removes an administrator from `admin.clients` revokes their access, including open connections and kept
+//! sessions.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! What the documentation says to type is what works: every `bash` block of the README and of docs/*.md, and the commands of
-//! every pipeline in it, run in their order, a chapter at a time, on a machine of its own that has a real systemd, Incus and
-//! gateway (tests/e2e/docs/place); every configuration in it is taken by the program that it is for.
+//! The commands in the documentation work. The test runs every `bash` block of the README and of docs/*.md, and the commands of
+//! every pipeline in them, in their order. Each chapter runs on its own machine with a real systemd, Incus and gateway
+//! (tests/e2e/docs/place). The program that each configuration is for accepts it.
 //!
-//! A command that cannot run there has a line in `STAND_INS`, with the reason and with what is run in its place.
+//! For a command that cannot run there, `STAND_INS` has the reason and a replacement.
 
 mod chapter;
 mod readers;

@@ -1,4 +1,4 @@
-//! A refusal reaches a client that is still sending, and nobody gets a place to send to for it.
+//! A rejection reaches a client that is still sending, and the gateway does not keep receiving from a rejected client.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! An Incus that is not itself: clients are told within five seconds, the log says why, and service returns by itself.
+//! A faulty Incus: clients get an error within five seconds, the log says why, and service resumes by itself.
 
 use std::fs;
 use std::time::{Duration, Instant};

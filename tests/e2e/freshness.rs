@@ -1,4 +1,4 @@
-//! What is published is found at once, and what is no longer published is soon gone.
+//! A published image is available at once, and an unpublished one disappears soon.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! A disk that is full where the log goes: nobody is served worse for it, and the log says what it has lost when there is room.
-//! The audit log's own file is in `audit.rs`.
+//! The disk of the log is full: requests are served as usual, and the log reports the lost lines when there is space again.
+//! The tests for the audit log's own file are in `audit.rs`.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};

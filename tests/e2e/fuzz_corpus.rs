@@ -1,5 +1,5 @@
-//! What the fuzzers look for does not happen with any input that they, or people, have found worth keeping: `fuzz/corpus`,
-//! a folder a property.
+//! The properties that the fuzzers check hold for every stored input, found by the fuzzers or added by hand: `fuzz/corpus`, one
+//! folder per property.
 
 #[path = "../../fuzz/properties/mod.rs"]
 #[expect(unreachable_pub, reason = "for the fuzzers it is a library")]

@@ -1,4 +1,4 @@
-//! Which headers go through the admin port, both ways: all but those of one hop, and those that claim to be somebody else.
+//! The admin port forwards all headers in both directions, except hop-by-hop headers and those that claim another identity.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

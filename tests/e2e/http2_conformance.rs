@@ -1,4 +1,4 @@
-//! Wrong frames have the end that RFC 9113 says, on both ports, and right ones an answer; what differs stands in a list.
+//! Invalid frames end as RFC 9113 requires, on both ports, and valid ones get a response. A list names the differences.
 //!
 //! Floods of frames are in `http2_floods.rs`, malformed requests in `smuggling/http2.txt`.
 

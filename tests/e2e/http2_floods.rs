@@ -1,4 +1,4 @@
-//! Known attacks on HTTP/2 end with the attacker's connection, and not with our memory.
+//! Known attacks on HTTP/2 end with the attacker's connection and do not exhaust the gateway's memory.
 
 use testing::scene::ScriptedScene;
 use testing::scripted::Scripted;

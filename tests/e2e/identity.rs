@@ -1,4 +1,4 @@
-//! Who is an admin: the holder of the very certificate, for as long as it is listed and valid, and nobody else.
+//! Only a client that proves possession of the exact certificate is an administrator, while it is listed and valid.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! `import-nginx` turns the configuration of an Nginx in front of Incus into one that does the same, names whatever it could
-//! not take over, and lets nobody in whom Nginx kept out.
+//! `import-nginx` converts the configuration of an Nginx in front of Incus into an equivalent one, names whatever it cannot
+//! convert, and grants no access that Nginx denied.
 
 mod guards;
 mod machine;

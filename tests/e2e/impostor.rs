@@ -1,5 +1,5 @@
-//! Something on Incus's port that says too little, too much, or what no Incus says: whoever asks is told that Incus is away,
-//! and nobody gets what was never an answer to them.
+//! A program on Incus's port sends too little, too much, or what Incus never sends: clients are told that Incus is unavailable,
+//! and no client gets data that was not a response to it.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

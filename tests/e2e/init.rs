@@ -1,4 +1,4 @@
-//! One command makes a gateway that serves; twice is as good as once, and nothing that was there is lost.
+//! `init` sets up a working gateway with one command. It is idempotent and loses no existing data.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The gateway as everybody sees it: its binary in front of a real Incus, or of an upstream that does what no Incus would.
-//! Each module shows that one promise is kept; its first lines say which. `cargo test --test e2e freshness::` runs one.
+//! End-to-end tests: the gateway's binary in front of a real Incus, or of an upstream with faults that Incus never has.
+//! The first lines of each module say which property it verifies. `cargo test --test e2e freshness::` runs one module.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

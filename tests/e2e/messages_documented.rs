@@ -1,5 +1,5 @@
-//! Whoever has a message before them finds it in docs/TROUBLESHOOTING.md: each that the code can write has its words there.
-//! The report of `import-nginx` has a chapter of its own, and is told in the code, line by line.
+//! docs/TROUBLESHOOTING.md has an entry for each message that the code can write.
+//! The report of `import-nginx` has its own chapter, and the code explains it line by line.
 
 use std::fs;
 use std::path::{Path, PathBuf};

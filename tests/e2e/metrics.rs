@@ -1,5 +1,5 @@
-//! What the listener for metrics says is so: the figures are those of what was done, `/healthz` and `/readyz` those of this
-//! moment, and nobody reaches them through the ports for clients.
+//! The metrics listener is correct: the metrics match the requests, `/healthz` and `/readyz` report the current state, and the
+//! ports for clients do not expose any of it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! What is written of the figures is so: the table in docs/OPERATING.md names each of them with its labels and no other, and
-//! the dashboard and the alert rules ask for nothing that a running gateway does not export.
+//! The documentation of the metrics is correct: the table in docs/OPERATING.md names every metric with its labels and no
+//! others, and the dashboard and the alert rules use only what a running gateway exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 

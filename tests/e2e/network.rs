@@ -1,5 +1,5 @@
-//! The network in between, towards Incus and towards clients, may be cut, lose packets and let them wait: who is served gets
-//! every byte, who is not is told so, service returns with the network, and nothing is kept for who has vanished.
+//! The networks to Incus and to clients may be interrupted, lose packets and delay them. A successful response has every byte,
+//! a failed one ends with an error, service resumes with the network, and vanished clients leave no resources in use.
 
 use std::fs;
 use std::time::{Duration, Instant};

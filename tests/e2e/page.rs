@@ -1,4 +1,4 @@
-//! Who opens the public port in a browser sees what is published, and the commands to get it; in a real Chromium.
+//! The public port shows the published images and the commands to get them in a browser; tested with a real Chromium.
 
 use std::path::Path;
 

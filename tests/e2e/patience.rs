@@ -1,5 +1,5 @@
-//! Who takes their time is let go in time: a slow head, an idle connection, an answer that nobody takes. What is cut looks
-//! cut. Who is slow, but not too slow, is served; and no such limit is for admins.
+//! Timeouts: the gateway closes connections with slow headers, idle connections, and responses that are not read. A client can
+//! see that a response was aborted. Clients that are slow within the limits are served, and administrators have no such limits.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! A client that speaks plain HTTP to one of the TLS ports gets one short answer that says so, on either port and behind a
-//! proxy; whatever else is no TLS gets TLS's own.
+//! A client that sends plain HTTP to a TLS port gets one short response that says so, on both ports and behind a proxy. Any
+//! other data that is not TLS gets the error that TLS defines.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Connections to Incus are kept for the next request, and closed before Incus closes them.
+//! Connections to Incus are reused for later requests, and closed before Incus closes them.
 
 use std::collections::HashSet;
 use std::io::Read;

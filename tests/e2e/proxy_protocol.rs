@@ -1,5 +1,5 @@
-//! Behind a proxy, the client is who the proxy says it is, and only listed proxies are asked; and Incus, behind the gateway,
-//! is told in turn.
+//! Behind a proxy, the client's address comes from the PROXY header, but only of listed proxies. Towards Incus, the gateway can
+//! send a PROXY header itself.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

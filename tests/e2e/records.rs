@@ -1,5 +1,5 @@
-//! Every request leaves one record, when it is over: of what was asked, by whom, and what came of it; and nobody but the
-//! gateway writes in its log.
+//! Every request has exactly one log line, written when it ends, with the request, the client and the result. Only the gateway
+//! can write to its log.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,4 @@
-//! docs/REFERENCE.md has a row for each key that the code reads, with the default that the code has, and no other.
+//! docs/REFERENCE.md has a row for each key that the code reads, with the default in the code, and no other rows.
 
 use std::collections::BTreeMap;
 

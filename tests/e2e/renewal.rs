@@ -1,4 +1,4 @@
-//! A renewed certificate is noticed without anybody's help, and half of one is not taken.
+//! A renewed certificate is reloaded automatically, and a certificate without its new key is not.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! What the process has taken from itself is gone. Needs a kernel with Landlock, and fails where there is none.
+//! The process cannot use the privileges that it has dropped. Needs a kernel with Landlock, and fails without it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! SIGTERM drains, a second one ends, SIGHUP reloads: none of them cuts what need not be cut.
+//! SIGTERM drains, a second one ends the process, SIGHUP reloads. None of them aborts more than necessary.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! An Incus that takes long to list its images is not kept busy with that, and strangers do not wait for it; but the bytes
-//! of an image that was made private are not given out on the word of an old list. One that lists none any more is away.
+//! An Incus that lists its images slowly is not overloaded with lists, and strangers do not wait for it. The bytes of an image
+//! that was made private are not served because of an old list. An Incus that lists no images any more counts as unavailable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

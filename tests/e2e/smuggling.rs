@@ -1,9 +1,8 @@
-//! No request is taken for another, or for two: what the gateway reads is what Incus gets, and what it refuses never
-//! reaches Incus (RFC 9112 §11, RFC 9113 §10.3).
+//! No request is parsed as another, or as two: Incus receives what the gateway has parsed, and rejected requests never reach
+//! Incus (RFC 9112 §11, RFC 9113 §10.3).
 //!
-//! The cases are in the text files beside this one's modules, each with what must become of it; how they are written
-//! stands in `smuggling/corpus.rs`. Each is sent to the admin port, with an admin's certificate and without one, and to the
-//! public port.
+//! The cases are in the text files in `smuggling/`, each with its expected result; `smuggling/corpus.rs` documents the format.
+//! Each case is sent to the admin port, with and without an administrator's certificate, and to the public port.
 
 mod corpus;
 mod seen;

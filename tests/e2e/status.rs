@@ -1,4 +1,4 @@
-//! The running gateway says how it is, and what strangers see, to root and its own user on this machine, and to nobody else.
+//! The running gateway reports its state, and what strangers see, only to root and its own user on this machine.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};

@@ -1,4 +1,4 @@
-//! A stranger gets what is published, with the clients that strangers have: the real `incus`, another Incus, curl.
+//! Strangers get the published images with the clients that they use: the real `incus`, another Incus, curl.
 
 use std::path::PathBuf;
 

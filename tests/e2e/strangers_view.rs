@@ -1,5 +1,5 @@
-//! What strangers see is what Incus itself shows to a client without a certificate, but for the differences that are listed
-//! by name in `strangers_view/differences.rs`; and what is not published stands in no answer, whatever is asked.
+//! Strangers see what Incus itself shows to a client without a certificate, except for the named differences in
+//! `strangers_view/differences.rs`. No response contains unpublished data, whatever the request is.
 //!
 //! Each line of the corpus is sent byte for byte to the gateway and to Incus.
 

@@ -1,4 +1,4 @@
-//! Bodies flow as they come, and no faster than they are taken: nothing is gathered in between.
+//! Bodies are streamed as they arrive, with backpressure from the receiver, and are not buffered as a whole.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};

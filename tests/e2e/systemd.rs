@@ -1,5 +1,5 @@
-//! Under systemd: it hears how the gateway is, a worker that is stuck is noticed, a restart refuses nobody, and what the
-//! unit takes away is all that can be taken.
+//! Under systemd: the gateway reports its state, the watchdog detects a stuck worker, a restart rejects no connection, and the
+//! unit removes every privilege that can be removed.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,7 +1,7 @@
-//! What scanners say of both ports: testssl.sh and sslscan find nothing that is worse than information.
+//! Scanners find no problems on either port: testssl.sh and sslscan report nothing worse than information.
 //!
-//! The server's certificate is as Let's Encrypt makes them, of an authority that testssl.sh is told to trust, so that what
-//! is found is the gateway's doing.
+//! The server's certificate is like one from Let's Encrypt, issued by an authority that testssl.sh is configured to trust, so
+//! that any finding is caused by the gateway.
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! On what terms both ports speak TLS: which keys are exchanged, and what is not to be had at all.
+//! TLS parameters of both ports: which key exchanges are offered, and which features are never available.
 
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! What breaks off on one side of the gateway never looks like an end on the other.
+//! A transfer that is aborted on one side of the gateway never looks complete on the other.
 
 use std::io::Read;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The admin port is a pipe: what an admin sends is what Incus gets, and the other way round.
+//! The admin port is transparent: Incus receives what an administrator sends, and the reverse.
 
 use testing::scene::ScriptedScene;
 use testing::scripted::{Request, Scripted};

@@ -1,4 +1,4 @@
-//! A crowd is served through reloads, and through Incus's restarts.
+//! Under load, clients are served during reloads and restarts of Incus.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Answers that nobody reads hold little memory: an address has a budget, and so have old lists of images.
+//! Unread responses use little memory: each address has a budget, and so do outdated lists of images.
 
 use std::net::IpAddr;
 use std::sync::Arc;

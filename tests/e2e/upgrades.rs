@@ -1,4 +1,4 @@
-//! What begins as HTTP/1.1 and goes on as something else: every kind of it, for as long as both sides want.
+//! HTTP/1.1 upgrades: every protocol works, for as long as both sides want.
 
 use std::io::{ErrorKind, Read};
 use std::sync::Mutex;

@@ -1,27 +1,27 @@
-//! What all tests and benchmarks share: a real Incus, the gateway's binary, real clients, and certificates of every kind.
+//! Shared code of all tests and benchmarks: a real Incus, the gateway's binary, real clients, and certificates of every kind.
 //!
 //! | module | for |
 //! |---|---|
-//! | [`scene`] | the usual scene in one line: Incus, the gateway in front of it, one admin |
-//! | [`incus`] | a throw-away daemon, to be stopped, killed, paused, started again |
-//! | [`monitor`] | what that daemon logs of the requests that it gets |
-//! | [`gateway`] | the binary under test: its ports, log, memory, signals, end |
-//! | [`haproxy`] | a proxy in front of the gateway that says whose connections it brings |
+//! | [`scene`] | the usual setup in one line: Incus, the gateway in front of it, one administrator |
+//! | [`incus`] | a temporary daemon that can be stopped, killed, paused and restarted |
+//! | [`monitor`] | the daemon's log of the requests that it receives |
+//! | [`gateway`] | the binary under test: its ports, log, memory, signals, exit |
+//! | [`haproxy`] | a proxy in front of the gateway that sends the PROXY protocol |
 //! | [`browser`] | a real browser |
-//! | [`client`] | the real `incus` client of a stranger or an admin; curl |
-//! | [`tls`] | raw TLS: what no orderly client sends, and how a stream ended |
-//! | [`scripted`] | an upstream for faults that a real one cannot be made to have |
-//! | [`load`] | a crowd that asks without a pause |
-//! | [`images`], [`certificates`] | what goes in |
+//! | [`client`] | the real `incus` client of a stranger or an administrator; curl |
+//! | [`tls`] | raw TLS: sends what no well-behaved client sends, and reports how a stream ended |
+//! | [`scripted`] | an upstream with faults that a real Incus cannot be made to have |
+//! | [`load`] | clients that send requests without a pause |
+//! | [`images`], [`certificates`] | test data |
 //! | [`disk`] | a file system that can be full |
-//! | [`clock`] | a clock that only the gateway goes by |
-//! | [`network`] | a network of a test's own, with addresses to come from |
-//! | [`systemd`] | a service manager as the gateway sees it: held sockets, notifications |
-//! | [`siege`] | attacks within the limits, and what others notice of them |
-//! | [`run`] | other programs, with messages that tell what went wrong |
+//! | [`clock`] | a clock that only the gateway uses |
+//! | [`network`] | a private network for a test, with several client addresses |
+//! | [`systemd`] | a service manager as the gateway sees it: passed sockets, notifications |
+//! | [`siege`] | attacks within the limits, and their effect on other clients |
+//! | [`run`] | other programs, with messages that say what failed |
 
-#![allow(missing_docs, reason = "many a name says it all")]
-#![allow(clippy::new_without_default, reason = "what is new has a folder of its own")]
+#![allow(missing_docs, reason = "many names are self-explanatory")]
+#![allow(clippy::new_without_default, reason = "each `new` creates its own folder")]
 
 pub mod browser;
 pub mod certificates;
