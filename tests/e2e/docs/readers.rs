@@ -89,7 +89,7 @@ pub(crate) const READERS: &[Reader] = &[
         who: "stranger",
         then: "incus image alias create --quiet local:a/b $(incus image list --format csv --columns F local:)
                curl -sSf https://images.example.org/1.0/images/aliases/a%2Fb > /dev/null
-               curl -sSf -H 'Accept: text/html' https://images.example.org/ | grep -F 'incus remote add images https://images.example.org:443 --public'
+               curl -sSf -H 'Accept: text/html' https://images.example.org/ | grep -F 'incus remote add published https://images.example.org:443 --public'
                cd /srv; HOME=/home/stranger incus image export example:a/b exported
                cat exported exported.root | sha256sum | cut -d' ' -f1 | grep -qxf <(INCUS_DIR=/var/lib/incus incus image list --format csv --columns F local:)",
     },
