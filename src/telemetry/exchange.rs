@@ -15,12 +15,13 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 
-use super::mask::kept;
+use super::mask::{kept, kept_of_stranger};
 use super::{access, audit};
 use crate::client::download::Download;
 use crate::client::{Client, Cut};
 use crate::metrics::counts::PortCounts;
 use crate::metrics::question::Question;
+use crate::net::Port;
 use crate::reply::{Refusal, Reply, ReplyBody};
 use crate::upstream;
 
@@ -60,10 +61,14 @@ enum End {
 impl Exchange {
     /// Begins with the head of a request.
     pub fn begin<B>(client: Rc<Client>, request: &Request<B>) -> Rc<Self> {
+        let port = client.port;
         Rc::new(Self {
             client,
             method: request.method().clone(),
-            uri: kept(request.uri()),
+            uri: match port {
+                Port::Admin => kept(request.uri()),
+                Port::Public => kept_of_stranger(request.uri()),
+            },
             version: request.version(),
             begun: Instant::now(),
             admin: OnceCell::new(),

@@ -11,6 +11,8 @@ const MAX_PATH: usize = 1024;
 const MAX_QUERY: usize = 1024;
 /// The longest key or value of a query that is told. The first three pairs always fit in [`MAX_QUERY`].
 const MAX_VALUE: usize = 256;
+/// The most of a stranger's target that is read and told, in bytes: more than their requests need. They may send many.
+const MAX_OF_STRANGER: usize = 256;
 /// What stands for the rest.
 const MORE: &str = "...";
 
@@ -58,6 +60,21 @@ pub fn kept(uri: &Uri) -> Uri {
         true => Uri::try_from(&*masked(uri)).unwrap_or_default(),
         false => uri.clone(),
     }
+}
+
+/// The same for a target of the public port.
+pub fn kept_of_stranger(uri: &Uri) -> Uri {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    if target.len() <= MAX_OF_STRANGER {
+        return uri.clone();
+    }
+    let beginning = &target[..target.floor_char_boundary(MAX_OF_STRANGER)];
+    // Half a key could look like a harmless one.
+    let whole = match (beginning.find('?'), beginning.rfind(['?', '&'])) {
+        (Some(_), Some(last)) => &beginning[..=last],
+        _ => beginning,
+    };
+    Uri::try_from(format!("{whole}{MORE}")).unwrap_or_default()
 }
 
 /// Path and query, each value of the query as `***` that might be a secret. It is plain ASCII, as a target should be.
@@ -219,6 +236,31 @@ mod tests {
         // Incus takes the first one that it can read.
         is_told("/1.0?project=%zz&project=a&project=b", "/1.0?project=a&***&project=b");
         is_told("/1.0?project=x;y&project=a", "/1.0?project=a&***");
+    }
+
+    #[test]
+    fn little_of_a_long_target_of_a_stranger_is_told() {
+        for (target, told) in [
+            (
+                "/1.0/images?recursion=1".to_owned(),
+                "/1.0/images?recursion=1".to_owned(),
+            ),
+            (
+                format!("/1.0/images?{}", "a&".repeat(31_000)),
+                format!("/1.0/images?{}...", "***&".repeat(122)),
+            ),
+            (
+                format!("/1.0/images?filter={}", "x".repeat(1_000)),
+                "/1.0/images?...".to_owned(),
+            ),
+            (
+                format!("/{}", "x".repeat(5_000)),
+                format!("/{}...", "x".repeat(MAX_OF_STRANGER - 1)),
+            ),
+        ] {
+            let uri: Uri = target.parse().expect("a request's target");
+            assert_eq!(masked(&kept_of_stranger(&uri)), told);
+        }
     }
 
     #[test]
