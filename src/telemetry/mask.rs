@@ -11,7 +11,7 @@ const MAX_PATH: usize = 1024;
 const MAX_QUERY: usize = 1024;
 /// The longest key or value of a query that is told. The first three pairs always fit in [`MAX_QUERY`].
 const MAX_VALUE: usize = 256;
-/// The most of a stranger's target that is read and told, in bytes: more than their requests need. They may send many.
+/// The longest target of a stranger that is told whole, in bytes: of a longer one, the path is enough. They may send many.
 const MAX_OF_STRANGER: usize = 256;
 /// What stands for the rest.
 const MORE: &str = "...";
@@ -68,13 +68,9 @@ pub fn kept_of_stranger(uri: &Uri) -> Uri {
     if target.len() <= MAX_OF_STRANGER {
         return uri.clone();
     }
-    let beginning = &target[..target.floor_char_boundary(MAX_OF_STRANGER)];
-    // Half a key could look like a harmless one.
-    let whole = match (beginning.find('?'), beginning.rfind(['?', '&'])) {
-        (Some(_), Some(last)) => &beginning[..=last],
-        _ => beginning,
-    };
-    Uri::try_from(format!("{whole}{MORE}")).unwrap_or_default()
+    let path = target.split_inclusive('?').next().unwrap_or_default();
+    let path = &path[..path.floor_char_boundary(MAX_OF_STRANGER)];
+    Uri::try_from(format!("{path}{MORE}")).unwrap_or_default()
 }
 
 /// Path and query, each value of the query as `***` that might be a secret. It is plain ASCII, as a target should be.
@@ -247,7 +243,7 @@ mod tests {
             ),
             (
                 format!("/1.0/images?{}", "a&".repeat(31_000)),
-                format!("/1.0/images?{}...", "***&".repeat(122)),
+                "/1.0/images?...".to_owned(),
             ),
             (
                 format!("/1.0/images?filter={}", "x".repeat(1_000)),
