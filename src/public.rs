@@ -57,7 +57,7 @@ pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Repl
             let matches = evaluate::select(exchange.client(), &snapshot, &asked.selector()).await?;
             Ok((snapshot, matches))
         });
-        return Ok(asked.reply(page, found.await));
+        return Ok(evaluate::at_cost(exchange.client(), asked.reply(page, found.await)));
     }
     let route = PublicRoute::parse(request.method(), request.uri())?;
     exchange.asks(route.question());
@@ -88,7 +88,8 @@ async fn answer_question(
                 return Ok(snapshot.lend(snapshot.images.get(query.recursion).reply(headers), 0));
             }
             let matches = evaluate::select(exchange.client(), &snapshot, &Selector::Filter(query.filter)).await?;
-            Ok(listing::reply(snapshot, matches, query.recursion))
+            let reply = listing::reply(snapshot, matches, query.recursion);
+            Ok(evaluate::at_cost(exchange.client(), reply))
         }
         PublicRoute::Image(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;

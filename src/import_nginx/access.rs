@@ -30,7 +30,11 @@ impl Access {
         let Some(place) = directives.iter().flatten().map(|rule| &rule.place).next() else {
             return Ok(access);
         };
-        if !have_proxy && routes.iter().any(|route| route.scope.one("set_real_ip_from").is_some()) {
+        let believes_header = |route: &&Route<'_>| {
+            let is_announced = have_proxy && route.scope.value("real_ip_header") == Some("proxy_protocol");
+            route.scope.one("set_real_ip_from").is_some() && !is_announced
+        };
+        if routes.iter().any(believes_header) {
             return Err(format!(
                 "{place}: `allow` and `deny` went by addresses that a header names, and the gateway believes no header"
             ));

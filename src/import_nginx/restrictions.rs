@@ -1,6 +1,10 @@
 //! What may have kept people out beyond the two ports' own rules. Only what is known to be harmless is passed over on the way
 //! to Incus: where the gateway would let in more than Nginx did, it must not do so unasked.
 
+use regex_automata::Input;
+use regex_automata::hybrid::dfa::DFA;
+use regex_automata::util::syntax;
+
 use super::conditions::{ClientVariables, lets_through};
 use super::fate::{Fate, fate};
 use super::roles::Part;
@@ -24,6 +28,7 @@ const METHODS: &str = "methods that Nginx kept away, and that the gateway lets t
 const REWRITES: &str = "changes to what Incus is asked for, which would be made no more";
 const KEPT_PATH: &str = "paths that Nginx kept from people, and that the gateway does not";
 const DESTINATIONS: &str = "destinations that variables decided on, so that some requests may not have got to Incus";
+const SOME_OF_PUBLIC: &str = "the only paths that Nginx let strangers reach, where the gateway lists every published image and serves each of them";
 const SOME_PATHS: &str = "the only paths that Nginx let admins reach, where the gateway gives them all of Incus";
 
 const METHOD: &[&str] = &["$request_method"];
@@ -31,7 +36,7 @@ const METHOD: &[&str] = &["$request_method"];
 pub(super) fn on_public<'a>(part: &Part<'a>, http: &Http<'a>) -> Vec<Guard<'a>> {
     // Where no certificate is asked for, a condition on one is true of everybody, or of nobody. The port knows GET alone.
     let is_understood = |condition: &Condition<'_>| {
-        is_moot(condition.directive)
+        is_moot(condition)
             || is_of_the_one_port(condition.directive, part)
             || is_about(condition.directive, METHOD) && lets_through(condition, "GET")
     };
@@ -52,7 +57,15 @@ pub(super) fn on_public<'a>(part: &Part<'a>, http: &Http<'a>) -> Vec<Guard<'a>> 
             effect: METHODS,
         }));
     }
-    if !part.public.is_empty() {
+    if let Some(route) = part.public.first() {
+        let is_reached = |path: &&str| part.public.iter().any(|route| reaches(route, path));
+        // Both list and images, or it was not the whole list that strangers got, or not the images.
+        if !STRANGERS_PATHS.iter().all(is_reached) {
+            found.push(Guard {
+                directive: route.location().unwrap_or(route.pass),
+                effect: SOME_OF_PUBLIC,
+            });
+        }
         find_denied(part, part.server.directive.children(), &["/1.0/images"], &mut found);
     }
     found
@@ -63,7 +76,7 @@ pub(super) fn on_admin<'a>(part: &Part<'a>, http: &Http<'a>, variables: &ClientV
     // Conditions on certificates are held against those, and methods are looked at below.
     let is_understood = |condition: &Condition<'_>| {
         let directive = condition.directive;
-        is_moot(directive)
+        is_moot(condition)
             || is_of_the_one_port(directive, part)
             || is_about(directive, METHOD)
             || variables.are_in(directive)
@@ -127,19 +140,63 @@ fn takes_one_of(location: &Directive, paths: &[&str]) -> bool {
             .iter()
             .any(|path| path.starts_with(prefix) || prefix.starts_with(path))
     };
-    if !matches!(location.value(), "~" | "~*") {
-        return takes(pattern);
+    match location.value() {
+        // Files that begin with a dot.
+        "~" | "~*" if pattern.starts_with(r"/\.") && !pattern.contains('|') => false,
+        "~" | "~*" => paths.iter().any(|path| may_match(location, path, true)),
+        _ => takes(pattern),
     }
-    let Some(anchored) = pattern.strip_prefix('^') else {
-        // Files that begin with a dot, or end in something; all else may be anywhere in a path.
-        return !pattern.starts_with(r"/\.");
+}
+
+/// What strangers get of the gateway: all else that it answers is part of the list.
+const STRANGERS_PATHS: [&str; 2] = [
+    "/1.0/images",
+    "/1.0/images/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855/export",
+];
+
+/// Whether requests for one of Incus's paths got there this way.
+fn reaches(route: &Route<'_>, path: &str) -> bool {
+    let is_exact = |location: &Directive| location.value() == "=";
+    match (paths(route), route.location()) {
+        // Judged on its own.
+        (Paths::Computed, _) => true,
+        (Paths::Moved(prefix), Some(location)) if is_exact(location) => path == prefix,
+        (Paths::Moved(prefix), _) => path.starts_with(prefix),
+        (Paths::Same, None) => true,
+        (Paths::Same, Some(location)) => match location.value() {
+            "~" | "~*" => may_match(location, path, false),
+            "=" => path == route.pattern(),
+            _ => path.starts_with(route.pattern()),
+        },
+    }
+}
+
+/// Whether a location's regular expression matches a path; or, `below`, some path that begins with it. What is none here is
+/// one of Nginx's that looks ahead or behind: it is taken to match whatever is `below`, and nothing else.
+fn may_match(location: &Directive, path: &str, below: bool) -> bool {
+    let pattern = location.arguments.last().map_or("", String::as_str);
+    let syntax = syntax::Config::new().case_insensitive(location.value() == "~*");
+    let Ok(dfa) = DFA::builder().syntax(syntax).build(pattern) else {
+        return below;
     };
-    let plain = anchored.replace("\\.", ".");
-    let literal = plain
-        .split(|c: char| "\\[](){}*+?|$^".contains(c))
-        .next()
-        .unwrap_or_default();
-    takes(literal)
+    let mut cache = dfa.create_cache();
+    if !below {
+        return dfa
+            .try_search_fwd(&mut cache, &Input::new(path))
+            .is_ok_and(|end| end.is_some());
+    }
+    // As long as any of its states is alive, more may follow that matches.
+    let mut step = || {
+        let mut state = dfa.start_state_forward(&mut cache, &Input::new(path)).ok()?;
+        for byte in path.bytes() {
+            state = dfa.next_state(&mut cache, state, byte).ok()?;
+            if state.is_match() {
+                return Some(true);
+            }
+        }
+        Some(!state.is_dead())
+    };
+    step().unwrap_or(true)
 }
 
 fn on_both<'a>(route: &Route<'a>, http: &Http<'a>, is_understood: impl Fn(&Condition<'_>) -> bool) -> Vec<Guard<'a>> {
@@ -195,9 +252,11 @@ fn on_both<'a>(route: &Route<'a>, http: &Http<'a>, is_understood: impl Fn(&Condi
 }
 
 /// About what makes no difference here: the gateway answers by whatever name it is asked, over TLS alone.
-fn is_moot(condition: &Directive) -> bool {
-    const MOOT: [&str; 5] = ["$host", "$http_host", "$scheme", "$ssl_protocol", "$https"];
-    is_about(condition, &MOOT)
+fn is_moot(condition: &Condition<'_>) -> bool {
+    let is_of_tls =
+        |(variable, value): (&str, &str)| is_about(condition.directive, &[variable]) && lets_through(condition, value);
+    is_about(condition.directive, &["$host", "$http_host", "$ssl_protocol"])
+        || [("$scheme", "https"), ("$https", "on")].into_iter().any(is_of_tls)
 }
 
 /// Likewise, where all come to the same port.
@@ -214,5 +273,10 @@ fn is_about(condition: &Directive, variables: &[&str]) -> bool {
         .find(|word| *word != "(")
         .filter(|_| first.is_empty())
         .unwrap_or(first);
-    variables.contains(&first.trim_end_matches(')'))
+    let names = condition.arguments.iter().flat_map(|argument| {
+        let begins_name = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || "_{".contains(c));
+        argument.split('$').skip(1).filter(begins_name)
+    });
+    // What it is compared with may be a client's word.
+    variables.contains(&first.trim_end_matches(')')) && names.count() == 1
 }

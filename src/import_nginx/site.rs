@@ -208,9 +208,13 @@ impl<'a> Route<'a> {
 
     /// Whether it takes whatever no other location takes, or leads to all of Incus from a prefix of its own.
     pub(super) fn takes_all(&self) -> bool {
-        let is_any = matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$")
-            && !self.blocks.iter().any(|block| block.value() == "=");
-        is_any || paths(self) == Paths::Moved("/")
+        let is_any = matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$");
+        let is_exact = self.blocks.iter().any(|block| block.value() == "=");
+        let leads_to_all = match paths(self) {
+            Paths::Moved(prefix) => prefix == "/",
+            Paths::Same | Paths::Computed => is_any,
+        };
+        leads_to_all && !is_exact
     }
 
     /// Whether requests get here from elsewhere in Nginx only, under conditions that stand there.

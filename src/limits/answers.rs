@@ -72,9 +72,17 @@ impl Ledger {
         *self.addresses.entry(reader.address).or_default() += bytes;
         let mut evicted = Vec::new();
         while let Some(number) = self.over_budget(reader.address) {
-            evicted.extend(self.close(number));
+            evicted.extend(self.evict(number));
         }
         evicted
+    }
+
+    /// Closes the account of a reader that has to go. Marked while the ledger is locked, it opens no other one, from which the
+    /// end of its older bookings would be subtracted.
+    fn evict(&mut self, number: u64) -> Option<Arc<Reader>> {
+        let reader = self.close(number)?;
+        reader.is_evicted.store(true, Ordering::Relaxed);
+        Some(reader)
     }
 
     fn subtract(&mut self, reader: &Reader, bytes: usize) {
@@ -161,7 +169,7 @@ impl Reader {
         let bytes = bytes + ANSWER;
         let evicted = self.limiter.answers.lock().add(self, bytes);
         for reader in evicted {
-            reader.mark_evicted();
+            reader.tell();
         }
         Booking {
             reader: Arc::clone(self),
@@ -171,8 +179,14 @@ impl Reader {
 
     /// Has the connection reset.
     pub fn evict(&self) {
-        self.limiter.answers.lock().close(self.number);
-        self.mark_evicted();
+        let was_evicted = {
+            let mut ledger = self.limiter.answers.lock();
+            ledger.close(self.number);
+            self.is_evicted.swap(true, Ordering::Relaxed)
+        };
+        if !was_evicted {
+            self.tell();
+        }
     }
 
     /// Completes when the connection has to be reset.
@@ -184,10 +198,7 @@ impl Reader {
         self.is_evicted.load(Ordering::Relaxed)
     }
 
-    fn mark_evicted(&self) {
-        if self.is_evicted.swap(true, Ordering::Relaxed) {
-            return;
-        }
+    fn tell(&self) {
         self.evicted.notify_one();
         if self.limiter.count(Reason::Unread) {
             tracing::info!(
@@ -273,6 +284,20 @@ mod tests {
         bookings.push(large.book(BUDGET));
         drop(bookings);
         assert_eq!(total(&limiter), 0);
+    }
+
+    #[test]
+    fn an_evicted_reader_has_no_account_though_nobody_has_told_it_yet() {
+        let limiter = Arc::new(Limiter::default());
+        let reader = limiter.reader(ip(1));
+        let older = reader.book(10_000);
+        // As another worker does it, which tells the reader later.
+        let evicted = limiter.answers.lock().evict(reader.number);
+        let newer = reader.book(0);
+        assert_eq!(total(&limiter), 0);
+        drop((older, newer));
+        assert_eq!(total(&limiter), 0);
+        assert!(evicted.is_some_and(|evicted| Arc::ptr_eq(&evicted, &reader)));
     }
 
     #[test]

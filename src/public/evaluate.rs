@@ -4,7 +4,10 @@
 //! - A request gets no more than [`CPU_LIMIT`], an address what its permitted requests bring
 //!   ([`Address`](crate::limits::Address)). What counts is CPU time: a busy machine is no client's fault.
 //! - The outcome is kept with the snapshot: asked again, it is looked up.
+//! - To write what was selected is paid for from the same purse: a filter that selects nearly everything is no cheaper to answer
+//!   than to evaluate, however often it was asked before.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use tokio::time::timeout;
 use super::selection::{Evaluation, Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
 use crate::client::Client;
-use crate::reply::Refusal;
+use crate::reply::{Refusal, Reply, ReplyBody};
 
 /// How long other tasks of the worker wait for it: as long as for a turn of a large transfer.
 const SLICE: Duration = Duration::from_micros(250);
@@ -24,29 +27,69 @@ const CPU_LIMIT: Duration = Duration::from_millis(250);
 /// How long a request waits for its turn among others that are evaluated.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// To write so few images costs no more than any other answer.
+const FEW: usize = 100;
+
 /// The images that a client has selected.
 pub(super) async fn select(client: &Client, snapshot: &Snapshot, selector: &Selector) -> Result<Arc<Matches>, Refusal> {
     if selector.is_empty() {
         return Ok(Arc::new(Matches::all(snapshot.number_of_images())));
     }
     let outcome = match snapshot.outcomes().get(selector) {
-        Some(outcome) => outcome,
+        Some(outcome) => {
+            if outcome.as_ref().is_ok_and(|matches| matches.count() > FEW) {
+                allow(client)?;
+            }
+            outcome
+        }
         None => evaluate_in_turn(client, snapshot, selector).await?,
     };
     outcome.map_err(|problem| Refusal::bad_request(&problem.to_string()))
 }
 
+/// Has a client pay for the parts of an answer that are written for it alone.
+pub(super) fn at_cost(client: &Client, reply: Reply) -> Reply {
+    let (worker, counted_by) = (Rc::clone(&client.worker), client.counted_by.clone());
+    reply.map(|body| match body {
+        ReplyBody::Parts(parts) => ReplyBody::Parts(Box::new(Charged {
+            parts,
+            charge: move |cpu| worker.charge(counted_by.as_deref(), cpu),
+        })),
+        body => body,
+    })
+}
+
+struct Charged<P, C> {
+    parts: P,
+    charge: C,
+}
+
+impl<P: Iterator, C: Fn(Duration)> Iterator for Charged<P, C> {
+    type Item = P::Item;
+
+    fn next(&mut self) -> Option<P::Item> {
+        let before = cpu_time();
+        let part = self.parts.next();
+        (self.charge)(cpu_time().saturating_sub(before));
+        part
+    }
+}
+
+fn allow(client: &Client) -> Result<(), Refusal> {
+    let (worker, address) = (&client.worker, client.peer.address.ip());
+    worker.allow_evaluation(address, client.counted_by.as_deref())
+}
+
 async fn evaluate_in_turn(client: &Client, snapshot: &Snapshot, selector: &Selector) -> Result<Outcome, Refusal> {
     let worker = &client.worker;
-    let allow = || worker.allow_evaluation(client.peer.address.ip(), client.counted_by.as_deref());
-    allow()?;
+    allow(client)?;
     let turn = timeout(PATIENCE, worker.evaluation().acquire()).await;
     let _turn = turn.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Busy)?;
     // Others of the same address, or with the same question, may have been first.
     if let Some(outcome) = snapshot.outcomes().get(selector) {
         return Ok(outcome);
     }
-    allow()?;
+    allow(client)?;
     let charge = |cpu| worker.charge(client.counted_by.as_deref(), cpu);
     let outcome = evaluate(snapshot, selector, charge).await;
     // The next one who asks may come further: texts in lower case are made once.
@@ -91,6 +134,7 @@ mod tests {
     use super::*;
     use crate::config::Images;
     use crate::public::filter::Filter;
+    use crate::public::listing;
 
     fn snapshot(images: usize) -> Snapshot {
         let image = |number: usize| {
@@ -106,6 +150,24 @@ mod tests {
 
     fn filter(text: &str) -> Selector {
         Selector::Filter(Filter::parse(text).expect("a filter"))
+    }
+
+    #[test]
+    fn each_part_of_an_answer_is_charged_as_it_is_written() {
+        let all = Arc::new(Matches::all(2_000));
+        let (_, body) = listing::reply(Arc::new(snapshot(2_000)), all, true).into_parts();
+        let ReplyBody::Parts(parts) = body else {
+            panic!("it is written while it is sent");
+        };
+        let charged = RefCell::new(Vec::new());
+        let charge = |cpu| charged.borrow_mut().push(cpu);
+        let before = cpu_time();
+        let parts = Charged { parts, charge }.count();
+        let took = cpu_time() - before;
+        let charged = charged.into_inner();
+        assert!(parts > 10 && charged.len() == parts + 1, "{parts}, {charged:?}");
+        let sum: Duration = charged.iter().sum();
+        assert!(sum <= took && sum * 2 > took, "charged {sum:?} of {took:?}");
     }
 
     #[test]

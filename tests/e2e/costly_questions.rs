@@ -228,6 +228,23 @@ fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
 }
 
 #[test]
+fn to_write_a_long_list_again_and_again_is_paid_for() {
+    if !network::own("to_write_a_long_list_again_and_again_is_paid_for", &ADDRESSES) {
+        return;
+    }
+    let upstream = upstream(IMAGES);
+    let scene = scene(&upstream, 20);
+    let mut greedy = connect_from(&scene, "192.0.2.1");
+    // The question is answered from what is kept; the list is written anew each time.
+    let all = filter("public eq true") + "&recursion=1";
+    let refusal = (0..200)
+        .map(|_| greedy.get(&all).unwrap())
+        .find(|answer| answer.head.status != 200)
+        .expect("more than it may ask for at once");
+    assert!(error(&refusal).contains("too much CPU time"), "{}", refusal.text());
+}
+
+#[test]
 fn what_was_asked_before_costs_what_a_plain_list_does() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);

@@ -29,7 +29,7 @@ const SINGLE: [(&str, bool); 20] = [
     ("not_incus", false),
     ("one_server", true),
     ("ports", true),
-    ("quotes", true),
+    ("quotes", false),
     ("restricted", false),
     ("revoked", false),
     ("several_admins", true),

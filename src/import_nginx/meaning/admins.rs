@@ -93,8 +93,10 @@ impl Translation<'_> {
         let Some((first, others)) = admin.split_first() else {
             return;
         };
-        let is_apart = |other: &&&Part<'_>| addresses(other) != addresses(first) && admins(other) != admins(first);
-        if let Some(other) = others.iter().find(is_apart) {
+        // Where neither is the same for all, some two parts differ in both.
+        let has_other_admins = others.iter().any(|other| admins(other) != admins(first));
+        let elsewhere = others.iter().find(|other| addresses(other) != addresses(first));
+        if let Some(other) = elsewhere.filter(|_| has_other_admins) {
             self.uncertain(format!(
                 "{}: these admins came to other addresses than those of {}, and the gateway has one admin port for all",
                 other.server.directive.place, first.server.directive.place

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::super::access::Access;
 use super::super::conditions::ClientVariables;
+use super::super::listen::Listen;
 use super::super::proxy::{Port, collide};
 use super::super::restrictions::{self, Guard};
 use super::super::roles::{Part, Parts};
@@ -73,10 +74,25 @@ impl Translation<'_> {
             port.is_held_back = true;
             self.report.unguarded_by(directive, &format!("{effect}{held_back}"));
         }
-        let mut listens = parts
-            .iter()
-            .flat_map(|part| &part.server.listens)
-            .filter(|listen| listen.is_tls);
+        let listens = || parts.iter().flat_map(|part| &part.server.listens);
+        let is_local_v4 = |listen: &&Listen<'_>, any: u16| {
+            let address = listen.address.filter(SocketAddr::is_ipv4);
+            address.is_some_and(|address| address.port() == any && !address.ip().is_unspecified())
+        };
+        let any_v6 = listens().filter(|listen| listen.is_tls && listen.is_only_v6);
+        for (listen, address) in any_v6.filter_map(|listen| Some((listen, listen.address?))) {
+            let is_within = |v4: &&Listen<'_>| v4.is_tls && is_local_v4(v4, address.port());
+            if address.ip().is_unspecified()
+                && let Some(v4) = listens().find(is_within)
+            {
+                port.is_held_back = true;
+                self.report.unguarded(format!(
+                    "{}: over IPv4, `listen {}` was reached at that address alone ({}), and the gateway takes IPv4 at every address with `{}`{held_back}",
+                    listen.place, v4.text, v4.place, listen.text
+                ));
+            }
+        }
+        let mut listens = listens().filter(|listen| listen.is_tls);
         let have_proxy = listens.clone().any(|listen| listen.has_proxy_protocol);
         if have_proxy && let Some(other) = listens.find(|listen| !listen.has_proxy_protocol) {
             port.is_held_back = true;

@@ -126,6 +126,78 @@ const GUARDS: [&str; 24] = [
     "return 403;",
 ];
 
+/// What stands in a server beside its `listen` and certificate, for strangers and for admins.
+#[test]
+fn a_port_that_led_to_less_than_the_gateways_does_is_held_back() {
+    let machine = Machine::new();
+    for guarded in [
+        // Not the list, or not the images.
+        "location = /1.0/images { $UP }",
+        "location = /1.0/images/ { $UP }",
+        "location /1.0/images/aliases/ { $UP }",
+        r#"location ~ "^/1\.0/images/[0-9a-f]{64}/export$" { $UP }"#,
+        "location ~ ^/1.0/images(?!/secret) { $UP }",
+        "location /x/ { proxy_pass https://127.0.0.1:8443/1.0/images/aliases/; $SHOWN }",
+        // Some of it was kept away.
+        r"location /1.0 { $UP } location ~ ^/1\.0/.*/export$ { deny all; }",
+        "location /1.0 { $UP } location ~ ^/admin|^/1.0/images/secret { return 403; }",
+        "location /1.0 { $UP } location ~* ^/1.0/Images/aliases { return 403; }",
+        "location /1.0 { $UP } location ~ ^/1.0x?/images { return 403; }",
+        // What a client says decides.
+        "if ($host != $cookie_a) { return 403; } location /1.0 { $UP }",
+        "if ($scheme = https) { return 403; } location /1.0 { $UP }",
+    ] {
+        let text = format!("server {{ listen 9554 ssl; $TLS {guarded} }}");
+        let written = imported(&machine, &text, &[]);
+        assert_eq!(written.code, 1, "{text}: {}", written.stderr);
+        assert!(is_local(&written.public), "{text}: {}", written.stdout);
+    }
+    for open in [
+        "location /1.0/images { $UP }",
+        "location / { $UP }",
+        r"location ~ ^/1\.0/images(/.*)?$ { $UP }",
+        "location /incus/ { proxy_pass https://127.0.0.1:8443/; $SHOWN }",
+        r"location = /1.0/images { $UP } location ~ ^/1\.0/images/[0-9a-f]+(/export)?$ { $UP }",
+        r"location /1.0 { $UP } location ~ ^/admin/ { return 403; } location ~ /\.(?!well-known) { deny all; }",
+        "if ($scheme != https) { return 301 https://$host$request_uri; } location /1.0 { $UP }",
+        "if ($host != images.example.org) { return 444; } location /1.0 { $UP }",
+    ] {
+        let text = format!("server {{ listen 9554 ssl; $TLS {open} }}");
+        let written = imported(&machine, &text, &[]);
+        assert!(!is_local(&written.public), "{text}: {}", written.stderr);
+    }
+    let admins =
+        "server { listen 9555 ssl; $TLS $ASKED location / { proxy_pass https://127.0.0.1:8443/1.0/images/; $SHOWN } }";
+    let written = imported(&machine, admins, &[]);
+    assert_eq!(written.code, 1, "{}", written.stderr);
+    assert!(is_local(&written.admin), "{}", written.stdout);
+}
+
+#[test]
+fn addresses_that_nginx_kept_apart_are_not_opened() {
+    let machine = Machine::new();
+    for server in [
+        "listen 127.0.0.1:9554 ssl; listen [::]:9554 ssl; $TLS",
+        "listen 9554 ssl proxy_protocol; set_real_ip_from 192.0.2.1; allow 192.0.2.0/24; deny all; $TLS",
+        "listen 9554 ssl proxy_protocol; set_real_ip_from 192.0.2.1; real_ip_header X-Real-IP; allow 192.0.2.0/24; deny all; $TLS",
+    ] {
+        let text = format!("server {{ {server} location /1.0 {{ $UP }} }}");
+        let written = imported(&machine, &text, &[]);
+        assert_eq!(written.code, 1, "{text}: {}", written.stderr);
+        assert!(is_local(&written.public), "{text}: {}", written.stdout);
+    }
+    // The second one shares an address with the first, and the third its admins: two of them have neither in common.
+    let part = |port: u16, name: &str, certificate: &str| {
+        format!(
+            "server {{ listen {port} ssl; server_name {name}; $TLS ssl_verify_client on; \
+             ssl_client_certificate /etc/nginx/certs/{certificate}.crt; location / {{ $UP }} }}"
+        )
+    };
+    let text = part(9555, "a", "ops") + &part(9555, "b", "local") + &part(9556, "a", "ops");
+    let written = imported(&machine, &text, &[]);
+    assert_eq!((written.code, written.admins), (1, 0), "{}", written.stderr);
+}
+
 #[test]
 fn an_unknown_directive_holds_the_port_back() {
     let machine = Machine::new();
