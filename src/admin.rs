@@ -7,44 +7,44 @@ use std::time::SystemTime;
 use http::Request;
 use hyper::body::Incoming;
 
-use crate::client::Client;
+use crate::connection::context::ConnectionContext;
+use crate::drain_body;
 use crate::forward::forward;
-use crate::identity::{Admin, NotAnAdmin, Peer};
-use crate::leftover;
-use crate::metrics::question::Question;
-use crate::plain;
-use crate::reply::{Refusal, Reply};
-use crate::telemetry::exchange::Exchange;
+use crate::framing;
+use crate::identity::{Admin, AuthError, Peer};
+use crate::metrics::endpoint::Endpoint;
+use crate::reply::{HttpError, Reply};
+use crate::telemetry::request_record::RequestRecord;
 use crate::worker::Worker;
 
 /// Answers one request on the admin port, as this moment's configuration has it.
-pub async fn answer(exchange: &Rc<Exchange>, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    match admit(exchange, &request) {
-        Ok(admin) => forward(exchange, admin, request).await,
-        Err(refusal) => {
-            let Client { worker, peer, .. } = &**exchange.client();
-            leftover::dismiss(worker, request);
-            match refusal {
-                Refusal::NotAnAdmin(_) => Err(worker.allow_refusal(peer.address.ip()).err().unwrap_or(refusal)),
-                refusal => Err(refusal),
+pub async fn answer(record: &Rc<RequestRecord>, request: Request<Incoming>) -> Result<Reply, HttpError> {
+    match admit(record, &request) {
+        Ok(admin) => forward(record, admin, request).await,
+        Err(error) => {
+            let ConnectionContext { worker, peer, .. } = &**record.client();
+            drain_body::discard_body(worker, request);
+            match error {
+                HttpError::AuthError(_) => Err(worker.allow_refusal(peer.address.ip()).err().unwrap_or(error)),
+                error => Err(error),
             }
         }
     }
 }
 
-fn admit(exchange: &Exchange, request: &Request<Incoming>) -> Result<Admin, Refusal> {
-    let Client { worker, peer, .. } = &**exchange.client();
+fn admit(record: &RequestRecord, request: &Request<Incoming>) -> Result<Admin, HttpError> {
+    let ConnectionContext { worker, peer, .. } = &**record.client();
     let now = SystemTime::now();
-    let judged = worker.live().admins.judge(peer.certificate.as_ref(), now);
+    let judged = worker.state().admins.judge(peer.certificate.as_ref(), now);
     let admin = judged.inspect_err(|why| tell(worker, peer, why))?;
     admin.is_seen(now, peer.address.ip());
-    exchange.is_of_admin(admin.name());
-    exchange.asks(Question::of_admin(request.uri().path()));
-    plain::or_refuse(request)?;
+    record.set_admin(admin.name());
+    record.set_endpoint(Endpoint::of_admin(request.uri().path()));
+    framing::validate(request)?;
     Ok(admin)
 }
 
-fn tell(worker: &Worker, peer: &Peer, why: &NotAnAdmin) {
+fn tell(worker: &Worker, peer: &Peer, why: &AuthError) {
     worker.counts().not_admins.of(*why).add(1);
     match &peer.certificate {
         Some(certificate) => worker.refusals().record(peer, certificate, why),

@@ -3,12 +3,12 @@
 //! `file` is the file as written, `load` makes a configuration of it, `error` is every message that a wrong one earns, `files`
 //! the certificates and keys that it names, `units` durations and sizes; `create` writes one.
 
-mod create;
 mod error;
-mod file;
-mod files;
-mod load;
+mod parse;
+mod schema;
 mod units;
+mod watched_files;
+mod write;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 
-pub use self::create::{create, is_example};
 pub use self::error::ConfigError;
 use self::error::Source;
-pub use self::files::Files;
-use self::load::Loader;
-use crate::limits::Access;
+use self::parse::Loader;
+pub use self::watched_files::Files;
+pub use self::write::{create, is_example};
+use crate::admission::IpAllowList;
+use crate::cidr::CidrSet;
 use crate::net::Port;
-use crate::networks::Networks;
-use crate::tls::Identity;
+use crate::tls::CertifiedKey;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 
@@ -69,7 +69,7 @@ pub struct UpstreamConfig {
     /// What goes into TLS as the name asked for; what Incus answers is pinned instead.
     pub server_name: ServerName<'static>,
     /// Our certificate in Incus's trust store.
-    pub identity: Identity,
+    pub identity: CertifiedKey,
     /// Incus's own certificate.
     pub pin: Arc<Pin>,
     /// Whether Incus is told for whom each connection is.
@@ -82,13 +82,13 @@ pub struct PublicConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
     /// Who may connect.
-    pub access: Access,
+    pub access: IpAllowList,
     /// The proxies that say whose connections they bring.
-    pub proxies: Networks,
+    pub proxies: CidrSet,
     /// What clients see.
-    pub tls: Identity,
+    pub tls: CertifiedKey,
     /// Which images strangers see.
-    pub images: Images,
+    pub images: Visibility,
     /// What a browser gets, if anything.
     pub page: Option<Page>,
     /// The age at which the catalogue is no longer answered from, while Incus can be asked.
@@ -99,7 +99,7 @@ pub struct PublicConfig {
 
 /// Which images strangers see, all of project `default`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Images {
+pub enum Visibility {
     /// Every one.
     All,
     /// Those that Incus calls public.
@@ -119,11 +119,11 @@ pub struct AdminConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
     /// Who may connect.
-    pub access: Access,
+    pub access: IpAllowList,
     /// The proxies that say whose connections they bring.
-    pub proxies: Networks,
+    pub proxies: CidrSet,
     /// What clients see.
-    pub tls: Identity,
+    pub tls: CertifiedKey,
     /// Who is let in.
     pub clients: Vec<AdminClient>,
 }
@@ -134,21 +134,21 @@ pub struct AdminClient {
     /// What the log calls them.
     pub name: Arc<str>,
     /// What they must present.
-    pub known_by: KnownBy,
+    pub known_by: CredentialMatcher,
     /// How many certificates stand behind theirs in its file. They play no part.
     pub others_in_file: usize,
 }
 
 /// How an admin's certificate was given.
 #[derive(Clone, Debug)]
-pub enum KnownBy {
+pub enum CredentialMatcher {
     /// As the file itself.
     Certificate(CertificateDer<'static>),
     /// As its SHA-256.
     Fingerprint(Fingerprint),
 }
 
-impl KnownBy {
+impl CredentialMatcher {
     /// The SHA-256 of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         match self {
@@ -228,19 +228,19 @@ impl Config {
     }
 
     /// The same for a file that is going to be there.
-    pub fn foresee(path: &Path, text: String) -> Result<Self, ConfigError> {
+    pub fn parse_at(path: &Path, text: String) -> Result<Self, ConfigError> {
         Self::of(&Source::new(path, text))
     }
 
     fn of(source: &Source) -> Result<Self, ConfigError> {
-        let file: file::File = source.parse()?;
+        let file: schema::File = source.parse()?;
         Loader { source }.load(file)
     }
 
     /// `status.socket` alone, of a file that may be wrong in all else: the gateway runs on with what it had.
     pub fn status_socket(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
         let source = Source::read(path)?;
-        let file: file::StatusAlone = source.parse()?;
+        let file: schema::StatusAlone = source.parse()?;
         Loader { source: &source }.status(&file.status)
     }
 }

@@ -1,11 +1,14 @@
 //! One connection of a client: handshake, who it is, then [`serve`] until its end, with an [`answer`] to each request.
 
-mod answer;
-mod body;
+pub mod context;
+pub mod download_permit;
+mod h2_executor;
 mod memory;
 mod plain_http;
+mod response_body;
 mod serve;
-mod streams;
+mod service;
+pub mod timeouts;
 
 use std::cell::Cell;
 use std::io;
@@ -21,15 +24,15 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use self::serve::{Displaced, serve};
-use crate::client::Client;
-use crate::client::activity::Activity;
+use self::serve::{Evicted, serve};
+use crate::admission::{ConnectionPermit, PendingProxyPermit};
+use crate::connection::context::ConnectionContext;
+use crate::connection::timeouts::ConnectionActivity;
 use crate::identity::Peer;
-use crate::limits::{Place, Unannounced};
-use crate::live::Live;
-use crate::metrics::handshake::Handshake;
+use crate::metrics::handshake_outcome::HandshakeOutcome;
 use crate::net::{self, ClientStream, Port};
 use crate::proxy_protocol;
+use crate::state::State;
 use crate::worker::Worker;
 
 /// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
@@ -37,40 +40,48 @@ use crate::worker::Worker;
 const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
-pub async fn welcome_behind(
+pub async fn accept_proxied(
     worker: Rc<Worker>,
     port: Port,
     mut tcp: TcpStream,
     proxy: SocketAddr,
-    unannounced: Unannounced,
+    unannounced: PendingProxyPermit,
 ) {
-    let patience = worker.live().limits.handshake;
+    let patience = worker.state().limits.handshake;
     let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
     let announced = tokio::select! {
         biased;
-        _ = no_longer_awaited(&worker, std::future::pending()) => return ended(Handshake::Drain),
+        _ = drain_deadline(&worker, std::future::pending()) => return ended(HandshakeOutcome::Drain),
         announced = timeout(patience, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
     };
     let client = match announced.map_err(io::Error::from).flatten() {
         Ok(client) => client,
         Err(error) => {
-            ended(Handshake::ProxyHeader);
+            ended(HandshakeOutcome::ProxyHeader);
             return tracing::debug!(%port, %proxy, %error, "refused");
         }
     };
     drop(unannounced);
     match worker.admit(port, client.ip()) {
-        Some(place) => welcome(worker, port, tcp, client, place).await,
+        Some(permit) => handle_connection(worker, port, tcp, client, permit).await,
         None => net::reset(tcp),
     }
 }
 
 /// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
-pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: SocketAddr, mut place: Place) {
-    net::tune(&tcp);
-    let live = worker.live();
-    let shaken = shake_hands(&worker, &live, port, tcp, address, &place).await;
-    let ended = shaken.as_ref().map_or_else(Unwelcome::handshake, |_| Handshake::Done);
+pub async fn handle_connection(
+    worker: Rc<Worker>,
+    port: Port,
+    tcp: TcpStream,
+    address: SocketAddr,
+    mut permit: ConnectionPermit,
+) {
+    net::set_tcp_options(&tcp);
+    let state = worker.state();
+    let shaken = tls_handshake(&worker, &state, port, tcp, address, &permit).await;
+    let ended = shaken
+        .as_ref()
+        .map_or_else(HandshakeError::handshake, |_| HandshakeOutcome::Done);
     worker.counts().ports.of(port).handshakes.of(ended).add(1);
     let tls = match shaken {
         Ok(tls) => tls,
@@ -83,18 +94,21 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
     };
     // By what is in force now: a reload may have come in the meantime.
     let is_admin = worker
-        .live()
+        .state()
         .admins
         .judge(peer.certificate.as_ref(), SystemTime::now())
         .is_ok();
-    if is_admin && !place.prove() {
+    if is_admin && !permit.promote() {
         return;
     }
-    let displaced = (!place.is_safe()).then(|| Box::pin(place.displaced()) as Displaced);
-    let (activity, counted_by) = (Rc::new(Activity::new(place.stranger().cloned())), place.address());
-    let stream = ClientStream::new(tls, place, activity.heard());
+    let evicted = (permit.is_evictable()).then(|| Box::pin(permit.evicted()) as Evicted);
+    let (activity, counted_by) = (
+        Rc::new(ConnectionActivity::new(permit.stranger().cloned())),
+        permit.address(),
+    );
+    let stream = ClientStream::new(tls, permit, activity.heard());
     let reader = (port == Port::Public).then(|| worker.limiter().reader(address.ip()));
-    let client = Rc::new(Client {
+    let client = Rc::new(ConnectionContext {
         worker,
         port,
         peer,
@@ -107,42 +121,42 @@ pub async fn welcome(worker: Rc<Worker>, port: Port, tcp: TcpStream, address: So
         is_downloading: Cell::new(false),
         activity,
     });
-    serve(client, stream, live.limits, displaced);
+    serve(client, stream, state.limits, evicted);
 }
 
-async fn shake_hands(
+async fn tls_handshake(
     worker: &Worker,
-    live: &Live,
+    state: &State,
     port: Port,
     tcp: TcpStream,
     address: SocketAddr,
-    place: &Place,
-) -> Result<TlsStream<TcpStream>, Unwelcome> {
+    permit: &ConnectionPermit,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
     let handshakes = worker.handshakes();
     let handshake = pin!(async {
-        if plain_http::is_spoken(&tcp).await.map_err(Unwelcome::Failed)? {
-            plain_http::refuse(tcp).await.map_err(Unwelcome::Failed)?;
-            return Err(Unwelcome::PlainHttp);
+        if plain_http::is_spoken(&tcp).await.map_err(HandshakeError::Failed)? {
+            plain_http::refuse(tcp).await.map_err(HandshakeError::Failed)?;
+            return Err(HandshakeError::PlainHttp);
         }
-        let acceptor = TlsAcceptor::from(live.entrance(port).tls.clone());
-        acceptor.accept(tcp).await.map_err(Unwelcome::Failed)
+        let acceptor = TlsAcceptor::from(state.listener(port).tls.clone());
+        acceptor.accept(tcp).await.map_err(HandshakeError::Failed)
     });
     tokio::select! {
         biased;
-        _ = no_longer_awaited(worker, std::future::pending()) => Err(Unwelcome::Drain),
-        () = place.displaced() => Err(Unwelcome::Displaced),
-        shaken = handshakes.shake_hands(port, address.ip(), live.limits.handshake, handshake) => match shaken {
+        _ = drain_deadline(worker, std::future::pending()) => Err(HandshakeError::Drain),
+        () = permit.evicted() => Err(HandshakeError::Evicted),
+        shaken = handshakes.tls_handshake(port, address.ip(), state.limits.handshake, handshake) => match shaken {
             Some(shaken) => shaken,
-            None => Err(Unwelcome::TooSlow),
+            None => Err(HandshakeError::TooSlow),
         },
     }
 }
 
 /// Why there was no handshake.
 #[derive(Debug, Error)]
-enum Unwelcome {
+enum HandshakeError {
     #[error("made room for others in its handshake")]
-    Displaced,
+    Evicted,
     #[error("came too late for a handshake: the gateway ends")]
     Drain,
     #[error("handshake failed: {0}")]
@@ -153,21 +167,21 @@ enum Unwelcome {
     TooSlow,
 }
 
-impl Unwelcome {
+impl HandshakeError {
     /// What it counts as.
-    fn handshake(&self) -> Handshake {
+    fn handshake(&self) -> HandshakeOutcome {
         match self {
-            Self::Displaced => Handshake::Displaced,
-            Self::Drain => Handshake::Drain,
-            Self::Failed(error) => Handshake::failed(error),
-            Self::PlainHttp => Handshake::PlainHttp,
-            Self::TooSlow => Handshake::Timeout,
+            Self::Evicted => HandshakeOutcome::Evicted,
+            Self::Drain => HandshakeOutcome::Drain,
+            Self::Failed(error) => HandshakeOutcome::failed(error),
+            Self::PlainHttp => HandshakeOutcome::PlainHttp,
+            Self::TooSlow => HandshakeOutcome::Timeout,
         }
     }
 }
 
 /// Completes in a drain, at once for who has begun, and a little later for who has not; tells which of them it is.
-async fn no_longer_awaited(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
+async fn drain_deadline(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
     worker.draining().await;
     tokio::select! {
         () = begun => true,

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
-use crate::config::{AdminClient, KnownBy};
-use crate::status::seen::Seen;
+use crate::config::{AdminClient, CredentialMatcher};
+use crate::status::last_seen::Seen;
 use crate::tls::certificate::{self, Fingerprint, Validity};
 
 /// Of a subject's characters, so many go into the log: strangers write them.
@@ -56,7 +56,7 @@ impl PeerCertificate {
     }
 }
 
-/// Proof that a request is an admin's: to hold one is to be let through. Only [`Admins::judge`] makes it.
+/// Proof that a request is an admin's: to hold one is to be let through. Only [`AdminRegistry::judge`] makes it.
 #[derive(Debug)]
 pub struct Admin {
     name: Arc<str>,
@@ -83,7 +83,7 @@ impl Admin {
 /// Why somebody is no admin.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum NotAnAdmin {
+pub enum AuthError {
     // Of a pull, Incus's client shows its user what the other server was told.
     #[error(
         "this port is for admins, and this client presented no certificate; present one that admin.clients lists. If another \
@@ -100,22 +100,22 @@ pub enum NotAnAdmin {
 
 /// Those who are let in.
 #[derive(Debug)]
-pub struct Admins(Vec<Listed>);
+pub struct AdminRegistry(Vec<AdminEntry>);
 
 #[derive(Debug)]
-struct Listed {
+struct AdminEntry {
     client: AdminClient,
     seen: Arc<Seen>,
 }
 
-impl Admins {
+impl AdminRegistry {
     /// The ones that a configuration lists. When they were here, those know who were in force before, by name.
     pub fn new(clients: Vec<AdminClient>, last: Option<&Self>) -> Self {
         let seen = |name: &str| {
             let known = last?.0.iter().find(|listed| &*listed.client.name == name)?;
             Some(Arc::clone(&known.seen))
         };
-        let listed = clients.into_iter().map(|client| Listed {
+        let listed = clients.into_iter().map(|client| AdminEntry {
             seen: seen(&client.name).unwrap_or_default(),
             client,
         });
@@ -128,16 +128,16 @@ impl Admins {
     }
 
     /// The one place where it is decided who is an admin.
-    pub fn judge(&self, certificate: Option<&PeerCertificate>, now: SystemTime) -> Result<Admin, NotAnAdmin> {
-        let certificate = certificate.ok_or(NotAnAdmin::NoCertificate)?;
-        let Listed { client, seen } = self.find(certificate).ok_or(NotAnAdmin::Unknown)?;
+    pub fn judge(&self, certificate: Option<&PeerCertificate>, now: SystemTime) -> Result<Admin, AuthError> {
+        let certificate = certificate.ok_or(AuthError::NoCertificate)?;
+        let AdminEntry { client, seen } = self.find(certificate).ok_or(AuthError::Unknown)?;
         // A certificate whose dates cannot be read has none that hold.
-        let validity = Validity::of(&certificate.der).map_err(|_| NotAnAdmin::Unknown)?;
+        let validity = Validity::of(&certificate.der).map_err(|_| AuthError::Unknown)?;
         if validity.is_ahead_of(now) {
-            return Err(NotAnAdmin::NotYetValid);
+            return Err(AuthError::NotYetValid);
         }
         if !validity.contains(now) {
-            return Err(NotAnAdmin::Expired);
+            return Err(AuthError::Expired);
         }
         Ok(Admin {
             name: Arc::clone(&client.name),
@@ -146,10 +146,10 @@ impl Admins {
         })
     }
 
-    fn find(&self, certificate: &PeerCertificate) -> Option<&Listed> {
+    fn find(&self, certificate: &PeerCertificate) -> Option<&AdminEntry> {
         self.0.iter().find(|listed| match &listed.client.known_by {
-            KnownBy::Certificate(der) => *der == certificate.der,
-            KnownBy::Fingerprint(fingerprint) => *fingerprint == certificate.fingerprint,
+            CredentialMatcher::Certificate(der) => *der == certificate.der,
+            CredentialMatcher::Fingerprint(fingerprint) => *fingerprint == certificate.fingerprint,
         })
     }
 }

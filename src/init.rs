@@ -6,13 +6,13 @@
 //! command line is not so in the one that was there, [`next`] says what is left to do; [`ask`] asks
 //! before anything but our own files is touched.
 
-mod ask;
-mod difference;
+mod drift;
 mod incus;
-mod next;
-mod pair;
-mod site;
-mod text;
+mod keypair;
+mod next_steps;
+mod prompt;
+mod server_cert;
+mod template;
 
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
@@ -23,17 +23,17 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use self::ask::AskError;
-use self::ask::Questions;
 use self::incus::Incus;
 pub use self::incus::LocalError;
-pub use self::pair::PairError;
-use self::pair::{Kind, Pair, Purpose};
-use self::site::Site;
+pub use self::keypair::PairError;
+use self::keypair::{Kind, Pair, Purpose};
+pub use self::prompt::AskError;
+use self::prompt::Prompter;
+use self::server_cert::Site;
 use crate::check;
 use crate::config::{self, Config, ConfigError};
 use crate::net::Port;
-use crate::tls::IdentityError;
+use crate::tls::CertifiedKeyError;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -88,7 +88,7 @@ pub enum InitError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("--{}: {source}", option(source))]
-    Identity { source: IdentityError },
+    CertifiedKey { source: CertifiedKeyError },
     #[error(transparent)]
     Incus(#[from] LocalError),
     #[error("cannot list the admin {name} at the end of the file: {source}. List {} there by hand", certificate.display())]
@@ -110,21 +110,21 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     if let Some(wrong) = options.admins.iter().find(|name| !is_admin_name(name)) {
         return Err(InitError::AdminName(wrong.clone()));
     }
-    let questions = Questions::new(options.yes)?;
-    let mut done = Steps::default();
+    let questions = Prompter::new(options.yes)?;
+    let mut done = ProgressLog::default();
     let folder = options.config.parent().unwrap_or_else(|| Path::new("")).join("certs");
     let kind = if options.rsa { Kind::Rsa4096 } else { Kind::EcdsaP384 };
 
     let was_there = options.config.exists() && !config::is_example(&options.config);
     if was_there {
         add_admins(options, &folder, kind, &mut done)?;
-        done.kept(&options.config);
+        done.bounded(&options.config);
     } else {
         set_up(options, &folder, kind, &questions, &mut done)?;
     }
     let config = Config::load(&options.config)?;
     if was_there {
-        difference::tell(options, &config, &incus_of(options), &mut done);
+        drift::tell(options, &config, &incus_of(options), &mut done);
     }
     let client = Pair::at(&folder, "incus-client");
     trust(options, &client, &questions, &mut done)?;
@@ -136,7 +136,7 @@ pub fn init(options: &Options) -> Result<(), InitError> {
 
     say(&format!("\nincus-gate check --config {}", options.config.display()));
     let checked = check::check(&options.config, &config);
-    say(&format!("\n{}", next::steps(options, &config, &folder)));
+    say(&format!("\n{}", next_steps::steps(options, &config, &folder)));
     checked.map_err(|check::Failed| InitError::Check(options.config.clone()))
 }
 
@@ -144,8 +144,8 @@ fn set_up(
     options: &Options,
     folder: &Path,
     kind: Kind,
-    questions: &Questions,
-    done: &mut Steps,
+    questions: &Prompter,
+    done: &mut ProgressLog,
 ) -> Result<(), InitError> {
     let site = Site::find(options, folder, questions)?;
     make_folder(folder).map_err(|source| unwritable(folder, source))?;
@@ -167,25 +167,25 @@ fn set_up(
     for name in &admins {
         admin(name, &Pair::at(folder, name), kind, done)?;
     }
-    let text = text::configuration(options, &incus, &site, &admins);
-    Config::foresee(&options.config, text.clone())?;
+    let text = template::configuration(options, &incus, &site, &admins);
+    Config::parse_at(&options.config, text.clone())?;
     config::create(&options.config, &text).map_err(|source| unwritable(&options.config, source))?;
     done.wrote(&options.config);
     Ok(())
 }
 
 /// Lists admins who are not listed yet, at the end of the file that is there.
-fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut Steps) -> Result<(), InitError> {
+fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressLog) -> Result<(), InitError> {
     let config = Config::load(&options.config)?;
     let is_listed = |name: &String| config.admin.clients.iter().any(|client| *client.name == **name);
     for name in options.admins.iter().filter(|name| !is_listed(name)) {
         make_folder(folder).map_err(|source| unwritable(folder, source))?;
         let pair = Pair::at(folder, name);
         admin(name, &pair, kind, done)?;
-        let lines = text::admin(name, &pair, &options.config);
+        let lines = template::admin(name, &pair, &options.config);
         let before = fs::read_to_string(&options.config).map_err(|source| unwritable(&options.config, source))?;
         // Not every file goes on well with a table at its end.
-        Config::foresee(&options.config, before + &lines).map_err(|source| InitError::NotAdded {
+        Config::parse_at(&options.config, before + &lines).map_err(|source| InitError::NotAdded {
             name: name.clone(),
             certificate: pair.certificate.clone(),
             source,
@@ -199,7 +199,7 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut Steps) ->
 }
 
 /// An admin who has a key already brings the certificate alone.
-fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut Steps) -> Result<(), InitError> {
+fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut ProgressLog) -> Result<(), InitError> {
     if pair.certificate.exists() && !pair.key.exists() {
         let certificate = pair.certificate.display();
         done.step_kept(&format!("{certificate}, whose key is elsewhere"));
@@ -210,7 +210,7 @@ fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut Steps) -> Result<(), In
 }
 
 /// Whoever has the key is root to Incus: that is asked for, where it can be done here at all.
-fn trust(options: &Options, client: &Pair, questions: &Questions, done: &mut Steps) -> Result<(), InitError> {
+fn trust(options: &Options, client: &Pair, questions: &Prompter, done: &mut ProgressLog) -> Result<(), InitError> {
     let Ok(certificate) = client.read() else {
         // A configuration that was there has its own.
         return Ok(());
@@ -273,10 +273,10 @@ fn unwritable(path: &Path, source: io::Error) -> InitError {
     }
 }
 
-fn option(error: &IdentityError) -> &'static str {
+fn option(error: &CertifiedKeyError) -> &'static str {
     match error {
-        IdentityError::Certificate(_) => "certificate",
-        IdentityError::PrivateKey(_) => "private-key",
+        CertifiedKeyError::Certificate(_) => "certificate",
+        CertifiedKeyError::PrivateKey(_) => "private-key",
     }
 }
 
@@ -290,12 +290,12 @@ fn remedy(error: &io::Error) -> &'static str {
 
 /// What was done, a line each.
 #[derive(Debug, Default)]
-struct Steps {
+struct ProgressLog {
     changed: bool,
     noted: bool,
 }
 
-impl Steps {
+impl ProgressLog {
     fn step(&mut self, what: &str, which: &str) {
         self.changed = true;
         line(what, which);
@@ -310,7 +310,7 @@ impl Steps {
         line("note", what);
     }
 
-    fn kept(&self, path: &Path) {
+    fn bounded(&self, path: &Path) {
         self.step_kept(&path.display().to_string());
     }
 
@@ -318,11 +318,11 @@ impl Steps {
         self.step("wrote", &path.display().to_string());
     }
 
-    fn pair(&mut self, pair: &Pair, made: pair::Made) {
+    fn pair(&mut self, pair: &Pair, made: keypair::Made) {
         let files = format!("{} and its key", pair.certificate.display());
         match made {
-            pair::Made::Now => self.step("made", &files),
-            pair::Made::Before => self.step_kept(&files),
+            keypair::Made::Now => self.step("made", &files),
+            keypair::Made::Before => self.step_kept(&files),
         }
     }
 

@@ -19,24 +19,24 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::fd_limit;
 use crate::config::Config;
-use crate::limits::descriptors;
 use crate::listener::{self, BindError, InheritError, Inherited, Listener};
-use crate::live::SetUpError;
 use crate::metrics::Metrics;
-use crate::metrics::export::Exporter;
+use crate::metrics::exposition::Exporter;
 use crate::metrics::health::Health;
-use crate::metrics::server::{self, Anybody};
+use crate::metrics::server::{self, PublicHandler};
 use crate::net::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
-use crate::status::collect::Facts;
-use crate::status::owner::Owner;
+use crate::state::SetUpError;
+use crate::status::owner::PrivilegedHandler;
+use crate::status::report_builder::StaticInfo;
 use crate::status::socket;
-use crate::systemd::{self, Pulse, Watchdog};
+use crate::systemd::{self, Heartbeat, Watchdog};
 use crate::telemetry::file::LogFileError;
 use crate::telemetry::log::Log;
-use crate::worker::{self, Common, Worker};
+use crate::worker::{self, Shared, Worker};
 
 /// For workers to tell of what they were doing when they were told to end at once.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ pub enum RunError {
 /// Runs the gateway until a signal ends it.
 pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> {
     log.reload(&config.log, Log::open_audit(&config.log)?);
-    descriptors::raise();
+    fd_limit::raise();
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
     let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
@@ -79,7 +79,7 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
         observers,
         status,
     };
-    worker::runtime()?.block_on(govern(path, config, log, sockets, cores))
+    worker::runtime()?.block_on(run_control_loop(path, config, log, sockets, cores))
 }
 
 /// All that is bound.
@@ -89,7 +89,7 @@ struct Sockets {
     status: Option<UnixListener>,
 }
 
-async fn govern(
+async fn run_control_loop(
     path: PathBuf,
     config: Config,
     log: Rc<Log>,
@@ -102,7 +102,7 @@ async fn govern(
         observers,
         status,
     } = sockets;
-    let facts = Facts {
+    let facts = StaticInfo {
         file: path.clone(),
         addresses: addresses(&listeners)?,
         metrics: observers
@@ -112,8 +112,8 @@ async fn govern(
     };
     let metrics = Arc::<Metrics>::default();
     let mut reloader = Reloader::new(path, config, log, Arc::clone(&metrics))?;
-    let common = Common {
-        live: reloader.in_force(),
+    let shared = Shared {
+        state: reloader.in_force(),
         limiter: Arc::default(),
         metrics,
         drain: CancellationToken::new(),
@@ -121,14 +121,14 @@ async fn govern(
         refusals: Arc::default(),
     };
     let mut watchdog = Watchdog::default();
-    let mut workers = start_workers(cores, &common, &listeners, &mut watchdog)?;
+    let mut workers = start_workers(cores, &shared, &listeners, &mut watchdog)?;
     let watchdog = Rc::new(watchdog);
-    let (fed, drain) = (Rc::clone(&watchdog), common.drain.clone());
+    let (fed, drain) = (Rc::clone(&watchdog), shared.drain.clone());
     tokio::task::spawn_local(async move { fed.run(drain).await });
     for (port, address) in &facts.addresses {
         tracing::info!(%port, %address, "listening");
     }
-    observe(observers, status, facts, &common, watchdog)?;
+    serve_monitoring(observers, status, facts, &shared, watchdog)?;
     // The workers have sockets of their own; these must not keep the ports open in a drain.
     drop(listeners);
     tracing::info!("ready");
@@ -137,8 +137,8 @@ async fn govern(
     loop {
         let is_asked = tokio::select! {
             asked = signals.next() => match asked {
-                Asked::End => break,
-                Asked::Reload => true,
+                SignalEvent::End => break,
+                SignalEvent::Reload => true,
             },
             () = reloader.time_to_look() => false,
         };
@@ -159,7 +159,7 @@ async fn govern(
     let limit = reloader.in_force().borrow().limits.drain;
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
-    common.drain.cancel();
+    shared.drain.cancel();
     let why = tokio::select! {
         // Each worker drops its sender when it has finished.
         _ = workers.recv() => {
@@ -169,32 +169,32 @@ async fn govern(
         () = tokio::time::sleep(limit) => RunError::NotDrained(limit),
         () = signals.end() => RunError::CutShort,
     };
-    common.cut.cancel();
+    shared.cut.cancel();
     // What is cut is still told of, unless a worker hangs.
     let _ = timeout(LAST_WORDS, workers.recv()).await;
     Err(why)
 }
 
 /// Until the process ends: who looks at it, sees it drain.
-fn observe(
+fn serve_monitoring(
     sockets: Vec<TcpListener>,
     status: Option<UnixListener>,
-    facts: Facts,
-    common: &Common,
+    facts: StaticInfo,
+    shared: &Shared,
     watchdog: Rc<Watchdog>,
 ) -> io::Result<()> {
-    let health = Health::new(common.live.clone(), watchdog, common.drain.clone());
-    let (live, limiter, metrics) = (&common.live, &common.limiter, &common.metrics);
-    let exporter = Exporter::new(live.clone(), Arc::clone(limiter), Arc::clone(metrics), health);
+    let health = Health::new(shared.state.clone(), watchdog, shared.drain.clone());
+    let (state, limiter, metrics) = (&shared.state, &shared.limiter, &shared.metrics);
+    let exporter = Exporter::new(state.clone(), Arc::clone(limiter), Arc::clone(metrics), health);
     let exporter = Rc::new(exporter);
     for socket in sockets {
         tracing::info!(port = %"metrics", address = %socket.local_addr()?, "listening");
         let listener = tokio::net::TcpListener::from_std(socket)?;
-        tokio::task::spawn_local(server::serve(listener, Rc::new(Anybody(Rc::clone(&exporter)))));
+        tokio::task::spawn_local(server::serve(listener, Rc::new(PublicHandler(Rc::clone(&exporter)))));
     }
     if let Some(socket) = status {
         let listener = tokio::net::UnixListener::from_std(socket)?;
-        tokio::task::spawn_local(server::serve(listener, Rc::new(Owner { exporter, facts })));
+        tokio::task::spawn_local(server::serve(listener, Rc::new(PrivilegedHandler { exporter, facts })));
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ fn addresses(listeners: &[Listener]) -> io::Result<Vec<(Port, SocketAddr)>> {
 
 fn start_workers(
     cores: NonZero<usize>,
-    common: &Common,
+    shared: &Shared,
     listeners: &[Listener],
     watchdog: &mut Watchdog,
 ) -> io::Result<mpsc::Receiver<()>> {
@@ -217,14 +217,14 @@ fn start_workers(
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let (common, pulse, finished) = (common.clone(), watchdog.pulse(), finished.clone());
+        let (shared, pulse, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // A worker's runtime never leaves its thread, so it has to be made there.
             match worker::runtime() {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(work(common, pulse, listeners));
+                    runtime.block_on(work(shared, pulse, listeners));
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -235,8 +235,8 @@ fn start_workers(
     Ok(workers)
 }
 
-async fn work(common: Common, pulse: Pulse, listeners: Vec<Listener>) {
-    let worker = Worker::start(common);
+async fn work(shared: Shared, pulse: Heartbeat, listeners: Vec<Listener>) {
+    let worker = Worker::start(shared);
     tokio::task::spawn_local(pulse.beat());
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -253,7 +253,7 @@ async fn work(common: Common, pulse: Pulse, listeners: Vec<Listener>) {
 }
 
 #[derive(Debug, Eq, PartialEq)]
-enum Asked {
+enum SignalEvent {
     End,
     Reload,
 }
@@ -273,11 +273,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> SignalEvent {
         tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.interrupt.recv() => Asked::End,
-            _ = self.terminate.recv() => Asked::End,
+            _ = self.hangup.recv() => SignalEvent::Reload,
+            _ = self.interrupt.recv() => SignalEvent::End,
+            _ = self.terminate.recv() => SignalEvent::End,
         }
     }
 

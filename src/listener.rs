@@ -11,8 +11,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 
 pub use self::inherited::{InheritError, Inherited};
+use crate::admission::RejectReason;
 use crate::connection;
-use crate::limits::Reason;
 use crate::net::{self, Port};
 use crate::worker::Worker;
 
@@ -113,20 +113,26 @@ impl Listener {
                 Ok((tcp, address)) => {
                     // An IPv4 client of an IPv6 socket is an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    if worker.live().entrance(self.port).proxies.contain(address.ip()) {
-                        let Some(place) = worker.expect_client(self.port, address.ip()) else {
+                    if worker.state().listener(self.port).proxies.contain(address.ip()) {
+                        let Some(permit) = worker.admit_proxy(self.port, address.ip()) else {
                             net::reset(tcp);
                             continue;
                         };
                         let (port, served) = (self.port, Rc::clone(&worker));
-                        worker.spawn(connection::welcome_behind(served, port, tcp, address, place));
+                        worker.spawn(connection::accept_proxied(served, port, tcp, address, permit));
                         continue;
                     }
                     // Before anything else is done with it: in a crowd, many come before any task has its turn.
                     match worker.admit(self.port, address.ip()) {
-                        Some(place) => {
-                            let displaces = self.port == Port::Admin || place.has_displaced();
-                            worker.spawn(connection::welcome(Rc::clone(&worker), self.port, tcp, address, place));
+                        Some(permit) => {
+                            let displaces = self.port == Port::Admin || permit.has_displaced();
+                            worker.spawn(connection::handle_connection(
+                                Rc::clone(&worker),
+                                self.port,
+                                tcp,
+                                address,
+                                permit,
+                            ));
                             // Those whom it displaces have to go before the next one comes.
                             if displaces {
                                 tokio::task::yield_now().await;
@@ -137,7 +143,7 @@ impl Listener {
                 }
                 Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
                 Err(error) => {
-                    if worker.limiter().count(Reason::Descriptors) {
+                    if worker.limiter().count(RejectReason::Descriptors) {
                         tracing::error!(
                             "cannot accept connections for the moment: {error}; raise LimitNOFILE= (systemd) or `ulimit -n`, or \
                              lower limits.connections. No more of this is told until a minute has gone by without it"

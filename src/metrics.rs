@@ -1,29 +1,29 @@
 //! What is counted, for Prometheus to scrape, and whether all is well, for who asks.
 //!
-//! Each worker counts in [`Counts`] of its own, which nobody else writes: a request costs a few additions, whether anybody
+//! Each worker counts in [`WorkerMetrics`] of its own, which nobody else writes: a request costs a few additions, whether anybody
 //! scrapes or not. Only a scrape adds the workers' figures up, in [`export`], on the main thread. What is counted is known
 //! beforehand, for each [`label`] has a closed set of values: strangers cannot make it grow.
 //!
 //! [`server`] answers on the listener of `[metrics]`, with [`health`] beside the figures, and on that of `[status]`.
 
 pub mod counts;
-pub mod export;
-pub mod handshake;
+pub mod endpoint;
+pub mod exposition;
+pub mod handshake_outcome;
 pub mod health;
 pub mod label;
-pub mod question;
 pub mod server;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use self::counts::Counts;
+pub use self::counts::WorkerMetrics;
 
 /// The figures of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
     started: Duration,
-    workers: Mutex<Vec<Arc<Counts>>>,
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     reload: Mutex<Reload>,
 }
 
@@ -52,8 +52,8 @@ impl Default for Metrics {
 
 impl Metrics {
     /// For one more worker to count in.
-    pub fn of_worker(&self) -> Arc<Counts> {
-        let counts = Arc::<Counts>::default();
+    pub fn of_worker(&self) -> Arc<WorkerMetrics> {
+        let counts = Arc::<WorkerMetrics>::default();
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.push(Arc::clone(&counts));
         counts
@@ -79,7 +79,7 @@ impl Metrics {
         self.started
     }
 
-    fn workers(&self) -> Vec<Arc<Counts>> {
+    fn workers(&self) -> Vec<Arc<WorkerMetrics>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

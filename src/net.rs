@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::admission::ConnectionPermit;
 use crate::identity::PeerCertificate;
-use crate::limits::Place;
 
 /// What TLS holds of an answer that its client does not read, in bytes.
 const MAX_UNSENT: usize = 32 << 10;
@@ -58,7 +58,7 @@ impl fmt::Display for Port {
 
 /// Small answers leave at once, and a peer that has vanished is noticed within two minutes though a tunnel may be silent
 /// for hours.
-pub(crate) fn tune(tcp: &TcpStream) {
+pub(crate) fn set_tcp_options(tcp: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))
@@ -76,7 +76,7 @@ pub(crate) fn reset(tcp: TcpStream) {
 
 /// What a connection has become after 101, on either side of us.
 #[derive(Debug)]
-pub struct End<S> {
+pub struct UpgradedIo<S> {
     /// What was read of it already.
     pub read_ahead: Bytes,
     /// The rest.
@@ -95,42 +95,42 @@ pub(crate) fn certificate(tls: &TlsStream<TcpStream>) -> Option<PeerCertificate>
 #[derive(Debug)]
 pub struct ClientStream {
     tls: TlsStream<TcpStream>,
-    ending: Ending,
+    ending: CloseMode,
     /// Told when bytes come.
     heard: Arc<AtomicBool>,
     /// Held for as long as there is the stream, whatever it becomes.
-    _place: Place,
+    _place: ConnectionPermit,
 }
 
 /// Says of a stream that nothing is under way on it, so that it may end in order when it is dropped: a reset would destroy
 /// the end of an answer that the kernel still holds for a slow client.
 #[derive(Clone, Debug, Default)]
-pub struct Ending(Arc<AtomicBool>);
+pub struct CloseMode(Arc<AtomicBool>);
 
-impl Ending {
+impl CloseMode {
     /// Nothing is under way any more.
-    pub fn is_no_cut(&self) {
+    pub fn close_gracefully(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl ClientStream {
     /// Takes over after the handshake.
-    pub(crate) fn new(mut tls: TlsStream<TcpStream>, place: Place, heard: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(mut tls: TlsStream<TcpStream>, permit: ConnectionPermit, heard: Arc<AtomicBool>) -> Self {
         let (tcp, session) = tls.get_mut();
         session.set_buffer_limit(Some(MAX_UNSENT));
         // Where this fails, the connection is gone already.
         let _ = tcp.set_zero_linger();
         Self {
             tls,
-            ending: Ending::default(),
+            ending: CloseMode::default(),
             heard,
-            _place: place,
+            _place: permit,
         }
     }
 
     /// For who knows why the stream will be dropped.
-    pub fn ending(&self) -> Ending {
+    pub fn ending(&self) -> CloseMode {
         self.ending.clone()
     }
 

@@ -5,18 +5,18 @@
 //! are a [`selection`], which `evaluate` finds at a bounded price.
 //! Image bytes alone come from Incus, asked for by `export` with a fingerprint from the catalogue.
 
+pub mod cached_response;
 pub mod catalogue;
-pub mod document;
 mod evaluate;
 mod export;
 pub mod filter;
 pub mod generation;
 pub mod image;
-mod listing;
 pub mod page;
 pub mod route;
 pub mod selection;
 pub mod snapshot;
+mod streamed_list;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,17 +24,17 @@ use std::time::Duration;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::time::timeout;
 
+use self::cached_response::CachedJson;
 use self::catalogue::Catalogue;
-use self::document::Document;
 use self::image::Image;
 use self::page::PageRequest;
 use self::route::{FingerprintPrefix, PublicRoute};
 use self::selection::Selector;
-use self::snapshot::{Found, Snapshot};
-use crate::live::Live;
-use crate::metrics::question::Question;
-use crate::reply::{Refusal, Reply};
-use crate::telemetry::exchange::Exchange;
+use self::snapshot::{Lookup, Snapshot};
+use crate::metrics::endpoint::Endpoint;
+use crate::reply::{HttpError, Reply};
+use crate::state::State;
+use crate::telemetry::request_record::RequestRecord;
 use crate::upstream;
 
 /// A client has its answer, or the head of it, within five seconds, whatever has become of Incus.
@@ -44,42 +44,45 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 const MAX_TARGET: usize = 4 << 10;
 
 /// Answers one request on the public port.
-pub async fn answer<B>(exchange: &Exchange, request: &Request<B>) -> Result<Reply, Refusal> {
+pub async fn answer<B>(record: &RequestRecord, request: &Request<B>) -> Result<Reply, HttpError> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        return Err(Refusal::TargetTooLong(MAX_TARGET));
+        return Err(HttpError::TargetTooLong(MAX_TARGET));
     }
-    let live = exchange.client().worker.live();
-    if let (Some(page), Some(asked)) = (&live.page, PageRequest::of(request)) {
-        exchange.asks(Question::Page);
-        let found = in_time(&live, async {
-            let snapshot = live.catalogue.current().await?;
-            let matches = evaluate::select(exchange.client(), &snapshot, &asked.selector()).await?;
+    let state = record.client().worker.state();
+    if let (Some(page), Some(asked)) = (&state.page, PageRequest::of(request)) {
+        record.set_endpoint(Endpoint::Page);
+        let found = in_time(&state, async {
+            let snapshot = state.catalogue.current().await?;
+            let matches = evaluate::select(record.client(), &snapshot, &asked.selector()).await?;
             Ok((snapshot, matches))
         });
-        return Ok(evaluate::at_cost(exchange.client(), asked.reply(page, found.await)));
+        return Ok(evaluate::at_cost(record.client(), asked.reply(page, found.await)));
     }
     let route = PublicRoute::parse(request.method(), request.uri())?;
-    exchange.asks(route.question());
-    in_time(&live, answer_question(exchange, &live, route, request.headers())).await
+    record.set_endpoint(route.endpoint());
+    in_time(&state, answer_question(record, &state, route, request.headers())).await
 }
 
 /// As long as anybody waits for the gateway.
-pub(crate) async fn in_time<T>(live: &Live, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+pub(crate) async fn in_time<T>(
+    state: &State,
+    answer: impl Future<Output = Result<T, HttpError>>,
+) -> Result<T, HttpError> {
     timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
         let error = upstream::Error::Timeout(PATIENCE);
-        live.target.counts().failed(&error);
-        Err(Refusal::Upstream(error))
+        state.target.counts().failed(&error);
+        Err(HttpError::Upstream(error))
     })
 }
 
 async fn answer_question(
-    exchange: &Exchange,
-    live: &Live,
+    record: &RequestRecord,
+    state: &State,
     route: PublicRoute,
     headers: &HeaderMap,
-) -> Result<Reply, Refusal> {
-    let catalogue = &live.catalogue;
+) -> Result<Reply, HttpError> {
+    let catalogue = &state.catalogue;
     match route {
         PublicRoute::Server => Ok(catalogue.current().await?.server.reply(headers)),
         PublicRoute::Images(query) => {
@@ -87,48 +90,50 @@ async fn answer_question(
             if query.filter.is_empty() {
                 return Ok(snapshot.lend(snapshot.images.get(query.recursion).reply(headers), 0));
             }
-            let matches = evaluate::select(exchange.client(), &snapshot, &Selector::Filter(query.filter)).await?;
-            let reply = listing::reply(snapshot, matches, query.recursion);
-            Ok(evaluate::at_cost(exchange.client(), reply))
+            let matches = evaluate::select(record.client(), &snapshot, &Selector::Filter(query.filter)).await?;
+            let reply = streamed_list::reply(snapshot, matches, query.recursion);
+            Ok(evaluate::at_cost(record.client(), reply))
         }
         PublicRoute::Image(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
-            Ok(Document::plain(find(&snapshot, &prefix)?).reply(headers))
+            Ok(CachedJson::plain(find(&snapshot, &prefix)?).reply(headers))
         }
         PublicRoute::Export(prefix) => {
             let snapshot = with_image(catalogue, &prefix).await?;
             let image = find(&snapshot, &prefix)?;
-            let upstream = exchange.client().worker.upstream();
-            exchange.begin_download()?;
+            let upstream = record.client().worker.upstream();
+            record.begin_download()?;
             if !catalogue.is_fresh() {
                 export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
             }
-            export::export(exchange, &upstream, &image.fingerprint, headers).await
+            export::export(record, &upstream, &image.fingerprint, headers).await
         }
         PublicRoute::Aliases { recursion } => {
             let snapshot = catalogue.current().await?;
             Ok(snapshot.lend(snapshot.aliases.get(recursion).reply(headers), 0))
         }
         PublicRoute::Alias(name) => {
-            let snapshot = catalogue.having(|snapshot| snapshot.alias(&name).is_some()).await?;
+            let snapshot = catalogue
+                .get_or_refresh(|snapshot| snapshot.alias(&name).is_some())
+                .await?;
             let alias = snapshot.alias(&name).ok_or_else(route::alias_not_found)?;
-            Ok(Document::plain(alias).reply(headers))
+            Ok(CachedJson::plain(alias).reply(headers))
         }
     }
 }
 
-async fn with_image(catalogue: &Catalogue, prefix: &FingerprintPrefix) -> Result<Arc<Snapshot>, Refusal> {
+async fn with_image(catalogue: &Catalogue, prefix: &FingerprintPrefix) -> Result<Arc<Snapshot>, HttpError> {
     catalogue
-        .having(|snapshot| snapshot.find(prefix) != Found::Nothing)
+        .get_or_refresh(|snapshot| snapshot.find(prefix) != Lookup::Nothing)
         .await
 }
 
-fn find<'a>(snapshot: &'a Snapshot, prefix: &FingerprintPrefix) -> Result<&'a Image, Refusal> {
+fn find<'a>(snapshot: &'a Snapshot, prefix: &FingerprintPrefix) -> Result<&'a Image, HttpError> {
     match snapshot.find(prefix) {
-        Found::One(image) => Ok(image),
-        Found::Nothing => Err(route::image_not_found(prefix.as_str())),
+        Lookup::One(image) => Ok(image),
+        Lookup::Nothing => Err(route::image_not_found(prefix.as_str())),
         // Incus's words and status; but here only published images count.
-        Found::Many => Err(Refusal::Incus(
+        Lookup::Many => Err(HttpError::Incus(
             StatusCode::INTERNAL_SERVER_ERROR,
             "More than one image matches".to_owned(),
         )),

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use crate::check;
 use crate::config::{Config, ConfigError, Files};
 use crate::file::Reader;
-use crate::live::{Live, SetUpError};
 use crate::metrics::Metrics;
 use crate::net::Port;
+use crate::state::{SetUpError, State};
 use crate::systemd;
 use crate::telemetry::file::{LogFile, LogFileError};
 use crate::telemetry::log::Log;
@@ -24,7 +24,7 @@ use crate::telemetry::log::Log;
 #[derive(Debug)]
 pub struct Reloader {
     path: PathBuf,
-    live: watch::Sender<Arc<Live>>,
+    state: watch::Sender<Arc<State>>,
     /// Certificates and keys as they were when they were loaded.
     files: Files,
     /// What was there when the last reload was refused: the same again need not be tried, nor told.
@@ -39,7 +39,7 @@ pub struct Reloader {
 }
 
 #[derive(Debug, Error)]
-enum Refusal {
+enum ReloadError {
     #[error("log.audit: {0}")]
     Audit(#[from] LogFileError),
     #[error(transparent)]
@@ -64,13 +64,13 @@ impl Reloader {
             listen: listen(&config),
             status_socket: config.status_socket.clone(),
             metrics,
-            live: watch::channel(Arc::new(Live::new(config, None)?)).0,
+            state: watch::channel(Arc::new(State::new(config, None)?)).0,
         })
     }
 
     /// What is in force, and all that will be.
-    pub fn in_force(&self) -> watch::Receiver<Arc<Live>> {
-        self.live.subscribe()
+    pub fn in_force(&self) -> watch::Receiver<Arc<State>> {
+        self.state.subscribe()
     }
 
     /// Waits until it is time to look whether a certificate has been renewed.
@@ -100,7 +100,7 @@ impl Reloader {
         let (path, files) = (self.path.clone(), self.files_of_a_reload());
         let (now, loaded) = match self.reader.run(move || (files.now(), load(&path))).await {
             Ok((now, loaded)) => (Some(now), loaded),
-            Err(error) => (None, Err(Refusal::Hanging(error))),
+            Err(error) => (None, Err(ReloadError::Hanging(error))),
         };
         let in_force = loaded.and_then(|(config, audit)| self.bring_into_force(config, audit));
         self.metrics.reloaded(in_force.as_ref().err().map(ToString::to_string));
@@ -118,12 +118,12 @@ impl Reloader {
         }
     }
 
-    fn bring_into_force(&mut self, config: Config, audit: Option<LogFile>) -> Result<(), Refusal> {
-        let last = Arc::clone(&self.live.borrow());
+    fn bring_into_force(&mut self, config: Config, audit: Option<LogFile>) -> Result<(), ReloadError> {
+        let last = Arc::clone(&self.state.borrow());
         let (files, every, listen) = (config.files.clone(), config.reload_every, listen(&config));
         let status_socket = config.status_socket.clone();
         let log = config.log.clone();
-        self.live.send_replace(Arc::new(Live::new(config, Some(&last))?));
+        self.state.send_replace(Arc::new(State::new(config, Some(&last))?));
         self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
         if self.status_socket != status_socket {
@@ -148,7 +148,7 @@ impl Reloader {
 }
 
 /// All that needs a file system.
-fn load(path: &Path) -> Result<(Config, Option<LogFile>), Refusal> {
+fn load(path: &Path) -> Result<(Config, Option<LogFile>), ReloadError> {
     let config = Config::load(path)?;
     check::warn(&config);
     let audit = Log::open_audit(&config.log)?;

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::identity::NotAnAdmin;
+use crate::identity::AuthError;
 use crate::upstream::{self, UpstreamBody};
 
 /// The most of a long answer that is handed over at once.
@@ -33,7 +33,7 @@ pub enum ReplyBody {
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum Refusal {
+pub enum HttpError {
     #[error("{0}")]
     Ambiguous(&'static str),
     #[error("too many filters and searches at once, try again later")]
@@ -46,7 +46,7 @@ pub enum Refusal {
     #[error("method not allowed")]
     MethodNotAllowed,
     #[error(transparent)]
-    NotAnAdmin(#[from] NotAnAdmin),
+    AuthError(#[from] AuthError),
     #[error("Public access limited to image downloads only")]
     NotPublic,
     #[error("this address is not served here")]
@@ -64,7 +64,7 @@ pub enum Refusal {
     Upstream(upstream::Error),
 }
 
-impl Refusal {
+impl HttpError {
     /// For what only a client can mend.
     pub fn bad_request(problem: &str) -> Self {
         Self::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
@@ -77,7 +77,7 @@ impl Refusal {
             Self::Busy | Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Network | Self::NotAnAdmin(_) | Self::NotPublic => StatusCode::FORBIDDEN,
+            Self::Network | Self::AuthError(_) | Self::NotPublic => StatusCode::FORBIDDEN,
             Self::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
             Self::TooManyDownloads | Self::TooManyRequests(_) | Self::TooMuchCpu(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
@@ -85,7 +85,7 @@ impl Refusal {
     }
 }
 
-impl From<upstream::Error> for Refusal {
+impl From<upstream::Error> for HttpError {
     fn from(error: upstream::Error) -> Self {
         match error {
             upstream::Error::Client(_) => Self::bad_request("the request did not come whole"),
@@ -100,9 +100,9 @@ impl From<Vec<u8>> for ReplyBody {
     }
 }
 
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
-        let status = refusal.status();
+impl From<HttpError> for Reply {
+    fn from(error: HttpError) -> Self {
+        let status = error.status();
         let mut reply = json_reply(
             status,
             to_json(&Envelope {
@@ -111,18 +111,18 @@ impl From<Refusal> for Reply {
                 status_code: 0,
                 operation: "",
                 error_code: status.as_u16(),
-                error: &refusal.to_string(),
+                error: &error.to_string(),
                 metadata: (),
             })
             .into(),
         );
-        match refusal {
-            Refusal::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
-            Refusal::Busy | Refusal::TooManyDownloads => {
+        match error {
+            HttpError::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
+            HttpError::Busy | HttpError::TooManyDownloads => {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
             }
             // In whole seconds (RFC 9110 §10.2.3), and not too early.
-            Refusal::TooManyRequests(wait) | Refusal::TooMuchCpu(wait) => {
+            HttpError::TooManyRequests(wait) | HttpError::TooMuchCpu(wait) => {
                 let seconds = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
                 reply.headers_mut().insert(RETRY_AFTER, seconds);
             }

@@ -4,11 +4,11 @@
 //! as an object with names that stay; [`collect`] makes it of the figures, in which [`seen`] is when each admin was here last.
 //! The commands ask there, and [`text`] and `images` show it to people.
 
-pub mod collect;
 mod images;
+pub mod last_seen;
 pub mod owner;
 pub mod report;
-pub mod seen;
+pub mod report_builder;
 pub mod socket;
 mod table;
 mod text;
@@ -23,7 +23,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::report::{Report, State};
-use crate::local::{self, LocalError};
+use crate::unix_http::{self, LocalError};
 
 /// Where the gateway tells how it is.
 pub const STATUS_PATH: &str = "/status";
@@ -95,9 +95,9 @@ fn ask(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), StatusError> {
         socket: socket.to_owned(),
         source,
     };
-    let request = local::request(Method::GET, path, Bytes::new());
+    let request = unix_http::request(Method::GET, path, Bytes::new());
     let request = request.map_err(|error| no_answer(LocalError::Strange(error.into())))?;
-    local::ask(socket, request, PATIENCE).map_err(no_answer)
+    unix_http::ask(socket, request, PATIENCE).map_err(no_answer)
 }
 
 fn foreign(socket: &Path, error: &serde_json::Error) -> StatusError {

@@ -54,9 +54,9 @@ pub struct Watchdog {
 
 /// A worker's end of it.
 #[derive(Debug)]
-pub struct Pulse(mpsc::Receiver<oneshot::Sender<()>>);
+pub struct Heartbeat(mpsc::Receiver<oneshot::Sender<()>>);
 
-impl Pulse {
+impl Heartbeat {
     /// Answers from within the worker's own loop.
     pub async fn beat(mut self) {
         while let Some(asked) = self.0.recv().await {
@@ -68,10 +68,10 @@ impl Pulse {
 
 impl Watchdog {
     /// For one more worker.
-    pub fn pulse(&mut self) -> Pulse {
+    pub fn pulse(&mut self) -> Heartbeat {
         let (ask, asked) = mpsc::channel(1);
         self.workers.push(ask);
-        Pulse(asked)
+        Heartbeat(asked)
     }
 
     /// Runs for as long as the gateway does.

@@ -7,10 +7,10 @@
 
 pub mod access;
 pub mod audit;
-pub mod exchange;
 pub mod file;
 pub mod log;
-pub mod mask;
+pub mod log_writer;
+pub mod metered_stream;
+pub mod redact;
 mod repeats;
-pub mod sink;
-pub mod tunnel;
+pub mod request_record;

@@ -6,7 +6,7 @@
 
 pub mod certificate;
 pub mod chain;
-pub mod exact_match;
+pub mod client_auth;
 mod pem;
 pub mod server;
 mod signature;
@@ -20,7 +20,7 @@ use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::pem::{Error as ParseError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::sign::{self, SigningKey};
 use thiserror::Error;
 
 use crate::file;
@@ -58,31 +58,31 @@ fn is_chacha20(suite: CipherSuite) -> bool {
 
 /// A certificate chain and the private key of its first certificate, known to belong together.
 #[derive(Clone, Debug)]
-pub struct Identity {
-    key: Arc<CertifiedKey>,
+pub struct CertifiedKey {
+    key: Arc<sign::CertifiedKey>,
     private_key_file: PathBuf,
 }
 
-impl Identity {
+impl CertifiedKey {
     /// Reads both PEM files.
-    pub fn load(chain: &Path, private_key: &Path) -> Result<Self, IdentityError> {
-        let certificates = read_chain(chain).map_err(IdentityError::Certificate)?;
-        let key = read_signing_key(private_key).map_err(IdentityError::PrivateKey)?;
-        // Not `CertifiedKey::keys_match`: it fails for X.509 v1, which `openssl` still makes.
+    pub fn load(chain: &Path, private_key: &Path) -> Result<Self, CertifiedKeyError> {
+        let certificates = read_chain(chain).map_err(CertifiedKeyError::Certificate)?;
+        let key = read_signing_key(private_key).map_err(CertifiedKeyError::PrivateKey)?;
+        // Not `sign::CertifiedKey::keys_match`: it fails for X.509 v1, which `openssl` still makes.
         let public_key = certificate::public_key(&certificates[0]).map_err(|source| {
-            IdentityError::Certificate(PemError::Malformed {
+            CertifiedKeyError::Certificate(PemError::Malformed {
                 path: chain.to_owned(),
                 source,
             })
         })?;
         if key.public_key().as_ref() != Some(&public_key) {
-            return Err(IdentityError::Certificate(PemError::NotAPair {
+            return Err(CertifiedKeyError::Certificate(PemError::NotAPair {
                 chain: chain.to_owned(),
                 private_key: private_key.to_owned(),
             }));
         }
         Ok(Self {
-            key: Arc::new(CertifiedKey::new(certificates, key)),
+            key: Arc::new(sign::CertifiedKey::new(certificates, key)),
             private_key_file: private_key.to_owned(),
         })
     }
@@ -107,7 +107,7 @@ impl Identity {
         self.chain() == other.chain() && self.private_key_file == other.private_key_file
     }
 
-    fn certified_key(&self) -> Arc<CertifiedKey> {
+    fn certified_key(&self) -> Arc<sign::CertifiedKey> {
         Arc::clone(&self.key)
     }
 }
@@ -189,7 +189,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
 /// Which of the two files is to blame; where they do not belong together, the first.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum IdentityError {
+pub enum CertifiedKeyError {
     #[error(transparent)]
     Certificate(PemError),
     #[error(transparent)]

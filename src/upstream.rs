@@ -4,15 +4,15 @@
 //! by [`Upstream::send`], then by the [`UpstreamBody`] it returns: no task stands between Incus's socket and the client's, so
 //! a slow reader slows Incus down and nobody else.
 
-mod about;
 mod connection;
-mod counts;
 mod error;
+mod metrics;
 mod pool;
 mod request;
 mod response;
+mod server_info;
 mod target;
-mod turn;
+mod yield_budget;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,15 +25,15 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
-pub use self::about::{ABOUT_SIZE, About, AboutError};
 use self::connection::{Connection, SendError};
 pub use self::connection::{Tunnel, TunnelStream};
-pub use self::counts::{Counts, Kind};
 pub use self::error::Error;
+pub use self::metrics::{ErrorKind, UpstreamMetrics};
 use self::pool::Pool;
-pub use self::request::{ClientBody, RequestBody};
+pub use self::request::{MeteredRequestBody, RequestBody};
 use self::request::{clone_head, is_repeatable};
 pub use self::response::UpstreamBody;
+pub use self::server_info::{MAX_SERVER_INFO, ServerInfo, ServerInfoError};
 pub use self::target::Target;
 
 /// After so long without an answer on a connection that stood before, Incus is knocked at; and so long it may take to
@@ -49,7 +49,7 @@ pub struct Upstream {
 
 /// What Incus answered.
 #[derive(Debug)]
-pub enum Answer {
+pub enum UpstreamResponse {
     /// A response whose body is still to come.
     Response(Response<Box<UpstreamBody>>),
     /// 101, and the stream that the connection has become.
@@ -72,7 +72,11 @@ impl Upstream {
 
     /// Sends a request, a client's or our own, and returns as soon as the head of the answer is there, however long that
     /// takes.
-    pub async fn send(&self, client: Option<SocketAddr>, request: Request<RequestBody>) -> Result<Answer, Error> {
+    pub async fn send(
+        &self,
+        client: Option<SocketAddr>,
+        request: Request<RequestBody>,
+    ) -> Result<UpstreamResponse, Error> {
         let asked = Instant::now();
         // Boxed, for it has room for a connection in the making: every answer that does not ask Incus would be moved about
         // with room for that, several times.
@@ -104,11 +108,11 @@ impl Upstream {
         // A path and a host that were a URL's make a request.
         let request = request.body(RequestBody::Empty).map_err(|_| Error::Unusable)?;
         match self.send(None, request).await? {
-            Answer::Response(response) if response.status() == StatusCode::OK => {
+            UpstreamResponse::Response(response) if response.status() == StatusCode::OK => {
                 response.into_body().collect(limit).await
             }
-            Answer::Response(response) => Err(Error::Status(path.to_owned(), response.status())),
-            Answer::Upgraded(..) => Err(Error::Unusable),
+            UpstreamResponse::Response(response) => Err(Error::Status(path.to_owned(), response.status())),
+            UpstreamResponse::Upgraded(..) => Err(Error::Unusable),
         }
     }
 
@@ -126,13 +130,13 @@ impl Upstream {
         &self,
         client: Option<SocketAddr>,
         mut request: Request<RequestBody>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<UpstreamResponse, Error> {
         // A pooled connection may have gone stale in the very moment of its use. Sending twice is right only where that
         // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
         while let Some(connection) = self.pool.take(&self.target, client).await {
             self.target.counts().reused.add(1);
             let spare = is_repeatable(&request).then(|| clone_head(&request));
-            match self.exchange_if_alive(client, connection, request).await {
+            match self.send_on_reused(client, connection, request).await {
                 Ok(answer) => return Ok(answer),
                 // What cannot be parsed is an answer all the same.
                 Err(SendError {
@@ -151,12 +155,12 @@ impl Upstream {
 
     /// An exchange on a connection that stood before. Nothing tells an Incus that hangs from one that waits for an
     /// operation to end, but that the one lets nobody in any more.
-    async fn exchange_if_alive(
+    async fn send_on_reused(
         &self,
         client: Option<SocketAddr>,
         connection: Connection,
         request: Request<RequestBody>,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<UpstreamResponse, SendError> {
         let mut exchange = pin!(self.exchange(connection, request));
         tokio::select! {
             biased;
@@ -173,18 +177,22 @@ impl Upstream {
         exchange.await
     }
 
-    async fn exchange(&self, mut connection: Connection, request: Request<RequestBody>) -> Result<Answer, SendError> {
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        request: Request<RequestBody>,
+    ) -> Result<UpstreamResponse, SendError> {
         let response = connection.send(request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let tunnel = connection.into_tunnel().await;
-            return Ok(Answer::Upgraded(response.map(drop), Box::new(tunnel)));
+            return Ok(UpstreamResponse::Upgraded(response.map(drop), Box::new(tunnel)));
         }
         if !is_framed(response.headers()) {
             return Err(Error::Framing.into());
         }
         let (head, incoming) = response.into_parts();
         let body = UpstreamBody::new(incoming, connection, Rc::clone(&self.pool)).await;
-        Ok(Answer::Response(Response::from_parts(head, Box::new(body))))
+        Ok(UpstreamResponse::Response(Response::from_parts(head, Box::new(body))))
     }
 }
 

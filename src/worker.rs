@@ -2,7 +2,7 @@
 //!
 //! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
 
-pub mod handshakes;
+pub mod handshake_scheduler;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -18,15 +18,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::handshakes::Handshakes;
-use crate::client::Cut;
-use crate::identity::{NotAnAdmin, PeerCertificate};
-use crate::limits::{Address, Limiter, Pace, Place, Reason, Unannounced};
-use crate::live::Live;
-use crate::metrics::{Counts, Metrics};
+use self::handshake_scheduler::HandshakeScheduler;
+use crate::admission::{ClientBucket, ConnectionPermit, Limiter, MinRate, PendingProxyPermit, RejectReason};
+use crate::connection::context::AbortReason;
+use crate::identity::{AuthError, PeerCertificate};
+use crate::metrics::{Metrics, WorkerMetrics};
 use crate::net::Port;
-use crate::reply::Refusal;
-use crate::telemetry::audit::Refusals;
+use crate::reply::HttpError;
+use crate::state::State;
+use crate::telemetry::audit::RejectedCertLog;
 use crate::upstream::Upstream;
 
 /// How often connections to Incus are looked over that have been idle too long.
@@ -49,9 +49,9 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 
 /// What all workers share.
 #[derive(Clone, Debug)]
-pub struct Common {
+pub struct Shared {
     /// The configuration in force.
-    pub live: watch::Receiver<Arc<Live>>,
+    pub state: watch::Receiver<Arc<State>>,
     /// What they count by.
     pub limiter: Arc<Limiter>,
     /// Where each of them has its own figures.
@@ -61,28 +61,28 @@ pub struct Common {
     /// What is still under way is to be dropped.
     pub cut: CancellationToken,
     /// Who was refused.
-    pub refusals: Arc<Refusals>,
+    pub refusals: Arc<RejectedCertLog>,
 }
 
 /// What every connection of one worker shares.
 #[derive(Debug)]
 pub struct Worker {
-    common: Common,
+    shared: Shared,
     upstream: RefCell<Rc<Upstream>>,
     tasks: TaskTracker,
     is_cut: Cell<bool>,
-    handshakes: Rc<Handshakes>,
-    counts: Arc<Counts>,
+    handshakes: Rc<HandshakeScheduler>,
+    counts: Arc<WorkerMetrics>,
     evaluation: Semaphore,
 }
 
 impl Worker {
     /// Must be called, like everything here, on the worker's own [`runtime`].
-    pub fn start(common: Common) -> Rc<Self> {
-        let upstream = Rc::new(Upstream::new(Arc::clone(&common.live.borrow().target)));
-        let counts = common.metrics.of_worker();
+    pub fn start(shared: Shared) -> Rc<Self> {
+        let upstream = Rc::new(Upstream::new(Arc::clone(&shared.state.borrow().target)));
+        let counts = shared.metrics.of_worker();
         let worker = Rc::new(Self {
-            common,
+            shared,
             upstream: RefCell::new(upstream),
             tasks: TaskTracker::new(),
             is_cut: Cell::new(false),
@@ -90,81 +90,81 @@ impl Worker {
             counts,
             evaluation: Semaphore::new(1),
         });
-        tokio::task::spawn_local(Rc::clone(&worker).keep_house());
+        tokio::task::spawn_local(Rc::clone(&worker).maintenance());
         tokio::task::spawn_local(Rc::clone(&worker.handshakes).give_turns());
         worker
     }
 
     /// The configuration in force at this moment.
-    pub fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.common.live.borrow())
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.shared.state.borrow())
     }
 
     /// The client of the Incus that is in force at this moment.
     pub fn upstream(&self) -> Rc<Upstream> {
-        let live = self.common.live.borrow();
+        let state = self.shared.state.borrow();
         let mut upstream = self.upstream.borrow_mut();
-        if !upstream.is_for(&live.target) {
-            *upstream = Rc::new(Upstream::new(Arc::clone(&live.target)));
+        if !upstream.is_for(&state.target) {
+            *upstream = Rc::new(Upstream::new(Arc::clone(&state.target)));
         }
         Rc::clone(&upstream)
     }
 
     /// What all workers count by.
     pub fn limiter(&self) -> &Arc<Limiter> {
-        &self.common.limiter
+        &self.shared.limiter
     }
 
     /// What this one counts.
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &WorkerMetrics {
         &self.counts
     }
 
     /// Judges a new connection, or what counts as one, by its client's own address; `None` if there is no place for it.
-    pub fn admit(&self, port: Port, client: IpAddr) -> Option<Place> {
-        let live = self.common.live.borrow();
-        self.common
+    pub fn admit(&self, port: Port, client: IpAddr) -> Option<ConnectionPermit> {
+        let state = self.shared.state.borrow();
+        self.shared
             .limiter
-            .admit(port, client, &live.entrance(port).access, &live.limits)
+            .admit(port, client, &state.listener(port).access, &state.limits)
             .ok()
     }
 
     /// Judges a connection that a proxy begins, before it has said whose it is; `None` if too many wait for that.
-    pub fn expect_client(&self, port: Port, proxy: IpAddr) -> Option<Unannounced> {
-        let limits = self.common.live.borrow().limits;
-        self.common.limiter.expect_client(port, proxy, &limits).ok()
+    pub fn admit_proxy(&self, port: Port, proxy: IpAddr) -> Option<PendingProxyPermit> {
+        let limits = self.shared.state.borrow().limits;
+        self.shared.limiter.admit_proxy(port, proxy, &limits).ok()
     }
 
     /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.
-    pub fn allow(&self, client: IpAddr, counted_by: Option<&Address>) -> Result<Pace, Refusal> {
-        let live = self.common.live.borrow();
-        if !live.public.access.permits(client) {
-            self.common.limiter.count(Reason::Network);
-            return Err(Refusal::Network);
+    pub fn check_request(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<MinRate, HttpError> {
+        let state = self.shared.state.borrow();
+        if !state.public.access.permits(client) {
+            self.shared.limiter.count(RejectReason::Network);
+            return Err(HttpError::Network);
         }
         if let Some(address) = counted_by {
-            let booked = address.book(live.limits.requests);
-            booked.map_err(|wait| self.too_many(client, live.limits.requests, wait))?;
+            let booked = address.try_acquire(state.limits.requests);
+            booked.map_err(|wait| self.too_many(client, state.limits.requests, wait))?;
         }
-        Ok(Pace::new(live.limits.download_rate, live.limits.stall))
+        Ok(MinRate::new(state.limits.download_rate, state.limits.stall))
     }
 
     /// Counts a request on the admin port that is about to be refused by where it comes from, as the public port counts all
     /// of them.
-    pub fn allow_refusal(&self, client: IpAddr) -> Result<(), Refusal> {
-        let requests = self.common.live.borrow().limits.requests;
-        let booked = self.common.limiter.book(client, requests);
+    pub fn allow_refusal(&self, client: IpAddr) -> Result<(), HttpError> {
+        let requests = self.shared.state.borrow().limits.requests;
+        let booked = self.shared.limiter.try_acquire(client, requests);
         booked.map_err(|wait| self.too_many(client, requests, wait))
     }
 
-    fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> Refusal {
-        if self.common.limiter.count(Reason::Requests) {
+    fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> HttpError {
+        if self.shared.limiter.count(RejectReason::Requests) {
             tracing::info!(
                 "limits.requests: refused a request of {client}, which makes more than {requests} a second; no more of this is \
                  told until a minute has gone by without it"
             );
         }
-        Refusal::TooManyRequests(wait)
+        HttpError::TooManyRequests(wait)
     }
 
     /// Held by the one filter or search that is evaluated on this worker at a time: however many wait, other tasks wait for
@@ -174,44 +174,44 @@ impl Worker {
     }
 
     /// Judges whether a stranger's filter or search may be evaluated, by the CPU time that others of the address have taken.
-    pub fn allow_evaluation(&self, client: IpAddr, counted_by: Option<&Address>) -> Result<(), Refusal> {
-        let Some(Err(wait)) = counted_by.map(Address::has_cpu_time) else {
+    pub fn allow_evaluation(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<(), HttpError> {
+        let Some(Err(wait)) = counted_by.map(ClientBucket::has_cpu_time) else {
             return Ok(());
         };
-        if self.common.limiter.count(Reason::Cpu) {
+        if self.shared.limiter.count(RejectReason::Cpu) {
             tracing::info!(
                 "limits.requests: refused a filter or search of {client}, whose others took more than a millisecond of CPU time \
                  for each request that it may make; no more of this is told until a minute has gone by without it"
             );
         }
-        Err(Refusal::TooMuchCpu(wait))
+        Err(HttpError::TooMuchCpu(wait))
     }
 
     /// Charges an address for a part of such an evaluation.
-    pub fn charge(&self, counted_by: Option<&Address>, cpu: Duration) {
+    pub fn charge(&self, counted_by: Option<&ClientBucket>, cpu: Duration) {
         if let Some(address) = counted_by {
-            address.charge(cpu, self.common.live.borrow().limits.requests);
+            address.charge(cpu, self.shared.state.borrow().limits.requests);
         }
     }
 
     /// Completes when a certificate makes its client an administrator: it is listed, and within its dates.
     pub async fn admitted(&self, certificate: &PeerCertificate) {
-        self.once(certificate, |live, now| {
-            live.admins.judge(Some(certificate), now).ok().map(drop)
+        self.once(certificate, |state, now| {
+            state.admins.judge(Some(certificate), now).ok().map(drop)
         })
         .await;
     }
 
     /// Completes when a certificate does so no longer, or where it is used from is closed to admins. Returns why.
-    pub async fn revoked(&self, certificate: &PeerCertificate, client: IpAddr) -> Cut {
-        self.once(certificate, |live, now| {
-            if !live.admin.access.permits(client) {
-                return Some(Cut::Revoked);
+    pub async fn revoked(&self, certificate: &PeerCertificate, client: IpAddr) -> AbortReason {
+        self.once(certificate, |state, now| {
+            if !state.admin.access.permits(client) {
+                return Some(AbortReason::Revoked);
             }
-            match live.admins.judge(Some(certificate), now) {
+            match state.admins.judge(Some(certificate), now) {
                 Ok(_) => None,
-                Err(NotAnAdmin::Expired | NotAnAdmin::NotYetValid) => Some(Cut::Expired),
-                Err(NotAnAdmin::NoCertificate | NotAnAdmin::Unknown) => Some(Cut::Revoked),
+                Err(AuthError::Expired | AuthError::NotYetValid) => Some(AbortReason::Expired),
+                Err(AuthError::NoCertificate | AuthError::Unknown) => Some(AbortReason::Revoked),
             }
         })
         .await
@@ -219,11 +219,11 @@ impl Worker {
 
     /// Checks again after each reload, when the certificate's dates begin or end, and every [`CLOCK_CHECK`]: the wall
     /// clock can be set, and the timers do not follow it.
-    async fn once<T>(&self, certificate: &PeerCertificate, check: impl Fn(&Live, SystemTime) -> Option<T>) -> T {
-        let mut live = self.common.live.clone();
+    async fn once<T>(&self, certificate: &PeerCertificate, check: impl Fn(&State, SystemTime) -> Option<T>) -> T {
+        let mut state = self.shared.state.clone();
         loop {
             let now = SystemTime::now();
-            if let Some(found) = check(&live.borrow_and_update(), now) {
+            if let Some(found) = check(&state.borrow_and_update(), now) {
                 return found;
             }
             let next = certificate
@@ -231,7 +231,7 @@ impl Worker {
                 .map_or(CLOCK_CHECK, |left| left.min(CLOCK_CHECK));
             // Nobody reloads any more when the gateway is ending.
             let _ = timeout(next, async {
-                if live.changed().await.is_err() {
+                if state.changed().await.is_err() {
                     pending::<()>().await;
                 }
             })
@@ -246,7 +246,7 @@ impl Worker {
 
     /// Completes when no new work is to be taken on.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
-        self.common.drain.clone().cancelled_owned()
+        self.shared.drain.clone().cancelled_owned()
     }
 
     /// Waits for every task, but no longer than until they are cut. Those that are left then go with the runtime.
@@ -254,7 +254,7 @@ impl Worker {
         self.tasks.close();
         tokio::select! {
             () = self.tasks.wait() => {}
-            () = self.common.cut.cancelled() => self.is_cut.set(true),
+            () = self.shared.cut.cancelled() => self.is_cut.set(true),
         }
     }
 
@@ -264,22 +264,22 @@ impl Worker {
     }
 
     /// Whose turn it is to shake hands.
-    pub fn handshakes(&self) -> &Handshakes {
+    pub fn handshakes(&self) -> &HandshakeScheduler {
         &self.handshakes
     }
 
     /// Who was refused on the admin port.
-    pub fn refusals(&self) -> &Refusals {
-        &self.common.refusals
+    pub fn refusals(&self) -> &RejectedCertLog {
+        &self.shared.refusals
     }
 
-    async fn keep_house(self: Rc<Self>) {
+    async fn maintenance(self: Rc<Self>) {
         let mut interval = tokio::time::interval(HOUSEKEEPING);
         loop {
             interval.tick().await;
             let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
-            self.common.refusals.tell();
+            self.shared.refusals.tell();
         }
     }
 }

@@ -4,8 +4,8 @@
 //! to see are in the list or not; it has no field but those named here; and each alias is one of a published image.
 
 use http::HeaderMap;
-use incus_gate::config::Images;
-use incus_gate::public::document::Document;
+use incus_gate::config::Visibility;
+use incus_gate::public::cached_response::CachedJson;
 use incus_gate::public::snapshot::Snapshot;
 use incus_gate::reply::ReplyBody;
 use serde_json::Value;
@@ -32,7 +32,7 @@ const UPLOADED: &str = "uploaded_at";
 pub fn holds(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (server, images) = (&data[..end], data.get(end + 1..).unwrap_or_default());
-    for shown in [Images::Public, Images::All] {
+    for shown in [Visibility::Public, Visibility::All] {
         let Ok(snapshot) = Snapshot::parse(server, images, shown) else {
             continue;
         };
@@ -50,7 +50,7 @@ pub fn holds(data: &[u8]) {
         let all = metadata.as_array_mut().expect("the snapshot was made of it");
         let is_theirs = |image: &Value| {
             let is_default = image.get("project").is_none_or(|project| project == "default");
-            is_default && (shown == Images::All || image["public"] == true)
+            is_default && (shown == Visibility::All || image["public"] == true)
         };
         all.retain(is_theirs);
         let number = all.len();
@@ -70,7 +70,7 @@ fn told(snapshot: &Snapshot) -> [Value; 5] {
     [text(&snapshot.server), images, image_paths, aliases, alias_paths]
 }
 
-fn text(document: &Document) -> Value {
+fn text(document: &CachedJson) -> Value {
     let ReplyBody::Whole(Some(body)) = document.reply(&HeaderMap::new()).into_body() else {
         panic!("a document has a body");
     };

@@ -30,7 +30,7 @@ pub fn holds(data: &[u8]) {
     assert!(text.parse::<toml::Table>().is_ok(), "{text}");
     // Without it, nobody has been told what is missing.
     assert!(translation.outcome == Outcome::Complete || !translation.report.is_empty());
-    let foreseen = Config::foresee(&folder.join("proxy.toml"), text.clone());
+    let foreseen = Config::parse_at(&folder.join("proxy.toml"), text.clone());
     if let Err(ConfigError::Wrong { problem, .. }) = foreseen {
         let of_the_form = [
             "unknown key",

@@ -8,7 +8,7 @@ pub mod config;
 pub mod filter;
 pub mod headers;
 pub mod import_nginx;
-pub mod mask;
 pub mod page;
 pub mod proxy_header;
+pub mod redact;
 pub mod route;

@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock};
 
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use http::{HeaderMap, HeaderName, Request};
-use incus_gate::config::{Images, Page};
+use incus_gate::config::{Page, Visibility};
 use incus_gate::public::page::PageRequest;
 use incus_gate::public::selection::Evaluation;
 use incus_gate::public::snapshot::Snapshot;
-use incus_gate::reply::{Refusal, ReplyBody};
+use incus_gate::reply::{HttpError, ReplyBody};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ pub fn holds(data: &[u8]) {
     let rest: Vec<&str> = lines.collect();
     let images: Vec<Value> = rest.chunks_exact(6).map(image).collect();
     let list = json!({"metadata": images}).to_string();
-    let Ok(snapshot) = Snapshot::parse(SERVER, list.as_bytes(), Images::All) else {
+    let Ok(snapshot) = Snapshot::parse(SERVER, list.as_bytes(), Visibility::All) else {
         return;
     };
     let page = Page { title };
@@ -70,7 +70,7 @@ pub fn holds(data: &[u8]) {
     let found = (Arc::new(snapshot), Arc::new(matches));
     let html = body(asked.reply(&page, Ok(found)).into_body());
     is_of_the_template(&html);
-    let trouble = body(asked.reply(&page, Err(Refusal::bad_request(text))).into_body());
+    let trouble = body(asked.reply(&page, Err(HttpError::bad_request(text))).into_body());
     is_of_the_template(&trouble);
 }
 

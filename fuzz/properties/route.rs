@@ -4,15 +4,15 @@
 //! time, finds in the request: a name, the digits of a fingerprint, a filter, a yes or no.
 
 use http::{Method, Request, Uri};
-use incus_gate::plain;
+use incus_gate::framing;
 use incus_gate::public::filter::Filter;
 use incus_gate::public::route::{PublicRoute, alias_path};
-use incus_gate::reply::{Refusal, Reply, ReplyBody};
+use incus_gate::reply::{HttpError, Reply, ReplyBody};
 
 pub fn holds(data: &[u8]) {
     let Some(request) = request(data) else { return };
     let (method, uri) = (request.method(), request.uri());
-    if plain::or_refuse(&request).is_ok() {
+    if framing::validate(&request).is_ok() {
         assert!(request.headers().get_all("host").iter().count() <= 1);
     }
     let question = PublicRoute::parse(method, uri);
@@ -51,7 +51,7 @@ fn request(data: &[u8]) -> Option<Request<()>> {
 }
 
 /// A refusal is an error of Incus's form, whatever was asked.
-fn is_told_plainly(refusal: Refusal) {
+fn is_told_plainly(refusal: HttpError) {
     let status = refusal.status();
     assert!(status.is_client_error() || status.is_server_error());
     let ReplyBody::Whole(Some(body)) = Reply::from(refusal).into_body() else {

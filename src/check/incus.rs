@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::config::{Config, UpstreamConfig};
-use crate::upstream::{About, Target, Upstream};
+use crate::upstream::{ServerInfo, Target, Upstream};
 use crate::worker;
 
 /// For Incus to answer.
@@ -33,7 +33,7 @@ pub(super) fn ask(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn fetch(config: &UpstreamConfig) -> Result<About, String> {
+fn fetch(config: &UpstreamConfig) -> Result<ServerInfo, String> {
     let runtime = worker::runtime().map_err(|error| error.to_string())?;
     let upstream = Upstream::new(Arc::new(Target::new(config, Arc::default())));
     let about = runtime.block_on(async { upstream.about(PATIENCE).await });

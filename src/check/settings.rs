@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 
 use super::Finding;
-use crate::config::{Config, KnownBy};
+use crate::config::{Config, CredentialMatcher};
 use crate::listener;
 use crate::tls::certificate::{self, Fingerprint, Validity};
-use crate::tls::{Identity, chain};
+use crate::tls::{CertifiedKey, chain};
 
 const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
 /// What others than a file's owner and group may do with it.
@@ -79,12 +79,12 @@ fn look_at_admins(findings: &mut Vec<Finding>, config: &Config) {
     for client in &config.admin.clients {
         let what = format!("admin.clients {:?}", client.name);
         findings.push(match &client.known_by {
-            KnownBy::Certificate(certificate) => dates(&what, certificate),
-            KnownBy::Fingerprint(_) => {
+            CredentialMatcher::Certificate(certificate) => dates(&what, certificate),
+            CredentialMatcher::Fingerprint(_) => {
                 Finding::ok(&what, "known by its fingerprint; its dates show when it is presented")
             }
         });
-        if let (KnownBy::Certificate(certificate), 1..) = (&client.known_by, client.others_in_file) {
+        if let (CredentialMatcher::Certificate(certificate), 1..) = (&client.known_by, client.others_in_file) {
             let counts = format!(
                 "the first certificate of its file counts, SHA-256 {}; the others there, its chain, are not looked at",
                 Fingerprint::of(certificate)
@@ -145,7 +145,7 @@ fn openness(what: &str, private_key: &Path) -> Option<Finding> {
 }
 
 /// Incus's clients that have pinned a certificate ask for its first name, to the letter.
-fn first_name(what: &str, identity: &Identity) -> Option<Finding> {
+fn first_name(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     let name = certificate::first_name(identity.certificate())?;
     name.contains('*').then(|| {
         let problem = format!(
@@ -158,7 +158,7 @@ fn first_name(what: &str, identity: &Identity) -> Option<Finding> {
 
 /// Measured of whole handshakes: RSA of 2048 bits takes three times the processor's time of ECDSA P-256, of 4096 bits twenty
 /// times. Incus's clients make one for each request.
-fn slowness(what: &str, identity: &Identity) -> Option<Finding> {
+fn slowness(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     let bits = certificate::rsa_bits(identity.certificate())?;
     let times = if bits > 3072 {
         "some twenty times"

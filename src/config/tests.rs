@@ -45,8 +45,8 @@ fn only_certificates_have_no_default() {
     let config = load(SMALLEST).expect("the smallest configuration");
     assert_eq!(config.public.listen, ["[::]:8554".parse().unwrap()]);
     assert_eq!(config.admin.listen, ["[::]:8555".parse().unwrap()]);
-    assert_eq!(config.public.images, Images::Public);
-    assert_eq!(config.public.proxies, Networks::default());
+    assert_eq!(config.public.images, Visibility::Public);
+    assert_eq!(config.public.proxies, CidrSet::default());
     assert!(!config.upstream.proxy_protocol);
     assert_eq!(
         (config.upstream.host.as_str(), config.upstream.port),
@@ -127,7 +127,7 @@ socket = "status.sock"
     ))
     .expect("a whole configuration");
     assert_eq!(config.public.listen.len(), 2);
-    assert_eq!(config.public.images, Images::All);
+    assert_eq!(config.public.images, Visibility::All);
     assert!(config.public.proxies.contain([192, 0, 2, 9].into()));
     assert!(config.upstream.proxy_protocol);
     assert!(!config.public.access.permits([192, 0, 2, 1].into()));
@@ -181,7 +181,7 @@ socket = "status.sock"
 
 #[test]
 fn relative_paths_start_at_the_folder_of_the_configuration_however_it_is_named() {
-    let fields = include_str!("file.rs").matches("Spanned<PathBuf>").count();
+    let fields = include_str!("schema.rs").matches("Spanned<PathBuf>").count();
     assert_eq!(fields, 8, "a new key with a path belongs into PATHS");
     let folder = folder();
     for name in ["tls", "client", "incus", "admin", "ops"] {

@@ -9,14 +9,14 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use super::answer::service;
-use super::no_longer_awaited;
-use super::streams::Streams;
-use crate::client::activity::{Clock, Overdue};
-use crate::client::{Client, Cut};
+use super::drain_deadline;
+use super::h2_executor::H2Executor;
+use super::service::service;
+use crate::admission::RejectReason;
 use crate::config::Limits;
+use crate::connection::context::{AbortReason, ConnectionContext};
+use crate::connection::timeouts::{ConnectionTimeouts, TimeoutKind};
 use crate::identity::Peer;
-use crate::limits::Reason;
 use crate::net::{ClientStream, Port};
 use crate::worker::Worker;
 
@@ -34,24 +34,24 @@ const H2_STREAMS_OF_STRANGERS: u32 = 32;
 const H2_PONG: Duration = Duration::from_mins(5);
 
 /// Told when its client must make room for others.
-pub(super) type Displaced = Pin<Box<dyn Future<Output = ()>>>;
+pub(super) type Evicted = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Speaks what ALPN chose, in a task that has no room for the other.
-pub(super) fn serve(client: Rc<Client>, stream: ClientStream, limits: Limits, displaced: Option<Displaced>) {
+pub(super) fn serve(client: Rc<ConnectionContext>, stream: ClientStream, limits: Limits, evicted: Option<Evicted>) {
     let worker = Rc::clone(&client.worker);
     match stream.speaks_h2() {
-        true => worker.spawn(serve_h2(client, stream, limits, displaced)),
-        false => worker.spawn(serve_h1(client, stream, limits, displaced)),
+        true => worker.spawn(serve_h2(client, stream, limits, evicted)),
+        false => worker.spawn(serve_h1(client, stream, limits, evicted)),
     }
 }
 
 fn serve_h1(
-    client: Rc<Client>,
+    client: Rc<ConnectionContext>,
     stream: ClientStream,
     limits: Limits,
-    displaced: Option<Displaced>,
+    evicted: Option<Evicted>,
 ) -> impl Future<Output = ()> {
-    // The time for a head is the `Clock`'s: hyper's would count from the last answer.
+    // The time for a head is the `ConnectionTimeouts`'s: hyper's would count from the last answer.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(limits.head_size)
@@ -59,27 +59,27 @@ fn serve_h1(
         .max_buf_size(limits.head_size.max(H1_BUFFER))
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)))
         .with_upgrades();
-    let clock = Clock::new(&limits, client.port, true);
+    let clock = ConnectionTimeouts::new(&limits, client.port, true);
     drive(
         client,
         Box::pin(connection),
         http1::UpgradeableConnection::graceful_shutdown,
         clock,
-        displaced,
+        evicted,
     )
 }
 
 fn serve_h2(
-    client: Rc<Client>,
+    client: Rc<ConnectionContext>,
     stream: ClientStream,
     limits: Limits,
-    displaced: Option<Displaced>,
+    evicted: Option<Evicted>,
 ) -> impl Future<Output = ()> {
     let streams = match client.port {
         Port::Admin => H2_STREAMS,
         Port::Public => H2_STREAMS_OF_STRANGERS,
     };
-    let connection = http2::Builder::new(Streams(Rc::clone(&client)))
+    let connection = http2::Builder::new(H2Executor(Rc::clone(&client)))
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head)
         .keep_alive_timeout(H2_PONG)
@@ -87,28 +87,28 @@ fn serve_h2(
         .max_concurrent_streams(streams)
         .max_send_buf_size(H2_BUFFER)
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
-    let clock = Clock::new(&limits, client.port, false);
+    let clock = ConnectionTimeouts::new(&limits, client.port, false);
     drive(
         client,
         Box::pin(connection),
         http2::Connection::graceful_shutdown,
         clock,
-        displaced,
+        evicted,
     )
 }
 
 /// Until the connection ends: by itself, in a drain, because its admin is none any more, or because its client takes more
 /// of us than it may.
 async fn drive<C>(
-    client: Rc<Client>,
+    client: Rc<ConnectionContext>,
     mut connection: Pin<Box<C>>,
     shut_down: fn(Pin<&mut C>),
-    mut clock: Clock,
-    mut displaced: Option<Displaced>,
+    mut clock: ConnectionTimeouts,
+    mut evicted: Option<Evicted>,
 ) where
     C: Future<Output = hyper::Result<()>>,
 {
-    let Client {
+    let ConnectionContext {
         worker,
         port,
         peer,
@@ -118,9 +118,9 @@ async fn drive<C>(
         activity,
         ..
     } = &*client;
-    let mut draining = pin!(no_longer_awaited(worker, begun.notified()));
+    let mut draining = pin!(drain_deadline(worker, begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
-    let mut evicted = pin!(evicted(&client));
+    let mut over_budget = pin!(over_budget(&client));
     let mut is_draining = false;
     loop {
         tokio::select! {
@@ -130,12 +130,12 @@ async fn drive<C>(
                 cut.set(Some(why));
                 return;
             }
-            () = async { displaced.as_mut().expect("the condition").await }, if displaced.is_some() => {
-                cut.set(Some(Cut::Limit));
+            () = async { evicted.as_mut().expect("the condition").await }, if evicted.is_some() => {
+                cut.set(Some(AbortReason::Limit));
                 return tracing::debug!(client = %peer.address, "made room for others");
             }
-            () = &mut evicted => {
-                cut.set(Some(Cut::Limit));
+            () = &mut over_budget => {
+                cut.set(Some(AbortReason::Limit));
                 return tracing::debug!(client = %peer.address, "reset: its unread answers held too much memory");
             }
             has_begun = &mut draining, if !is_draining => {
@@ -154,20 +154,20 @@ async fn drive<C>(
                 return;
             }
             overdue = poll_fn(|cx| clock.poll(activity, cx)) => match overdue {
-                Overdue::Close => shut_down(connection.as_mut()),
-                Overdue::Request => {
+                TimeoutKind::Close => shut_down(connection.as_mut()),
+                TimeoutKind::Request => {
                     // Time runs between answers alone.
-                    ending.is_no_cut();
+                    ending.close_gracefully();
                     return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
                 }
-                Overdue::Stalled => return let_go_of_stalled(&client),
+                TimeoutKind::Stalled => return abort_stalled(&client),
             }
         }
     }
 }
 
 /// Completes when what the client has not read takes too much memory.
-async fn evicted(client: &Client) {
+async fn over_budget(client: &ConnectionContext) {
     match &client.reader {
         Some(reader) => reader.evicted().await,
         None => pending().await,
@@ -175,7 +175,7 @@ async fn evicted(client: &Client) {
 }
 
 /// Completes when the client was an administrator and no longer is; it may become one by a reload.
-async fn revoked(worker: &Worker, peer: &Peer) -> Cut {
+async fn revoked(worker: &Worker, peer: &Peer) -> AbortReason {
     let Some(certificate) = &peer.certificate else {
         return pending().await;
     };
@@ -188,8 +188,8 @@ async fn revoked(worker: &Worker, peer: &Peer) -> Cut {
 }
 
 /// It has not taken its answer.
-pub(super) fn let_go_of_stalled(client: &Client) {
-    client.cut.set(Some(Cut::Limit));
-    client.worker.limiter().count(Reason::Stalled);
+pub(super) fn abort_stalled(client: &ConnectionContext) {
+    client.cut.set(Some(AbortReason::Limit));
+    client.worker.limiter().count(RejectReason::Stalled);
     tracing::debug!(port = %client.port, client = %client.peer.address, "let go: it took its answer too slowly");
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{sleep, timeout};
 
-use crate::net::End;
+use crate::net::UpgradedIo;
 
 /// What goes one way at once, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;
@@ -18,20 +18,20 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Hands on what comes until both ends have ended. When one breaks off, this fails, and both streams are dropped unfinished,
 /// which the other end sees: the client not before it has got what Incus had sent.
-pub(super) async fn join<C, I>(client: End<C>, incus: End<I>) -> io::Result<()>
+pub(super) async fn copy_bidirectional<C, I>(client: UpgradedIo<C>, incus: UpgradedIo<I>) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite,
     I: AsyncRead + AsyncWrite,
 {
     let (from_client, to_client) = split(client.stream);
     let (from_incus, to_incus) = split(incus.stream);
-    let mut up = pin!(hand_on(client.read_ahead, from_client, to_incus));
-    let mut down = pin!(hand_on(incus.read_ahead, from_incus, to_client));
+    let mut up = pin!(copy_half(client.read_ahead, from_client, to_incus));
+    let mut down = pin!(copy_half(incus.read_ahead, from_incus, to_client));
     tokio::select! {
         ended = &mut up => match ended {
             Err(Broken::Reading(error)) => Err(error),
             // Incus closes the streams of `exec` behind their last bytes, whatever its client says then.
-            Err(Broken::Writing(_)) | Ok(()) => see_off(down.await).await,
+            Err(Broken::Writing(_)) | Ok(()) => linger(down.await).await,
         },
         ended = &mut down => match ended {
             // It has ended, and in order.
@@ -44,14 +44,14 @@ where
                 let _ = timeout(FAREWELL, up).await;
                 Err(error)
             }
-            broken => see_off(broken).await,
+            broken => linger(broken).await,
         },
     }
 }
 
 /// Gives the client time for what Incus had said before it broke off: dropped at once, the stream would destroy what the
 /// kernel still holds for it.
-async fn see_off(down: Result<(), Broken>) -> io::Result<()> {
+async fn linger(down: Result<(), Broken>) -> io::Result<()> {
     if let Err(Broken::Reading(_)) = down {
         sleep(FAREWELL).await;
     }
@@ -72,7 +72,7 @@ impl From<Broken> for io::Error {
     }
 }
 
-async fn hand_on(
+async fn copy_half(
     read_ahead: Bytes,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -121,9 +121,9 @@ mod tests {
         }
     }
 
-    fn end<S>(stream: S) -> End<S> {
+    fn upgraded<S>(stream: S) -> UpgradedIo<S> {
         let read_ahead = Bytes::new();
-        End { read_ahead, stream }
+        UpgradedIo { read_ahead, stream }
     }
 
     /// What a client gets, and when.
@@ -140,7 +140,7 @@ mod tests {
         let (mut client, to_gateway) = duplex(100);
         client.write_all(b"a word").await.expect("it is taken");
         let (mut incus, from_incus) = duplex(100);
-        let joined = join(end(to_gateway), end(tokio::io::join(from_incus, Reset)));
+        let joined = copy_bidirectional(upgraded(to_gateway), upgraded(tokio::io::join(from_incus, Reset)));
         let rest = async {
             // The word is refused by then.
             tokio::task::yield_now().await;
@@ -159,7 +159,7 @@ mod tests {
             client.write_all(word).await.expect("it is taken");
             let incus = (&[7; 100_000][..]).chain(Reset);
             let begun = Instant::now();
-            let joined = join(end(to_gateway), end(tokio::io::join(incus, Reset)));
+            let joined = copy_bidirectional(upgraded(to_gateway), upgraded(tokio::io::join(incus, Reset)));
             let (ended, heard) = tokio::join!(async { (joined.await, begun.elapsed()) }, heard(client, 100_000));
             assert_eq!(heard, [7; 100_000]);
             assert_eq!(
@@ -176,7 +176,7 @@ mod tests {
         let (_incus, to_incus) = duplex(10);
         let client = tokio::io::join(tokio::io::repeat(7), Reset);
         let incus = tokio::io::join(tokio::io::repeat(7), to_incus);
-        let ended = timeout(FAREWELL * 2, join(end(client), end(incus))).await;
+        let ended = timeout(FAREWELL * 2, copy_bidirectional(upgraded(client), upgraded(incus))).await;
         ended.expect("it ends").expect_err("the client has gone");
     }
 }

@@ -11,12 +11,12 @@ use hyper_util::rt::TokioIo;
 
 use super::headers;
 use super::tunnel;
-use crate::client::{Client, Cut};
+use crate::connection::context::{AbortReason, ConnectionContext};
 use crate::identity::Admin;
-use crate::net::{ClientStream, End};
+use crate::net::{ClientStream, UpgradedIo};
 use crate::reply::{Reply, ReplyBody};
-use crate::telemetry::exchange::Exchange;
-use crate::telemetry::tunnel::RecordedStream;
+use crate::telemetry::metered_stream::MeteredStream;
+use crate::telemetry::request_record::RequestRecord;
 use crate::upstream::Tunnel;
 
 /// A client's wish to leave HTTP on this connection.
@@ -46,7 +46,7 @@ impl Requested {
     /// follow, for Incus's client throws away what comes in one record with the 101.
     pub(super) fn accept(
         self,
-        exchange: &Rc<Exchange>,
+        record: &Rc<RequestRecord>,
         admin: Admin,
         mut response: Response<()>,
         tunnel: Box<Tunnel>,
@@ -59,20 +59,20 @@ impl Requested {
             .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
 
         let client = self.client;
-        let exchange = Rc::clone(exchange);
-        let worker = Rc::clone(&exchange.client().worker);
+        let record = Rc::clone(record);
+        let worker = Rc::clone(&record.client().worker);
         worker.spawn(async move {
-            let Client { worker, peer, .. } = &**exchange.client();
+            let ConnectionContext { worker, peer, .. } = &**record.client();
             tokio::select! {
                 biased;
                 why = worker.revoked(admin.certificate(), peer.address.ip()) => {
-                    exchange.cut_by(why);
+                    record.abort(why);
                     tracing::info!(cut = %why, "closed the tunnel of an admin who is none any more");
                 }
-                ended = pipe(client, tunnel, &exchange) => match ended {
-                    Ok(()) => exchange.complete(),
+                ended = pipe(client, tunnel, &record) => match ended {
+                    Ok(()) => record.complete(),
                     Err(error) => {
-                        exchange.cut_by(Cut::Incus);
+                        record.abort(AbortReason::Incus);
                         tracing::debug!(%error, "a tunnel was cut");
                     }
                 },
@@ -90,22 +90,22 @@ fn names_upgrade(request: &Request<Incoming>) -> bool {
         .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-async fn pipe(client: OnUpgrade, incus: Box<Tunnel>, exchange: &Rc<Exchange>) -> io::Result<()> {
-    let End { read_ahead, stream } = take_over(client)
+async fn pipe(client: OnUpgrade, incus: Box<Tunnel>, record: &Rc<RequestRecord>) -> io::Result<()> {
+    let UpgradedIo { read_ahead, stream } = take_over(client)
         .await
-        .inspect_err(|_| exchange.cut_by(exchange.client().cut()))?;
-    exchange.receive(read_ahead.len());
-    let stream = RecordedStream::new(stream, Rc::clone(exchange));
-    tunnel::join(End { read_ahead, stream }, *incus).await
+        .inspect_err(|_| record.abort(record.client().cut()))?;
+    record.receive(read_ahead.len());
+    let stream = MeteredStream::new(stream, Rc::clone(record));
+    tunnel::copy_bidirectional(UpgradedIo { read_ahead, stream }, *incus).await
 }
 
 /// The client's stream itself, from under hyper, and what hyper had read of it.
-async fn take_over(client: OnUpgrade) -> io::Result<End<ClientStream>> {
+async fn take_over(client: OnUpgrade) -> io::Result<UpgradedIo<ClientStream>> {
     let upgraded = client.await.map_err(io::Error::other)?;
     let parts = upgraded
         .downcast::<TokioIo<ClientStream>>()
         .map_err(|_| io::Error::other("the stream is not the one that was served"))?;
-    Ok(End {
+    Ok(UpgradedIo {
         read_ahead: parts.read_buf,
         stream: parts.io.into_inner(),
     })

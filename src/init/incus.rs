@@ -14,10 +14,10 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::ask::Questions;
-use super::{InitError, Steps};
-use crate::local;
+use super::prompt::Prompter;
+use super::{InitError, ProgressLog};
 use crate::tls::certificate::Fingerprint;
+use crate::unix_http;
 
 /// Where Incus listens, if nobody has said otherwise.
 const USUAL: &str = "127.0.0.1:8553";
@@ -71,7 +71,7 @@ impl Incus {
     }
 
     /// Its address and its certificate. One that listens on no TCP port is asked to listen on this machine's own.
-    pub(super) fn reached(&self, questions: &Questions, done: &mut Steps) -> Result<Reached, InitError> {
+    pub(super) fn reached(&self, questions: &Prompter, done: &mut ProgressLog) -> Result<Reached, InitError> {
         let server = match self.server() {
             Ok(server) => server,
             Err(error) => {
@@ -144,11 +144,11 @@ impl Incus {
         let socket = self.folder.join("unix.socket");
         let strange = |error: &dyn std::error::Error| LocalError::Strange(error.to_string());
         let body = body.map(ToString::to_string).unwrap_or_default();
-        let mut request = local::request(method, path, Bytes::from(body)).map_err(|error| strange(&error))?;
+        let mut request = unix_http::request(method, path, Bytes::from(body)).map_err(|error| strange(&error))?;
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
-        let (_, answer) = local::ask(&socket, request, PATIENCE).map_err(|error| match error {
-            local::LocalError::Connect(source) => LocalError::Socket {
+        let (_, answer) = unix_http::ask(&socket, request, PATIENCE).map_err(|error| match error {
+            unix_http::LocalError::Connect(source) => LocalError::Socket {
                 socket: socket.clone(),
                 source,
             },

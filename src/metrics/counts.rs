@@ -5,50 +5,50 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::handshake::Handshake;
-use super::label::By;
-use super::question::{Question, Status};
-use crate::client::Cut;
-use crate::identity::NotAnAdmin;
+use super::endpoint::{Endpoint, Status};
+use super::handshake_outcome::HandshakeOutcome;
+use super::label::LabelMap;
+use crate::connection::context::AbortReason;
+use crate::identity::AuthError;
 use crate::net::Port;
-use crate::telemetry::exchange::Exchange;
+use crate::telemetry::request_record::RequestRecord;
 
 /// What one worker counts.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct WorkerMetrics {
     /// By port.
-    pub ports: By<Port, PortCounts>,
+    pub ports: LabelMap<Port, ListenerMetrics>,
     /// Requests on the admin port of who is no admin.
-    pub not_admins: By<NotAnAdmin, Counter>,
+    pub not_admins: LabelMap<AuthError, Counter>,
 }
 
 /// On one port.
 #[derive(Debug, Default)]
-pub struct PortCounts {
+pub struct ListenerMetrics {
     /// Bytes of requests' bodies, and through tunnels from clients.
     pub received: Counter,
     /// Bytes of answers' bodies, and through tunnels to clients.
     pub sent: Counter,
     /// What was asked, and what came of it.
-    pub requests: By<Question, By<Status, Counter>>,
+    pub requests: LabelMap<Endpoint, LabelMap<Status, Counter>>,
     /// How long that took, but for tunnels.
-    pub durations: By<Question, Histogram>,
+    pub durations: LabelMap<Endpoint, Histogram>,
     /// What was cut, by whom.
-    pub cuts: By<Cut, Counter>,
+    pub cuts: LabelMap<AbortReason, Counter>,
     /// How handshakes ended.
-    pub handshakes: By<Handshake, Counter>,
+    pub handshakes: LabelMap<HandshakeOutcome, Counter>,
 }
 
-impl PortCounts {
+impl ListenerMetrics {
     /// Counts a request that is over.
-    pub fn count(&self, exchange: &Exchange) {
-        let question = exchange.question();
-        self.requests.of(question).of(Status::of(exchange.status())).add(1);
+    pub fn count(&self, record: &RequestRecord) {
+        let endpoint = record.endpoint();
+        self.requests.of(endpoint).of(Status::of(record.status())).add(1);
         // A tunnel's time is its user's.
-        if exchange.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
-            self.durations.of(question).observe(exchange.duration());
+        if record.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
+            self.durations.of(endpoint).observe(record.duration());
         }
-        if let Some(by) = exchange.cut() {
+        if let Some(by) = record.cut() {
             self.cuts.of(by).add(1);
         }
     }

@@ -10,9 +10,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::live::Live;
+use crate::state::State;
 use crate::systemd::Watchdog;
-use crate::upstream::{About, Upstream};
+use crate::upstream::{ServerInfo, Upstream};
 
 /// For every worker to answer.
 const WORKERS: Duration = Duration::from_secs(2);
@@ -40,19 +40,19 @@ pub enum Problem {
 /// Looks after it, on the main thread.
 #[derive(Debug)]
 pub struct Health {
-    live: watch::Receiver<Arc<Live>>,
+    state: watch::Receiver<Arc<State>>,
     workers: Rc<Watchdog>,
     drain: CancellationToken,
     /// Held while Incus is asked: who comes meanwhile gets the same answer.
-    incus: Mutex<Option<(Instant, Result<About, Problem>)>>,
+    incus: Mutex<Option<(Instant, Result<ServerInfo, Problem>)>>,
     upstream: RefCell<Option<Rc<Upstream>>>,
 }
 
 impl Health {
     /// Asks nobody yet.
-    pub fn new(live: watch::Receiver<Arc<Live>>, workers: Rc<Watchdog>, drain: CancellationToken) -> Self {
+    pub fn new(state: watch::Receiver<Arc<State>>, workers: Rc<Watchdog>, drain: CancellationToken) -> Self {
         Self {
-            live,
+            state,
             workers,
             drain,
             incus: Mutex::default(),
@@ -78,7 +78,7 @@ impl Health {
     }
 
     /// What Incus says, if it answers, and trusts us.
-    pub async fn incus(&self) -> Result<About, Problem> {
+    pub async fn incus(&self) -> Result<ServerInfo, Problem> {
         let mut last = self.incus.lock().await;
         match &*last {
             Some((asked, answer)) if asked.elapsed() < PAUSE => answer.clone(),
@@ -90,14 +90,14 @@ impl Health {
         }
     }
 
-    async fn ask_incus(&self) -> Result<About, Problem> {
+    async fn ask_incus(&self) -> Result<ServerInfo, Problem> {
         let about = self.upstream().about(INCUS).await;
         let about = about.map_err(|error| Problem::Away(error.to_string()))?;
         about.is_trusted.then_some(about).ok_or(Problem::Untrusted)
     }
 
     fn upstream(&self) -> Rc<Upstream> {
-        let target = Arc::clone(&self.live.borrow().target);
+        let target = Arc::clone(&self.state.borrow().target);
         let mut upstream = self.upstream.borrow_mut();
         match &*upstream {
             Some(upstream) if upstream.is_for(&target) => Rc::clone(upstream),

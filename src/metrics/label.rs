@@ -3,9 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::client::Cut;
-use crate::identity::NotAnAdmin;
-use crate::limits::Reason;
+use crate::admission::RejectReason;
+use crate::connection::context::AbortReason;
+use crate::identity::AuthError;
 use crate::net::Port;
 
 /// What a figure is told apart by.
@@ -33,11 +33,11 @@ macro_rules! label {
             }
 
             fn place(self) -> usize {
-                enum Place {
+                enum ConnectionPermit {
                     $($variant),*
                 }
                 match self {
-                    $(Self::$variant => Place::$variant as usize),*
+                    $(Self::$variant => ConnectionPermit::$variant as usize),*
                 }
             }
         }
@@ -50,7 +50,7 @@ label!(Port {
     Public = "public",
 });
 
-label!(Cut {
+label!(AbortReason {
     Client = "client",
     Drain = "drain",
     Expired = "expired",
@@ -59,33 +59,33 @@ label!(Cut {
     Revoked = "revoked",
 });
 
-label!(NotAnAdmin {
+label!(AuthError {
     NoCertificate = "no_certificate",
     Unknown = "unknown_certificate",
     Expired = "expired_certificate",
     NotYetValid = "not_yet_valid_certificate",
 });
 
-label!(Reason {
+label!(RejectReason {
     Address = "connections_per_address",
     Cpu = "cpu",
     Descriptors = "descriptors",
-    Displaced = "displaced",
+    Evicted = "displaced",
     Full = "connections",
     Network = "network",
     Requests = "requests",
     Stalled = "stalled",
-    Unannounced = "unannounced",
+    PendingProxy = "unannounced",
     Unread = "unread",
 });
 
 /// One of something for each value of a label.
-pub struct By<L, T> {
+pub struct LabelMap<L, T> {
     each: Box<[T]>,
     label: PhantomData<fn(L)>,
 }
 
-impl<L: Label, T: Default> Default for By<L, T> {
+impl<L: Label, T: Default> Default for LabelMap<L, T> {
     fn default() -> Self {
         Self {
             each: L::ALL.iter().map(|_| T::default()).collect(),
@@ -94,14 +94,14 @@ impl<L: Label, T: Default> Default for By<L, T> {
     }
 }
 
-impl<L: Label, T> By<L, T> {
+impl<L: Label, T> LabelMap<L, T> {
     /// That of one value.
     pub fn of(&self, label: L) -> &T {
         &self.each[label.place()]
     }
 }
 
-impl<L, T: fmt::Debug> fmt::Debug for By<L, T> {
+impl<L, T: fmt::Debug> fmt::Debug for LabelMap<L, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.each).finish()
     }

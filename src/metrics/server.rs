@@ -1,6 +1,6 @@
 //! The listeners of `[metrics]` and `[status]`: plain HTTP on the main thread, where it is in no client's way.
 //!
-//! The first one, TCP, is for a scraper and a probe: whoever reaches it is [`Anybody`], who never learns the names of admins
+//! The first one, TCP, is for a scraper and a probe: whoever reaches it is [`PublicHandler`], who never learns the names of admins
 //! from more than the figures. The second one, a unix socket, asks the kernel who is there, and answers the gateway's owner
 //! alone (`status::owner`).
 
@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::export::Exporter;
+use super::exposition::Exporter;
 use super::health::Problem;
 use crate::reply::ReplyBody;
 
@@ -42,7 +42,7 @@ const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetri
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Where askers come in.
-pub trait Door {
+pub trait Acceptor {
     /// What they talk over.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
@@ -50,7 +50,7 @@ pub trait Door {
     fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>>;
 }
 
-impl Door for TcpListener {
+impl Acceptor for TcpListener {
     type Stream = TcpStream;
 
     async fn accept(&self) -> io::Result<Option<TcpStream>> {
@@ -60,7 +60,7 @@ impl Door for TcpListener {
 
 /// Root, and the user that the gateway runs as. In a namespace of users all others look like one, who is let in nowhere:
 /// the socket's own permissions keep them out before.
-impl Door for UnixListener {
+impl Acceptor for UnixListener {
     type Stream = UnixStream;
 
     async fn accept(&self) -> io::Result<Option<UnixStream>> {
@@ -75,9 +75,9 @@ impl Door for UnixListener {
 }
 
 /// Who answers.
-pub trait Answer: 'static {
+pub trait Handler: 'static {
     /// One request for GET or HEAD of this path; none if nothing is there.
-    fn answer(&self, path: &str) -> impl Future<Output = Option<Response<ReplyBody>>>;
+    fn handle(&self, path: &str) -> impl Future<Output = Option<Response<ReplyBody>>>;
 
     /// What is there.
     const PATHS: &'static str;
@@ -85,12 +85,12 @@ pub trait Answer: 'static {
 
 /// For who reaches a port.
 #[derive(Debug)]
-pub struct Anybody(pub Rc<Exporter>);
+pub struct PublicHandler(pub Rc<Exporter>);
 
-impl Answer for Anybody {
+impl Handler for PublicHandler {
     const PATHS: &'static str = "here are /metrics, /healthz and /readyz";
 
-    async fn answer(&self, path: &str) -> Option<Response<ReplyBody>> {
+    async fn handle(&self, path: &str) -> Option<Response<ReplyBody>> {
         let Self(exporter) = self;
         Some(match path {
             "/healthz" => judged(exporter.health().alive().await),
@@ -136,7 +136,7 @@ impl Connections {
 }
 
 /// Answers for as long as the process runs, in a drain too.
-pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
+pub async fn serve<D: Acceptor, A: Handler>(door: D, answers: Rc<A>) {
     let connections = Rc::new(Connections::default());
     loop {
         let stream = match door.accept().await {
@@ -154,7 +154,7 @@ pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
             let answer = service_fn(|request| {
                 entered.has_asked.set(true);
                 let answers = Rc::clone(&answers);
-                async move { Ok::<_, Infallible>(answer(&*answers, &request).await) }
+                async move { Ok::<_, Infallible>(handle(&*answers, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -175,13 +175,13 @@ pub async fn serve<D: Door, A: Answer>(door: D, answers: Rc<A>) {
     }
 }
 
-async fn answer<A: Answer>(answers: &A, request: &Request<Incoming>) -> Response<ReplyBody> {
+async fn handle<A: Handler>(answers: &A, request: &Request<Incoming>) -> Response<ReplyBody> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET".to_owned());
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
-    let answer = answers.answer(request.uri().path()).await;
+    let answer = answers.handle(request.uri().path()).await;
     answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, A::PATHS.to_owned()))
 }
 

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::generation::OldGenerations;
 use super::snapshot::Snapshot;
-use crate::config::{Images, PublicConfig};
+use crate::config::{PublicConfig, Visibility};
 use crate::metrics::counts::Counter;
-use crate::reply::Refusal;
+use crate::reply::HttpError;
 use crate::upstream::{self, Target, Upstream};
 
 /// Incus takes a millisecond or more for each image that it lists. That it hangs, the upstream client finds out sooner.
@@ -39,7 +39,7 @@ pub struct Catalogue {
     wanted: watch::Sender<Instant>,
     state: watch::Receiver<State>,
     target: Arc<Target>,
-    images: Images,
+    images: Visibility,
     refresh: Duration,
     stale: Duration,
     fetches: Arc<Fetches>,
@@ -57,7 +57,7 @@ pub struct Fetches {
 
 /// What can be said of the list of images, but for the images.
 #[derive(Clone, Copy, Debug)]
-pub struct Condition {
+pub struct Freshness {
     /// How old the latest list is, and how many images it has, if there is one.
     pub latest: Option<(Duration, usize)>,
     /// Whether the last attempt to have a newer one failed.
@@ -67,13 +67,13 @@ pub struct Condition {
 /// What the last fetches brought.
 #[derive(Clone, Debug, Default)]
 struct State {
-    latest: Option<Dated>,
+    latest: Option<Fetched>,
     /// Whether the last one failed: then Incus is known to be away, and there is nothing to wait for.
     failed: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Dated {
+struct Fetched {
     snapshot: Arc<Snapshot>,
     /// When it was asked for: it shows every change made before.
     begun: Instant,
@@ -89,7 +89,7 @@ impl Catalogue {
         let (publish, state) = watch::channel(inherited.unwrap_or_default());
         let fetches = last.map(|last| Arc::clone(&last.fetches)).unwrap_or_default();
         let old = last.map(|last| Arc::clone(&last.old)).unwrap_or_default();
-        let keeper = Keeper {
+        let refresher = Refresher {
             fetches: Arc::clone(&fetches),
             old: Arc::clone(&old),
             want,
@@ -98,7 +98,7 @@ impl Catalogue {
             images: config.images,
             refresh: config.refresh,
         };
-        tokio::task::spawn_local(keeper.run());
+        tokio::task::spawn_local(refresher.run());
         Self {
             wanted,
             state,
@@ -113,15 +113,15 @@ impl Catalogue {
 
     /// A snapshot no older than `public.refresh`; or the latest, where Incus takes so long to list its images that to
     /// keep up with that would keep it busy.
-    pub async fn current(&self) -> Result<Arc<Snapshot>, Refusal> {
+    pub async fn current(&self) -> Result<Arc<Snapshot>, HttpError> {
         let now = Instant::now();
         let moment = now.checked_sub(self.refresh).unwrap_or(now);
         match self.slow() {
             Some(latest) => {
-                self.want(moment);
+                self.request_refresh(moment);
                 Ok(latest)
             }
-            None => self.begun_after(moment).await,
+            None => self.wait_fresh(moment).await,
         }
     }
 
@@ -135,10 +135,10 @@ impl Catalogue {
     }
 
     /// How it is at this moment, without asking Incus.
-    pub fn condition(&self) -> Condition {
+    pub fn freshness(&self) -> Freshness {
         let state = self.state.borrow();
         let latest = state.latest.as_ref();
-        Condition {
+        Freshness {
             latest: latest.map(|latest| (latest.begun.elapsed(), latest.snapshot.number_of_images())),
             is_failing: state.failed,
         }
@@ -150,7 +150,7 @@ impl Catalogue {
     }
 
     /// Which images are shown.
-    pub fn images(&self) -> Images {
+    pub fn images(&self) -> Visibility {
         self.images
     }
 
@@ -163,7 +163,7 @@ impl Catalogue {
         (is_slow && latest.begun.elapsed() <= self.refresh + cycle).then(|| Arc::clone(&latest.snapshot))
     }
 
-    fn want(&self, moment: Instant) {
+    fn request_refresh(&self, moment: Instant) {
         self.wanted.send_if_modified(|wanted| {
             let later = moment > *wanted;
             *wanted = moment.max(*wanted);
@@ -172,38 +172,38 @@ impl Catalogue {
     }
 
     /// A snapshot of which `is_there` holds, or else one that was begun after now: what was just published is found.
-    pub async fn having(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Refusal> {
+    pub async fn get_or_refresh(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, HttpError> {
         let now = Instant::now();
         let current = self.current().await?;
         if is_there(&current) {
             return Ok(current);
         }
         if self.slow().is_some() {
-            self.want(now);
+            self.request_refresh(now);
             return Ok(current);
         }
-        let fresh = self.begun_after(now).await?;
+        let fresh = self.wait_fresh(now).await?;
         // While Incus is away nobody knows what is not there.
         let is_away = self.state.borrow().failed;
         if is_away && !is_there(&fresh) {
-            Err(Refusal::CatalogueAway)
+            Err(HttpError::CatalogueAway)
         } else {
             Ok(fresh)
         }
     }
 
-    async fn begun_after(&self, moment: Instant) -> Result<Arc<Snapshot>, Refusal> {
+    async fn wait_fresh(&self, moment: Instant) -> Result<Arc<Snapshot>, HttpError> {
         let mut state = self.state.clone();
-        if !state.borrow().settles(moment) {
-            self.want(moment);
+        if !state.borrow().satisfies(moment) {
+            self.request_refresh(moment);
             state
-                .wait_for(|state| state.settles(moment))
+                .wait_for(|state| state.satisfies(moment))
                 .await
-                .map_err(|_| Refusal::CatalogueAway)?;
+                .map_err(|_| HttpError::CatalogueAway)?;
         }
-        let latest = state.borrow().latest.clone().ok_or(Refusal::CatalogueAway)?;
+        let latest = state.borrow().latest.clone().ok_or(HttpError::CatalogueAway)?;
         if latest.begun.elapsed() > self.stale.max(self.refresh) {
-            return Err(Refusal::CatalogueAway);
+            return Err(HttpError::CatalogueAway);
         }
         Ok(latest.snapshot)
     }
@@ -211,22 +211,22 @@ impl Catalogue {
 
 impl State {
     /// Whether there is nothing to wait for: a snapshot that is new enough, or Incus known to be away.
-    fn settles(&self, moment: Instant) -> bool {
+    fn satisfies(&self, moment: Instant) -> bool {
         self.failed || self.latest.as_ref().is_some_and(|latest| latest.begun >= moment)
     }
 }
 
-struct Keeper {
+struct Refresher {
     fetches: Arc<Fetches>,
     old: Arc<OldGenerations>,
     want: watch::Receiver<Instant>,
     publish: watch::Sender<State>,
     target: Arc<Target>,
-    images: Images,
+    images: Visibility,
     refresh: Duration,
 }
 
-impl Keeper {
+impl Refresher {
     async fn run(mut self) {
         let upstream = Upstream::new(Arc::clone(&self.target));
         loop {
@@ -272,7 +272,7 @@ impl Keeper {
     fn succeeded(&self, snapshot: Snapshot, begun: Instant, took: Duration) {
         let is_trusted = snapshot.is_trusted;
         let last = self.publish.borrow().latest.clone();
-        let latest = Dated {
+        let latest = Fetched {
             // The old one, where nothing has changed: nothing is compressed again, and the new one's memory is free at once.
             snapshot: match last {
                 Some(last) if last.snapshot.is_same(&snapshot) => last.snapshot,
@@ -297,7 +297,7 @@ impl Keeper {
     }
 
     /// Whoever still reads the last one may keep it for a while.
-    fn replaced(&self, last: Option<&Dated>) {
+    fn replaced(&self, last: Option<&Fetched>) {
         let latest = self.publish.borrow().latest.clone();
         if let (Some(last), Some(latest)) = (last, latest)
             && !Arc::ptr_eq(&last.snapshot, &latest.snapshot)
@@ -324,8 +324,8 @@ impl Keeper {
     }
 }
 
-async fn fetch(upstream: &Upstream, images: Images) -> Result<Snapshot, FetchError> {
-    let server = upstream.fetch("/1.0", upstream::ABOUT_SIZE).await?;
+async fn fetch(upstream: &Upstream, images: Visibility) -> Result<Snapshot, FetchError> {
+    let server = upstream.fetch("/1.0", upstream::MAX_SERVER_INFO).await?;
     let list = upstream.fetch("/1.0/images?recursion=1", MAX_SIZE).await?;
     Ok(Snapshot::parse(&server, &list, images)?)
 }

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::selection::{Evaluation, Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
-use crate::client::Client;
-use crate::reply::{Refusal, Reply, ReplyBody};
+use crate::connection::context::ConnectionContext;
+use crate::reply::{HttpError, Reply, ReplyBody};
 
 /// How long other tasks of the worker wait for it: as long as for a turn of a large transfer.
 const SLICE: Duration = Duration::from_micros(250);
@@ -31,7 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FEW: usize = 100;
 
 /// The images that a client has selected.
-pub(super) async fn select(client: &Client, snapshot: &Snapshot, selector: &Selector) -> Result<Arc<Matches>, Refusal> {
+pub(super) async fn select(
+    client: &ConnectionContext,
+    snapshot: &Snapshot,
+    selector: &Selector,
+) -> Result<Arc<Matches>, HttpError> {
     if selector.is_empty() {
         return Ok(Arc::new(Matches::all(snapshot.number_of_images())));
     }
@@ -44,11 +48,11 @@ pub(super) async fn select(client: &Client, snapshot: &Snapshot, selector: &Sele
         }
         None => evaluate_in_turn(client, snapshot, selector).await?,
     };
-    outcome.map_err(|problem| Refusal::bad_request(&problem.to_string()))
+    outcome.map_err(|problem| HttpError::bad_request(&problem.to_string()))
 }
 
 /// Has a client pay for the parts of an answer that are written for it alone.
-pub(super) fn at_cost(client: &Client, reply: Reply) -> Reply {
+pub(super) fn at_cost(client: &ConnectionContext, reply: Reply) -> Reply {
     let (worker, counted_by) = (Rc::clone(&client.worker), client.counted_by.clone());
     reply.map(|body| match body {
         ReplyBody::Parts(parts) => ReplyBody::Parts(Box::new(Charged {
@@ -75,16 +79,20 @@ impl<P: Iterator, C: Fn(Duration)> Iterator for Charged<P, C> {
     }
 }
 
-fn allow(client: &Client) -> Result<(), Refusal> {
+fn allow(client: &ConnectionContext) -> Result<(), HttpError> {
     let (worker, address) = (&client.worker, client.peer.address.ip());
     worker.allow_evaluation(address, client.counted_by.as_deref())
 }
 
-async fn evaluate_in_turn(client: &Client, snapshot: &Snapshot, selector: &Selector) -> Result<Outcome, Refusal> {
+async fn evaluate_in_turn(
+    client: &ConnectionContext,
+    snapshot: &Snapshot,
+    selector: &Selector,
+) -> Result<Outcome, HttpError> {
     let worker = &client.worker;
     allow(client)?;
     let turn = timeout(PATIENCE, worker.evaluation().acquire()).await;
-    let _turn = turn.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Busy)?;
+    let _turn = turn.map_err(|_| HttpError::Busy)?.map_err(|_| HttpError::Busy)?;
     // Others of the same address, or with the same question, may have been first.
     if let Some(outcome) = snapshot.outcomes().get(selector) {
         return Ok(outcome);
@@ -132,9 +140,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Images;
+    use crate::config::Visibility;
     use crate::public::filter::Filter;
-    use crate::public::listing;
+    use crate::public::streamed_list;
 
     fn snapshot(images: usize) -> Snapshot {
         let image = |number: usize| {
@@ -145,7 +153,7 @@ mod tests {
         };
         let images: Vec<_> = (0..images).map(image).collect();
         let images = json!({ "metadata": images }).to_string();
-        Snapshot::parse(br#"{"metadata": {}}"#, images.as_bytes(), Images::Public).expect("as Incus has it")
+        Snapshot::parse(br#"{"metadata": {}}"#, images.as_bytes(), Visibility::Public).expect("as Incus has it")
     }
 
     fn filter(text: &str) -> Selector {
@@ -155,7 +163,7 @@ mod tests {
     #[test]
     fn each_part_of_an_answer_is_charged_as_it_is_written() {
         let all = Arc::new(Matches::all(2_000));
-        let (_, body) = listing::reply(Arc::new(snapshot(2_000)), all, true).into_parts();
+        let (_, body) = streamed_list::reply(Arc::new(snapshot(2_000)), all, true).into_parts();
         let ReplyBody::Parts(parts) = body else {
             panic!("it is written while it is sent");
         };

@@ -9,10 +9,10 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::route::image_not_found;
-use crate::config::Images;
-use crate::reply::{Refusal, Reply, ReplyBody};
-use crate::telemetry::exchange::Exchange;
-use crate::upstream::{Answer, Error, RequestBody, Upstream};
+use crate::config::Visibility;
+use crate::reply::{HttpError, Reply, ReplyBody};
+use crate::telemetry::request_record::RequestRecord;
+use crate::upstream::{Error, RequestBody, Upstream, UpstreamResponse};
 
 /// What goes up of a stranger's headers.
 const UP: [HeaderName; 3] = [IF_MODIFIED_SINCE, IF_RANGE, RANGE];
@@ -32,8 +32,12 @@ const IMAGE_SIZE: usize = 1 << 20;
 
 /// Asks Incus itself, where the catalogue is older than it should be: bytes of an image that has become private meanwhile
 /// must not go out, however long Incus takes to list the others.
-pub(super) async fn ask_whether_shown(upstream: &Upstream, fingerprint: &str, shown: Images) -> Result<(), Refusal> {
-    if shown == Images::All {
+pub(super) async fn ask_whether_shown(
+    upstream: &Upstream,
+    fingerprint: &str,
+    shown: Visibility,
+) -> Result<(), HttpError> {
+    if shown == Visibility::All {
         return Ok(());
     }
     let path = format!("/1.0/images/{fingerprint}");
@@ -47,23 +51,23 @@ pub(super) async fn ask_whether_shown(upstream: &Upstream, fingerprint: &str, sh
 /// What cannot be read is not public.
 fn is_public(answer: &[u8]) -> bool {
     #[derive(Deserialize)]
-    struct Answer {
+    struct UpstreamResponse {
         metadata: Public,
     }
     #[derive(Deserialize)]
     struct Public {
         public: bool,
     }
-    serde_json::from_slice::<Answer>(answer).is_ok_and(|answer| answer.metadata.public)
+    serde_json::from_slice::<UpstreamResponse>(answer).is_ok_and(|answer| answer.metadata.public)
 }
 
 /// Streams an image whose full fingerprint stands in the catalogue.
 pub(super) async fn export(
-    exchange: &Exchange,
+    record: &RequestRecord,
     upstream: &Upstream,
     fingerprint: &str,
     headers: &HeaderMap,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, HttpError> {
     let uri = Uri::try_from(format!("/1.0/images/{fingerprint}/export")).map_err(|_| Error::Unusable)?;
     let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = uri;
@@ -74,8 +78,8 @@ pub(super) async fn export(
     }
     request.headers_mut().insert(HOST, upstream.host());
 
-    let Answer::Response(response) = exchange
-        .ask_incus(upstream.send(Some(exchange.client().peer.address), request))
+    let UpstreamResponse::Response(response) = record
+        .time_upstream(upstream.send(Some(record.client().peer.address), request))
         .await?
     else {
         return Err(Error::Unusable.into());

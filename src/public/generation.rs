@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::limits::Reader;
+use crate::admission::Reader;
 
 /// What all old snapshots together may hold, in bytes; but the last one may always be read to its end.
 const BUDGET: usize = 32 << 20;
@@ -117,7 +117,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::limits::Limiter;
+    use crate::admission::Limiter;
 
     fn is_evicted(reader: &Reader) -> bool {
         let mut evicted = pin!(reader.evicted());

@@ -20,13 +20,13 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::view::Head;
-use super::document::accepts;
+use super::cached_response::accepts;
 use super::image::Image;
 use super::route::Query;
 use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
 use crate::config::Page;
-use crate::reply::{Refusal, Reply, ReplyBody};
+use crate::reply::{HttpError, Reply, ReplyBody};
 
 /// How many images one page shows; with more, people search.
 const MAX_SHOWN: usize = 200;
@@ -94,7 +94,7 @@ impl PageRequest {
     }
 
     /// The page with the images that match; or with what is wrong.
-    pub fn reply(&self, page: &Page, found: Result<(Arc<Snapshot>, Arc<Matches>), Refusal>) -> Reply {
+    pub fn reply(&self, page: &Page, found: Result<(Arc<Snapshot>, Arc<Matches>), HttpError>) -> Reply {
         let title = page.title.as_deref();
         match found {
             Ok((snapshot, matches)) => {
@@ -102,9 +102,9 @@ impl PageRequest {
                 let reply = with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(parts)));
                 snapshot.lend(reply, own)
             }
-            Err(refusal) => {
-                let text = view::trouble(&self.host, title, &refusal.to_string());
-                with_policy(refusal.status(), text.into_bytes().into())
+            Err(error) => {
+                let text = view::trouble(&self.host, title, &error.to_string());
+                with_policy(error.status(), text.into_bytes().into())
             }
         }
     }

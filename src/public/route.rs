@@ -8,8 +8,8 @@ use http::{Method, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::filter::Filter;
-use crate::metrics::question::Question;
-use crate::reply::Refusal;
+use crate::metrics::endpoint::Endpoint;
+use crate::reply::HttpError;
 
 /// The six questions that a stranger may ask.
 #[derive(Clone, Debug)]
@@ -65,22 +65,22 @@ impl FingerprintPrefix {
 
 impl PublicRoute {
     /// Which of the six it is.
-    pub fn question(&self) -> Question {
+    pub fn endpoint(&self) -> Endpoint {
         match self {
-            Self::Alias(_) => Question::Alias,
-            Self::Aliases { .. } => Question::Aliases,
-            Self::Export(_) => Question::Export,
-            Self::Image(_) => Question::Image,
-            Self::Images(_) => Question::Images,
-            Self::Server => Question::Server,
+            Self::Alias(_) => Endpoint::Alias,
+            Self::Aliases { .. } => Endpoint::Aliases,
+            Self::Export(_) => Endpoint::Export,
+            Self::Image(_) => Endpoint::Image,
+            Self::Images(_) => Endpoint::Images,
+            Self::Server => Endpoint::Server,
         }
     }
 
     /// Reads a request.
-    pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Refusal> {
-        let path = Path::parse(uri.path()).ok_or(Refusal::NotPublic)?;
+    pub fn parse(method: &Method, uri: &Uri) -> Result<Self, HttpError> {
+        let path = Path::parse(uri.path()).ok_or(HttpError::NotPublic)?;
         if method != Method::GET {
-            return Err(Refusal::MethodNotAllowed);
+            return Err(HttpError::MethodNotAllowed);
         }
         let query = Query::of(uri);
         match path {
@@ -97,22 +97,22 @@ impl PublicRoute {
             Path::Aliases if query.is_default_project() => Ok(Self::Aliases {
                 recursion: query.is_recursion(),
             }),
-            Path::Aliases => Err(Refusal::Incus(StatusCode::FORBIDDEN, "not authorized".to_owned())),
+            Path::Aliases => Err(HttpError::Incus(StatusCode::FORBIDDEN, "not authorized".to_owned())),
             Path::Alias(name) if query.is_default_project() => Ok(Self::Alias(name)),
             Path::Alias(_) => Err(alias_not_found()),
         }
     }
 }
 
-fn images_query(query: &Query<'_>) -> Result<ImagesQuery, Refusal> {
-    let refuse = |error: &str| Err(Refusal::Incus(StatusCode::BAD_REQUEST, error.to_owned()));
+fn images_query(query: &Query<'_>) -> Result<ImagesQuery, HttpError> {
+    let refuse = |error: &str| Err(HttpError::Incus(StatusCode::BAD_REQUEST, error.to_owned()));
     match (query.is_default_project(), query.is_all_projects()) {
         (true, false) => {}
         (false, true) => return refuse("Cannot specify a project when requesting all projects"),
         _ => return refuse("Unauthenticated image queries are only possible against the default project"),
     }
     let filter = Filter::parse(query.filter())
-        .map_err(|error| Refusal::Incus(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        .map_err(|error| HttpError::Incus(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(ImagesQuery {
         recursion: query.is_recursion(),
         filter,
@@ -120,8 +120,8 @@ fn images_query(query: &Query<'_>) -> Result<ImagesQuery, Refusal> {
 }
 
 /// As Incus says it.
-pub fn image_not_found(name: &str) -> Refusal {
-    Refusal::Incus(
+pub fn image_not_found(name: &str) -> HttpError {
+    HttpError::Incus(
         StatusCode::NOT_FOUND,
         format!(
             "Image \"{}\" not found",
@@ -131,8 +131,8 @@ pub fn image_not_found(name: &str) -> Refusal {
 }
 
 /// As Incus says it.
-pub fn alias_not_found() -> Refusal {
-    Refusal::Incus(StatusCode::NOT_FOUND, "Image alias not found".to_owned())
+pub fn alias_not_found() -> HttpError {
+    HttpError::Incus(StatusCode::NOT_FOUND, "Image alias not found".to_owned())
 }
 
 /// The path of an alias, as Incus lists it.

@@ -172,13 +172,13 @@ struct Kept {
 impl Outcomes {
     /// What came of a selector, if that is known.
     pub fn get(&self, selector: &Selector) -> Option<Outcome> {
-        self.kept().outcomes.get(selector).cloned()
+        self.bounded().outcomes.get(selector).cloned()
     }
 
     /// Keeps what came of it.
     pub fn keep(&self, selector: Selector, outcome: Outcome) {
         let size = SELECTOR_SIZE + outcome.as_ref().map_or(0, |matches| matches.size());
-        let mut kept = self.kept();
+        let mut kept = self.bounded();
         if kept.bytes + size > MAX_KEPT {
             *kept = Kept::default();
         }
@@ -187,7 +187,7 @@ impl Outcomes {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn bounded(&self) -> MutexGuard<'_, Kept> {
         // Nothing in between can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,7 +223,7 @@ mod tests {
         for n in 0..2_000 {
             outcomes.keep(selector(n), Ok(Arc::new(Matches::all(50_000))));
             assert!(outcomes.get(&selector(n)).is_some());
-            let kept = outcomes.kept();
+            let kept = outcomes.bounded();
             let held: usize = kept.outcomes.len() * (50_000 / 8);
             assert!(held <= kept.bytes && kept.bytes <= MAX_KEPT);
             assert!(n < 50 || !kept.outcomes.is_empty());

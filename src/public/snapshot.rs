@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::document::Document;
+use super::cached_response::CachedJson;
 use super::generation::{Generation, Holds};
 use super::image::{Alias, Image};
 use super::page;
 use super::route::{FingerprintPrefix, alias_path};
 use super::selection::Outcomes;
-use crate::config::Images;
+use crate::config::Visibility;
 use crate::reply::Reply;
 
 /// What a snapshot takes, as a multiple of the list of its images: that list, compressed too, and the images themselves.
@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// Whether Incus trusts us. If not, it shows us no more than any stranger, and admins get nothing through us.
     pub is_trusted: bool,
     /// Incus's `/1.0`, cut to what its clients need.
-    pub server: Document,
+    pub server: CachedJson,
     /// The published images.
     pub images: List,
     /// Their names.
@@ -44,15 +44,15 @@ pub struct Snapshot {
 /// A list in both its forms.
 #[derive(Debug)]
 pub struct List {
-    paths: Document,
-    objects: Document,
+    paths: CachedJson,
+    objects: CachedJson,
 }
 
 impl List {
     fn new<T: Serialize>(objects: &[&T], path: impl Fn(&T) -> String) -> Self {
         Self {
-            paths: Document::plain(&objects.iter().map(|object| path(object)).collect::<Vec<_>>()),
-            objects: Document::plain(&objects),
+            paths: CachedJson::plain(&objects.iter().map(|object| path(object)).collect::<Vec<_>>()),
+            objects: CachedJson::plain(&objects),
         }
     }
 
@@ -64,14 +64,14 @@ impl List {
     }
 
     /// `?recursion=` asks for whole objects.
-    pub fn get(&self, recursion: bool) -> &Document {
+    pub fn get(&self, recursion: bool) -> &CachedJson {
         if recursion { &self.objects } else { &self.paths }
     }
 }
 
 /// What a prefix leads to.
 #[derive(Debug, PartialEq)]
-pub enum Found<'a> {
+pub enum Lookup<'a> {
     /// Several images.
     Many,
     /// Nothing.
@@ -88,10 +88,10 @@ struct Sync<T> {
 
 impl Snapshot {
     /// Takes from Incus's `/1.0` and `/1.0/images?recursion=1`, as a trusted client gets them, what strangers may know.
-    pub fn parse(server: &[u8], images: &[u8], shown: Images) -> serde_json::Result<Self> {
+    pub fn parse(server: &[u8], images: &[u8], shown: Visibility) -> serde_json::Result<Self> {
         let server: Sync<Map<String, Value>> = serde_json::from_slice(server)?;
         let images: Sync<Vec<Image>> = serde_json::from_slice(images)?;
-        let shown = |image: &Image| image.is_of_default_project() && (image.public || shown == Images::All);
+        let shown = |image: &Image| image.is_of_default_project() && (image.public || shown == Visibility::All);
         // Incus's own order is another one each time.
         let mut sorted: Vec<_> = images.metadata.into_iter().filter(shown).collect();
         sorted.sort_by(|one, other| one.fingerprint.cmp(&other.fingerprint));
@@ -104,7 +104,7 @@ impl Snapshot {
         Ok(Self {
             generation: Generation::new(images.objects.size() * SIZE),
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
-            server: Document::plain(&cut(server.metadata)),
+            server: CachedJson::plain(&cut(server.metadata)),
             images,
             aliases: List::new(&by_alias.values().collect::<Vec<_>>(), |alias| alias_path(&alias.name)),
             by_name: by_name(&sorted),
@@ -165,7 +165,7 @@ impl Snapshot {
     }
 
     /// The image that a fingerprint or the beginning of one names.
-    pub fn find(&self, prefix: &FingerprintPrefix) -> Found<'_> {
+    pub fn find(&self, prefix: &FingerprintPrefix) -> Lookup<'_> {
         let first = self
             .sorted
             .partition_point(|image| image.fingerprint.as_str() < prefix.as_str());
@@ -173,9 +173,9 @@ impl Snapshot {
             .iter()
             .take_while(|image| image.fingerprint.starts_with(prefix.as_str()));
         match (matching.next(), matching.next()) {
-            (None, _) => Found::Nothing,
-            (Some(image), None) => Found::One(image),
-            (Some(_), Some(_)) => Found::Many,
+            (None, _) => Lookup::Nothing,
+            (Some(image), None) => Lookup::One(image),
+            (Some(_), Some(_)) => Lookup::Many,
         }
     }
 

@@ -13,19 +13,19 @@ const DESCRIPTION: usize = 30;
 
 /// Incus's answer.
 #[derive(Deserialize)]
-struct Answer<T> {
+struct Envelope<T> {
     metadata: T,
 }
 
 /// As `incus image list --format json` has it.
 pub(super) fn json(answer: &[u8]) -> serde_json::Result<String> {
-    let Answer::<Value> { metadata } = serde_json::from_slice(answer)?;
+    let Envelope::<Value> { metadata } = serde_json::from_slice(answer)?;
     Ok(format!("{metadata}\n"))
 }
 
 /// For people.
 pub(super) fn table(answer: &[u8]) -> serde_json::Result<String> {
-    let Answer::<Vec<Image>> { metadata: mut images } = serde_json::from_slice(answer)?;
+    let Envelope::<Vec<Image>> { metadata: mut images } = serde_json::from_slice(answer)?;
     if images.is_empty() {
         return Ok("Strangers see no images.\n".to_owned());
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use thiserror::Error;
 
-use crate::local::{self, LocalError};
+use crate::unix_http::{self, LocalError};
 
 /// Who drains says so at once.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub fn open(socket: Option<&Path>) -> Option<UnixListener> {
 fn bind(socket: &Path) -> Result<UnixListener, SocketError> {
     match fs::symlink_metadata(socket) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket),
-        Ok(_) if is_held(socket)? => return Err(SocketError::Answered),
+        Ok(_) if is_in_use(socket)? => return Err(SocketError::Answered),
         _ => {}
     }
     let folder = socket.parent().unwrap_or_else(|| Path::new("."));
@@ -70,11 +70,11 @@ fn new_name(socket: &Path) -> PathBuf {
 }
 
 /// Whether somebody is there who will go on answering. One who has crashed does not accept, and one who drains makes room.
-fn is_held(socket: &Path) -> Result<bool, SocketError> {
-    let Ok(request) = local::request(Method::GET, "/readyz", Bytes::new()) else {
+fn is_in_use(socket: &Path) -> Result<bool, SocketError> {
+    let Ok(request) = unix_http::request(Method::GET, "/readyz", Bytes::new()) else {
         return Ok(true);
     };
-    match local::ask(socket, request, PATIENCE) {
+    match unix_http::ask(socket, request, PATIENCE) {
         Ok((_, body)) => Ok(body.as_ref() != b"draining\n"),
         Err(LocalError::Connect(error)) => match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),

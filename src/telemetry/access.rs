@@ -9,8 +9,8 @@ use http::{StatusCode, Version};
 use rustls::ProtocolVersion;
 use tracing::Level;
 
-use super::exchange::Exchange;
-use super::mask::masked;
+use super::redact::redact;
+use super::request_record::RequestRecord;
 use crate::net::Port;
 
 /// By this name `log.level` knows it.
@@ -20,48 +20,48 @@ pub const TARGET: &str = "incus_gate::access";
 const MAX_METHOD: usize = 32;
 
 /// Writes it, unless nobody wants to know.
-pub(super) fn record(exchange: &Exchange) {
+pub(super) fn record(record: &RequestRecord) {
     if !tracing::enabled!(target: TARGET, Level::INFO) {
         return;
     }
-    let client = exchange.client();
-    if !tracing::enabled!(target: TARGET, Level::DEBUG) && is_of_a_crowd(exchange) {
+    let client = record.client();
+    if !tracing::enabled!(target: TARGET, Level::DEBUG) && is_of_a_crowd(record) {
         return;
     }
     tracing::info!(
         target: TARGET,
         port = %client.port,
         client = %client.peer.address,
-        admin = exchange.admin().map(display),
-        method = %method(exchange),
-        path = &*masked(exchange.uri()),
-        status = exchange.status().map(|status| status.as_u16()),
-        received = exchange.received(),
-        sent = exchange.sent(),
-        duration_us = microseconds(exchange.duration()),
-        first_byte_us = exchange.first_byte().map(microseconds),
-        upstream_us = exchange.upstream().map(microseconds),
-        http = %http(exchange.version()),
+        admin = record.admin().map(display),
+        method = %method(record),
+        path = &*redact(record.uri()),
+        status = record.status().map(|status| status.as_u16()),
+        received = record.received(),
+        sent = record.sent(),
+        duration_us = microseconds(record.duration()),
+        first_byte_us = record.first_byte().map(microseconds),
+        upstream_us = record.upstream().map(microseconds),
+        http = %http(record.version()),
         tls = %tls(client.tls),
-        cut = exchange.cut().map(display),
-        operation = exchange.operation().map(display),
+        cut = record.cut().map(display),
+        operation = record.operation().map(display),
     );
 }
 
 /// Whether other lines say enough of it.
-fn is_of_a_crowd(exchange: &Exchange) -> bool {
-    let client = exchange.client();
+fn is_of_a_crowd(record: &RequestRecord) -> bool {
+    let client = record.client();
     match client.port {
         // Who was refused is counted, after a first line.
-        Port::Admin => exchange.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
+        Port::Admin => record.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
         // The limiter has written one.
-        Port::Public => exchange.status() == Some(StatusCode::TOO_MANY_REQUESTS),
+        Port::Public => record.status() == Some(StatusCode::TOO_MANY_REQUESTS),
     }
 }
 
 /// A method is of plain characters, as HTTP has them: it needs no quotes.
-pub(super) fn method(exchange: &Exchange) -> &str {
-    let method = exchange.method().as_str();
+pub(super) fn method(record: &RequestRecord) -> &str {
+    let method = record.method().as_str();
     method.get(..MAX_METHOD).unwrap_or(method)
 }
 

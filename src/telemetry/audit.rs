@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use http::{Method, StatusCode};
 
 use super::access::{self, method};
-use super::exchange::Exchange;
-use super::mask::masked;
+use super::redact::redact;
 use super::repeats::Repeats;
-use crate::identity::{NotAnAdmin, Peer, PeerCertificate};
+use super::request_record::RequestRecord;
+use crate::identity::{AuthError, Peer, PeerCertificate};
 use crate::net::Port;
 
 /// Its lines are known by this name, and no level turns them off.
@@ -18,34 +18,34 @@ pub const TARGET: &str = "incus_gate::audit";
 
 /// Tells of an admin's request that may change something or opens a tunnel, once it is known what comes of it. Only methods
 /// that are known to read are left out.
-pub(super) fn record(exchange: &Exchange) {
-    let Some(admin) = exchange.admin() else { return };
-    let is_tunnel = exchange.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
-    if !is_tunnel && matches!(*exchange.method(), Method::GET | Method::HEAD) {
+pub(super) fn record(record: &RequestRecord) {
+    let Some(admin) = record.admin() else { return };
+    let is_tunnel = record.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
+    if !is_tunnel && matches!(*record.method(), Method::GET | Method::HEAD) {
         return;
     }
     tracing::info!(
         target: TARGET,
         admin = %admin,
-        client = %exchange.client().peer.address,
-        method = %method(exchange),
-        path = &*masked(exchange.uri()),
-        status = exchange.status().map(|status| status.as_u16()),
-        operation = exchange.operation().map(display),
+        client = %record.client().peer.address,
+        method = %method(record),
+        path = &*redact(record.uri()),
+        status = record.status().map(|status| status.as_u16()),
+        operation = record.operation().map(display),
         "{}", if is_tunnel { "tunnel" } else { "request" }
     );
 }
 
 /// Requests that were refused on the admin port, on all workers: anybody can cause as many as they like.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub struct RejectedCertLog {
     certificates: Repeats,
     requests: Repeats,
 }
 
-impl Refusals {
+impl RejectedCertLog {
     /// Logs a certificate that was refused, or counts it if this client's last one was logged less than a minute ago.
-    pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &NotAnAdmin) {
+    pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &AuthError) {
         if self.certificates.is_first(peer.address.ip()) {
             tracing::info!(
                 target: TARGET,
@@ -68,7 +68,7 @@ impl Refusals {
     }
 }
 
-impl Drop for Refusals {
+impl Drop for RejectedCertLog {
     fn drop(&mut self) {
         log_counts(self.certificates.take_all(), self.requests.take_all());
     }

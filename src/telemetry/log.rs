@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::audit;
 use super::file::{LogFile, LogFileError};
-use super::sink::{Entrance, Sink};
+use super::log_writer::{LineWriter, Sink};
 use crate::config::{LogConfig, LogFormat};
 
 /// The log of this process. When it is dropped, all of it is written.
@@ -106,17 +106,17 @@ fn filter(level: &str) -> EnvFilter {
 }
 
 impl<'a> MakeWriter<'a> for Sinks {
-    type Writer = Entrance<'a>;
+    type Writer = LineWriter<'a>;
 
-    fn make_writer(&'a self) -> Entrance<'a> {
-        self.all.entrance()
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        self.all.line_writer()
     }
 
-    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Entrance<'a> {
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> LineWriter<'a> {
         match of.target() == audit::TARGET {
-            true if self.is_apart(of) => self.audit.entrance(),
-            true => self.all.first_entrance(),
-            false => self.all.entrance(),
+            true if self.is_apart(of) => self.audit.line_writer(),
+            true => self.all.first_line_writer(),
+            false => self.all.line_writer(),
         }
     }
 }

@@ -8,11 +8,11 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig};
 
-use super::exact_match::AskForCertificate;
-use super::{Identity, provider};
+use super::client_auth::AskForCertificate;
+use super::{CertifiedKey, provider};
 
 /// For the public port: no certificate is asked for, and sessions may be resumed.
-pub fn for_strangers(identity: &Identity) -> Result<ServerConfig, Error> {
+pub fn public_config(identity: &CertifiedKey) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
@@ -25,7 +25,7 @@ pub fn for_strangers(identity: &Identity) -> Result<ServerConfig, Error> {
 
 /// For the admin port: a certificate is asked for. No session is ever resumed, so that every connection proves its
 /// identity anew.
-pub fn for_admins(identity: &Identity) -> Result<ServerConfig, Error> {
+pub fn admin_config(identity: &CertifiedKey) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(AskForCertificate))

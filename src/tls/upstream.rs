@@ -12,14 +12,14 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::{Identity, PemError, provider, read_certificate, signature};
+use super::{CertifiedKey, PemError, provider, read_certificate, signature};
 use crate::file::Reader;
 
 /// How long a worker waits for the pinned file. All of its clients wait with it.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// TLS 1.3 alone, as Incus; no ALPN, for Incus would offer `h2` only, where upgrades are impossible.
-pub fn client_config(identity: &Identity, pin: Arc<Pin>) -> ClientConfig {
+pub fn client_config(identity: &CertifiedKey, pin: Arc<Pin>) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("aws-lc-rs has the cipher suites of TLS 1.3")

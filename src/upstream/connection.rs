@@ -26,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use super::error::Error;
 use super::request::RequestBody;
 use super::target::Target;
-use crate::net::End;
+use crate::net::UpgradedIo;
 use crate::{net, proxy_protocol};
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
@@ -109,7 +109,7 @@ pub(super) struct Connection {
 }
 
 /// Incus's end of a tunnel.
-pub type Tunnel = End<TunnelStream>;
+pub type Tunnel = UpgradedIo<TunnelStream>;
 
 /// What a connection has become after 101. Unless we have ended in order it is reset when it goes, though it be with the
 /// process: Go takes an end without a farewell for one in order, if it comes between two records.
@@ -146,7 +146,7 @@ impl Connection {
             sender,
             driver: Box::new(driver),
             is_idle,
-            client: target.told(client),
+            client: target.proxied_addr(client),
             ended: false,
         })
     }
@@ -203,7 +203,7 @@ impl Connection {
         })
         .await;
         let parts = self.driver.into_parts();
-        End {
+        UpgradedIo {
             read_ahead: parts.read_buf,
             stream: TunnelStream::new(parts.io.into_inner().stream),
         }
@@ -255,7 +255,7 @@ async fn connect(target: &Target, client: Option<SocketAddr>) -> Result<Stream, 
     let mut tcp = TcpStream::connect((target.host.as_str(), target.port))
         .await
         .map_err(unreachable)?;
-    net::tune(&tcp);
+    net::set_tcp_options(&tcp);
     let mut announced = None;
     if target.proxy_protocol {
         proxy_protocol::announce(&mut tcp, client).await.map_err(unreachable)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::counts::{CountedIdle, Counts};
+use super::metrics::{IdleGuard, UpstreamMetrics};
 use super::target::Target;
 
 /// Incus closes an idle connection after 29 s; ours are gone before, so that hardly a request meets a closed one.
@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Arc<UpstreamMetrics>,
     /// The one used last comes last and is used first: the others may grow old.
     idle: RefCell<Vec<Idle>>,
 }
@@ -29,11 +29,11 @@ pub(super) struct Pool {
 struct Idle {
     connection: Connection,
     since: Instant,
-    _counted: CountedIdle,
+    _counted: IdleGuard,
 }
 
 impl Pool {
-    pub(super) fn new(counts: Arc<Counts>) -> Self {
+    pub(super) fn new(counts: Arc<UpstreamMetrics>) -> Self {
         Self {
             counts,
             idle: RefCell::default(),
@@ -46,7 +46,7 @@ impl Pool {
             idle.push(Idle {
                 connection,
                 since: Instant::now(),
-                _counted: CountedIdle::new(&self.counts),
+                _counted: IdleGuard::new(&self.counts),
             });
         }
     }
@@ -54,14 +54,14 @@ impl Pool {
     /// A connection that was open a moment ago, and that Incus takes for this client's. Where something has gone wrong
     /// meanwhile, one that is silent may be dead, and what is sent on it lost.
     pub(super) async fn take(&self, target: &Target, client: Option<SocketAddr>) -> Option<Connection> {
-        let client = target.told(client);
+        let client = target.proxied_addr(client);
         poll_fn(|cx| {
             while let Some(Idle {
                 mut connection, since, ..
             }) = self.remove(client)
             {
                 // Nobody drove it meanwhile: this is where we see that Incus has closed it, or has sent what nobody asked for.
-                let is_trusted = since.elapsed() < MAX_IDLE && target.is_untroubled_since(since);
+                let is_trusted = since.elapsed() < MAX_IDLE && target.has_no_error_since(since);
                 if is_trusted && connection.is_fit_for_next(cx) {
                     return Poll::Ready(Some(connection));
                 }
@@ -95,11 +95,11 @@ mod tests {
     use rustls::pki_types::PrivatePkcs8KeyDer;
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-    use super::super::{Answer, RequestBody, Upstream};
+    use super::super::{RequestBody, Upstream, UpstreamResponse};
     use super::*;
     use crate::config::UpstreamConfig;
     use crate::tls::upstream::Pin;
-    use crate::tls::{Identity, provider};
+    use crate::tls::{CertifiedKey, provider};
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -152,7 +152,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port,
             server_name: "localhost".try_into().expect("a name"),
-            identity: Identity::load(&chain_file, &key_file).expect("a pair"),
+            identity: CertifiedKey::load(&chain_file, &key_file).expect("a pair"),
             pin: Arc::new(Pin::none_on_loopback("127.0.0.1").expect("it is this machine")),
             proxy_protocol: false,
         };
@@ -163,7 +163,7 @@ mod tests {
         let request = Request::post("/1.0").header(HOST, upstream.host());
         let request = request.body(RequestBody::Empty).expect("a request");
         let answer = upstream.send(None, request).await.expect("an answer");
-        assert!(matches!(answer, Answer::Response(response) if response.status() == 200));
+        assert!(matches!(answer, UpstreamResponse::Response(response) if response.status() == 200));
     }
 
     #[tokio::test]

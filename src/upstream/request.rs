@@ -9,8 +9,8 @@ use http::{Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::turn::Turn;
-use crate::telemetry::exchange::Exchange;
+use super::yield_budget::Turn;
+use crate::telemetry::request_record::RequestRecord;
 
 /// The body of a request to Incus.
 #[derive(Debug)]
@@ -18,34 +18,34 @@ pub enum RequestBody {
     /// None.
     Empty,
     /// A client's, handed on as it comes.
-    Client(ClientBody),
+    Client(MeteredRequestBody),
 }
 
 /// See [`RequestBody::Client`].
 #[derive(Debug)]
-pub struct ClientBody {
+pub struct MeteredRequestBody {
     incoming: Incoming,
     turn: Turn,
-    exchange: Rc<Exchange>,
+    record: Rc<RequestRecord>,
 }
 
 impl RequestBody {
     /// Hands on what a client sends.
-    pub fn of_client(incoming: Incoming, exchange: &Rc<Exchange>) -> Self {
-        Self::Client(ClientBody {
+    pub fn of_client(incoming: Incoming, record: &Rc<RequestRecord>) -> Self {
+        Self::Client(MeteredRequestBody {
             incoming,
             turn: Turn::default(),
-            exchange: Rc::clone(exchange),
+            record: Rc::clone(record),
         })
     }
 }
 
-impl ClientBody {
+impl MeteredRequestBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = self.turn.poll(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx));
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.exchange.receive(frame.data_ref().map_or(0, Bytes::len)),
-            Poll::Ready(Some(Err(_))) => self.exchange.cut_by(self.exchange.client().cut()),
+            Poll::Ready(Some(Ok(frame))) => self.record.receive(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(Some(Err(_))) => self.record.abort(self.record.client().cut()),
             _ => {}
         }
         polled

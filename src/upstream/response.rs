@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::connection::Connection;
 use super::error::Error;
 use super::pool::Pool;
-use super::turn::Turn;
+use super::yield_budget::Turn;
 
 /// The body of Incus's answer, together with the connection it comes over.
 ///

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::Instant;
 
-use super::{Counts, Error};
+use super::{Error, UpstreamMetrics};
 use crate::config::UpstreamConfig;
 use crate::tls::upstream::{Pin, client_config};
 
@@ -24,13 +24,13 @@ pub struct Target {
     pub(super) host_header: HeaderValue,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) proxy_protocol: bool,
-    counts: Arc<Counts>,
-    trouble: Mutex<Trouble>,
+    counts: Arc<UpstreamMetrics>,
+    trouble: Mutex<LastError>,
 }
 
 /// What goes wrong, and what went wrong last.
 #[derive(Debug, Default)]
-struct Trouble {
+struct LastError {
     /// So that the log tells of changes only.
     present: Option<String>,
     last: Option<Instant>,
@@ -38,7 +38,7 @@ struct Trouble {
 
 impl Target {
     /// Makes no connection yet.
-    pub fn new(config: &UpstreamConfig, counts: Arc<Counts>) -> Self {
+    pub fn new(config: &UpstreamConfig, counts: Arc<UpstreamMetrics>) -> Self {
         Self {
             url: config.url.clone(),
             client: config.identity.certificate().clone(),
@@ -63,12 +63,12 @@ impl Target {
     }
 
     /// Whom Incus takes a connection for, if it is told.
-    pub(super) fn told(&self, client: Option<SocketAddr>) -> Option<IpAddr> {
+    pub(super) fn proxied_addr(&self, client: Option<SocketAddr>) -> Option<IpAddr> {
         client.filter(|_| self.proxy_protocol).map(|client| client.ip())
     }
 
     /// How it does, this one and those before it.
-    pub fn counts(&self) -> &Arc<Counts> {
+    pub fn counts(&self) -> &Arc<UpstreamMetrics> {
         &self.counts
     }
 
@@ -108,11 +108,11 @@ impl Target {
     }
 
     /// Whether nothing has gone wrong since then.
-    pub(super) fn is_untroubled_since(&self, then: Instant) -> bool {
+    pub(super) fn has_no_error_since(&self, then: Instant) -> bool {
         self.trouble().last.is_none_or(|last| last < then)
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+    fn trouble(&self) -> MutexGuard<'_, LastError> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

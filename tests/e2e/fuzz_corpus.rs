@@ -32,7 +32,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(catalogue config filter headers import_nginx mask page proxy_header route);
+replayed!(catalogue config filter headers import_nginx page proxy_header redact route);
 
 fn replay(property: &str, holds: fn(&[u8])) {
     let folder = Path::new(CORPUS).join(property);

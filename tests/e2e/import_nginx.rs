@@ -91,7 +91,7 @@ fn snapshot(machine: &Machine, name: &str, file: &Path, is_complete: bool) {
     assert_eq!(output.status.code(), Some(i32::from(!is_complete)), "{name}: {output}");
     let path = machine.write("proxy.toml", &output.stdout);
     match Config::load(&path) {
-        Ok(config) => assert_eq!(config.public.images, incus_gate::config::Images::Public, "{name}"),
+        Ok(config) => assert_eq!(config.public.images, incus_gate::config::Visibility::Public, "{name}"),
         Err(error) => assert!(!is_complete, "{name}: {error}\n{output}"),
     }
 }

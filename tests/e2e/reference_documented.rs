@@ -6,7 +6,7 @@ use incus_gate::net::Port;
 use regex::Regex;
 
 const REFERENCE: &str = include_str!("../../docs/REFERENCE.md");
-const CODE: &str = include_str!("../../src/config/file.rs");
+const CODE: &str = include_str!("../../src/config/schema.rs");
 
 /// What is so without the key.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +126,6 @@ fn literal(code: &str) -> Default {
 fn between(start: &str, end: &str) -> String {
     let (_, rest) = CODE
         .split_once(start)
-        .unwrap_or_else(|| panic!("no {start} in src/config/file.rs"));
+        .unwrap_or_else(|| panic!("no {start} in src/config/schema.rs"));
     rest.split_once(end).unwrap().0.to_owned()
 }

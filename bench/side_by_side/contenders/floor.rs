@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use incus_gate::tls::upstream::{Pin, client_config};
-use incus_gate::tls::{Identity, server};
+use incus_gate::tls::{CertifiedKey, server};
 use rustls::pki_types::ServerName;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,11 +68,11 @@ pub(super) fn start(site: &Site, cores: &[usize]) -> Result<Contender> {
 impl Loop {
     /// Copies until it is ended.
     pub(crate) async fn run(&self) -> Result<()> {
-        let shown = Identity::load(&self.certificate, &self.key)?;
-        let mut shown = server::for_strangers(&shown)?;
+        let shown = CertifiedKey::load(&self.certificate, &self.key)?;
+        let mut shown = server::public_config(&shown)?;
         shown.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(shown));
-        let own = Identity::load(&self.client_certificate, &self.client_key)?;
+        let own = CertifiedKey::load(&self.client_certificate, &self.client_key)?;
         let pin = Pin::none_on_loopback("localhost").ok_or("localhost is this machine")?;
         let connector = TlsConnector::from(Arc::new(client_config(&own, Arc::new(pin))));
         let listener = TcpListener::bind(self.listen).await?;

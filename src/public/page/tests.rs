@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::Images;
+use crate::config::Visibility;
 use crate::public::selection::Evaluation;
 
 fn request(path: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
@@ -14,14 +14,17 @@ fn request(path: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
 
 #[test]
 fn only_browsers_ask_for_it() {
-    let asks = |path: &str, accept: &str| PageRequest::of(&request(path, &[(ACCEPT, accept)])).is_some();
-    assert!(asks("/", "text/html,application/xhtml+xml,*/*;q=0.8"));
-    assert!(asks("/?q=debian", "application/json, TEXT/HTML; charset=utf-8; q=0.1"));
-    assert!(!asks("/", "*/*"));
-    assert!(!asks("/", "text/*"));
-    assert!(!asks("/", "text/html;q=0"));
-    assert!(!asks("/1.0", "text/html"));
-    assert!(!asks("//", "text/html"));
+    let is_page_request = |path: &str, accept: &str| PageRequest::of(&request(path, &[(ACCEPT, accept)])).is_some();
+    assert!(is_page_request("/", "text/html,application/xhtml+xml,*/*;q=0.8"));
+    assert!(is_page_request(
+        "/?q=debian",
+        "application/json, TEXT/HTML; charset=utf-8; q=0.1"
+    ));
+    assert!(!is_page_request("/", "*/*"));
+    assert!(!is_page_request("/", "text/*"));
+    assert!(!is_page_request("/", "text/html;q=0"));
+    assert!(!is_page_request("/1.0", "text/html"));
+    assert!(!is_page_request("//", "text/html"));
     let post = Request::post("/")
         .header(ACCEPT, "text/html")
         .body(())
@@ -107,7 +110,7 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
     let images: Vec<_> = (0..MAX_SHOWN + 10).map(image).collect();
     let server = json!({"metadata": {"auth": "trusted"}}).to_string();
     let images = json!({ "metadata": images }).to_string();
-    let snapshot = Snapshot::parse(server.as_bytes(), images.as_bytes(), Images::Public).expect("as Incus has it");
+    let snapshot = Snapshot::parse(server.as_bytes(), images.as_bytes(), Visibility::Public).expect("as Incus has it");
     let snapshot = Arc::new(snapshot);
     let page = |path: &str| {
         let asked = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));

@@ -4,7 +4,7 @@ use super::*;
 
 const FINGERPRINT: &str = "b2e6a657f8a6a3449e45aa9969cfbd636c874becade63aed5a3aec60268b89ee";
 
-fn parse(method: &str, target: &str) -> Result<PublicRoute, Refusal> {
+fn parse(method: &str, target: &str) -> Result<PublicRoute, HttpError> {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
     PublicRoute::parse(&method, &target.parse().expect("a request target"))
 }

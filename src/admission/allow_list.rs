@@ -1,0 +1,47 @@
+//! Which networks may connect at all.
+
+use std::net::IpAddr;
+
+use crate::cidr::CidrSet;
+
+/// `allow` and `deny` of one port.
+#[derive(Clone, Debug, Default)]
+pub struct IpAllowList {
+    /// Nobody listed means everybody.
+    pub allow: CidrSet,
+    /// Wins over `allow`.
+    pub deny: CidrSet,
+}
+
+impl IpAllowList {
+    /// Whether this client may connect. Its address must be its own, not a proxy's, and of IPv4 where it is one of IPv4.
+    pub fn permits(&self, client: IpAddr) -> bool {
+        !self.deny.contain(client) && (self.allow == CidrSet::default() || self.allow.contain(client))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deny_wins_and_nothing_listed_is_everybody() {
+        let networks = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            CidrSet::parse(&texts).unwrap()
+        };
+        let permits = |allow: &[&str], deny: &[&str], client: &str| {
+            let access = IpAllowList {
+                allow: networks(allow),
+                deny: networks(deny),
+            };
+            access.permits(client.parse().unwrap())
+        };
+        assert!(permits(&[], &[], "192.0.2.1"));
+        assert!(permits(&[], &["192.0.2.0/24"], "198.51.100.1"));
+        assert!(!permits(&[], &["192.0.2.0/24"], "192.0.2.1"));
+        assert!(permits(&["192.0.2.0/24"], &[], "192.0.2.1"));
+        assert!(!permits(&["192.0.2.0/24"], &[], "2001:db8::1"));
+        assert!(!permits(&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.1"));
+    }
+}

@@ -1,0 +1,259 @@
+//! What the clients of one address have taken: an address of IPv4, or a /64 of IPv6, which is what one customer gets.
+//!
+//! An address is remembered for as long as somebody is connected from it, and a little longer where it has asked for much.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Who has asked for nothing lately may ask for what these seconds allow at once.
+const BURST: Duration = Duration::from_secs(10);
+
+/// Each request that `limits.requests` permits brings so much CPU time for filters and searches, whoever uses it.
+const CPU_PER_REQUEST: Duration = Duration::from_millis(1);
+/// Who has had no CPU time lately may have what these seconds bring at once.
+const CPU_BURST: Duration = Duration::from_secs(4);
+
+/// So many addresses are held without looking whether they have to be.
+const FEW: usize = 1024;
+
+/// Whom an address belongs to.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct IpPrefix(u128);
+
+impl IpPrefix {
+    pub(crate) fn of(client: IpAddr) -> Self {
+        match client {
+            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
+            // No such network begins as those of IPv4 above do: they are of 64 zeros.
+            IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
+        }
+    }
+
+    /// The networks that it is in, from the widest to itself: /48, /56 and /64 of IPv6, which are what a site, a household and
+    /// a link get; of IPv4 the /24, and the address.
+    pub(super) fn networks(self) -> [u128; 3] {
+        let is_ipv4 = self.0 >> 32 == 0xffff;
+        let first = |bits: u32| self.0 >> (128 - bits) << (128 - bits);
+        match is_ipv4 {
+            true => [first(96 + 24), self.0, self.0],
+            false => [first(48), first(56), self.0],
+        }
+    }
+
+    /// The narrowest of those.
+    pub(super) fn from_bits(network: u128) -> Self {
+        Self(network)
+    }
+}
+
+/// One address from which somebody is, or has just been, connected.
+#[derive(Debug)]
+pub struct ClientBucket {
+    group: IpPrefix,
+    /// Changed by [`ClientBuckets`] alone.
+    connections: AtomicUsize,
+    since: Instant,
+    /// When all that was asked for will have had its time, in nanoseconds after `since`.
+    booked: AtomicU64,
+    /// The same for CPU time: when all that was taken will have been earned.
+    computed: AtomicU64,
+}
+
+impl ClientBucket {
+    fn new(group: IpPrefix) -> Self {
+        Self {
+            group,
+            connections: AtomicUsize::new(0),
+            since: Instant::now(),
+            booked: AtomicU64::new(0),
+            computed: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether one more request keeps to so many a second; if not, after which time one will. This is the generic cell rate
+    /// algorithm, in one number that all workers share.
+    pub fn try_acquire(&self, requests_a_second: u32) -> Result<(), Duration> {
+        self.try_acquire_at(self.now(), requests_a_second)
+    }
+
+    fn try_acquire_at(&self, now: u64, requests_a_second: u32) -> Result<(), Duration> {
+        let each = nanoseconds(Duration::from_secs(1) / requests_a_second.max(1));
+        let ahead = nanoseconds(BURST).saturating_sub(each);
+        let book = |booked: u64| (booked <= now + ahead).then(|| booked.max(now) + each);
+        match self.booked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, book) {
+            Ok(_) => Ok(()),
+            Err(booked) => Err(Duration::from_nanos(booked - now - ahead)),
+        }
+    }
+
+    /// Whether it has CPU time left; if not, after which time it will. What a request costs is known only afterwards, so the
+    /// last one may take more than was left, and is paid for by a longer wait.
+    pub fn has_cpu_time(&self) -> Result<(), Duration> {
+        self.has_cpu_time_at(self.now())
+    }
+
+    fn has_cpu_time_at(&self, now: u64) -> Result<(), Duration> {
+        let limit = now + nanoseconds(CPU_BURST);
+        match self.computed.load(Ordering::Relaxed).saturating_sub(limit) {
+            0 => Ok(()),
+            wait => Err(Duration::from_nanos(wait)),
+        }
+    }
+
+    /// Takes CPU time off what it has, of which so many requests a second bring their share.
+    pub fn charge(&self, cpu: Duration, requests_a_second: u32) {
+        self.charge_at(self.now(), cpu, requests_a_second);
+    }
+
+    fn charge_at(&self, now: u64, cpu: Duration, requests_a_second: u32) {
+        let earned_in = cpu.mul_f64(1.0 / (CPU_PER_REQUEST.as_secs_f64() * f64::from(requests_a_second.max(1))));
+        let charge = |computed: u64| Some(computed.max(now).saturating_add(nanoseconds(earned_in)));
+        // It never declines.
+        let _ = self.computed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+    }
+
+    /// Whether a new one would be like it.
+    fn is_forgettable(&self) -> bool {
+        let is_over = |time: &AtomicU64| time.load(Ordering::Relaxed) <= self.now();
+        self.connections.load(Ordering::Relaxed) == 0 && is_over(&self.booked) && is_over(&self.computed)
+    }
+
+    fn now(&self) -> u64 {
+        nanoseconds(self.since.elapsed())
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    // They last for 584 years.
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct ClientBuckets {
+    known: HashMap<IpPrefix, Arc<ClientBucket>>,
+    /// How many there may be before those are looked for that can be forgotten.
+    enough: usize,
+}
+
+impl ClientBuckets {
+    /// One more connection, unless there are as many from there as there may be.
+    pub(super) fn acquire(&mut self, client: IpAddr, most: usize) -> Option<Arc<ClientBucket>> {
+        let address = self.of(client);
+        let connections = address.connections.load(Ordering::Relaxed);
+        if connections >= most {
+            return None;
+        }
+        address.connections.store(connections + 1, Ordering::Relaxed);
+        Some(address)
+    }
+
+    /// That of a client, who need not be connected.
+    pub(super) fn of(&mut self, client: IpAddr) -> Arc<ClientBucket> {
+        if self.known.len() >= self.enough.max(FEW) {
+            self.known.retain(|_, address| !address.is_forgettable());
+            self.enough = self.known.len() * 2;
+        }
+        let group = IpPrefix::of(client);
+        let address = self
+            .known
+            .entry(group)
+            .or_insert_with(|| Arc::new(ClientBucket::new(group)));
+        Arc::clone(address)
+    }
+
+    pub(super) fn release(&mut self, address: &ClientBucket) {
+        address.connections.fetch_sub(1, Ordering::Relaxed);
+        if address.is_forgettable() {
+            self.known.remove(&address.group);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_customer_of_ipv6_is_one_address() {
+        let group = |text| IpPrefix::of(ip(text));
+        assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:0:0:1"));
+        assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));
+        assert_ne!(group("192.0.2.1"), group("192.0.2.2"));
+        assert_ne!(group("192.0.2.1"), group("::1"));
+    }
+
+    #[test]
+    fn ten_seconds_worth_at_once_and_then_one_after_the_other() {
+        let address = ClientBucket::new(IpPrefix::of(ip("192.0.2.1")));
+        for _ in 0..20 {
+            assert_eq!(address.try_acquire_at(0, 2), Ok(()));
+        }
+        assert_eq!(address.try_acquire_at(0, 2), Err(Duration::from_millis(500)));
+        assert_eq!(address.try_acquire_at(SECOND / 4, 2), Err(Duration::from_millis(250)));
+        assert_eq!(address.try_acquire_at(SECOND / 2, 2), Ok(()));
+        assert!(address.try_acquire_at(SECOND / 2, 2).is_err());
+        // A long rest is worth no more than ten seconds.
+        for _ in 0..20 {
+            assert_eq!(address.try_acquire_at(1_000 * SECOND, 2), Ok(()));
+        }
+        assert!(address.try_acquire_at(1_000 * SECOND, 2).is_err());
+    }
+
+    #[test]
+    fn cpu_time_is_earned_by_the_second_and_debts_are_waited_for() {
+        let address = ClientBucket::new(IpPrefix::of(ip("192.0.2.1")));
+        let spend = |now, milliseconds| address.charge_at(now, Duration::from_millis(milliseconds), 50);
+        // 50 ms a second, 200 ms at once.
+        spend(0, 200);
+        assert_eq!(address.has_cpu_time_at(0), Ok(()));
+        spend(0, 50);
+        assert_eq!(address.has_cpu_time_at(0), Err(Duration::from_secs(1)));
+        assert_eq!(address.has_cpu_time_at(SECOND), Ok(()));
+        spend(SECOND, 100);
+        assert_eq!(address.has_cpu_time_at(SECOND), Err(Duration::from_secs(2)));
+        // A long rest is worth no more than four seconds.
+        spend(1_000 * SECOND, 210);
+        assert!(address.has_cpu_time_at(1_000 * SECOND).is_err());
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten_but_not_what_they_have_booked() {
+        let mut addresses = ClientBuckets::default();
+        let quiet = addresses.acquire(ip("192.0.2.1"), 1).unwrap();
+        assert!(addresses.acquire(ip("192.0.2.1"), 1).is_none());
+        addresses.release(&quiet);
+        assert!(addresses.known.is_empty());
+
+        let busy = addresses.acquire(ip("192.0.2.1"), 1).unwrap();
+        while busy.try_acquire(1).is_ok() {}
+        addresses.release(&busy);
+        assert!(addresses.acquire(ip("192.0.2.1"), 1).unwrap().try_acquire(1).is_err());
+
+        let costly = addresses.acquire(ip("192.0.2.2"), 1).unwrap();
+        costly.charge(Duration::from_secs(9), 1);
+        addresses.release(&costly);
+        assert!(addresses.acquire(ip("192.0.2.2"), 1).unwrap().has_cpu_time().is_err());
+    }
+
+    #[test]
+    fn a_crowd_of_passers_by_does_not_fill_the_memory() {
+        let mut addresses = ClientBuckets::default();
+        for n in 0..100_000_u32 {
+            let address = addresses.acquire(IpAddr::from(n.to_be_bytes()), 1).unwrap();
+            // Over by the time that the next one comes, but not when it leaves.
+            address.booked.store(address.now() + 1, Ordering::Relaxed);
+            addresses.release(&address);
+        }
+        assert!(addresses.known.len() <= 2 * FEW, "{}", addresses.known.len());
+    }
+}

@@ -1,0 +1,302 @@
+//! Connections on the public port, and which of them goes when the port is full and a newcomer has a better right to be there.
+//!
+//! A limit by address, or by /64, does not bound who has a whole IPv6 /48: it has 65,536 of them. A second limit, by /48 or
+//! by /24, would shut out the customers of a provider that has many of them behind a few addresses. So nobody is refused for
+//! their network; but when the port is full, the newcomer takes the place of an idle connection: of the /48 (IPv4: /24) that
+//! has the most connections, in that of the /56 that has the most, in that of the /64 (IPv4: the address) that has the most,
+//! the oldest. The newcomer counts with its own networks, and never takes from a network that is smaller than its own. Who
+//! fills the port displaces itself, and an idle connection is all that anybody loses: never an answer that is under way.
+//!
+//! Each change and each choice takes a time logarithmic in the number of connections; a request, two atomic operations.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use super::ClientBucket;
+use super::per_ip::IpPrefix;
+
+/// So many connections are looked at for an idle one, before a newcomer is refused.
+const MAX_LOOKED_AT: usize = 1024;
+
+/// So many connections that have lost their places may still be there, before newcomers are refused: another worker may be in
+/// no hurry to close them, and each takes a file descriptor.
+const MAX_GOING: usize = 8;
+
+/// `answers` of a connection that has lost its place.
+const DISPLACED: usize = usize::MAX;
+
+/// A connection on the public port, or what counts as one.
+#[derive(Debug)]
+pub struct Stranger {
+    group: IpPrefix,
+    /// In which order they came.
+    number: u64,
+    /// By what its requests are counted; none for clients of this machine.
+    pub(super) address: Option<Arc<ClientBucket>>,
+    pub(super) has_displaced: bool,
+    /// That are under way, or [`DISPLACED`].
+    answers: AtomicUsize,
+    pub(super) evicted: Notify,
+}
+
+impl Stranger {
+    /// An answer begins. `false` if the place is another's meanwhile: then there must be none.
+    pub(crate) fn begin_answer(&self) -> bool {
+        let begin = |answers: usize| (answers != DISPLACED).then(|| answers + 1);
+        let begun = self.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin);
+        begun.is_ok()
+    }
+
+    /// An answer that was begun is over.
+    pub(crate) fn end_answer(&self) {
+        self.answers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn displace(&self) -> bool {
+        let is_idle = self
+            .answers
+            .compare_exchange(0, DISPLACED, Ordering::Relaxed, Ordering::Relaxed);
+        if is_idle.is_ok() {
+            self.evicted.notify_one();
+        }
+        is_idle.is_ok()
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct PublicQueue {
+    connections: BTreeMap<(IpPrefix, u64), Arc<Stranger>>,
+    /// Of networks, from the widest to the narrowest.
+    rankings: [Ranking; 3],
+    /// Displaced, and not closed yet.
+    going: usize,
+    changes: u64,
+}
+
+impl PublicQueue {
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// One more, which may have displaced another.
+    pub(super) fn acquire(
+        &mut self,
+        group: IpPrefix,
+        address: Option<Arc<ClientBucket>>,
+        has_displaced: bool,
+    ) -> Arc<Stranger> {
+        self.count(group, 1);
+        let stranger = Arc::new(Stranger {
+            group,
+            number: self.changes,
+            address,
+            has_displaced,
+            answers: AtomicUsize::new(0),
+            evicted: Notify::new(),
+        });
+        self.connections.insert((group, stranger.number), Arc::clone(&stranger));
+        stranger
+    }
+
+    /// Makes room for a newcomer of this group. Returns who has lost the place to it, if anybody has.
+    pub(super) fn displace_for(&mut self, newcomer: IpPrefix) -> Option<Arc<Stranger>> {
+        if self.going >= MAX_GOING {
+            return None;
+        }
+        self.count(newcomer, 1);
+        let evicted = self.idle(newcomer);
+        self.count(newcomer, -1);
+        let evicted = evicted?;
+        self.remove(&evicted);
+        self.going += 1;
+        Some(evicted)
+    }
+
+    /// Its connection is closed. `false` if it had been displaced.
+    pub(super) fn release(&mut self, stranger: &Stranger) -> bool {
+        let was_there = self.remove(stranger);
+        if !was_there {
+            self.going -= 1;
+        }
+        was_there
+    }
+
+    fn remove(&mut self, stranger: &Stranger) -> bool {
+        let found = self.connections.remove(&(stranger.group, stranger.number));
+        if found.is_some() {
+            self.count(stranger.group, -1);
+        }
+        found.is_some()
+    }
+
+    /// The first idle one of the networks that are no smaller than this one's. What is returned has been told.
+    fn idle(&self, newcomer: IpPrefix) -> Option<Arc<Stranger>> {
+        let [wide, middle, narrow] = &self.rankings;
+        let groups = wide
+            .largest_in(0)
+            .flat_map(|network| middle.largest_in(network))
+            .flat_map(|network| narrow.largest_in(network))
+            .map(IpPrefix::from_bits);
+        let mut looked_at = 0;
+        for group in groups {
+            for (_, stranger) in self.connections.range((group, 0)..=(group, u64::MAX)) {
+                if stranger.displace() {
+                    return Some(Arc::clone(stranger));
+                }
+                looked_at += 1;
+                if looked_at == MAX_LOOKED_AT {
+                    return None;
+                }
+            }
+            if group == newcomer {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn count(&mut self, group: IpPrefix, more: isize) {
+        self.changes += 1;
+        let mut within = 0;
+        for (ranking, network) in self.rankings.iter_mut().zip(group.networks()) {
+            ranking.count(within, network, more, self.changes);
+            within = network;
+        }
+    }
+}
+
+/// Networks of one width by how many connections they have; of those with as many, the one first whose number has not changed
+/// for the longest.
+#[derive(Debug, Default)]
+struct Ranking {
+    counts: HashMap<u128, (usize, u64)>,
+    /// Each with the wider network that it is in.
+    order: BTreeSet<(u128, usize, Reverse<u64>, u128)>,
+}
+
+impl Ranking {
+    fn count(&mut self, within: u128, network: u128, more: isize, change: u64) {
+        let (count, last) = self.counts.remove(&network).unwrap_or_default();
+        self.order.remove(&(within, count, Reverse(last), network));
+        let count = count.saturating_add_signed(more);
+        if count > 0 {
+            self.counts.insert(network, (count, change));
+            self.order.insert((within, count, Reverse(change), network));
+        }
+    }
+
+    fn largest_in(&self, within: u128) -> impl Iterator<Item = u128> {
+        let all = (within, 0, Reverse(u64::MAX), 0)..=(within, usize::MAX, Reverse(0), u128::MAX);
+        self.order.range(all).rev().map(|(_, _, _, network)| *network)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(client: &str) -> IpPrefix {
+        IpPrefix::of(client.parse().unwrap())
+    }
+
+    /// With these connections, one after the other.
+    fn strangers(clients: &[&str]) -> (PublicQueue, Vec<Arc<Stranger>>) {
+        let mut strangers = PublicQueue::default();
+        let all = clients
+            .iter()
+            .map(|client| strangers.acquire(group(client), None, false))
+            .collect();
+        (strangers, all)
+    }
+
+    /// The place of whose connection a newcomer gets.
+    fn evicted(strangers: &mut PublicQueue, all: &[Arc<Stranger>], newcomer: &str) -> Option<usize> {
+        let evicted = strangers.displace_for(group(newcomer))?;
+        all.iter().position(|stranger| Arc::ptr_eq(stranger, &evicted))
+    }
+
+    #[test]
+    fn the_largest_network_loses_its_oldest_idle_connection() {
+        let clients = [
+            "2001:db8:1:1::1",
+            "2001:db8:2:101::1",
+            // The largest /48, in this the largest /56, in that the largest /64.
+            "2001:db8:2:1::1",
+            "2001:db8:2:2::1",
+            "2001:db8:2:2::2",
+            "192.0.2.1",
+            "192.0.2.2",
+            "192.0.2.3",
+        ];
+        let (mut strangers, all) = strangers(&clients);
+        assert_eq!(evicted(&mut strangers, &all, "198.51.100.1"), Some(3));
+        // Now /48 and /24 have three each: the one goes first that has been so for longer.
+        assert_eq!(evicted(&mut strangers, &all, "198.51.100.1"), Some(5));
+        assert_eq!(strangers.len(), 6);
+        assert!(!strangers.release(&all[3]), "it has gone");
+        assert!(strangers.release(&all[4]));
+    }
+
+    #[test]
+    fn sixteen_networks_of_one_customer_displace_themselves() {
+        let mut strangers = PublicQueue::default();
+        let client = |n: u32| format!("2001:db8:0:{:x}::1", n % 16);
+        let crowd: Vec<_> = (0..1_000)
+            .map(|n| strangers.acquire(group(&client(n)), None, false))
+            .collect();
+        let honest = strangers.acquire(group("2001:db8:ffff::1"), None, false);
+        for n in 0..10_000 {
+            let evicted = strangers.displace_for(group(&client(n))).unwrap();
+            assert!(!Arc::ptr_eq(&evicted, &honest));
+            assert!(!strangers.release(&evicted), "it has gone");
+            strangers.acquire(group(&client(n)), None, true);
+        }
+        assert_eq!(strangers.len(), crowd.len() + 1);
+        assert!(honest.begin_answer(), "it has been displaced");
+        // Whoever has less gets in.
+        assert!(strangers.displace_for(group("192.0.2.1")).is_some());
+    }
+
+    #[test]
+    fn who_is_being_answered_stays_and_smaller_networks_do_too() {
+        let (mut strangers, all) = strangers(&["192.0.2.1", "192.0.2.1", "192.0.2.2", "198.51.100.1"]);
+        assert!(all[..3].iter().all(|stranger| stranger.begin_answer()));
+        // The last one is idle, but of a network with less.
+        assert_eq!(evicted(&mut strangers, &all, "192.0.2.2"), None);
+        assert_eq!(evicted(&mut strangers, &all, "192.0.2.9"), None);
+        assert_eq!(evicted(&mut strangers, &all, "203.0.113.1"), Some(3));
+        assert!(!all[3].begin_answer(), "its place is another's");
+        all[1].end_answer();
+        assert_eq!(evicted(&mut strangers, &all, "192.0.2.9"), Some(1));
+    }
+
+    #[test]
+    fn nobody_else_is_displaced_before_those_that_were_have_closed() {
+        let (mut strangers, all) = strangers(&["192.0.2.1"; 2 * MAX_GOING]);
+        for going in &all[..MAX_GOING] {
+            assert!(Arc::ptr_eq(&strangers.displace_for(group("192.0.2.1")).unwrap(), going));
+        }
+        assert!(strangers.displace_for(group("192.0.2.2")).is_none());
+        assert!(!strangers.release(&all[0]));
+        assert!(strangers.displace_for(group("192.0.2.2")).is_some());
+    }
+
+    #[test]
+    fn nothing_is_left_of_who_has_gone() {
+        let clients: Vec<_> = (0..1_000).map(|n| format!("10.{}.{}.1", n % 7, n % 251)).collect();
+        let clients: Vec<&str> = clients.iter().map(|client| &**client).collect();
+        let (mut strangers, all) = strangers(&clients);
+        for stranger in all {
+            assert!(strangers.release(&stranger));
+        }
+        assert_eq!(strangers.len(), 0);
+        for ranking in &strangers.rankings {
+            assert!(ranking.counts.is_empty() && ranking.order.is_empty());
+        }
+    }
+}

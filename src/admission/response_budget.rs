@@ -1,0 +1,335 @@
+//! Memory that answers on the public port hold until their clients have taken them.
+//!
+//! A client may ask for much and read nothing. Every answer therefore books what it holds: a constant for its stream and for
+//! its connection's buffers, and the bytes that were made for it alone. A [`BudgetLease`] goes with the bytes themselves, so
+//! that it ends when the last buffer has written them, whichever library that buffer belongs to.
+//!
+//! When one address, or all of them together, hold more than their budget, the connection that holds most is reset: of the
+//! address that exceeds its own budget, or else of the address that holds most. Who holds little is never reset for others.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::per_ip::IpPrefix;
+use super::{Limiter, RejectReason};
+
+/// What all answers together may hold, in bytes.
+const BUDGET: usize = 32 << 20;
+/// What the answers to one address may hold.
+const BUDGET_OF_ADDRESS: usize = BUDGET / 2;
+/// What an HTTP/2 stream costs besides its body: its task, its request's record, its state in h2.
+const ANSWER: usize = 8 << 10;
+/// What TLS holds for a connection that does not take what is written.
+const CONNECTION: usize = 32 << 10;
+
+/// All bookings.
+#[derive(Debug, Default)]
+pub(super) struct ResponseBudget(Mutex<Ledger>);
+
+impl ResponseBudget {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // Nothing panics between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    /// The number of the next reader.
+    next: u64,
+    total: usize,
+    /// By address; `None` is this machine, which has no budget of its own.
+    addresses: HashMap<Option<IpPrefix>, usize>,
+    /// Those that hold anything, by their numbers: the longest connected first.
+    readers: BTreeMap<u64, Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    reader: Arc<Reader>,
+    bytes: usize,
+}
+
+impl Ledger {
+    /// Books bytes, and returns the readers that have to go for them.
+    fn add(&mut self, reader: &Arc<Reader>, bytes: usize) -> Vec<Arc<Reader>> {
+        if reader.is_evicted() {
+            return Vec::new();
+        }
+        let account = self.readers.entry(reader.number).or_insert_with(|| Account {
+            reader: Arc::clone(reader),
+            bytes: 0,
+        });
+        let bytes = if account.bytes == 0 { bytes + CONNECTION } else { bytes };
+        account.bytes += bytes;
+        self.total += bytes;
+        *self.addresses.entry(reader.address).or_default() += bytes;
+        let mut evicted = Vec::new();
+        while let Some(number) = self.over_budget(reader.address) {
+            evicted.extend(self.evict(number));
+        }
+        evicted
+    }
+
+    /// Closes the account of a reader that has to go. Marked while the ledger is locked, it opens no other one, from which the
+    /// end of its older bookings would be subtracted.
+    fn evict(&mut self, number: u64) -> Option<Arc<Reader>> {
+        let reader = self.close(number)?;
+        reader.is_evicted.store(true, Ordering::Relaxed);
+        Some(reader)
+    }
+
+    fn subtract(&mut self, reader: &Reader, bytes: usize) {
+        // An evicted reader's account is closed already.
+        let Some(account) = self.readers.get_mut(&reader.number) else {
+            return;
+        };
+        let is_last = account.bytes == bytes + CONNECTION;
+        if is_last {
+            self.close(reader.number);
+            return;
+        }
+        account.bytes -= bytes;
+        self.total -= bytes;
+        self.subtract_from_address(reader.address, bytes);
+    }
+
+    /// Forgets a reader and all that it holds.
+    fn close(&mut self, number: u64) -> Option<Arc<Reader>> {
+        let Account { reader, bytes } = self.readers.remove(&number)?;
+        self.total -= bytes;
+        self.subtract_from_address(reader.address, bytes);
+        Some(reader)
+    }
+
+    fn subtract_from_address(&mut self, address: Option<IpPrefix>, bytes: usize) {
+        if let Some(held) = self.addresses.get_mut(&address) {
+            *held -= bytes;
+            if *held == 0 {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// The reader to evict, if somebody holds too much now that this address holds more.
+    fn over_budget(&self, address: Option<IpPrefix>) -> Option<u64> {
+        let held = |address| self.addresses.get(&address).copied().unwrap_or_default();
+        let from = match address {
+            Some(_) if held(address) > BUDGET_OF_ADDRESS => address,
+            _ if self.total > BUDGET => *self.addresses.iter().max_by_key(|(_, held)| **held)?.0,
+            _ => return None,
+        };
+        let readers = self
+            .readers
+            .iter()
+            .filter(|(_, account)| account.reader.address == from);
+        let most = readers.max_by_key(|(number, account)| (account.bytes, Reverse(**number)));
+        most.map(|(number, _)| *number)
+    }
+}
+
+/// One connection on the public port, as the one who reads answers.
+#[derive(Debug)]
+pub struct Reader {
+    limiter: Arc<Limiter>,
+    number: u64,
+    address: Option<IpPrefix>,
+    is_evicted: AtomicBool,
+    evicted: Notify,
+}
+
+impl Limiter {
+    /// A new connection of this client's.
+    pub fn reader(self: &Arc<Self>, client: IpAddr) -> Arc<Reader> {
+        let number = {
+            let mut ledger = self.answers.lock();
+            ledger.next += 1;
+            ledger.next
+        };
+        Arc::new(Reader {
+            limiter: Arc::clone(self),
+            number,
+            // This machine is not one client, as in `admit`.
+            address: (!client.is_loopback()).then(|| IpPrefix::of(client)),
+            is_evicted: AtomicBool::new(false),
+            evicted: Notify::new(),
+        })
+    }
+}
+
+impl Reader {
+    /// Books an answer that holds so many bytes of its own, for as long as the booking lives.
+    pub fn try_acquire(self: &Arc<Self>, bytes: usize) -> BudgetLease {
+        let bytes = bytes + ANSWER;
+        let evicted = self.limiter.answers.lock().add(self, bytes);
+        for reader in evicted {
+            reader.tell();
+        }
+        BudgetLease {
+            reader: Arc::clone(self),
+            bytes,
+        }
+    }
+
+    /// Has the connection reset.
+    pub fn evict(&self) {
+        let was_evicted = {
+            let mut ledger = self.limiter.answers.lock();
+            ledger.close(self.number);
+            self.is_evicted.swap(true, Ordering::Relaxed)
+        };
+        if !was_evicted {
+            self.tell();
+        }
+    }
+
+    /// Completes when the connection has to be reset.
+    pub async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self) {
+        self.evicted.notify_one();
+        if self.limiter.count(RejectReason::Unread) {
+            tracing::info!(
+                "answers that are not read hold too much memory; reset a connection that holds most of it. No more of this is \
+                 told until a minute has gone by without it"
+            );
+        }
+    }
+}
+
+/// Counts until it is dropped.
+#[derive(Debug)]
+pub struct BudgetLease {
+    reader: Arc<Reader>,
+    bytes: usize,
+}
+
+impl BudgetLease {
+    /// These bytes, which keep the booking, and whatever else `with` holds, until the last of them is gone.
+    pub fn keep_with<T: Send + 'static>(self, bytes: Bytes, with: T) -> Bytes {
+        Bytes::from_owner(Booked {
+            bytes,
+            _kept: (self, with),
+        })
+    }
+}
+
+impl Drop for BudgetLease {
+    fn drop(&mut self) {
+        self.reader.limiter.answers.lock().subtract(&self.reader, self.bytes);
+    }
+}
+
+struct Booked<T> {
+    bytes: Bytes,
+    _kept: T,
+}
+
+impl<T> AsRef<[u8]> for Booked<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn total(limiter: &Limiter) -> usize {
+        limiter.answers.lock().total
+    }
+
+    #[test]
+    fn a_booking_lives_as_long_as_its_bytes() {
+        let limiter = Arc::new(Limiter::default());
+        let reader = limiter.reader(ip(1));
+        let bytes = reader.try_acquire(100).keep_with(Bytes::from_static(b"an answer"), ());
+        let (first, second) = (bytes.slice(..2), bytes.slice(2..));
+        drop((bytes, first));
+        assert_eq!(total(&limiter), CONNECTION + ANSWER + 100);
+        assert_eq!(&second[..], b" answer");
+        drop(second);
+        assert_eq!(total(&limiter), 0);
+        let ledger = limiter.answers.lock();
+        assert!(ledger.readers.is_empty() && ledger.addresses.is_empty());
+    }
+
+    #[test]
+    fn an_address_that_exceeds_its_budget_loses_the_connection_that_holds_most() {
+        let limiter = Arc::new(Limiter::default());
+        let [small, large, newest, other] = [1, 1, 1, 2].map(|last| limiter.reader(ip(last)));
+        let mut bookings = vec![small.try_acquire(1_000), other.try_acquire(BUDGET_OF_ADDRESS / 4)];
+        bookings.extend((0..3).map(|_| large.try_acquire(BUDGET_OF_ADDRESS / 4)));
+        assert!(!large.is_evicted());
+        bookings.push(newest.try_acquire(BUDGET_OF_ADDRESS / 2));
+        assert!(large.is_evicted());
+        assert!(!small.is_evicted() && !newest.is_evicted() && !other.is_evicted());
+        // What is dropped late is not counted twice, and what is booked late not at all.
+        bookings.push(large.try_acquire(BUDGET));
+        drop(bookings);
+        assert_eq!(total(&limiter), 0);
+    }
+
+    #[test]
+    fn an_evicted_reader_has_no_account_though_nobody_has_told_it_yet() {
+        let limiter = Arc::new(Limiter::default());
+        let reader = limiter.reader(ip(1));
+        let older = reader.try_acquire(10_000);
+        // As another worker does it, which tells the reader later.
+        let evicted = limiter.answers.lock().evict(reader.number);
+        let newer = reader.try_acquire(0);
+        assert_eq!(total(&limiter), 0);
+        drop((older, newer));
+        assert_eq!(total(&limiter), 0);
+        assert!(evicted.is_some_and(|evicted| Arc::ptr_eq(&evicted, &reader)));
+    }
+
+    #[test]
+    fn a_newcomer_displaces_the_address_that_holds_most() {
+        let limiter = Arc::new(Limiter::default());
+        let share = BUDGET / 3 - CONNECTION - ANSWER;
+        let crowd = [1, 2, 3].map(|last| limiter.reader(ip(last)));
+        let _held: Vec<_> = (0..)
+            .zip(&crowd)
+            .map(|(more, reader)| reader.try_acquire(share - more))
+            .collect();
+        let newcomer = limiter.reader(ip(4));
+        let _booking = newcomer.try_acquire(1_000);
+        assert!(crowd[0].is_evicted());
+        assert!(!crowd[1].is_evicted() && !crowd[2].is_evicted() && !newcomer.is_evicted());
+    }
+
+    #[test]
+    fn this_machine_has_no_budget_of_its_own() {
+        let limiter = Arc::new(Limiter::default());
+        let readers: Vec<_> = (0..3).map(|_| limiter.reader(IpAddr::from([127, 0, 0, 1]))).collect();
+        let book = |reader: &Arc<Reader>| reader.try_acquire(BUDGET_OF_ADDRESS / 2 + 1);
+        let mut held: Vec<_> = readers[..2].iter().map(book).collect();
+        assert!(!readers[0].is_evicted());
+        held.extend([&readers[2], &readers[2]].map(book));
+        assert!(readers[2].is_evicted(), "but a part in that of all");
+    }
+
+    #[tokio::test]
+    async fn eviction_wakes_the_connection_though_it_waits_later() {
+        let reader = Arc::new(Limiter::default()).reader(ip(1));
+        reader.evict();
+        reader.evicted().await;
+    }
+}

@@ -1,0 +1,166 @@
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::*;
+use crate::config::Limits;
+
+fn limits() -> Limits {
+    Limits {
+        connections: 20,
+        admin_connections: 8,
+        connections_per_address: 3,
+        requests: 1,
+        download_rate: 1,
+        head_size: 1,
+        drain: Duration::ZERO,
+        handshake: Duration::ZERO,
+        head: Duration::ZERO,
+        idle: Duration::ZERO,
+        stall: Duration::ZERO,
+    }
+}
+
+fn admit(limiter: &Arc<Limiter>, port: Port, client: &str) -> Result<ConnectionPermit, RejectReason> {
+    limiter.admit(port, client.parse().unwrap(), &IpAllowList::default(), &limits())
+}
+
+fn is_displaced(permit: &ConnectionPermit) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    pin!(permit.evicted()).poll(&mut context).is_ready()
+}
+
+#[test]
+fn strangers_never_get_what_is_kept_back() {
+    let limiter = Arc::new(Limiter::default());
+    let strangers: Vec<_> = (0..12)
+        .map(|n| admit(&limiter, Port::Public, &format!("192.0.2.{n}")).unwrap())
+        .collect();
+    // None of them is idle.
+    assert!(strangers.iter().all(|permit| permit.stranger().unwrap().begin_answer()));
+    assert_eq!(
+        admit(&limiter, Port::Public, "192.0.2.99").unwrap_err(),
+        RejectReason::Full
+    );
+    let mut admins = Vec::new();
+    for _ in 0..8 {
+        let mut permit = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
+        assert!(permit.promote());
+        admins.push(permit);
+    }
+    assert_eq!(
+        admit(&limiter, Port::Admin, "198.51.100.1").unwrap_err(),
+        RejectReason::Full
+    );
+    drop(strangers);
+    // They may also use what strangers leave.
+    for _ in 0..12 {
+        let mut permit = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
+        assert!(permit.promote());
+        admins.push(permit);
+    }
+    assert_eq!(limiter.connections(Port::Admin), 20);
+    assert_eq!(
+        admit(&limiter, Port::Public, "192.0.2.1").unwrap_err(),
+        RejectReason::Full
+    );
+    drop(admins);
+    assert_eq!(limiter.connections(Port::Admin), 0);
+    assert_eq!(limiter.cases(RejectReason::Full), 3);
+}
+
+#[test]
+fn a_full_public_port_displaces_who_is_idle() {
+    let limiter = Arc::new(Limiter::default());
+    // Of one customer, who has four networks.
+    let crowd: Vec<_> = (0..12)
+        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
+        .collect();
+    let honest: Vec<_> = (0..3)
+        .map(|n| admit(&limiter, Port::Public, &format!("192.0.{n}.1")).unwrap())
+        .collect();
+    for _ in 0..100 {
+        // A newcomer of the crowd takes the place of another one of it, if its address may have one more.
+        drop(admit(&limiter, Port::Public, "2001:db8:0:9::1").unwrap());
+    }
+    assert!(honest.iter().all(|permit| !is_displaced(permit)));
+    assert_eq!(crowd.iter().filter(|permit| is_displaced(permit)).count(), 4);
+    assert_eq!(limiter.connections(Port::Public), 11);
+    // Displaced or not, each is gone once.
+    drop((crowd, honest));
+    assert_eq!(limiter.connections(Port::Public), 0);
+    let again: Vec<_> = (0..12)
+        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
+        .collect();
+    assert!(again.iter().all(|permit| !is_displaced(permit)));
+}
+
+#[test]
+fn an_address_gets_so_many() {
+    let limiter = Arc::new(Limiter::default());
+    let mut places: Vec<_> = (1..4)
+        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8::{n}")).unwrap())
+        .collect();
+    assert_eq!(
+        admit(&limiter, Port::Public, "2001:db8::4").unwrap_err(),
+        RejectReason::Address
+    );
+    places.push(admit(&limiter, Port::Public, "2001:db8:0:1::4").unwrap());
+    places.push(admit(&limiter, Port::Admin, "2001:db8::4").unwrap());
+    places.remove(0);
+    places.push(admit(&limiter, Port::Public, "2001:db8::4").unwrap());
+    // A proxy on this machine has many clients.
+    for _ in 0..8 {
+        places.push(admit(&limiter, Port::Public, "127.0.0.1").unwrap());
+    }
+    assert_eq!(limiter.connections(Port::Public), 12);
+    drop(places);
+    assert_eq!(limiter.connections(Port::Public), 0);
+}
+
+#[test]
+fn a_crowd_on_the_admin_port_displaces_itself() {
+    let limiter = Arc::new(Limiter::default());
+    let mut admin = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
+    let crowd: Vec<_> = (0..100)
+        .map(|_| admit(&limiter, Port::Admin, "192.0.2.1").unwrap())
+        .collect();
+    assert_eq!(limiter.connections(Port::Admin), 4);
+    assert!(!is_displaced(&admin));
+    assert!(is_displaced(&crowd[0]) && is_displaced(&crowd[96]));
+    assert!(!is_displaced(&crowd[97]) && !is_displaced(&crowd[99]));
+    assert!(admin.promote());
+    // Of addresses that have one each, the one goes that has waited longest.
+    let others: Vec<_> = (0..5)
+        .map(|n| admit(&limiter, Port::Admin, &format!("203.0.113.{n}")).unwrap())
+        .collect();
+    assert!(is_displaced(&crowd[98]) && is_displaced(&others[0]));
+    assert!(!is_displaced(&others[1]));
+    assert!(!is_displaced(&admin));
+    let mut late = others.into_iter().next().unwrap();
+    assert!(!late.promote(), "it had been displaced");
+    drop((late, crowd, admin));
+    assert_eq!(limiter.connections(Port::Admin), 0);
+}
+
+#[test]
+fn one_line_an_episode() {
+    let limiter = Limiter::default();
+    assert!(limiter.count(RejectReason::Full));
+    assert!(!limiter.count(RejectReason::Full));
+    assert!(limiter.count(RejectReason::Descriptors));
+    assert_eq!(limiter.cases(RejectReason::Full), 2);
+}
+
+#[test]
+fn who_is_not_announced_yet_is_counted_by_port() {
+    let limiter = Arc::new(Limiter::default());
+    let expect = |port| limiter.admit_proxy(port, "192.0.2.1".parse().unwrap(), &limits());
+    let strangers: Vec<_> = (0..12).map(|_| expect(Port::Public).unwrap()).collect();
+    assert_eq!(expect(Port::Public).unwrap_err(), RejectReason::PendingProxy);
+    let admins: Vec<_> = (0..8).map(|_| expect(Port::Admin).unwrap()).collect();
+    assert_eq!(expect(Port::Admin).unwrap_err(), RejectReason::PendingProxy);
+    drop((strangers, admins));
+    assert!(expect(Port::Public).is_ok() && expect(Port::Admin).is_ok());
+    assert_eq!(limiter.cases(RejectReason::PendingProxy), 2);
+}

@@ -1,0 +1,100 @@
+//! Lists of networks, as a configuration has them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Whose addresses are meant. An address of IPv4 must come as one, not in the clothes of IPv6.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CidrSet(Vec<IpNet>);
+
+impl CidrSet {
+    /// Reads `"192.0.2.0/24"`, `"2001:db8::/32"`, `"192.0.2.1"`.
+    pub fn parse(texts: &[String]) -> Result<Self, String> {
+        texts
+            .iter()
+            .map(|text| network(text))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Whether the address lies in one of them.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether one of them is every address of its kind.
+    pub fn contain_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().map_err(|_| {
+            format!("`{text}` is no network; write one like \"192.0.2.0/24\" or \"2001:db8::/32\", or an address")
+        })?,
+    };
+    if network.trunc() != network {
+        let whole = network.trunc();
+        return Err(format!(
+            "`{text}` is an address within a network; write \"{whole}\" if you mean the network, or the address alone"
+        ));
+    }
+    match network {
+        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("`{text}` is a spelling of IPv4; write it in IPv4's own"))
+        }
+        network => Ok(network),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<CidrSet, String> {
+        CidrSet::parse(&[text.to_owned()])
+    }
+
+    #[test]
+    fn an_address_is_a_network_of_one() {
+        let networks = parse("192.0.2.1").unwrap();
+        assert!(networks.contain([192, 0, 2, 1].into()));
+        assert!(!networks.contain([192, 0, 2, 2].into()));
+        assert!(!networks.contain_everybody());
+        let networks = parse("2001:db8::/32").unwrap();
+        assert!(networks.contain("2001:db8::1".parse().unwrap()));
+        assert!(!networks.contain("2001:db9::1".parse().unwrap()));
+        assert!(!networks.contain([192, 0, 2, 1].into()));
+        assert!(!CidrSet::default().contain([127, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn everybody_of_one_kind() {
+        let networks = parse("0.0.0.0/0").unwrap();
+        assert!(networks.contain_everybody());
+        assert!(networks.contain([192, 0, 2, 1].into()));
+        assert!(!networks.contain("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_could_mean_something_else_is_refused() {
+        for text in [
+            "",
+            "*",
+            "localhost",
+            "192.0.2.0/33",
+            "192.0.2",
+            "192.0.2.1/24",
+            "192.0.2.0/24 ",
+            "::ffff:192.0.2.1",
+            "::ffff:192.0.2.0/120",
+            "[::1]",
+            "192.0.2.1:80",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What was asked for, or found, and is not so in the configuration that was there: that is never overwritten, and its
+//! owner is told.
+
+use std::path::Path;
+
+use rustls::client::verify_server_name;
+use rustls::pki_types::ServerName;
+use rustls::server::ParsedCertificate;
+
+use super::incus::Incus;
+use super::{Options, ProgressLog};
+use crate::config::Config;
+use crate::net::Port;
+use crate::tls::read_certificate;
+use crate::tls::upstream::Pin;
+
+/// Tells of each difference.
+pub(super) fn tell(options: &Options, config: &Config, incus: &Incus, done: &mut ProgressLog) {
+    let file = options.config.display();
+    for option in unheeded(options, config) {
+        done.note(format!(
+            "{option} is not so in {file}, which is kept as it is; change it there"
+        ));
+    }
+    // Whoever finds none is told so where its trust is asked for.
+    let Ok((url, certificate)) = incus.seen() else { return };
+    let upstream = &config.upstream;
+    // Of an Incus elsewhere, this one knows nothing.
+    if Pin::none_on_loopback(&upstream.host).is_none() {
+        return;
+    }
+    if let Some(url) = url.filter(|url| !url.ends_with(&format!(":{}", upstream.port))) {
+        done.note(format!(
+            "Incus listens on {url}, and upstream.url in {file} is {}",
+            upstream.url
+        ));
+    }
+    if let (None, Some(certificate)) = (upstream.pin.path(), certificate) {
+        let certificate = certificate.display();
+        done.note(format!(
+            "{file} takes whoever listens there for Incus; with `server_certificate = \"{certificate}\"` in [upstream], Incus alone"
+        ));
+    }
+}
+
+/// The options that would have made another configuration.
+fn unheeded(options: &Options, config: &Config) -> Vec<String> {
+    let shown = config.public.tls.certificate();
+    let is_for = |name: &String| {
+        let name = ServerName::try_from(name.as_str());
+        let certificate = ParsedCertificate::try_from(shown);
+        matches!((name, certificate), (Ok(name), Ok(certificate)) if verify_server_name(&certificate, &name).is_ok())
+    };
+    let is_shown = |path: &Path| read_certificate(path).is_ok_and(|certificate| certificate == *shown);
+    let is_listening = |port: Port, asked, listen: &[_]| asked == port.usual_address() || listen.contains(&asked);
+    let name = options.name.iter().filter(|name| !is_for(name));
+    let certificate = options.certificate.iter().filter(|path| !is_shown(path));
+    let public = Some(options.public).filter(|asked| !is_listening(Port::Public, *asked, &config.public.listen));
+    let admin = Some(options.admin).filter(|asked| !is_listening(Port::Admin, *asked, &config.admin.listen));
+    name.map(|name| format!("--name {name}"))
+        .chain(certificate.map(|path| format!("--certificate {}", path.display())))
+        .chain(public.map(|address| format!("--public {address}")))
+        .chain(admin.map(|address| format!("--admin-listen {address}")))
+        .collect()
+}

@@ -1,0 +1,85 @@
+//! What is left to do, as commands to copy.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::Options;
+use super::keypair::{Pair, group};
+use crate::config::{Config, DEFAULT_PATHS};
+use crate::tls::certificate::{Fingerprint, first_name, is_self_signed};
+
+/// For the server, for strangers, for admins.
+pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String {
+    let shown = config.public.tls.certificate();
+    let host = first_name(shown).unwrap_or_else(|| "THIS-SERVER".to_owned());
+    let label = host.split('.').next().unwrap_or_default();
+    let remote = if label.is_empty() || label == "localhost" {
+        "gate"
+    } else {
+        label
+    };
+    let (public, admin) = (port(&config.public.listen), port(&config.admin.listen));
+    let file = options.config.display();
+
+    let mut text = String::from("Next, on this server:\n");
+    // Where systemd's unit looks for it.
+    if options.config == Path::new(DEFAULT_PATHS[1]) {
+        text += &with_systemd(options, config, folder);
+        text += "  Or without systemd, in the foreground:\n";
+    }
+    text += &format!("  incus-gate run --config {file}\n");
+    text += &format!("  Open the ports {public} and {admin} in the firewall; leave Incus's own port closed.\n");
+    text += "To publish an image that is there:\n  incus image edit IMAGE                  and set `public: true`\n";
+    text += &format!(
+        "\nNext, for strangers:\n  incus remote add {remote} https://{host}:{public} --public\n  incus image list {remote}:\n"
+    );
+    if is_self_signed(shown).unwrap_or_default() {
+        text += &format!(
+            "  They are asked whether this is the server's fingerprint, since nobody has signed its certificate:\n  {}\n",
+            Fingerprint::of(shown)
+        );
+    }
+    for client in &config.admin.clients {
+        let pair = Pair::at(folder, &client.name);
+        text += &format!("\nNext, for the admin {}:\n", client.name);
+        if pair.key.exists() {
+            text += &format!(
+                "  Bring {} and {} to their machine, over a channel you trust, as\n  ~/.config/incus/client.crt and ~/.config/incus/client.key, and delete the key here.\n  Or, if they have these two already, put their client.crt in the place of {}.\n",
+                pair.certificate.display(),
+                pair.key.display(),
+                pair.certificate.display()
+            );
+        }
+        text += &format!("  incus remote add {remote}-admin https://{host}:{admin} --accept-certificate\n");
+        text += &format!("  incus image import FILES {remote}-admin: --alias NAME --public\n");
+    }
+    text
+}
+
+/// The unit has a user of its own.
+fn with_systemd(options: &Options, config: &Config, folder: &Path) -> String {
+    let mut text = String::new();
+    if group().is_none() {
+        let folder = folder.display();
+        text += &format!(
+            "  systemd-sysusers                        makes the user incus-gate\n  chgrp incus-gate {folder}/*.key && chmod 640 {folder}/*.key\n"
+        );
+    }
+    let of_certbot = |path| for_certbot(&options.letsencrypt, path);
+    text += &config.files.paths().find_map(of_certbot).unwrap_or_default();
+    text + "  systemctl daemon-reload && systemctl enable --now incus-gate\n"
+}
+
+/// So that this user reads a key of certbot's, which root alone may.
+fn for_certbot(state: &Path, file: &Path) -> Option<String> {
+    let name = file.strip_prefix(state).ok()?.iter().next()?.display();
+    let folder = state.parent()?.display();
+    Some(format!(
+        "  cd {folder} && chgrp incus-gate live archive archive/{name}/privkey*.pem\n  chmod 750 live archive && chmod 640 archive/{name}/privkey*.pem\n"
+    ))
+}
+
+/// All addresses of a port have the same port, or the admin knows better.
+fn port(addresses: &[SocketAddr]) -> u16 {
+    addresses.first().map_or(0, SocketAddr::port)
+}

@@ -1,0 +1,135 @@
+//! The name and the certificate that clients see.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::keypair::Pair;
+use super::prompt::Prompter;
+use super::{InitError, Options};
+use crate::tls::CertifiedKey;
+
+/// What `[tls]` names.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) certificate: PathBuf,
+    pub(super) private_key: PathBuf,
+    /// For whom to make them.
+    made_for: Option<(Pair, String)>,
+}
+
+impl Site {
+    /// The files that were named, or certbot's, or such as are to be made.
+    pub(super) fn find(options: &Options, folder: &Path, questions: &Prompter) -> Result<Self, InitError> {
+        if let Some(name) = &options.name
+            && !is_server_name(name)
+        {
+            return Err(InitError::ServerName(name.clone()));
+        }
+        if let (Some(certificate), Some(private_key)) = (&options.certificate, &options.private_key) {
+            CertifiedKey::load(certificate, private_key).map_err(|source| InitError::CertifiedKey { source })?;
+            return Ok(Self {
+                certificate: absolute(certificate),
+                private_key: absolute(private_key),
+                made_for: None,
+            });
+        }
+        if let Some(state) = certbots(options) {
+            let question = format!("Show clients certbot's certificate in {}?", state.display());
+            if questions.yes_or_no(&question)? {
+                return Ok(Self {
+                    certificate: state.join("fullchain.pem"),
+                    private_key: state.join("privkey.pem"),
+                    made_for: None,
+                });
+            }
+        }
+        let name = match &options.name {
+            Some(name) => name.clone(),
+            None => {
+                let question = "Under which name do clients reach this server?";
+                questions.text(question, &own_name(), is_server_name)?
+            }
+        };
+        if !is_server_name(&name) {
+            return Err(InitError::ServerName(name));
+        }
+        let pair = Pair::at(folder, "server");
+        Ok(Self {
+            certificate: pair.certificate.clone(),
+            private_key: pair.key.clone(),
+            made_for: Some((pair, name)),
+        })
+    }
+
+    /// The pair that is to be made, and for which name.
+    pub(super) fn to_make(&self) -> Option<(&Pair, &str)> {
+        self.made_for.as_ref().map(|(pair, name)| (pair, name.as_str()))
+    }
+}
+
+/// The folder of the name that was given, or the only one.
+fn certbots(options: &Options) -> Option<PathBuf> {
+    let is_one = |folder: &PathBuf| folder.join("fullchain.pem").exists() && folder.join("privkey.pem").exists();
+    if let Some(name) = &options.name {
+        return Some(options.letsencrypt.join(name)).filter(is_one);
+    }
+    let folders = fs::read_dir(&options.letsencrypt).ok()?;
+    let mut found = folders.filter_map(|entry| Some(entry.ok()?.path())).filter(is_one);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// Incus's clients send the first name in the handshake, where nothing but a DNS name may stand.
+fn is_server_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_number = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(is_label) && !is_number
+}
+
+/// What this machine is called.
+fn own_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        name if is_server_name(name) => name.to_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+/// The configuration's own folder is another one than ours.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_server_name;
+
+    #[test]
+    fn only_what_can_be_asked_for_is_a_name() {
+        for name in ["localhost", "lxc.example.org", "a-1.b", "xn--bcher-kva.example"] {
+            assert!(is_server_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "a..b",
+            "*.example.org",
+            "192.0.2.1",
+            "::1",
+            "-a.b",
+            "a_b",
+            "a b",
+            "a.b.",
+        ] {
+            assert!(!is_server_name(name), "{name}");
+        }
+    }
+}

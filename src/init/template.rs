@@ -1,0 +1,73 @@
+//! `proxy.toml`, as it is written.
+
+use std::path::Path;
+
+use toml::Value;
+
+use super::Options;
+use super::incus::Reached;
+use super::keypair::Pair;
+use super::server_cert::Site;
+
+/// The whole file.
+pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, admins: &[String]) -> String {
+    let folder = options.config.parent().unwrap_or_else(|| Path::new(""));
+    let path = |path: &Path| quoted(path.strip_prefix(folder).unwrap_or(path).to_string_lossy());
+    let client = Pair::at(&folder.join("certs"), "incus-client");
+    let pin = match &incus.pin {
+        Some(file) => format!("server_certificate = {}   # what Incus must present, byte for byte", path(file)),
+        None => "# server_certificate = \"/var/lib/incus/server.crt\"   # a copy of Incus's own: without it, whoever listens there is taken for Incus".to_owned(),
+    };
+    let mut text = format!(
+        "# incus-gate's configuration. Every key is explained in proxy.toml.example and in docs/REFERENCE.md; what does not stand\n\
+         # here has its default. See whether all is well with `incus-gate check`; a running gateway reads this again at a SIGHUP.\n\
+         \n\
+         [tls]                         # what clients see, on both ports\n\
+         certificate = {}\n\
+         private_key = {}\n\
+         \n\
+         [upstream]                    # the Incus behind the gateway\n\
+         url = {}\n\
+         client_certificate = {}\n\
+         client_private_key = {}\n\
+         {pin}\n\
+         \n\
+         [public]                      # the port for everybody, who see what is published\n\
+         listen = {}\n\
+         \n\
+         [admin]                       # the port for those who hold one of these certificates\n\
+         listen = {}\n",
+        path(&site.certificate),
+        path(&site.private_key),
+        quoted(&incus.url),
+        path(&client.certificate),
+        path(&client.key),
+        quoted(options.public.to_string()),
+        quoted(options.admin.to_string()),
+    );
+    let certs = folder.join("certs");
+    for name in admins {
+        text += &admin(name, &Pair::at(&certs, name), &options.config);
+    }
+    if admins.is_empty() {
+        text += "\n# [[admin.clients]]             # one table for each admin; with none, the port refuses everybody\n\
+                 # name = \"ops\"\n\
+                 # certificate = \"certs/ops.crt\"\n";
+    }
+    text
+}
+
+/// The lines that let one more admin in.
+pub(super) fn admin(name: &str, pair: &Pair, config: &Path) -> String {
+    let folder = config.parent().unwrap_or_else(|| Path::new(""));
+    let certificate = pair.certificate.strip_prefix(folder).unwrap_or(&pair.certificate);
+    format!(
+        "\n[[admin.clients]]\nname = {}\ncertificate = {}\n",
+        quoted(name),
+        quoted(certificate.to_string_lossy())
+    )
+}
+
+fn quoted(text: impl Into<String>) -> String {
+    Value::String(text.into()).to_string()
+}

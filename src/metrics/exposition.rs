@@ -1,0 +1,372 @@
+//! All figures as OpenMetrics text.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use super::Metrics;
+use super::counts::{Counter, Durations, ListenerMetrics, WorkerMetrics};
+use super::endpoint::{Endpoint, Status};
+use super::handshake_outcome::HandshakeOutcome;
+use super::health::{Health, Problem};
+use super::label::Label;
+use crate::admission::{Limiter, RejectReason};
+use crate::connection::context::AbortReason;
+use crate::identity::AuthError;
+use crate::net::Port;
+use crate::state::State;
+use crate::upstream::{ErrorKind, ServerInfo};
+
+/// Knows where to look.
+#[derive(Debug)]
+pub struct Exporter {
+    /// The configuration in force.
+    state: watch::Receiver<Arc<State>>,
+    limiter: Arc<Limiter>,
+    metrics: Arc<Metrics>,
+    health: Health,
+}
+
+impl Exporter {
+    /// Looks nowhere yet.
+    pub fn new(
+        state: watch::Receiver<Arc<State>>,
+        limiter: Arc<Limiter>,
+        metrics: Arc<Metrics>,
+        health: Health,
+    ) -> Self {
+        Self {
+            state,
+            limiter,
+            metrics,
+            health,
+        }
+    }
+
+    /// Whether all is well.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The configuration in force.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// All figures. Incus is asked how it is.
+    pub async fn figures(&self) -> Figures {
+        let incus = self.health.incus().await;
+        Figures {
+            incus,
+            state: self.state(),
+            limiter: Arc::clone(&self.limiter),
+            workers: self.metrics.workers(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// The same as text.
+    pub async fn text(&self) -> Result<String, fmt::Error> {
+        let figures = self.figures().await;
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(figures));
+        let mut text = String::new();
+        encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// As of one moment.
+#[derive(Debug)]
+pub struct Figures {
+    pub(crate) incus: Result<ServerInfo, Problem>,
+    pub(crate) state: Arc<State>,
+    pub(crate) limiter: Arc<Limiter>,
+    workers: Vec<Arc<WorkerMetrics>>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Collector for Figures {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Families(encoder);
+        self.process(&mut out)?;
+        self.requests(&mut out)?;
+        self.bytes(&mut out)?;
+        self.connections(&mut out)?;
+        self.upstream(&mut out)?;
+        self.catalogue(&mut out)?;
+        self.configuration(&mut out)
+    }
+}
+
+impl Figures {
+    fn process(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.info(
+            "incus_gate_build",
+            "What is running",
+            [("version", env!("CARGO_PKG_VERSION"))],
+        )?;
+        out.gauge(
+            "process_start_time_seconds",
+            "When it was started, in seconds since 1970",
+            Some(self.metrics.started.as_secs_f64()),
+        )
+    }
+
+    fn requests(&self, out: &mut Families<'_>) -> fmt::Result {
+        let questions = || {
+            Port::ALL
+                .iter()
+                .flat_map(|port| Endpoint::ALL.iter().map(|asked| (*port, *asked)))
+        };
+        let requests = questions().flat_map(|(port, asked)| {
+            Status::ALL.iter().map(move |status| {
+                let count = self.sum(port, |counts| counts.requests.of(asked).of(*status));
+                let labels = [
+                    ("port", port.name()),
+                    ("question", asked.name()),
+                    ("status", status.name()),
+                ];
+                (labels, count)
+            })
+        });
+        // There are some two thousand of them, of which a gateway meets few.
+        let requests = requests.filter(|(_, count)| *count > 0);
+        out.counters("incus_gate_requests", "Requests whose answer has ended", requests)?;
+        let durations = questions().map(|(port, asked)| {
+            let each = self
+                .workers
+                .iter()
+                .map(|counts| counts.ports.of(port).durations.of(asked));
+            ([("port", port.name()), ("question", asked.name())], each.collect())
+        });
+        let durations = durations.filter(|(_, durations): &(_, Durations)| durations.count > 0);
+        out.histograms(
+            "incus_gate_request_duration_seconds",
+            "Time from a request's head to its answer's end, but for tunnels",
+            durations,
+        )?;
+        let cuts = by_port_and(AbortReason::ALL, "by", |port, by| {
+            self.sum(port, |counts| counts.cuts.of(by))
+        });
+        out.counters("incus_gate_requests_cut", "Answers and tunnels that were cut", cuts)
+    }
+
+    fn bytes(&self, out: &mut Families<'_>) -> fmt::Result {
+        let received = by_port(|port| self.sum(port, |counts| &counts.received));
+        let help = "Bytes of requests' bodies, and through tunnels from clients";
+        out.counters("incus_gate_received_bytes", help, received)?;
+        let sent = by_port(|port| self.sum(port, |counts| &counts.sent));
+        let help = "Bytes of answers' bodies, and through tunnels to clients";
+        out.counters("incus_gate_sent_bytes", help, sent)
+    }
+
+    fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
+        let open = by_port(|port| self.limiter.connections(port) as u64);
+        out.gauges("incus_gate_connections", "Open connections of clients", open)?;
+        let most = by_port(|port| self.state.limits.connections_of(port) as u64);
+        let help = "How many connections there may be; the admin port's are all that there may be on both";
+        out.gauges("incus_gate_connections_limit", help, most)?;
+        let handshakes = by_port_and(HandshakeOutcome::ALL, "result", |port, result| {
+            self.sum(port, |counts| counts.handshakes.of(result))
+        });
+        out.counters(
+            "incus_gate_handshakes",
+            "TLS handshakes with clients that have ended",
+            handshakes,
+        )?;
+        let limited = RejectReason::ALL
+            .iter()
+            .map(|reason| ([("reason", reason.name())], self.limiter.cases(*reason)));
+        let not_admins = AuthError::ALL
+            .iter()
+            .map(|why| ([("reason", why.name())], self.not_admins(*why)));
+        let help = "Connections and requests that were refused, or let go, by a limit or for who they are of";
+        out.counters("incus_gate_refusals", help, limited.chain(not_admins))
+    }
+
+    fn upstream(&self, out: &mut Families<'_>) -> fmt::Result {
+        let counts = self.state.target.counts();
+        let is_up = !matches!(self.incus, Err(Problem::Away(_)));
+        out.gauge(
+            "incus_gate_upstream_up",
+            "Whether Incus answers",
+            Some(u64::from(is_up)),
+        )?;
+        let is_trusted = Some(u64::from(self.incus.is_ok()));
+        out.gauge(
+            "incus_gate_upstream_trusted",
+            "Whether Incus answers, and trusts us",
+            is_trusted,
+        )?;
+        out.histogram(
+            "incus_gate_upstream_answer_seconds",
+            "Time until Incus's answer began",
+            &[&counts.answers].into_iter().collect(),
+        )?;
+        let errors = ErrorKind::ALL
+            .iter()
+            .map(|kind| ([("kind", kind.name())], counts.errors.of(*kind).value()));
+        out.counters(
+            "incus_gate_upstream_errors",
+            "What went wrong between us and Incus",
+            errors,
+        )?;
+        let help = "Connections to Incus that were opened";
+        out.counter("incus_gate_upstream_connections_opened", help, counts.opened.value())?;
+        let help = "Requests to Incus over a connection that had served another one";
+        out.counter("incus_gate_upstream_connections_reused", help, counts.reused.value())?;
+        let help = "Connections to Incus that wait for a request";
+        out.gauge("incus_gate_upstream_connections_idle", help, Some(counts.idle()))
+    }
+
+    fn catalogue(&self, out: &mut Families<'_>) -> fmt::Result {
+        let condition = self.state.catalogue.freshness();
+        let latest = condition.latest;
+        let age = latest.map(|(age, _)| age.as_secs_f64());
+        let help = "Age of the list of images that strangers see; it grows while nobody asks";
+        out.gauge("incus_gate_catalogue_age_seconds", help, age)?;
+        let images = latest.map(|(_, images)| images as u64);
+        out.gauge("incus_gate_catalogue_images", "Images that strangers see", images)?;
+        let failing = Some(u64::from(condition.is_failing));
+        let help = "Whether the last attempt to have a newer list of images failed";
+        out.gauge("incus_gate_catalogue_failing", help, failing)?;
+        let fetches = self.state.catalogue.fetches();
+        let fetches = [
+            ([("result", "failed")], fetches.failed.value()),
+            ([("result", "succeeded")], fetches.succeeded.value()),
+        ];
+        out.counters(
+            "incus_gate_catalogue_fetches",
+            "Lists of images asked of Incus",
+            fetches,
+        )
+    }
+
+    fn configuration(&self, out: &mut Families<'_>) -> fmt::Result {
+        let expiries = self.state.expiries();
+        let expiries = expiries.iter().map(|expiry| {
+            let mut labels = vec![("certificate", expiry.certificate)];
+            labels.extend(expiry.admin.as_deref().map(|admin| ("admin", admin)));
+            (labels, expiry.at)
+        });
+        let help = "When a certificate expires, in seconds since 1970; of admins, those that are known";
+        out.gauges("incus_gate_certificate_expiry_timestamp_seconds", help, expiries)?;
+        let reload = self.metrics.reload();
+        let help = "Whether the configuration in force is the latest one";
+        out.gauge(
+            "incus_gate_config_last_reload_successful",
+            help,
+            Some(u64::from(reload.refused.is_none())),
+        )?;
+        let help = "Since when the configuration is in force, in seconds since 1970";
+        out.gauge(
+            "incus_gate_config_last_reload_success_timestamp_seconds",
+            help,
+            Some(reload.in_force_since),
+        )
+    }
+
+    /// Requests of who is no admin, by why.
+    pub(crate) fn not_admins(&self, why: AuthError) -> u64 {
+        let each = self.workers.iter().map(|counts| counts.not_admins.of(why).value());
+        each.sum()
+    }
+
+    /// Of all workers.
+    pub(crate) fn sum(&self, port: Port, counter: impl Fn(&ListenerMetrics) -> &Counter) -> u64 {
+        let each = self.workers.iter().map(|counts| counter(counts.ports.of(port)).value());
+        each.sum()
+    }
+}
+
+fn by_port(value: impl Fn(Port) -> u64) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> {
+    Port::ALL
+        .iter()
+        .map(move |port| ([("port", port.name())], value(*port)))
+}
+
+fn by_port_and<L: Label>(
+    labels: &'static [L],
+    name: &'static str,
+    value: impl Fn(Port, L) -> u64,
+) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
+    let each = Port::ALL
+        .iter()
+        .flat_map(move |port| labels.iter().map(move |label| (*port, *label)));
+    each.map(move |(port, label)| ([("port", port.name()), (name, label.name())], value(port, label)))
+}
+
+/// Writes one family after the other.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn info(&mut self, name: &str, help: &str, labels: impl EncodeLabelSet) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        family.encode_info(&labels)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            let mut sample = family.encode_family(&labels)?;
+            sample.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let mut counter = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    /// Without a value where nothing is known.
+    fn gauge(&mut self, name: &str, help: &str, value: Option<impl EncodeGaugeValue>) -> fmt::Result {
+        let mut gauge = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        value.map_or(Ok(()), |value| gauge.encode_gauge(&value))
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
+        let mut histogram = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let Durations { sum, count, buckets } = durations;
+        histogram.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn histograms<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, Durations)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, Durations { sum, count, buckets }) in samples {
+            let mut sample = family.encode_family(&labels)?;
+            sample.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}

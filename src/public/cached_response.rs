@@ -1,0 +1,160 @@
+//! An answer from the catalogue: made once, sent to any number of askers, and only to those who do not have it yet.
+
+use std::io::Write;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::reply::{Reply, ReplyBody, json_reply, sync};
+
+/// What fits one packet gains nothing by being smaller.
+const WORTH_COMPRESSING: usize = 1_400;
+
+/// A JSON answer, and what is known of it beforehand.
+#[derive(Debug)]
+pub struct CachedJson {
+    plain: Bytes,
+    gzip: Option<Bytes>,
+    etag: HeaderValue,
+}
+
+impl CachedJson {
+    /// In its plain form alone, which is enough for one asker.
+    pub fn plain(metadata: &impl Serialize) -> Self {
+        let plain = Bytes::from(sync(metadata));
+        // Weak, for it stands for the compressed form too (RFC 9110 §8.8.1).
+        let digest = HEXLOWER.encode(&digest(&SHA256, &plain).as_ref()[..16]);
+        Self {
+            etag: HeaderValue::from_str(&format!("W/\"{digest}\"")).expect("hexadecimal digits are a header's value"),
+            gzip: None,
+            plain,
+        }
+    }
+
+    /// For many askers, of whom most want it compressed. It costs ten times what making the plain form did.
+    pub fn compressed(self) -> Self {
+        Self {
+            gzip: compress(&self.plain),
+            ..self
+        }
+    }
+
+    /// Of its plain form, in bytes.
+    pub fn size(&self) -> usize {
+        self.plain.len()
+    }
+
+    /// Whether both say the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.etag == other.etag
+    }
+
+    /// In the form that a request asks for, or 304 for a client that has it.
+    pub fn reply(&self, request: &HeaderMap) -> Reply {
+        let mut reply = match (&self.gzip, accepts(request, ACCEPT_ENCODING, "gzip")) {
+            _ if is_known(request, &self.etag) => {
+                let mut unchanged = Response::new(ReplyBody::Whole(None));
+                *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+                unchanged
+            }
+            (Some(gzip), true) => {
+                let mut reply = json_reply(StatusCode::OK, ReplyBody::Whole(Some(gzip.clone())));
+                let gzip = HeaderValue::from_static("gzip");
+                reply.headers_mut().insert(CONTENT_ENCODING, gzip);
+                reply
+            }
+            _ => json_reply(StatusCode::OK, ReplyBody::Whole(Some(self.plain.clone()))),
+        };
+        reply.headers_mut().insert(ETAG, self.etag.clone());
+        if self.gzip.is_some() {
+            let vary = HeaderValue::from_static("accept-encoding");
+            reply.headers_mut().insert(VARY, vary);
+        }
+        reply
+    }
+}
+
+fn compress(plain: &[u8]) -> Option<Bytes> {
+    if plain.len() < WORTH_COMPRESSING {
+        return None;
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing into memory does not fail; if it did, there would be the plain form.
+    encoder.write_all(plain).ok()?;
+    encoder.finish().ok().map(Bytes::from)
+}
+
+/// RFC 9110 §13.1.2, by weak comparison.
+fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let Ok(etag) = etag.to_str().map(opaque) else {
+        return false;
+    };
+    elements(request, IF_NONE_MATCH).any(|known| known == "*" || opaque(known) == etag)
+}
+
+/// Whether a header of preferences names this very one, and not to refuse it (RFC 9110 §12.4.2).
+pub(super) fn accepts(request: &HeaderMap, header: HeaderName, what: &str) -> bool {
+    elements(request, header).any(|element| {
+        let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
+        let mut weights = parameters.split(';').filter_map(|one| one.trim().strip_prefix("q="));
+        name.trim().eq_ignore_ascii_case(what) && !weights.any(|weight| weight.trim().parse() == Ok(0.0))
+    })
+}
+
+fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(document: &CachedJson, name: &'static str, value: &str) -> (StatusCode, bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).expect("a value"));
+        let reply = document.reply(&headers);
+        (reply.status(), reply.headers().contains_key(CONTENT_ENCODING))
+    }
+
+    #[test]
+    fn who_has_it_gets_304() {
+        let document = CachedJson::plain(&"x");
+        let etag = document.etag.to_str().expect("text").to_owned();
+        let strong = etag.trim_start_matches("W/");
+        for known in [&etag, strong, "*", &format!("\"other\", {etag}")] {
+            assert_eq!(
+                reply(&document, "if-none-match", known).0,
+                StatusCode::NOT_MODIFIED,
+                "{known}"
+            );
+        }
+        assert_eq!(reply(&document, "if-none-match", "\"other\"").0, StatusCode::OK);
+        assert!(!document.is_same(&CachedJson::plain(&"y")));
+    }
+
+    #[test]
+    fn who_asks_for_gzip_gets_it() {
+        let long = CachedJson::plain(&"x".repeat(5_000)).compressed();
+        for yes in ["gzip", "deflate, GZIP;q=0.5", "gzip, identity"] {
+            assert_eq!(reply(&long, "accept-encoding", yes), (StatusCode::OK, true), "{yes}");
+        }
+        for no in ["", "identity", "gzip;q=0", "gzip; q=0.0", "xgzip"] {
+            assert_eq!(reply(&long, "accept-encoding", no), (StatusCode::OK, false), "{no}");
+        }
+        assert_eq!(
+            reply(&CachedJson::plain(&"short").compressed(), "accept-encoding", "gzip"),
+            (StatusCode::OK, false)
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! The client's side of a tunnel, which notes what goes through it.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::request_record::RequestRecord;
+use crate::net::ClientStream;
+
+/// Bytes read are received, bytes written are sent, and an error is the client's.
+#[derive(Debug)]
+pub struct MeteredStream {
+    stream: ClientStream,
+    record: Rc<RequestRecord>,
+}
+
+impl MeteredStream {
+    /// Goes with the stream from here on.
+    pub fn new(stream: ClientStream, record: Rc<RequestRecord>) -> Self {
+        Self { stream, record }
+    }
+
+    fn note<T>(&self, polled: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(_)) = polled {
+            self.record.abort(self.record.client().cut());
+        }
+    }
+
+    fn note_sent(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Ready(Ok(sent)) => self.record.send(*sent),
+            polled => self.note(polled),
+        }
+    }
+}
+
+impl AsyncRead for MeteredStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.record.receive(buffer.filled().len() - before);
+        self.note(&polled);
+        polled
+    }
+}
+
+impl AsyncWrite for MeteredStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note_sent(&polled);
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note(&polled);
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.note(&polled);
+        polled
+    }
+}

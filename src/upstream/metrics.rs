@@ -1,0 +1,95 @@
+//! How Incus does, as all workers see it. They share these figures: what they tell of takes a thousand times longer than
+//! they do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Error;
+use crate::metrics::counts::{Counter, Histogram};
+use crate::metrics::label::{LabelMap, label};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct UpstreamMetrics {
+    /// The time until the head of an answer was there.
+    pub answers: Histogram,
+    /// Connections that were opened.
+    pub opened: Counter,
+    /// Requests on a connection that had served another one.
+    pub reused: Counter,
+    /// What went wrong.
+    pub errors: LabelMap<ErrorKind, Counter>,
+    idle: AtomicU64,
+}
+
+impl UpstreamMetrics {
+    /// Counts what went wrong, unless a client is to blame.
+    pub fn failed(&self, error: &Error) {
+        if let Some(kind) = ErrorKind::of(error) {
+            self.errors.of(kind).add(1);
+        }
+    }
+
+    /// How many connections wait for a request.
+    pub fn idle(&self) -> u64 {
+        self.idle.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts an idle connection for as long as it is there.
+#[derive(Debug)]
+pub(super) struct IdleGuard(Arc<UpstreamMetrics>);
+
+impl IdleGuard {
+    pub(super) fn new(counts: &Arc<UpstreamMetrics>) -> Self {
+        counts.idle.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts))
+    }
+}
+
+impl Drop for IdleGuard {
+    fn drop(&mut self) {
+        self.0.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What can go wrong between us and Incus.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "see `Error`")]
+pub enum ErrorKind {
+    BrokenOff,
+    Connect,
+    NotPinned,
+    NotUnderstood,
+    NoProxy,
+    Status,
+    Timeout,
+    Tls,
+}
+
+label!(ErrorKind {
+    BrokenOff = "broken_off",
+    Connect = "connect",
+    NotPinned = "not_pinned",
+    NotUnderstood = "not_understood",
+    NoProxy = "no_proxy",
+    Status = "status",
+    Timeout = "timeout",
+    Tls = "tls",
+});
+
+impl ErrorKind {
+    fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::Client(_) => None,
+            Error::BrokenOff(_) => Some(Self::BrokenOff),
+            Error::Connect { .. } => Some(Self::Connect),
+            Error::Framing | Error::Http(_) | Error::TooLarge(_) | Error::Unusable => Some(Self::NotUnderstood),
+            Error::NoProxy { .. } => Some(Self::NoProxy),
+            Error::NotPinned { .. } => Some(Self::NotPinned),
+            Error::Status(..) => Some(Self::Status),
+            Error::Timeout(_) => Some(Self::Timeout),
+            Error::NoTls { .. } | Error::Tls { .. } => Some(Self::Tls),
+        }
+    }
+}

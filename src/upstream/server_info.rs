@@ -1,0 +1,77 @@
+//! What Incus says of itself, and of what it thinks of us.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{Error, Upstream};
+
+/// Incus's `/1.0` is a few kilobytes; this much is too much.
+pub const MAX_SERVER_INFO: usize = 1 << 20;
+
+/// The part of Incus's `/1.0` that matters to who keeps a gateway. What is optional, only who is trusted is told.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Whether it trusts `upstream.client_certificate`.
+    pub is_trusted: bool,
+    /// Such as `6.0.4`.
+    pub version: Option<String>,
+    /// `core.https_address`, empty where there is none.
+    pub core_address: String,
+    /// `cluster.https_address`, likewise.
+    pub cluster_address: String,
+}
+
+/// Why it says nothing.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ServerInfoError {
+    #[error("what answers is no Incus ({0})")]
+    NotIncus(#[from] serde_json::Error),
+    #[error(transparent)]
+    Upstream(#[from] Error),
+}
+
+impl Upstream {
+    /// Asks it, and waits no longer than that.
+    pub async fn about(&self, patience: Duration) -> Result<ServerInfo, ServerInfoError> {
+        let body = timeout(patience, self.fetch("/1.0", MAX_SERVER_INFO)).await;
+        let body = body.unwrap_or(Err(Error::Timeout(patience)))?;
+        let ServerDocument { metadata } = serde_json::from_slice(&body)?;
+        Ok(ServerInfo {
+            is_trusted: metadata.auth == "trusted",
+            version: metadata.environment.server_version,
+            core_address: metadata.config.core,
+            cluster_address: metadata.config.cluster,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct ServerDocument {
+    metadata: Server,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    auth: String,
+    #[serde(default)]
+    config: Settings,
+    #[serde(default)]
+    environment: Environment,
+}
+
+#[derive(Default, Deserialize)]
+struct Settings {
+    #[serde(default, rename = "core.https_address")]
+    core: String,
+    #[serde(default, rename = "cluster.https_address")]
+    cluster: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Environment {
+    server_version: Option<String>,
+}

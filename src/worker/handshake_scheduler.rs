@@ -1,0 +1,348 @@
+//! Turns at the expensive part of TLS handshakes.
+//!
+//! rustls does a handshake's key exchange and signature within one poll: most of a millisecond with a key of RSA-2048,
+//! several with RSA-4096. If thousands of clients send their first message at once, thousands of such polls are ready at
+//! once, and all else waits behind them. So a worker takes at most [`STEPS`] steps of handshakes before every other task that
+//! is ready has had its turn. Handshakes beyond that queue: those of the admin port first, and on each port one of each
+//! network after the other, so that a crowd from one network delays itself.
+//!
+//! Without a queue, a step costs nothing but a count, and the wake-up of the one task that begins the next round.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use crate::admission::per_ip::IpPrefix;
+use crate::net::Port;
+
+/// Steps in a round: enough for handshakes to keep their share of a worker that also moves data, few enough that a dozen
+/// rounds, which is what an admin's new connection and its first request need, are not noticed.
+const STEPS: usize = 4;
+/// So many turns in a row are the admin port's, then one is the public port's, if anybody waits there: a crowd on the admin
+/// port does not close the public one.
+const ADMINS_IN_A_ROW: usize = 3;
+
+/// One worker's.
+#[derive(Debug)]
+pub struct HandshakeScheduler {
+    /// Steps that are left in this round.
+    left: Cell<usize>,
+    queue: RefCell<Queue>,
+    /// A round's first step was taken.
+    begun: Notify,
+}
+
+impl Default for HandshakeScheduler {
+    fn default() -> Self {
+        Self {
+            left: Cell::new(STEPS),
+            queue: RefCell::default(),
+            begun: Notify::new(),
+        }
+    }
+}
+
+impl HandshakeScheduler {
+    /// Begins round after round. Between two of them every task runs that was ready.
+    pub async fn give_turns(self: Rc<Self>) {
+        loop {
+            self.begun.notified().await;
+            while self.begin_round() {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// `false` if nobody waited.
+    fn begin_round(&self) -> bool {
+        self.left.set(STEPS);
+        let mut queue = self.queue.borrow_mut();
+        while self.left.get() > 0
+            && let Some(turn) = queue.next()
+        {
+            self.left.update(|left| left - 1);
+            turn.is_given.set(true);
+            turn.waker.borrow().wake_by_ref();
+        }
+        self.left.get() < STEPS
+    }
+
+    /// Does a handshake, each step of it in its turn. `None` if its client took longer than `patience`. The time that it
+    /// waited for its turns is not the client's, but no more than another `patience` is added for that.
+    pub async fn tls_handshake<H: Future + Unpin>(
+        &self,
+        port: Port,
+        client: IpAddr,
+        patience: Duration,
+        mut handshake: H,
+    ) -> Option<H::Output> {
+        let mut due = Instant::now() + patience;
+        let latest = due + patience;
+        let mut timer = pin!(sleep(patience));
+        let mut waiting: Option<Rc<Turn>> = None;
+        std::future::poll_fn(|cx| {
+            if self.poll_turn(port, client, &mut waiting, &mut due, cx).is_ready()
+                && let Poll::Ready(output) = Pin::new(&mut handshake).poll(cx)
+            {
+                return Poll::Ready(Some(output));
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                let waited = waiting.as_ref().map_or(Duration::ZERO, |turn| turn.since.elapsed());
+                let due = latest.min(due + waited);
+                if due <= Instant::now() {
+                    return Poll::Ready(None);
+                }
+                timer.as_mut().reset(due);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Completes when the next step may be taken, and moves `due` by the time that this took.
+    fn poll_turn(
+        &self,
+        port: Port,
+        client: IpAddr,
+        waiting: &mut Option<Rc<Turn>>,
+        due: &mut Instant,
+        cx: &Context<'_>,
+    ) -> Poll<()> {
+        if let Some(turn) = waiting {
+            if !turn.is_given.get() {
+                turn.waker.borrow_mut().clone_from(cx.waker());
+                return Poll::Pending;
+            }
+            *due += turn.since.elapsed();
+            *waiting = None;
+            return Poll::Ready(());
+        }
+        match self.left.get() {
+            0 => {
+                let turn = Rc::new(Turn {
+                    since: Instant::now(),
+                    is_given: Cell::new(false),
+                    waker: RefCell::new(cx.waker().clone()),
+                });
+                self.queue
+                    .borrow_mut()
+                    .push(port, IpPrefix::of(client), Rc::clone(&turn));
+                *waiting = Some(turn);
+                Poll::Pending
+            }
+            left => {
+                self.left.set(left - 1);
+                if left == STEPS {
+                    self.begun.notify_one();
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// A handshake that waits for its turn.
+#[derive(Debug)]
+struct Turn {
+    since: Instant,
+    is_given: Cell<bool>,
+    waker: RefCell<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    admin: Line,
+    public: Line,
+    admins_in_a_row: usize,
+}
+
+impl Queue {
+    fn push(&mut self, port: Port, group: IpPrefix, turn: Rc<Turn>) {
+        match port {
+            Port::Admin => self.admin.push(group, turn),
+            Port::Public => self.public.push(group, turn),
+        }
+    }
+
+    fn next(&mut self) -> Option<Rc<Turn>> {
+        if self.admins_in_a_row < ADMINS_IN_A_ROW
+            && let Some(turn) = self.admin.next()
+        {
+            self.admins_in_a_row += 1;
+            return Some(turn);
+        }
+        self.admins_in_a_row = 0;
+        self.public.next().or_else(|| self.admin.next())
+    }
+}
+
+/// Those of one port: the first of each network in turn.
+#[derive(Debug, Default)]
+struct Line {
+    groups: VecDeque<IpPrefix>,
+    /// None of them empty.
+    waiting: HashMap<IpPrefix, VecDeque<Rc<Turn>>>,
+}
+
+impl Line {
+    fn push(&mut self, group: IpPrefix, turn: Rc<Turn>) {
+        let waiting = self.waiting.entry(group).or_default();
+        if waiting.is_empty() {
+            self.groups.push_back(group);
+        }
+        waiting.push_back(turn);
+    }
+
+    fn next(&mut self) -> Option<Rc<Turn>> {
+        while let Some(group) = self.groups.pop_front() {
+            let waiting = self.waiting.get_mut(&group)?;
+            // Those whose handshake has been given up meanwhile are held by the queue alone.
+            let mut turns = std::iter::from_fn(|| waiting.pop_front());
+            let next = turns.find(|turn| Rc::strong_count(turn) > 1);
+            match waiting.is_empty() {
+                true => drop(self.waiting.remove(&group)),
+                false => self.groups.push_back(group),
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A handshake of so many steps that notes each of them by a name.
+    fn steps(
+        name: &'static str,
+        count: usize,
+        taken: &Rc<RefCell<Vec<&'static str>>>,
+    ) -> impl Future<Output = ()> + Unpin + use<> {
+        let taken = Rc::clone(taken);
+        let mut left = count;
+        poll_fn(move |cx| {
+            taken.borrow_mut().push(name);
+            left -= 1;
+            cx.waker().wake_by_ref();
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    /// Has these handshakes begin at once, by port and client, and returns whose steps were taken in which order; `.` is a
+    /// turn of another task that is always ready.
+    async fn order(handshakes: &[(&'static str, Port, &'static str)]) -> Vec<&'static str> {
+        let queue = Rc::new(HandshakeScheduler::default());
+        let taken = Rc::new(RefCell::new(Vec::new()));
+        let begin = |(name, port, client): &(&'static str, Port, &'static str)| {
+            let (queue, handshake) = (Rc::clone(&queue), steps(name, 1, &taken));
+            let (port, client) = (*port, client.parse().unwrap());
+            tokio::task::spawn_local(async move {
+                queue
+                    .tls_handshake(port, client, Duration::from_secs(60), handshake)
+                    .await
+            })
+        };
+        let all: Vec<_> = handshakes.iter().map(begin).collect();
+        tokio::task::spawn_local(Rc::clone(&queue).give_turns());
+        let noted = Rc::clone(&taken);
+        let other = tokio::task::spawn_local(async move {
+            loop {
+                noted.borrow_mut().push(".");
+                yield_now().await;
+            }
+        });
+        for handshake in all {
+            assert_eq!(handshake.await.unwrap(), Some(()));
+        }
+        other.abort();
+        taken.take()
+    }
+
+    fn run<F: Future>(test: F) -> F::Output {
+        crate::worker::runtime().unwrap().block_on(test)
+    }
+
+    #[test]
+    fn other_tasks_run_after_a_few_steps() {
+        let crowd = [("x", Port::Public, "192.0.2.1"); 100];
+        let order = run(order(&crowd));
+        let most = order.split(|taken| *taken == ".").map(<[_]>::len).max();
+        assert_eq!(most, Some(STEPS), "{order:?}");
+        assert_eq!(order.iter().filter(|taken| **taken == "x").count(), 100);
+    }
+
+    #[test]
+    fn the_admin_port_and_other_networks_go_before_a_crowd() {
+        let mut all = vec![("x", Port::Public, "192.0.2.1"); 100];
+        all.push(("other", Port::Public, "192.0.2.2"));
+        all.extend([("admin", Port::Admin, "192.0.2.1"); 20]);
+        let order: Vec<_> = run(order(&all)).into_iter().filter(|taken| *taken != ".").collect();
+        let last = |name| order.iter().rposition(|taken| *taken == name).unwrap();
+        assert!(last("other") <= STEPS + 2 * (ADMINS_IN_A_ROW + 1), "{order:?}");
+        // One in four is the public port's meanwhile.
+        assert!(last("admin") <= STEPS + 20 + 20 / ADMINS_IN_A_ROW + 1, "{order:?}");
+        assert!(order[..last("admin")].iter().filter(|taken| **taken == "x").count() > STEPS);
+    }
+
+    #[test]
+    fn who_has_gone_is_passed_over() {
+        let queue = HandshakeScheduler::default();
+        queue.left.set(0);
+        let (client, context) = ("192.0.2.1".parse().unwrap(), Context::from_waker(Waker::noop()));
+        run(async {
+            let mut due = Instant::now();
+            let mut turns: Vec<Option<Rc<Turn>>> = (0..100).map(|_| None).collect();
+            for turn in &mut turns {
+                assert!(
+                    queue
+                        .poll_turn(Port::Public, client, turn, &mut due, &context)
+                        .is_pending()
+                );
+            }
+            let mut last = turns.pop().unwrap();
+            drop(turns);
+            assert!(queue.begin_round());
+            assert!(
+                queue
+                    .poll_turn(Port::Public, client, &mut last, &mut due, &context)
+                    .is_ready()
+            );
+            assert!(!queue.begin_round(), "nobody is left");
+            assert!(queue.queue.borrow().public.waiting.is_empty());
+        });
+    }
+
+    #[test]
+    fn waiting_for_a_turn_is_not_the_clients_time() {
+        let begun = std::time::Instant::now();
+        let patience = Duration::from_millis(200);
+        let queue = HandshakeScheduler::default();
+        let client = "192.0.2.1".parse().unwrap();
+        run(async {
+            // A client that says nothing.
+            let silent = std::future::pending::<()>();
+            assert_eq!(queue.tls_handshake(Port::Public, client, patience, silent).await, None);
+            let silence = begun.elapsed();
+            assert!(silence >= patience);
+            // Nobody gives turns.
+            queue.left.set(0);
+            let ready = std::future::ready(());
+            assert_eq!(queue.tls_handshake(Port::Public, client, patience, ready).await, None);
+            assert!(begun.elapsed() >= silence + 2 * patience, "as much again");
+        });
+    }
+}
