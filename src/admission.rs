@@ -1,6 +1,6 @@
 //! Who may connect, and how much of us a client may take: one count for all workers, kept over reloads.
 //!
-//! - The **public** port may use all of `limits.connections` but the `limits.admin_connections` that are kept back, and each
+//! - The **public** port may use all of `limits.max_connections` but the `limits.reserved_admin_connections` that are kept back, and each
 //!   address only so many of them. A download beside the first one of a connection counts as another connection.
 //!   When the port is full, whoever comes displaces an idle connection of the network that has the most: see [`strangers`].
 //! - What a **proxy** brings is counted as its client's, once it has said whose it is; before that, by port alone.
@@ -153,7 +153,7 @@ impl Limiter {
         limits: &Limits,
     ) -> Result<PendingProxyPermit, RejectReason> {
         let at_most = match port {
-            Port::Admin => limits.admin_connections,
+            Port::Admin => limits.reserved_admin_connections,
             Port::Public => limits.connections_of(port),
         };
         let mut present = self.present();
@@ -217,18 +217,18 @@ impl Limiter {
 fn tell(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits) {
     match reason {
         RejectReason::Address => tracing::info!(
-            "limits.connections_per_address: refused a connection from {client}, which has {} already; no more of this is \
+            "limits.max_connections_per_address: refused a connection from {client}, which has {} already; no more of this is \
              told until a minute has gone by without it",
-            limits.connections_per_address
+            limits.max_connections_per_address
         ),
         RejectReason::Full => tracing::warn!(
-            "limits.connections: refused a connection on the {port} port, which has no more of the {}, {} of them kept back for \
+            "limits.max_connections: refused a connection on the {port} port, which has no more of the {}, {} of them kept back for \
              admins; no more of this is told until a minute has gone by without it",
-            limits.connections,
-            limits.admin_connections
+            limits.max_connections,
+            limits.reserved_admin_connections
         ),
         RejectReason::PendingProxy => tracing::warn!(
-            "limits.connections: refused a connection on the {port} port by the proxy {client}, which has not said yet whose the \
+            "limits.max_connections: refused a connection on the {port} port by the proxy {client}, which has not said yet whose the \
              others are; no more of this is told until a minute has gone by without it"
         ),
         // Told where it happens, or by the one who wanted it so.
@@ -253,20 +253,20 @@ impl Counts {
             Port::Admin => {
                 let is_full = self.unproven.len() >= max_preauth(limits);
                 // Whoever is displaced leaves a place.
-                if all >= limits.connections && !is_full {
+                if all >= limits.max_connections && !is_full {
                     return Err(RejectReason::Full);
                 }
                 Ok(Slot::PreauthQueue(self.unproven.acquire(client, is_full)))
             }
             Port::Public => {
-                let kept_back = limits.admin_connections;
-                let at_most = limits.connections.saturating_sub(kept_back);
-                let is_full = all >= limits.connections || self.strangers.len() >= at_most;
+                let kept_back = limits.reserved_admin_connections;
+                let at_most = limits.max_connections.saturating_sub(kept_back);
+                let is_full = all >= limits.max_connections || self.strangers.len() >= at_most;
                 // This machine is not one client, but a proxy with many, or somebody who may do worse things to us.
                 let address = match client.is_loopback() {
                     true => None,
                     false => {
-                        let address = self.addresses.acquire(client, limits.connections_per_address);
+                        let address = self.addresses.acquire(client, limits.max_connections_per_address);
                         Some(address.ok_or(RejectReason::Address)?)
                     }
                 };
@@ -290,7 +290,7 @@ impl Counts {
 
 /// All who have not shown a listed certificate on the admin port, together. The other half is the admins' own.
 fn max_preauth(limits: &Limits) -> usize {
-    (limits.admin_connections / 2).max(1)
+    (limits.reserved_admin_connections / 2).max(1)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
 //!
-//! `file` is the file as written, `load` makes a configuration of it, `error` is every message that a wrong one earns, `files`
-//! the certificates and keys that it names, `units` durations and sizes; `create` writes one.
+//! `schema` is the file as written, `parse` makes a configuration of it, `error` is every message that a wrong one earns, `watched_files`
+//! the certificates and keys that it names, `units` durations and sizes; `write` writes one.
 
 mod error;
 mod parse;
@@ -50,7 +50,7 @@ pub struct Config {
     /// Where the running gateway tells how it is, if anywhere.
     pub status_socket: Option<PathBuf>,
     /// How often the files are looked at for a change.
-    pub reload_every: Duration,
+    pub reload_interval: Duration,
     /// Every certificate and key that was read.
     pub files: Files,
 }
@@ -92,9 +92,9 @@ pub struct PublicConfig {
     /// What a browser gets, if anything.
     pub page: Option<Page>,
     /// The age at which the catalogue is no longer answered from, while Incus can be asked.
-    pub refresh: Duration,
+    pub max_age: Duration,
     /// The age up to which it is answered from while Incus cannot.
-    pub stale: Duration,
+    pub stale_if_error: Duration,
 }
 
 /// Which images strangers see, all of project `default`.
@@ -162,35 +162,35 @@ impl CredentialMatcher {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Time for a TLS handshake.
-    pub handshake: Duration,
+    pub handshake_timeout: Duration,
     /// Time to send the head of a request.
-    pub head: Duration,
+    pub header_timeout: Duration,
     /// Size of the head of a request, in bytes.
-    pub head_size: usize,
+    pub max_header_size: usize,
     /// Time for which a connection may do nothing between requests.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// Connections, on both ports together.
-    pub connections: usize,
+    pub max_connections: usize,
     /// How many of them the public port may not use.
-    pub admin_connections: usize,
+    pub reserved_admin_connections: usize,
     /// How many of them one address may use on the public port.
-    pub connections_per_address: usize,
+    pub max_connections_per_address: usize,
     /// How many requests a second one address may make on the public port, in the long run.
-    pub requests: u32,
+    pub requests_per_second: u32,
     /// How slowly an answer may be taken on the public port, in bytes a second.
-    pub download_rate: u32,
+    pub min_send_rate: u32,
     /// For how long it may be taken more slowly.
-    pub stall: Duration,
+    pub send_grace: Duration,
     /// Time that connections have to finish after SIGTERM.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
 }
 
 impl Limits {
     /// How many there may be on a port. Those of the admin port are all that there may be on both.
     pub fn connections_of(&self, port: Port) -> usize {
         match port {
-            Port::Admin => self.connections,
-            Port::Public => self.connections - self.admin_connections,
+            Port::Admin => self.max_connections,
+            Port::Public => self.max_connections - self.reserved_admin_connections,
         }
     }
 }
@@ -203,7 +203,7 @@ pub struct LogConfig {
     /// For whom they are.
     pub format: LogFormat,
     /// Where the audit log goes; without it, where all else does.
-    pub audit: Option<PathBuf>,
+    pub audit_file: Option<PathBuf>,
 }
 
 /// Who reads the log.

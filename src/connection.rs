@@ -47,7 +47,7 @@ pub async fn accept_proxied(
     proxy: SocketAddr,
     unannounced: PendingProxyPermit,
 ) {
-    let patience = worker.state().limits.handshake;
+    let patience = worker.state().limits.handshake_timeout;
     let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
     let announced = tokio::select! {
         biased;
@@ -145,7 +145,7 @@ async fn tls_handshake(
         biased;
         _ = drain_deadline(worker, std::future::pending()) => Err(HandshakeError::Drain),
         () = permit.evicted() => Err(HandshakeError::Evicted),
-        shaken = handshakes.tls_handshake(port, address.ip(), state.limits.handshake, handshake) => match shaken {
+        shaken = handshakes.tls_handshake(port, address.ip(), state.limits.handshake_timeout, handshake) => match shaken {
             Some(shaken) => shaken,
             None => Err(HandshakeError::TooSlow),
         },

@@ -45,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RunError {
-    #[error("log.audit: {0}")]
+    #[error("log.audit_file: {0}")]
     Audit(#[from] LogFileError),
     #[error("{key}: {0}", key = .0.key())]
     Bind(#[from] BindError),
@@ -156,7 +156,7 @@ async fn run_control_loop(
         }
     }
 
-    let limit = reloader.in_force().borrow().limits.drain;
+    let limit = reloader.in_force().borrow().limits.drain_timeout;
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
     shared.drain.cancel();

@@ -146,7 +146,7 @@ impl Listener {
                     if worker.limiter().count(RejectReason::Descriptors) {
                         tracing::error!(
                             "cannot accept connections for the moment: {error}; raise LimitNOFILE= (systemd) or `ulimit -n`, or \
-                             lower limits.connections. No more of this is told until a minute has gone by without it"
+                             lower limits.max_connections. No more of this is told until a minute has gone by without it"
                         );
                     }
                     tokio::time::sleep(match self.port {

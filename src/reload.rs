@@ -40,7 +40,7 @@ pub struct Reloader {
 
 #[derive(Debug, Error)]
 enum ReloadError {
-    #[error("log.audit: {0}")]
+    #[error("log.audit_file: {0}")]
     Audit(#[from] LogFileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -58,7 +58,7 @@ impl Reloader {
             path,
             files: config.files.clone(),
             refused: None,
-            every: config.reload_every,
+            every: config.reload_interval,
             reader: Reader::default(),
             log,
             listen: listen(&config),
@@ -120,7 +120,7 @@ impl Reloader {
 
     fn bring_into_force(&mut self, config: Config, audit: Option<LogFile>) -> Result<(), ReloadError> {
         let last = Arc::clone(&self.state.borrow());
-        let (files, every, listen) = (config.files.clone(), config.reload_every, listen(&config));
+        let (files, every, listen) = (config.files.clone(), config.reload_interval, listen(&config));
         let status_socket = config.status_socket.clone();
         let log = config.log.clone();
         self.state.send_replace(Arc::new(State::new(config, Some(&last))?));

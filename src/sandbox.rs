@@ -42,7 +42,7 @@ pub fn enter(path: &Path, config: &Config) {
 
 /// The audit log is opened anew when it has been renamed; it need be neither read nor shortened.
 fn written(config: &Config) -> BTreeSet<PathBuf> {
-    config.log.audit.iter().flat_map(|file| folders_of(file)).collect()
+    config.log.audit_file.iter().flat_map(|file| folders_of(file)).collect()
 }
 
 /// A renewed file is another file in the same folder, or where certbot's link then leads: in the folder where it led before.

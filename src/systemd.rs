@@ -25,7 +25,7 @@ pub fn stopping(limit: Duration) {
     /// For what is left to do after it.
     const SPARE: Duration = Duration::from_secs(5);
     let status = format!("draining for up to {} s", limit.as_secs());
-    // So that TimeoutStopSec= need not be set along with limits.drain. 71 minutes are the most that fits in.
+    // So that TimeoutStopSec= need not be set along with limits.drain_timeout. 71 minutes are the most that fits in.
     let time = u32::try_from((limit + SPARE).as_micros()).unwrap_or(u32::MAX);
     notify(&[
         NotifyState::Stopping,

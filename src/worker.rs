@@ -143,16 +143,16 @@ impl Worker {
             return Err(HttpError::Network);
         }
         if let Some(address) = counted_by {
-            let booked = address.try_acquire(state.limits.requests);
-            booked.map_err(|wait| self.too_many(client, state.limits.requests, wait))?;
+            let booked = address.try_acquire(state.limits.requests_per_second);
+            booked.map_err(|wait| self.too_many(client, state.limits.requests_per_second, wait))?;
         }
-        Ok(MinRate::new(state.limits.download_rate, state.limits.stall))
+        Ok(MinRate::new(state.limits.min_send_rate, state.limits.send_grace))
     }
 
     /// Counts a request on the admin port that is about to be refused by where it comes from, as the public port counts all
     /// of them.
     pub fn allow_refusal(&self, client: IpAddr) -> Result<(), HttpError> {
-        let requests = self.shared.state.borrow().limits.requests;
+        let requests = self.shared.state.borrow().limits.requests_per_second;
         let booked = self.shared.limiter.try_acquire(client, requests);
         booked.map_err(|wait| self.too_many(client, requests, wait))
     }
@@ -160,7 +160,7 @@ impl Worker {
     fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> HttpError {
         if self.shared.limiter.count(RejectReason::Requests) {
             tracing::info!(
-                "limits.requests: refused a request of {client}, which makes more than {requests} a second; no more of this is \
+                "limits.requests_per_second: refused a request of {client}, which makes more than {requests} a second; no more of this is \
                  told until a minute has gone by without it"
             );
         }
@@ -180,7 +180,7 @@ impl Worker {
         };
         if self.shared.limiter.count(RejectReason::Cpu) {
             tracing::info!(
-                "limits.requests: refused a filter or search of {client}, whose others took more than a millisecond of CPU time \
+                "limits.requests_per_second: refused a filter or search of {client}, whose others took more than a millisecond of CPU time \
                  for each request that it may make; no more of this is told until a minute has gone by without it"
             );
         }
@@ -190,7 +190,7 @@ impl Worker {
     /// Charges an address for a part of such an evaluation.
     pub fn charge(&self, counted_by: Option<&ClientBucket>, cpu: Duration) {
         if let Some(address) = counted_by {
-            address.charge(cpu, self.shared.state.borrow().limits.requests);
+            address.charge(cpu, self.shared.state.borrow().limits.requests_per_second);
         }
     }
 

@@ -160,7 +160,7 @@ fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
         // Room for the most connections that are measured, and time for readers that stop on purpose.
         // As tuned Nginx: without a line for each request.
         let no_records = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
-        setup.more = format!("[limits]\nconnections = 8192\nstall = \"5m\"\n{no_records}");
+        setup.more = format!("[limits]\nmax_connections = 8192\nsend_grace = \"5m\"\n{no_records}");
         let binary = binary.to_str().ok_or("the gateway's path is no text")?;
         contender.prepared_in = begun.elapsed();
         let cores = list(cores);

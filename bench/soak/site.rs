@@ -60,7 +60,7 @@ impl Site {
         let incus = Incus::start(&[&setup.local]);
         setup.upstream = incus.url();
         setup.pin = Some(incus.server_certificate());
-        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n[reload]\nevery = \"2s\"\n".to_owned();
+        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n[reload]\ninterval = \"2s\"\n".to_owned();
         let images = Images::new();
         let published = [
             ("small", Kind::Split, 0),

@@ -51,14 +51,14 @@ fn is_told(error: &ConfigError, file: &str, data: &[u8]) {
 fn is_within_bounds(config: &Config) {
     let limits = config.limits;
     let durations = [
-        limits.handshake,
-        limits.head,
-        limits.idle,
-        limits.stall,
-        limits.drain,
-        config.public.refresh,
-        config.public.stale,
-        config.reload_every,
+        limits.handshake_timeout,
+        limits.header_timeout,
+        limits.idle_timeout,
+        limits.send_grace,
+        limits.drain_timeout,
+        config.public.max_age,
+        config.public.stale_if_error,
+        config.reload_interval,
     ];
     for duration in durations {
         assert!(
@@ -66,12 +66,12 @@ fn is_within_bounds(config: &Config) {
             "{duration:?}"
         );
     }
-    assert!((8 << 10..=1 << 20).contains(&limits.head_size));
-    assert!((4..=1_000_000).contains(&limits.connections));
-    assert!(limits.admin_connections >= 1 && limits.admin_connections <= limits.connections / 2);
-    assert!((1..=1_000_000).contains(&limits.connections_per_address));
-    assert!((1..=1_000_000).contains(&limits.requests));
-    assert!((1..=1 << 20).contains(&limits.download_rate));
+    assert!((8 << 10..=1 << 20).contains(&limits.max_header_size));
+    assert!((4..=1_000_000).contains(&limits.max_connections));
+    assert!(limits.reserved_admin_connections >= 1 && limits.reserved_admin_connections <= limits.max_connections / 2);
+    assert!((1..=1_000_000).contains(&limits.max_connections_per_address));
+    assert!((1..=1_000_000).contains(&limits.requests_per_second));
+    assert!((1..=1 << 20).contains(&limits.min_send_rate));
 
     let mut bound = HashSet::new();
     let ports = [

@@ -33,13 +33,13 @@ pub fn fit(limits: Limits) -> Limits {
     let allowed = allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let fitted = fit_into(allowed, workers, limits);
-    if fitted.connections < limits.connections {
+    if fitted.max_connections < limits.max_connections {
         tracing::warn!(
-            "limits.connections is {}, but the system allows {allowed} open files, which is enough for {}, {} of them for admins: \
-             so many it is now. Raise LimitNOFILE= (systemd) or `ulimit -n`, or lower limits.connections",
-            limits.connections,
-            fitted.connections,
-            fitted.admin_connections,
+            "limits.max_connections is {}, but the system allows {allowed} open files, which is enough for {}, {} of them for admins: \
+             so many it is now. Raise LimitNOFILE= (systemd) or `ulimit -n`, or lower limits.max_connections",
+            limits.max_connections,
+            fitted.max_connections,
+            fitted.reserved_admin_connections,
         );
     }
     fitted
@@ -47,10 +47,10 @@ pub fn fit(limits: Limits) -> Limits {
 
 fn fit_into(files: usize, workers: usize, limits: Limits) -> Limits {
     let free = files.saturating_sub(ALWAYS + WORKER * workers);
-    let connections = limits.connections.min(free / EACH).max(2);
+    let connections = limits.max_connections.min(free / EACH).max(2);
     Limits {
-        connections,
-        admin_connections: limits.admin_connections.min(connections / 2),
+        max_connections: connections,
+        reserved_admin_connections: limits.reserved_admin_connections.min(connections / 2),
         ..limits
     }
 }

@@ -1,6 +1,6 @@
 //! How fast a client must take an answer.
 //!
-//! A client has some time's credit (`limits.stall`). Every byte that it takes earns it the time in which the slowest client that is let be
+//! A client has some time's credit (`limits.send_grace`). Every byte that it takes earns it the time in which the slowest client that is let be
 //! takes one; credit is used up while we wait for the client, and not while we wait for Incus. Who has none left has been
 //! slower than that for so long, or longer.
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Who has asked for nothing lately may ask for what these seconds allow at once.
 const BURST: Duration = Duration::from_secs(10);
 
-/// Each request that `limits.requests` permits brings so much CPU time for filters and searches, whoever uses it.
+/// Each request that `limits.requests_per_second` permits brings so much CPU time for filters and searches, whoever uses it.
 const CPU_PER_REQUEST: Duration = Duration::from_millis(1);
 /// Who has had no CPU time lately may have what these seconds bring at once.
 const CPU_BURST: Duration = Duration::from_secs(4);

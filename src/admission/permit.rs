@@ -66,11 +66,11 @@ impl ConnectionPermit {
             }
             match held {
                 Slot::Stranger(_) => tracing::info!(
-                    "limits.connections: the public port is full; idle connections are closed for new ones, those of the network \
+                    "limits.max_connections: the public port is full; idle connections are closed for new ones, those of the network \
                      that has the most first. No more of this is told until a minute has gone by without it"
                 ),
                 _ => tracing::warn!(
-                    "limits.admin_connections: more clients without a listed certificate than half of it; those who have waited \
+                    "limits.reserved_admin_connections: more clients without a listed certificate than half of it; those who have waited \
                      longest are closed. No more of this is told until a minute has gone by without it"
                 ),
             }

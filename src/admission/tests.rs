@@ -7,17 +7,17 @@ use crate::config::Limits;
 
 fn limits() -> Limits {
     Limits {
-        connections: 20,
-        admin_connections: 8,
-        connections_per_address: 3,
-        requests: 1,
-        download_rate: 1,
-        head_size: 1,
-        drain: Duration::ZERO,
-        handshake: Duration::ZERO,
-        head: Duration::ZERO,
-        idle: Duration::ZERO,
-        stall: Duration::ZERO,
+        max_connections: 20,
+        reserved_admin_connections: 8,
+        max_connections_per_address: 3,
+        requests_per_second: 1,
+        min_send_rate: 1,
+        max_header_size: 1,
+        drain_timeout: Duration::ZERO,
+        handshake_timeout: Duration::ZERO,
+        header_timeout: Duration::ZERO,
+        idle_timeout: Duration::ZERO,
+        send_grace: Duration::ZERO,
     }
 }
 

@@ -102,13 +102,10 @@ impl Source {
     fn malformed(&self, error: &toml::de::Error) -> ConfigError {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         let problem = match unknown_key(&message) {
-            Some((key, known)) => {
-                let distance = |name: &&&str| strsim::damerau_levenshtein(name, key);
-                match known.iter().min_by_key(distance) {
-                    Some(nearest) => format!("unknown key `{key}`; the nearest known one is `{nearest}`"),
-                    None => format!("unknown key `{key}`; remove it"),
-                }
-            }
+            Some((key, known)) => match nearest(key, &known) {
+                Some(nearest) => format!("unknown key `{key}`; the nearest known one is `{nearest}`"),
+                None => format!("unknown key `{key}`; remove it"),
+            },
             None => match message.strip_prefix("missing field ") {
                 Some(field) => format!("the key {field} is missing; add it"),
                 None => {
@@ -176,6 +173,26 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let key = quoted.next()?;
     Some((key, quoted.collect()))
+}
+
+/// What other programs call a key of ours: too unlike it to be found by its letters.
+const SYNONYMS: [(&str, &str); 4] = [
+    ("download_rate", "min_send_rate"),
+    ("every", "interval"),
+    ("refresh", "max_age"),
+    ("stall", "send_grace"),
+];
+
+/// The known key that was most likely meant: a synonym, else the shortest that has the unknown one in it, else the one with
+/// the fewest letters to change.
+fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let synonym = SYNONYMS.iter().find(|(synonym, _)| *synonym == key);
+    let is_meant = |name: &&&str| synonym.is_some_and(|(_, meant)| *name == meant);
+    let longer = known.iter().filter(|name| name.contains(key));
+    let nearest = known.iter().find(is_meant);
+    let nearest = nearest.or_else(|| longer.min_by_key(|name| name.len()));
+    let distance = |name: &&&str| strsim::damerau_levenshtein(name, key);
+    nearest.or_else(|| known.iter().min_by_key(distance)).copied()
 }
 
 /// serde says: invalid type: string "60", expected u64. What is wrong, and what to do.

@@ -32,8 +32,8 @@ use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 use crate::tls::{CertifiedKey, CertifiedKeyError, read_chain_of_one};
 
-/// `limits.admin_connections`, but no more than half of all.
-const ADMIN_CONNECTIONS: usize = 64;
+/// `limits.reserved_admin_connections`, but no more than half of all.
+const RESERVED_ADMIN_CONNECTIONS: usize = 64;
 
 pub(super) struct Loader<'a> {
     pub(super) source: &'a Source,
@@ -55,7 +55,7 @@ impl Loader<'_> {
         let metrics = metrics.transpose()?.unwrap_or_default();
         self.no_overlap([&public.listen, &admin.listen, &metrics], spans)?;
         let upstream = self.upstream(file.upstream, &[&*public.listen, &admin.listen].concat())?;
-        let reload_every = self.duration("reload.every", &file.reload.every)?;
+        let reload_interval = self.duration("reload.interval", &file.reload.interval)?;
         Ok(Config {
             upstream,
             public,
@@ -64,7 +64,7 @@ impl Loader<'_> {
             log,
             metrics,
             status_socket: self.status(&file.status)?,
-            reload_every,
+            reload_interval,
             files: self.source.files(),
         })
     }
@@ -86,8 +86,8 @@ impl Loader<'_> {
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
             page: table.page.then_some(Page { title }),
-            refresh: self.duration("public.refresh", &table.refresh)?,
-            stale: self.duration("public.stale", &table.stale)?,
+            max_age: self.duration("public.max_age", &table.max_age)?,
+            stale_if_error: self.duration("public.stale_if_error", &table.stale_if_error)?,
         })
     }
 
@@ -222,7 +222,7 @@ impl Loader<'_> {
     }
 
     fn limits(&self, table: &LimitsTable) -> Result<Limits, ConfigError> {
-        let head_size = units::size(table.head_size.get_ref())
+        let max_header_size = units::size(table.max_header_size.get_ref())
             .and_then(|size| {
                 // The lower bound is hyper's own, the upper one keeps a crowd of heads out of memory.
                 (8 << 10..=1 << 20)
@@ -230,39 +230,46 @@ impl Loader<'_> {
                     .then_some(size)
                     .ok_or_else(|| "must lie between 8KiB and 1MiB".to_owned())
             })
-            .map_err(|problem| self.source.wrong("limits.head_size", table.head_size.span(), problem))?;
-        let connections = self.number("limits.connections", &table.connections, 4..=1_000_000)?;
-        let half = connections / 2;
-        let admin_connections = match &table.admin_connections {
-            Some(number) => self.number("limits.admin_connections", number, 2..=half)?,
-            None => half.min(ADMIN_CONNECTIONS),
+            .map_err(|problem| {
+                self.source
+                    .wrong("limits.max_header_size", table.max_header_size.span(), problem)
+            })?;
+        let max_connections = self.number("limits.max_connections", &table.max_connections, 4..=1_000_000)?;
+        let half = max_connections / 2;
+        let reserved_admin_connections = match &table.reserved_admin_connections {
+            Some(number) => self.number("limits.reserved_admin_connections", number, 2..=half)?,
+            None => half.min(RESERVED_ADMIN_CONNECTIONS),
         };
         Ok(Limits {
-            handshake: self.duration("limits.handshake", &table.handshake)?,
-            head: self.duration("limits.head", &table.head)?,
-            head_size,
-            idle: self.duration("limits.idle", &table.idle)?,
-            connections,
-            admin_connections,
-            connections_per_address: self.number(
-                "limits.connections_per_address",
-                &table.connections_per_address,
+            handshake_timeout: self.duration("limits.handshake_timeout", &table.handshake_timeout)?,
+            header_timeout: self.duration("limits.header_timeout", &table.header_timeout)?,
+            max_header_size,
+            idle_timeout: self.duration("limits.idle_timeout", &table.idle_timeout)?,
+            max_connections,
+            reserved_admin_connections,
+            max_connections_per_address: self.number(
+                "limits.max_connections_per_address",
+                &table.max_connections_per_address,
                 1..=1_000_000,
             )?,
-            requests: self.number("limits.requests", &table.requests, 1..=1_000_000)?,
-            download_rate: self.download_rate(&table.download_rate)?,
-            stall: self.duration("limits.stall", &table.stall)?,
-            drain: self.duration("limits.drain", &table.drain)?,
+            requests_per_second: self.number(
+                "limits.requests_per_second",
+                &table.requests_per_second,
+                1..=1_000_000,
+            )?,
+            min_send_rate: self.min_send_rate(&table.min_send_rate)?,
+            send_grace: self.duration("limits.send_grace", &table.send_grace)?,
+            drain_timeout: self.duration("limits.drain_timeout", &table.drain_timeout)?,
         })
     }
 
-    fn download_rate(&self, table: &Spanned<String>) -> Result<u32, ConfigError> {
+    fn min_send_rate(&self, table: &Spanned<String>) -> Result<u32, ConfigError> {
         units::size(table.get_ref())
             .and_then(|size| match u32::try_from(size) {
                 Ok(rate) if (1..=1 << 20).contains(&rate) => Ok(rate),
                 _ => Err("must lie between 1B and 1MiB, for a second".to_owned()),
             })
-            .map_err(|problem| self.source.wrong("limits.download_rate", table.span(), problem))
+            .map_err(|problem| self.source.wrong("limits.min_send_rate", table.span(), problem))
     }
 
     fn number<T>(&self, key: &str, number: &Spanned<u64>, range: RangeInclusive<T>) -> Result<T, ConfigError>
@@ -332,11 +339,11 @@ impl Loader<'_> {
                 return Err(self.source.wrong("log.format", table.format.span(), problem));
             }
         };
-        let audit = match table.audit {
+        let audit_file = match table.audit_file {
             Some(path) => {
                 let file = self.source.beside(path.get_ref());
                 LogFile::probe(&file)
-                    .map_err(|error| self.source.wrong("log.audit", path.span(), error.to_string()))?;
+                    .map_err(|error| self.source.wrong("log.audit_file", path.span(), error.to_string()))?;
                 Some(file)
             }
             None => None,
@@ -344,7 +351,7 @@ impl Loader<'_> {
         Ok(LogConfig {
             level: self.log_level(table.level)?,
             format,
-            audit,
+            audit_file,
         })
     }
 

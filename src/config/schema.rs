@@ -69,8 +69,8 @@ pub(super) struct PublicTable {
     pub(super) images: Spanned<String>,
     pub(super) page: bool,
     pub(super) title: Option<Spanned<String>>,
-    pub(super) refresh: Spanned<String>,
-    pub(super) stale: Spanned<String>,
+    pub(super) max_age: Spanned<String>,
+    pub(super) stale_if_error: Spanned<String>,
 }
 
 impl Default for PublicTable {
@@ -84,8 +84,8 @@ impl Default for PublicTable {
             images: default("public"),
             page: true,
             title: None,
-            refresh: default("1s"),
-            stale: default("1h"),
+            max_age: default("1s"),
+            stale_if_error: default("1h"),
         }
     }
 }
@@ -125,33 +125,33 @@ pub(super) struct ClientTable {
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct LimitsTable {
-    pub(super) handshake: Spanned<String>,
-    pub(super) head: Spanned<String>,
-    pub(super) head_size: Spanned<String>,
-    pub(super) idle: Spanned<String>,
-    pub(super) connections: Spanned<u64>,
-    pub(super) admin_connections: Option<Spanned<u64>>,
-    pub(super) connections_per_address: Spanned<u64>,
-    pub(super) requests: Spanned<u64>,
-    pub(super) download_rate: Spanned<String>,
-    pub(super) stall: Spanned<String>,
-    pub(super) drain: Spanned<String>,
+    pub(super) handshake_timeout: Spanned<String>,
+    pub(super) header_timeout: Spanned<String>,
+    pub(super) max_header_size: Spanned<String>,
+    pub(super) idle_timeout: Spanned<String>,
+    pub(super) max_connections: Spanned<u64>,
+    pub(super) reserved_admin_connections: Option<Spanned<u64>>,
+    pub(super) max_connections_per_address: Spanned<u64>,
+    pub(super) requests_per_second: Spanned<u64>,
+    pub(super) min_send_rate: Spanned<String>,
+    pub(super) send_grace: Spanned<String>,
+    pub(super) drain_timeout: Spanned<String>,
 }
 
 impl Default for LimitsTable {
     fn default() -> Self {
         Self {
-            handshake: default("10s"),
-            head: default("10s"),
-            head_size: default("64KiB"),
-            idle: default("60s"),
-            connections: default(4096_u64),
-            admin_connections: None,
-            connections_per_address: default(256_u64),
-            requests: default(50_u64),
-            download_rate: default("4KiB"),
-            stall: default("30s"),
-            drain: default("30s"),
+            handshake_timeout: default("10s"),
+            header_timeout: default("10s"),
+            max_header_size: default("64KiB"),
+            idle_timeout: default("60s"),
+            max_connections: default(4096_u64),
+            reserved_admin_connections: None,
+            max_connections_per_address: default(256_u64),
+            requests_per_second: default(50_u64),
+            min_send_rate: default("4KiB"),
+            send_grace: default("30s"),
+            drain_timeout: default("30s"),
         }
     }
 }
@@ -161,7 +161,7 @@ impl Default for LimitsTable {
 pub(super) struct LogTable {
     pub(super) level: Spanned<String>,
     pub(super) format: Spanned<String>,
-    pub(super) audit: Option<Spanned<PathBuf>>,
+    pub(super) audit_file: Option<Spanned<PathBuf>>,
 }
 
 impl Default for LogTable {
@@ -169,7 +169,7 @@ impl Default for LogTable {
         Self {
             level: default("info"),
             format: default("text"),
-            audit: None,
+            audit_file: None,
         }
     }
 }
@@ -205,12 +205,14 @@ impl Default for StatusTable {
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct ReloadTable {
-    pub(super) every: Spanned<String>,
+    pub(super) interval: Spanned<String>,
 }
 
 impl Default for ReloadTable {
     fn default() -> Self {
-        Self { every: default("1m") }
+        Self {
+            interval: default("1m"),
+        }
     }
 }
 

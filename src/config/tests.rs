@@ -52,19 +52,25 @@ fn only_certificates_have_no_default() {
         (config.upstream.host.as_str(), config.upstream.port),
         ("127.0.0.1", 8553)
     );
-    assert_eq!(config.public.refresh, Duration::from_secs(1));
+    assert_eq!(config.public.max_age, Duration::from_secs(1));
     let limits = config.limits;
-    assert_eq!((limits.head_size, limits.idle), (65_536, Duration::from_mins(1)));
-    assert_eq!((limits.connections, limits.admin_connections), (4096, 64));
-    assert_eq!((limits.connections_per_address, limits.requests), (256, 50));
-    assert_eq!(limits.download_rate, 4096);
+    assert_eq!(
+        (limits.max_header_size, limits.idle_timeout),
+        (65_536, Duration::from_mins(1))
+    );
+    assert_eq!((limits.max_connections, limits.reserved_admin_connections), (4096, 64));
+    assert_eq!(
+        (limits.max_connections_per_address, limits.requests_per_second),
+        (256, 50)
+    );
+    assert_eq!(limits.min_send_rate, 4096);
     assert!(config.public.access.permits([192, 0, 2, 1].into()));
-    assert_eq!(config.reload_every, Duration::from_mins(1));
+    assert_eq!(config.reload_interval, Duration::from_mins(1));
     assert_eq!(
         (config.log.level.as_str(), config.log.format),
         ("info", LogFormat::Text)
     );
-    assert_eq!(config.log.audit, None);
+    assert_eq!(config.log.audit_file, None);
     assert!(config.upstream.pin.certificate().is_none());
     assert!(config.metrics.is_empty(), "off");
     let config = load(&format!("{SMALLEST}[metrics]\n")).expect("metrics, where they are by default");
@@ -85,8 +91,8 @@ proxy_protocol_from = ["192.0.2.0/24", "2001:db8::1"]
 images = "all"
 page = false
 title = "Ours"
-refresh = "250ms"
-stale = "2m"
+max_age = "250ms"
+stale_if_error = "2m"
 deny = "192.0.2.0/24"
 [public.tls]
 certificate = "other.crt"
@@ -101,25 +107,25 @@ certificate = "gate.crt"
 name = "ci"
 fingerprint = "{}"
 [limits]
-handshake = "1s"
-head = "2s"
-head_size = "8KiB"
-idle = "2m"
-connections = 100
-admin_connections = 50
-connections_per_address = 10
-requests = 20
-download_rate = "1KiB"
-stall = "1m"
-drain = "1h"
+handshake_timeout = "1s"
+header_timeout = "2s"
+max_header_size = "8KiB"
+idle_timeout = "2m"
+max_connections = 100
+reserved_admin_connections = 50
+max_connections_per_address = 10
+requests_per_second = 20
+min_send_rate = "1KiB"
+send_grace = "1m"
+drain_timeout = "1h"
 [log]
 level = "warn,incus_gate=debug"
 format = "json"
-audit = "audit.log"
+audit_file = "audit.log"
 [metrics]
 listen = "127.0.0.1:3"
 [reload]
-every = "5m"
+interval = "5m"
 [status]
 socket = "status.sock"
 "#,
@@ -134,9 +140,15 @@ socket = "status.sock"
     assert!(config.admin.access.permits([192, 0, 2, 1].into()));
     assert!(!config.admin.access.permits([192, 0, 2, 2].into()));
     let limits = config.limits;
-    assert_eq!((limits.connections, limits.admin_connections), (100, 50));
-    assert_eq!((limits.connections_per_address, limits.requests), (10, 20));
-    assert_eq!((limits.download_rate, limits.idle), (1024, Duration::from_mins(2)));
+    assert_eq!((limits.max_connections, limits.reserved_admin_connections), (100, 50));
+    assert_eq!(
+        (limits.max_connections_per_address, limits.requests_per_second),
+        (10, 20)
+    );
+    assert_eq!(
+        (limits.min_send_rate, limits.idle_timeout),
+        (1024, Duration::from_mins(2))
+    );
     assert!(config.public.page.is_none());
     assert_ne!(config.public.tls.certificate(), config.admin.tls.certificate());
     assert_eq!(
@@ -146,14 +158,14 @@ socket = "status.sock"
     assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 8443));
     assert!(config.upstream.pin.certificate().is_some());
     assert_eq!(config.metrics, ["127.0.0.1:3".parse().unwrap()]);
-    assert_eq!(config.reload_every, Duration::from_mins(5));
+    assert_eq!(config.reload_interval, Duration::from_mins(5));
     assert!(
         config
             .status_socket
             .is_some_and(|socket| socket.is_absolute() && socket.ends_with("status.sock"))
     );
     assert_eq!(config.log.format, LogFormat::Json);
-    let audit = config.log.audit.expect("a path");
+    let audit = config.log.audit_file.expect("a path");
     assert!(audit.ends_with("audit.log") && !audit.exists(), "it is not made yet");
     let files: Vec<_> = config.files.paths().filter_map(|path| path.file_name()).collect();
     assert_eq!(files, ["gate.crt", "gate.key", "other.crt", "other.key"]);
@@ -174,7 +186,7 @@ private_key = "admin.key"
 name = "ops"
 certificate = "ops.crt"
 [log]
-audit = "audit.log"
+audit_file = "audit.log"
 [status]
 socket = "status.sock"
 "#;
@@ -210,7 +222,7 @@ fn relative_paths_start_at_the_folder_of_the_configuration_however_it_is_named()
         for path in [from_here(&path), path] {
             let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(Config::status_socket(&path).expect("it is right"), config.status_socket);
-            let written = config.status_socket.into_iter().chain(config.log.audit);
+            let written = config.status_socket.into_iter().chain(config.log.audit_file);
             let paths: Vec<PathBuf> = config.files.paths().map(Path::to_owned).chain(written).collect();
             assert_eq!(paths.len(), names.len(), "{paths:?}");
             for path in paths {
@@ -306,28 +318,28 @@ fn each_wrong_file_earns_one_message() {
         and("[public]\nimages = \"some\"\n"),
         and("[public]\npage = \"no\"\n"),
         and("[public]\ntitle = \"\"\n"),
-        and("[public]\nrefresh = \"soon\"\n"),
-        and("[public]\nrefresh = \"0s\"\n"),
-        and("[public]\nrefresh = 1\n"),
-        and("[public]\nstale = \"99999999999999999999h\"\n"),
-        and("[limits]\nhead_size = \"64kb\"\n"),
-        and("[limits]\nhead_size = \"1KiB\"\n"),
-        and("[limits]\nconnections = 3\n"),
-        and("[limits]\nconnections = -1\n"),
-        and("[limits]\nconnections = \"100\"\n"),
-        and("[limits]\nconnections = 100\nadmin_connections = 51\n"),
-        and("[limits]\nadmin_connections = 1\n"),
-        and("[limits]\nconnections_per_address = 0\n"),
-        and("[limits]\nrequests = 0\n"),
-        and("[limits]\ndownload_rate = \"0B\"\n"),
+        and("[public]\nmax_age = \"soon\"\n"),
+        and("[public]\nmax_age = \"0s\"\n"),
+        and("[public]\nmax_age = 1\n"),
+        and("[public]\nstale_if_error = \"99999999999999999999h\"\n"),
+        and("[limits]\nmax_header_size = \"64kb\"\n"),
+        and("[limits]\nmax_header_size = \"1KiB\"\n"),
+        and("[limits]\nmax_connections = 3\n"),
+        and("[limits]\nmax_connections = -1\n"),
+        and("[limits]\nmax_connections = \"100\"\n"),
+        and("[limits]\nmax_connections = 100\nreserved_admin_connections = 51\n"),
+        and("[limits]\nreserved_admin_connections = 1\n"),
+        and("[limits]\nmax_connections_per_address = 0\n"),
+        and("[limits]\nrequests_per_second = 0\n"),
+        and("[limits]\nmin_send_rate = \"0B\"\n"),
         and("[public]\ndeny = \"192.0.2.0/33\"\n"),
         and("[admin]\nallow = [\"192.0.2.1/24\"]\n"),
         and("[log]\nlevel = \"loud=very=much\"\n"),
         and("[log]\nlevel = \"warning\"\n"),
         and("[log]\nlevel = \"info,incus_gate\"\n"),
         and("[log]\nformat = \"xml\"\n"),
-        and("[log]\naudit = \"none/audit.log\"\n"),
-        and("[log]\naudit = \".\"\n"),
+        and("[log]\naudit_file = \"none/audit.log\"\n"),
+        and("[log]\naudit_file = \".\"\n"),
         and("[metrics]\nlisten = \"9555\"\n"),
         and("[metrics]\nlisten = \"[::]:8555\"\n"),
         and("[admin.clients]\nname = \"ops\"\n"),
@@ -362,6 +374,28 @@ fn what_incus_is_asked_as_is_an_authority() {
             load(url).expect_err("no URL").contains("must end after the port"),
             "{url}"
         );
+    }
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_the_one_that_was_meant() {
+    for (table, key, meant) in [
+        ("limits", "connections", "max_connections"),
+        ("limits", "download_rate", "min_send_rate"),
+        ("limits", "drain", "drain_timeout"),
+        ("limits", "head", "header_timeout"),
+        ("limits", "head_size", "max_header_size"),
+        ("limits", "idel_timeout", "idle_timeout"),
+        ("limits", "requests", "requests_per_second"),
+        ("limits", "stall", "send_grace"),
+        ("log", "audit", "audit_file"),
+        ("public", "refresh", "max_age"),
+        ("public", "stale", "stale_if_error"),
+        ("reload", "every", "interval"),
+    ] {
+        let message = message(&format!("{SMALLEST}[{table}]\n{key} = 1\n"));
+        let wanted = format!("unknown key `{key}`; the nearest known one is `{meant}`");
+        assert!(message.contains(&wanted), "{message}");
     }
 }
 

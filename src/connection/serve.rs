@@ -54,9 +54,9 @@ fn serve_h1(
     // The time for a head is the `ConnectionTimeouts`'s: hyper's would count from the last answer.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_header_size(limits.head_size)
+        .max_header_size(limits.max_header_size)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(limits.head_size.max(H1_BUFFER))
+        .max_buf_size(limits.max_header_size.max(H1_BUFFER))
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)))
         .with_upgrades();
     let clock = ConnectionTimeouts::new(&limits, client.port, true);
@@ -81,9 +81,9 @@ fn serve_h2(
     };
     let connection = http2::Builder::new(H2Executor(Rc::clone(&client)))
         .timer(TokioTimer::new())
-        .keep_alive_interval(limits.head)
+        .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(H2_PONG)
-        .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
         .max_concurrent_streams(streams)
         .max_send_buf_size(H2_BUFFER)
         .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
@@ -126,7 +126,7 @@ async fn drive<C>(
         tokio::select! {
             biased;
             why = &mut revoked => {
-                tracing::info!(client = %peer.address, cut = %why, "closed the connection of an admin who is none any more");
+                tracing::info!(client = %peer.address, aborted_by = %why, "closed the connection of an admin who is none any more");
                 cut.set(Some(why));
                 return;
             }

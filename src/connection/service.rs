@@ -109,7 +109,7 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
     if let Some(wish) = wish
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {
-        worker.spawn(close_in_order(wish, worker.state().limits.idle));
+        worker.spawn(close_in_order(wish, worker.state().limits.idle_timeout));
     }
     if let Some(reader) = &client.reader {
         reply = memory::try_acquire(reply, reader);

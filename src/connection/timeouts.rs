@@ -143,8 +143,8 @@ pub(crate) struct ConnectionTimeouts {
 impl ConnectionTimeouts {
     pub(crate) fn new(limits: &Limits, port: Port, is_sequential: bool) -> Self {
         Self {
-            head_time: limits.head,
-            idle_time: limits.idle,
+            head_time: limits.header_timeout,
+            idle_time: limits.idle_timeout,
             is_patient: port == Port::Admin,
             is_sequential,
             alarm: ResettableSleep::default(),

@@ -67,7 +67,7 @@ impl Requested {
                 biased;
                 why = worker.revoked(admin.certificate(), peer.address.ip()) => {
                     record.abort(why);
-                    tracing::info!(cut = %why, "closed the tunnel of an admin who is none any more");
+                    tracing::info!(aborted_by = %why, "closed the tunnel of an admin who is none any more");
                 }
                 ended = pipe(client, tunnel, &record) => match ended {
                     Ok(()) => record.complete(),

@@ -323,7 +323,7 @@ const NEEDLESS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "The list for strangers is kept for `public.refresh`, and images are not cached",
+        "The list for strangers is kept for `public.max_age`, and images are not cached",
         &[
             "proxy_cache",
             "proxy_cache_background_update",
@@ -390,7 +390,7 @@ const LOST: &[(&str, &[&str])] = &[
         &["add_header", "add_trailer", "expires"],
     ),
     (
-        "the gateway counts in its own way: `limits.requests` and `limits.connections_per_address` of each address, on the public port",
+        "the gateway counts in its own way: `limits.requests_per_second` and `limits.max_connections_per_address` of each address, on the public port",
         &[
             "limit_conn",
             "limit_conn_status",

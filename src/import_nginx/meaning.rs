@@ -215,18 +215,18 @@ impl Translation<'_> {
                 .collect()
         };
         let duration = |directive: &Directive| units::duration(directive.value());
-        self.limit("head", &of_servers("client_header_timeout"), &duration);
+        self.limit("header_timeout", &of_servers("client_header_timeout"), &duration);
         self.limit(
-            "head_size",
+            "max_header_size",
             &of_servers("large_client_header_buffers"),
             &units::head_size,
         );
-        self.limit("idle", &of_servers("keepalive_timeout"), &duration);
+        self.limit("idle_timeout", &of_servers("keepalive_timeout"), &duration);
         let drains: Vec<_> = tree
             .iter()
             .filter(|directive| directive.is("worker_shutdown_timeout"))
             .collect();
-        self.limit("drain", &drains, &duration);
+        self.limit("drain_timeout", &drains, &duration);
     }
 
     fn limit(&mut self, key: &'static str, directives: &[&Directive], read: &dyn Fn(&Directive) -> Option<String>) {

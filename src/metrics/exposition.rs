@@ -130,7 +130,7 @@ impl Figures {
                 let count = self.sum(port, |counts| counts.requests.of(asked).of(*status));
                 let labels = [
                     ("port", port.name()),
-                    ("question", asked.name()),
+                    ("endpoint", asked.name()),
                     ("status", status.name()),
                 ];
                 (labels, count)
@@ -144,7 +144,7 @@ impl Figures {
                 .workers
                 .iter()
                 .map(|counts| counts.ports.of(port).durations.of(asked));
-            ([("port", port.name()), ("question", asked.name())], each.collect())
+            ([("port", port.name()), ("endpoint", asked.name())], each.collect())
         });
         let durations = durations.filter(|(_, durations): &(_, Durations)| durations.count > 0);
         out.histograms(
@@ -152,10 +152,10 @@ impl Figures {
             "Time from a request's head to its answer's end, but for tunnels",
             durations,
         )?;
-        let cuts = by_port_and(AbortReason::ALL, "by", |port, by| {
+        let cuts = by_port_and(AbortReason::ALL, "reason", |port, by| {
             self.sum(port, |counts| counts.cuts.of(by))
         });
-        out.counters("incus_gate_requests_cut", "Answers and tunnels that were cut", cuts)
+        out.counters("incus_gate_requests_aborted", "Answers and tunnels that were cut", cuts)
     }
 
     fn bytes(&self, out: &mut Families<'_>) -> fmt::Result {
@@ -188,7 +188,7 @@ impl Figures {
             .iter()
             .map(|why| ([("reason", why.name())], self.not_admins(*why)));
         let help = "Connections and requests that were refused, or let go, by a limit or for who they are of";
-        out.counters("incus_gate_refusals", help, limited.chain(not_admins))
+        out.counters("incus_gate_rejected", help, limited.chain(not_admins))
     }
 
     fn upstream(&self, out: &mut Families<'_>) -> fmt::Result {
@@ -206,7 +206,7 @@ impl Figures {
             is_trusted,
         )?;
         out.histogram(
-            "incus_gate_upstream_answer_seconds",
+            "incus_gate_upstream_response_seconds",
             "Time until Incus's answer began",
             &[&counts.answers].into_iter().collect(),
         )?;

@@ -96,7 +96,7 @@ impl Catalogue {
             publish,
             target: Arc::clone(&target),
             images: config.images,
-            refresh: config.refresh,
+            refresh: config.max_age,
         };
         tokio::task::spawn_local(refresher.run());
         Self {
@@ -104,14 +104,14 @@ impl Catalogue {
             state,
             target,
             images: config.images,
-            refresh: config.refresh,
-            stale: config.stale,
+            refresh: config.max_age,
+            stale: config.stale_if_error,
             fetches,
             old,
         }
     }
 
-    /// A snapshot no older than `public.refresh`; or the latest, where Incus takes so long to list its images that to
+    /// A snapshot no older than `public.max_age`; or the latest, where Incus takes so long to list its images that to
     /// keep up with that would keep it busy.
     pub async fn current(&self) -> Result<Arc<Snapshot>, HttpError> {
         let now = Instant::now();
@@ -125,7 +125,7 @@ impl Catalogue {
         }
     }
 
-    /// Whether the latest snapshot is no older than `public.refresh`.
+    /// Whether the latest snapshot is no older than `public.max_age`.
     pub fn is_fresh(&self) -> bool {
         let state = self.state.borrow();
         state

@@ -19,7 +19,7 @@ pub struct Report {
     /// By name.
     pub ports: BTreeMap<String, Port>,
     /// By reason, those that there were.
-    pub refusals: BTreeMap<String, u64>,
+    pub rejected: BTreeMap<String, u64>,
     pub metrics: Vec<String>,
     pub certificates: Vec<Certificate>,
     pub admins: Vec<Admin>,
@@ -74,7 +74,7 @@ pub struct Port {
     pub connections_limit: u64,
     pub requests: u64,
     pub server_errors: u64,
-    pub cut: u64,
+    pub aborted: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
 }

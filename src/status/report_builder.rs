@@ -60,7 +60,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
             .iter()
             .map(|port| (port.name().to_owned(), port_of(*port, facts, &figures)))
             .collect(),
-        refusals: refusals(&figures),
+        rejected: rejected(&figures),
         metrics: facts.metrics.iter().map(ToString::to_string).collect(),
         certificates: certificates(&figures, now),
         admins: admins(&figures),
@@ -109,7 +109,7 @@ fn port_of(port: net::Port, facts: &StaticInfo, figures: &Figures) -> Port {
         connections_limit: figures.state.limits.connections_of(port) as u64,
         requests: questions(|_| true),
         server_errors: questions(|status| status.name().starts_with('5')),
-        cut: Label::ALL
+        aborted: Label::ALL
             .iter()
             .map(|by| figures.sum(port, |counts| counts.cuts.of(*by)))
             .sum(),
@@ -118,7 +118,7 @@ fn port_of(port: net::Port, facts: &StaticInfo, figures: &Figures) -> Port {
     }
 }
 
-fn refusals(figures: &Figures) -> BTreeMap<String, u64> {
+fn rejected(figures: &Figures) -> BTreeMap<String, u64> {
     let limited = RejectReason::ALL
         .iter()
         .map(|reason| (reason.name(), figures.limiter.cases(*reason)));

@@ -16,10 +16,10 @@ pub(super) fn text(report: &Report, now: SystemTime) -> String {
     // Writing to memory does not fail.
     let _ = head(&mut text, report, now);
     let _ = writeln!(text, "\nPorts\n{}", ports(report));
-    if !report.refusals.is_empty() {
-        let refusals = report.refusals.iter();
-        let refusals: Vec<_> = refusals.map(|(why, count)| format!("{count} {}", plain(why))).collect();
-        let _ = writeln!(text, "Refused: {}\n", refusals.join(", "));
+    if !report.rejected.is_empty() {
+        let rejected = report.rejected.iter();
+        let rejected: Vec<_> = rejected.map(|(why, count)| format!("{count} {}", plain(why))).collect();
+        let _ = writeln!(text, "Rejected: {}\n", rejected.join(", "));
     }
     let _ = writeln!(text, "Certificates\n{}", certificates(&report.certificates));
     let _ = match report.admins.is_empty() {
@@ -83,7 +83,7 @@ fn ports(report: &Report) -> String {
         "CONNECTIONS",
         "REQUESTS",
         "5XX",
-        "CUT",
+        "ABORTED",
         "RECEIVED",
         "SENT",
         "ADDRESS",
@@ -95,7 +95,7 @@ fn ports(report: &Report) -> String {
             format!("{} of {}", port.connections, port.connections_limit),
             port.requests.to_string(),
             port.server_errors.to_string(),
-            port.cut.to_string(),
+            port.aborted.to_string(),
             bytes(port.received_bytes),
             bytes(port.sent_bytes),
             plain(&port.addresses.join(", ")),

@@ -43,7 +43,7 @@ pub(super) fn record(record: &RequestRecord) {
         upstream_us = record.upstream().map(microseconds),
         http = %http(record.version()),
         tls = %tls(client.tls),
-        cut = record.cut().map(display),
+        aborted_by = record.cut().map(display),
         operation = record.operation().map(display),
     );
 }

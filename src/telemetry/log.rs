@@ -73,7 +73,7 @@ impl Log {
 
     /// Opens the file of the audit log, if it has one: always anew, for it may have been renamed.
     pub fn open_audit(config: &LogConfig) -> Result<Option<LogFile>, LogFileError> {
-        config.audit.as_deref().map(LogFile::open).transpose()
+        config.audit_file.as_deref().map(LogFile::open).transpose()
     }
 
     /// Brings a configuration into force, with what was opened for it.

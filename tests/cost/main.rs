@@ -121,13 +121,13 @@ const NO_RECORDS: &str = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
 /// No deadline is for a gateway under valgrind.
 fn scene() -> Scene {
     Scene::start_with(|setup| {
-        setup.more_public = "refresh = \"24h\"".to_owned();
+        setup.more_public = "max_age = \"24h\"".to_owned();
         setup.more = format!(
             "[limits]
-handshake = \"5m\"
-head = \"5m\"
-idle = \"5m\"
-stall = \"5m\"
+handshake_timeout = \"5m\"
+header_timeout = \"5m\"
+idle_timeout = \"5m\"
+send_grace = \"5m\"
 {NO_RECORDS}"
         );
     })

@@ -35,7 +35,7 @@ impl Audit {
     }
 
     fn table(&self) -> String {
-        format!("[log]\nformat = \"json\"\naudit = {}\n", toml(&self.path()))
+        format!("[log]\nformat = \"json\"\naudit_file = {}\n", toml(&self.path()))
     }
 
     /// Waits for a line that holds this text, and returns all.
@@ -334,12 +334,12 @@ fn a_path_that_cannot_be_written_is_refused() {
         ("pipe", "is no file"),
     ] {
         let mut setup = scene.setup.clone();
-        setup.more = format!("[log]\naudit = {}\n", toml(&here.join(name)));
+        setup.more = format!("[log]\naudit_file = {}\n", toml(&here.join(name)));
         let ended = Gateway::try_start(&setup.text()).unwrap_err();
         assert_eq!(ended.status.code(), Some(78));
         let message = ended.log.join("\n");
         assert!(
-            message.contains("log.audit: cannot write") && message.contains(why),
+            message.contains("log.audit_file: cannot write") && message.contains(why),
             "{message}"
         );
 
@@ -347,7 +347,10 @@ fn a_path_that_cannot_be_written_is_refused() {
         scene.gateway.reconfigure(&setup.text());
         scene.gateway.signal("HUP");
         let line = scene.gateway.wait_for_log_after(before, "reload refused");
-        assert!(line.contains("log.audit: cannot write") && line.contains(why), "{line}");
+        assert!(
+            line.contains("log.audit_file: cannot write") && line.contains(why),
+            "{line}"
+        );
     }
     // What was in force is so still.
     change(&scene, "/1.0/still");

@@ -74,7 +74,7 @@ fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
         return;
     }
     let upstream = upstream();
-    let scene = scene(&upstream, "", "connections_per_address = 2");
+    let scene = scene(&upstream, "", "max_connections_per_address = 2");
     for (first, second, other) in [
         ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
         ("2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:2::1"),
@@ -92,8 +92,8 @@ fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
             assert!(Instant::now() < deadline, "the place is not free again");
         }
     }
-    let is_it = |line: &&String| line.contains("limits.connections_per_address:");
-    scene.gateway.wait_for_log("limits.connections_per_address:");
+    let is_it = |line: &&String| line.contains("limits.max_connections_per_address:");
+    scene.gateway.wait_for_log("limits.max_connections_per_address:");
     assert_eq!(
         scene.gateway.log().iter().filter(is_it).count(),
         1,
@@ -114,7 +114,7 @@ fn a_download_beside_another_one_takes_the_place_of_a_connection() {
         return;
     }
     let upstream = upstream();
-    let scene = scene(&upstream, "", "connections_per_address = 2");
+    let scene = scene(&upstream, "", "max_connections_per_address = 2");
     let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.2")).unwrap();
     let paths: Vec<_> = (0..6).map(|_| format!("/1.0/images/{FINGERPRINT}/export")).collect();
     // Twice, for what was taken is given back.
@@ -140,7 +140,7 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
         return;
     }
     let upstream = upstream();
-    let scene = scene(&upstream, "", "requests = 1");
+    let scene = scene(&upstream, "", "requests_per_second = 1");
     // The same address over several connections, which several workers serve.
     let mut all: Vec<Raw> = (0..5).map(|_| connect(&scene, "192.0.2.1").unwrap()).collect();
     let begun = Instant::now();
@@ -177,7 +177,7 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
     scene.gateway.wait_for_log("client=192.0.2.2:");
     scene
         .gateway
-        .wait_for_log("limits.requests: refused a request of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
     let log = scene.gateway.log().join("\n");
     assert!(!log.contains("status=429"), "{log}");
 
@@ -262,7 +262,7 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
         return;
     }
     let upstream = upstream();
-    let scene = scene(&upstream, "", "requests = 1");
+    let scene = scene(&upstream, "", "requests_per_second = 1");
     let ask = |client: &TlsClient, from| {
         let mut raw = client.connect_from(from, at(from, scene.gateway.admin_port())).unwrap();
         let answer = raw.get("/1.0/x").unwrap();
@@ -282,7 +282,7 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
     assert!((10..=most).contains(&refused), "{refused} refused requests at once");
     scene
         .gateway
-        .wait_for_log("limits.requests: refused a request of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
     // Others are not, nor are admins at the same address.
     assert_eq!(ask(&nobody, "192.0.2.2"), 403);
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);
@@ -300,7 +300,7 @@ fn the_networks_of_one_customer_do_not_fill_the_public_port() {
         return;
     }
     let upstream = upstream();
-    let limits = "connections = 72\nadmin_connections = 8\nconnections_per_address = 4";
+    let limits = "max_connections = 72\nadmin_connections = 8\nconnections_per_address = 4";
     let scene = scene(&upstream, "", limits);
     let mut early: Vec<Raw> = honest.map(|from| connect(&scene, from).unwrap()).into();
     assert!(early.iter_mut().all(|raw| status(raw) == 200));
@@ -315,5 +315,5 @@ fn the_networks_of_one_customer_do_not_fill_the_public_port() {
     }
     scene
         .gateway
-        .wait_for_log("limits.connections: the public port is full");
+        .wait_for_log("limits.max_connections: the public port is full");
 }

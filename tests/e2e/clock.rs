@@ -119,7 +119,10 @@ fn an_expired_certificate_keeps_nothing_open() {
             let record = |line: &str| line.contains("incus_gate::access") && line.contains(path);
             let record = scene.gateway.wait_for_line_after(seen, record).unwrap();
             let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-            assert_eq!((&record["cut"], &record["admin"]), (&"expired".into(), &"old".into()));
+            assert_eq!(
+                (&record["aborted_by"], &record["admin"]),
+                (&"expired".into(), &"old".into())
+            );
         }
         others.send("ping").unwrap();
         assert_eq!(others.read_exactly(4).unwrap(), b"ping");
@@ -135,7 +138,7 @@ fn in_year(year: u64) -> String {
 #[test]
 fn nothing_else_goes_by_the_clock() {
     let upstream = upstream();
-    let scene = Scene::before(&upstream, "idle = \"3s\"");
+    let scene = Scene::before(&upstream, "idle_timeout = \"3s\"");
     let ops = TlsClient::of(&scene.ops);
     for offset in ["+3650d", "-3650d"] {
         scene.clock.moved("+0");

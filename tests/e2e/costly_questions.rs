@@ -48,8 +48,8 @@ fn upstream(images: usize) -> Scripted {
 fn scene(upstream: &Scripted, requests: u32) -> ScriptedScene {
     let scene = ScriptedScene::before_with(upstream, |setup| {
         setup.public = "[::]:0".to_owned();
-        setup.more_public = "refresh = \"24h\"\ntitle = \"Images\"".to_owned();
-        setup.more = format!("[limits]\nrequests = {requests}\n");
+        setup.more_public = "max_age = \"24h\"\ntitle = \"Images\"".to_owned();
+        setup.more = format!("[limits]\nrequests_per_second = {requests}\n");
     });
     // A long list may take longer than a client waits.
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -209,7 +209,7 @@ fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
     assert!(refusal.head.field("retry-after").unwrap().parse::<u64>().unwrap() > 0);
     scene
         .gateway
-        .wait_for_log("limits.requests: refused a filter or search of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: refused a filter or search of 192.0.2.1");
     // A search is paid for from the same purse.
     let search = "GET /?q=tools+17 HTTP/1.1\r\nHost: gate.test\r\nAccept: text/html\r\n\r\n";
     let page = greedy.ask(search).unwrap();

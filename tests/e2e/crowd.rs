@@ -88,7 +88,7 @@ fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
         admins.iter().filter(|tcp| !is_closed(tcp)).count() <= 32
     });
     assert_eq!(
-        lines(&scene.gateway, "limits.admin_connections:"),
+        lines(&scene.gateway, "limits.reserved_admin_connections:"),
         1,
         "one line an episode"
     );
@@ -98,7 +98,7 @@ fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
 fn a_full_public_port_is_full_for_strangers_only() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
-        setup.more = "[limits]\nconnections = 20\nadmin_connections = 8\n".to_owned();
+        setup.more = "[limits]\nmax_connections = 20\nreserved_admin_connections = 8\n".to_owned();
     });
     let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
     let mut strangers: Vec<Raw> = (0..12).map(|_| TlsClient::tls13().connect(public).unwrap()).collect();
@@ -110,7 +110,11 @@ fn a_full_public_port_is_full_for_strangers_only() {
     for mut displaced in strangers.drain(..3) {
         assert_eq!(displaced.end(), End::Reset);
     }
-    assert_eq!(lines(&scene.gateway, "limits.connections:"), 1, "one line an episode");
+    assert_eq!(
+        lines(&scene.gateway, "limits.max_connections:"),
+        1,
+        "one line an episode"
+    );
     let ops = TlsClient::of(scene.ops());
     let mut admins: Vec<Raw> = (0..8).map(|_| ops.connect(admin).unwrap()).collect();
     for raw in &mut admins {
@@ -165,7 +169,7 @@ fn a_tunnel_holds_its_place_until_it_ends() {
         wire.echo()
     });
     let scene = ScriptedScene::before_with(&upstream, |setup| {
-        setup.more = "[limits]\nconnections = 4\n".to_owned();
+        setup.more = "[limits]\nmax_connections = 4\n".to_owned();
     });
     let ops = TlsClient::of(scene.ops());
     let open = || {

@@ -46,7 +46,7 @@ fn the_limit_is_raised_as_far_as_it_may_be() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().nth(3), Some("9000"));
-    assert_eq!(count(&gateway, "limits.connections is"), 0, "that is enough");
+    assert_eq!(count(&gateway, "limits.max_connections is"), 0, "that is enough");
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
     let upstream = upstream();
     let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
     let gateway = Gateway::try_start_by(OsStr::new("prlimit"), &["--nofile=128:128", binary()], &setup.text()).unwrap();
-    gateway.wait_for_log("limits.connections is 4096, but the system allows 128 open files");
+    gateway.wait_for_log("limits.max_connections is 4096, but the system allows 128 open files");
 
     let crowd: Vec<_> = (0..300)
         .map(|_| TcpStream::connect(gateway.public()).unwrap())
         .collect();
-    gateway.wait_for_log("limits.connections: the public port is full");
+    gateway.wait_for_log("limits.max_connections: the public port is full");
     let crowd_of_impostors: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.admin()).unwrap()).collect();
     let ops = TlsClient::of(&setup.admins[0].1);
     let mut open: Vec<_> = (0..8).map(|_| ops.connect(gateway.admin()).unwrap()).collect();

@@ -10,7 +10,7 @@ use testing::scene::Scene;
 #[test]
 fn what_was_just_published_is_found_at_once() {
     // So long that nothing but a fresh look finds it.
-    let scene = Scene::start_with(|setup| "refresh = \"1h\"".clone_into(&mut setup.more_public));
+    let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let images = Images::new();
 
     for (kind, number) in [
@@ -106,7 +106,7 @@ fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
 
 #[test]
 fn an_incus_that_comes_after_the_gateway_is_found_long_before_the_refresh_time() {
-    let scene = Scene::start_with(|setup| "refresh = \"1h\"".clone_into(&mut setup.more_public));
+    let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let image = Images::new().unified("there already");
     image.import(&scene.incus, &["--public", "--alias", "there"]);
     scene.incus.stop();

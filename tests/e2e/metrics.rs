@@ -68,7 +68,7 @@ fn requests_and_bytes_are_counted() {
     scene.refresh();
     wait_for_figure(
         gateway,
-        r#"incus_gate_requests_total{port="public",question="alias",status="404"}"#,
+        r#"incus_gate_requests_total{port="public",endpoint="alias",status="404"}"#,
         1.0,
     );
     let sent_before = figure(gateway, r#"incus_gate_sent_bytes_total{port="public"}"#).unwrap();
@@ -96,9 +96,9 @@ fn requests_and_bytes_are_counted() {
         ("aliases", 200, 1),
         ("refused", 403, 1),
     ] {
-        let labels = format!(r#"{{port="public",question="{question}",status="{status}"}}"#);
+        let labels = format!(r#"{{port="public",endpoint="{question}",status="{status}"}}"#);
         wait_for_figure(gateway, &format!("incus_gate_requests_total{labels}"), f64::from(count));
-        let labels = format!(r#"{{port="public",question="{question}"}}"#);
+        let labels = format!(r#"{{port="public",endpoint="{question}"}}"#);
         let name = format!("incus_gate_request_duration_seconds_count{labels}");
         wait_for_figure(gateway, &name, f64::from(count));
     }
@@ -111,11 +111,11 @@ fn requests_and_bytes_are_counted() {
     assert_eq!(admin.ask(post).unwrap().head.status, 201);
     assert_eq!(admin.get("/1.0/no-such-thing").unwrap().head.status, 404);
     for (question, status) in [("profiles", 201), ("other", 404)] {
-        let labels = format!(r#"{{port="admin",question="{question}",status="{status}"}}"#);
+        let labels = format!(r#"{{port="admin",endpoint="{question}",status="{status}"}}"#);
         wait_for_figure(gateway, &format!("incus_gate_requests_total{labels}"), 1.0);
     }
     wait_for_figure(gateway, r#"incus_gate_received_bytes_total{port="admin"}"#, 15.0);
-    assert!(figure(gateway, "incus_gate_upstream_answer_seconds_count").unwrap() > 3.0);
+    assert!(figure(gateway, "incus_gate_upstream_response_seconds_count").unwrap() > 3.0);
     assert!(figure(gateway, "incus_gate_upstream_connections_opened_total").unwrap() > 0.0);
     assert!(figure(gateway, "incus_gate_upstream_connections_reused_total").unwrap() > 0.0);
     assert!(figure(gateway, "incus_gate_upstream_connections_idle").unwrap() > 0.0);
@@ -128,12 +128,12 @@ fn requests_and_bytes_are_counted() {
 fn connections_handshakes_and_refusals_are_counted() {
     let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
-        setup.more = format!("{METRICS}[limits]\nconnections = 10\nrequests = 1\n");
+        setup.more = format!("{METRICS}[limits]\nmax_connections = 10\nrequests_per_second = 1\n");
     });
     let gateway = &scene.gateway;
     let open = |port| format!(r#"incus_gate_connections{{port="{port}"}}"#);
     let handshakes = |port, result| format!(r#"incus_gate_handshakes_total{{port="{port}",result="{result}"}}"#);
-    let refusals = |reason| format!(r#"incus_gate_refusals_total{{reason="{reason}"}}"#);
+    let refusals = |reason| format!(r#"incus_gate_rejected_total{{reason="{reason}"}}"#);
     wait_for_figure(gateway, r#"incus_gate_connections_limit{port="public"}"#, 5.0);
     wait_for_figure(gateway, r#"incus_gate_connections_limit{port="admin"}"#, 10.0);
     wait_for_figure(gateway, &open("admin"), 0.0);
@@ -149,7 +149,7 @@ fn connections_handshakes_and_refusals_are_counted() {
     wait_for_figure(gateway, &open("admin"), 0.0);
     wait_for_figure(
         gateway,
-        r#"incus_gate_requests_cut_total{port="admin",by="client"}"#,
+        r#"incus_gate_requests_aborted_total{port="admin",reason="client"}"#,
         1.0,
     );
 
@@ -164,7 +164,7 @@ fn connections_handshakes_and_refusals_are_counted() {
         assert_eq!(curl.answer().status, 403);
         wait_for_figure(gateway, &refusals(reason), 1.0);
     }
-    let name = r#"incus_gate_requests_total{port="admin",question="refused",status="403"}"#;
+    let name = r#"incus_gate_requests_total{port="admin",endpoint="refused",status="403"}"#;
     wait_for_figure(gateway, name, 2.0);
 
     for (said, result) in [

@@ -111,7 +111,7 @@ fn a_client_that_vanishes_is_let_go() {
     }
     // The kernel gives up after some 15 minutes otherwise.
     fs::write("/proc/sys/net/ipv4/tcp_retries2", "3").unwrap();
-    let (scene, image) = scene("[limits]\nstall = \"1s\"\nidle = \"2s\"\n");
+    let (scene, image) = scene("[limits]\nsend_grace = \"1s\"\nidle_timeout = \"2s\"\n");
     let before = scene.gateway.open_files();
     let mut gone = Vec::new();
     for (client, port) in [

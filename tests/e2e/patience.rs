@@ -41,7 +41,7 @@ fn upstream() -> Scripted {
 fn scene(upstream: &Scripted) -> ScriptedScene {
     ScriptedScene::before_with(upstream, |setup| {
         setup.more =
-            "[limits]\nhead = \"1s\"\nidle = \"3s\"\nstall = \"2s\"\ndownload_rate = \"256KiB\"\n[log]\nlevel = \"debug\"\n"
+            "[limits]\nheader_timeout = \"1s\"\nidle_timeout = \"3s\"\nsend_grace = \"2s\"\nmin_send_rate = \"256KiB\"\n[log]\nlevel = \"debug\"\n"
                 .to_owned();
     })
 }

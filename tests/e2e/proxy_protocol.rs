@@ -117,7 +117,7 @@ fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         behind_a_proxy(setup);
-        setup.more = format!("{DEBUG}[limits]\nhandshake = \"500ms\"\n");
+        setup.more = format!("{DEBUG}[limits]\nhandshake_timeout = \"500ms\"\n");
     });
     // Half a header, and a whole one without a handshake.
     for said in ["PROXY TCP4 127.0.0.9", "PROXY TCP4 127.0.0.9 127.0.0.1 4711 8555\r\n"] {
@@ -140,12 +140,12 @@ fn who_waits_for_a_proxys_word_is_counted() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
-        setup.more = format!("{DEBUG}[limits]\nconnections = 12\nadmin_connections = 2\n");
+        setup.more = format!("{DEBUG}[limits]\nmax_connections = 12\nreserved_admin_connections = 2\n");
     });
     let mut silent: Vec<TcpStream> = (0..30).map(|_| connect(scene.gateway.public())).collect();
     scene
         .gateway
-        .wait_for_log("limits.connections: refused a connection on the public port by the proxy 127.0.0.1");
+        .wait_for_log("limits.max_connections: refused a connection on the public port by the proxy 127.0.0.1");
     let is_open = |tcp: &mut TcpStream| {
         tcp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         matches!(tcp.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)

@@ -88,7 +88,7 @@ fn a_record_tells_of_a_request_and_of_its_answer() {
         0 < upstream && upstream <= first_byte && first_byte <= duration,
         "{told}"
     );
-    for absent in ["admin", "cut", "operation", "message"] {
+    for absent in ["admin", "aborted_by", "operation", "message"] {
         assert_eq!(told[absent], Value::Null, "{told}");
     }
 
@@ -186,7 +186,7 @@ fn an_import_and_a_shell_are_told_of() {
 fn a_record_tells_who_has_cut_a_transfer() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
-        setup.more = format!("{JSON}[limits]\ndrain = \"100ms\"\n");
+        setup.more = format!("{JSON}[limits]\ndrain_timeout = \"100ms\"\n");
     });
     let (ops, admin) = (TlsClient::of(scene.ops()), scene.gateway.admin());
     let begin = |path: &str| {
@@ -207,20 +207,20 @@ fn a_record_tells_who_has_cut_a_transfer() {
     assert_eq!(tunnel.end(), End::CloseNotify);
     let told = record(&scene.gateway, "/1.0/tunnel");
     assert_eq!((&told["received"], &told["sent"]), (&4.into(), &4.into()));
-    assert_eq!(told["cut"], Value::Null, "{told}");
+    assert_eq!(told["aborted_by"], Value::Null, "{told}");
 
     let mut torn = begin("/1.0/endless?type=torn");
     torn.read_exactly(5).unwrap();
     upstream.cut();
     assert_eq!(torn.end(), End::Reset);
     let told = record(&scene.gateway, "type=torn");
-    let fields = (&told["cut"], &told["sent"], &told["status"]);
+    let fields = (&told["aborted_by"], &told["sent"], &told["status"]);
     assert_eq!(fields, (&"incus".into(), &5.into(), &200.into()));
 
     let before = scene.gateway.log().len();
     begin("/1.0/endless").reset();
     let told = record_after(&scene.gateway, before, "/1.0/endless");
-    assert_eq!((&told["cut"], &told["sent"]), (&"client".into(), &5.into()));
+    assert_eq!((&told["aborted_by"], &told["sent"]), (&"client".into(), &5.into()));
 
     // An upload of which half comes.
     let mut raw = ops.connect(admin).unwrap();
@@ -229,7 +229,7 @@ fn a_record_tells_who_has_cut_a_transfer() {
     upstream.wait_for_requests(4);
     raw.reset();
     let told = record(&scene.gateway, "/1.0/upload");
-    assert_eq!((&told["cut"], &told["received"]), (&"client".into(), &5.into()));
+    assert_eq!((&told["aborted_by"], &told["received"]), (&"client".into(), &5.into()));
 
     let dismissed = begin("/1.0/endless?force=1");
     let mut setup = scene.setup.clone();
@@ -238,7 +238,10 @@ fn a_record_tells_who_has_cut_a_transfer() {
     scene.gateway.reconfigure(&setup.text());
     scene.gateway.signal("HUP");
     let told = record(&scene.gateway, "/1.0/endless?force=1");
-    assert_eq!((&told["cut"], &told["admin"]), (&"revoked".into(), &"ops".into()));
+    assert_eq!(
+        (&told["aborted_by"], &told["admin"]),
+        (&"revoked".into(), &"ops".into())
+    );
     scene.gateway.wait_for_log(r#""message":"reloaded""#);
     drop(dismissed);
     let before = scene.gateway.log().len();
@@ -251,7 +254,7 @@ fn a_record_tells_who_has_cut_a_transfer() {
     scene.gateway.signal("TERM");
     assert_eq!(scene.gateway.exit_status().code(), Some(1));
     let told = record_after(&scene.gateway, before, "/1.0/endless");
-    assert_eq!((&told["cut"], &told["sent"]), (&"drain".into(), &5.into()));
+    assert_eq!((&told["aborted_by"], &told["sent"]), (&"drain".into(), &5.into()));
     // The last word of all.
     scene.gateway.wait_for_log("connections were still open");
     drop(drained);
@@ -271,7 +274,7 @@ fn a_download_that_dies_with_incus_is_told_of() {
     scene.incus.kill();
     raw.end();
     let told = record(&scene.gateway, &path);
-    assert_eq!(told["cut"], "incus");
+    assert_eq!(told["aborted_by"], "incus");
     assert!(told["sent"].as_u64().unwrap() < 64 << 20, "{told}");
 }
 

@@ -12,7 +12,7 @@ use testing::scene::ScriptedScene;
 use testing::scripted::{FINGERPRINT, Scripted};
 use testing::tls::{PATIENCE, TlsClient};
 
-const QUICKLY: &str = "[reload]\nevery = \"50ms\"\n[log]\nlevel = \"info,incus_gate::reload=debug\"\n";
+const QUICKLY: &str = "[reload]\ninterval = \"50ms\"\n[log]\nlevel = \"info,incus_gate::reload=debug\"\n";
 
 /// `live` with links into `archive`, as certbot has it, and the same links moved on at every renewal.
 struct Certbot<'a> {

@@ -141,7 +141,9 @@ fn a_drain_waits_for_nobody_who_has_not_begun() {
 #[test]
 fn a_drain_has_an_end() {
     let (upstream, _go_on) = downloads();
-    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = "[limits]\ndrain = \"1s\"\n".to_owned());
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more = "[limits]\ndrain_timeout = \"1s\"\n".to_owned();
+    });
     let mut download = begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
     terminate(&scene.gateway);
     assert_is_cut(&mut download);

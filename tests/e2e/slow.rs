@@ -100,7 +100,7 @@ fn strangers_do_not_wait_and_get_nothing_private() {
             .count()
     };
 
-    // Until the list is older than `public.refresh`, and then a while.
+    // Until the list is older than `public.max_age`, and then a while.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
         let asked = Instant::now();

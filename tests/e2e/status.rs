@@ -84,12 +84,12 @@ fn it_says_at_a_glance_how_the_gateway_is() {
         r"  1 images for strangers, as of \d+ seconds? ago".to_owned(),
         String::new(),
         "Ports".to_owned(),
-        r" +CONNECTIONS  REQUESTS  5XX  CUT +RECEIVED +SENT  ADDRESS".to_owned(),
+        r" +CONNECTIONS  REQUESTS  5XX  ABORTED +RECEIVED +SENT  ADDRESS".to_owned(),
         format!(r"  admin +\d of 4096 +2 +0 +0 +0 B +\d\S* K?i?B  127.0.0.1:{admin}"),
         format!(r"  public +\d of 4032 +1 +0 +0 +0 B +\d+ B  127.0.0.1:{public}"),
         format!(" +metrics +{}", gateway.metrics_url().trim_start_matches("http://")),
         String::new(),
-        "Refused: 1 unknown_certificate".to_owned(),
+        "Rejected: 1 unknown_certificate".to_owned(),
         String::new(),
         "Certificates".to_owned(),
         r"  public.tls +\d+ days left".to_owned(),
@@ -147,11 +147,11 @@ fn its_json_has_the_documented_names_and_no_other() {
 fn names(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         // What these have as keys are names of ports and of reasons.
-        Value::Object(fields) if path == "ports" || path == "refusals" => {
+        Value::Object(fields) if path == "ports" || path == "rejected" => {
             for value in fields.values() {
                 names(value, &format!("{path}.*"), found);
             }
-            found.extend((path == "refusals").then(|| "refusals.*".to_owned()));
+            found.extend((path == "rejected").then(|| "rejected.*".to_owned()));
         }
         Value::Object(fields) => {
             for (name, value) in fields {

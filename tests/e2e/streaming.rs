@@ -222,7 +222,7 @@ fn a_client_may_take_its_time_to_read() {
     const SIZE: usize = 1 << 20;
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; SIZE]));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
-        setup.more = "[limits]\nhead = \"1s\"\nidle = \"1s\"\n".to_owned();
+        setup.more = "[limits]\nheader_timeout = \"1s\"\nidle_timeout = \"1s\"\n".to_owned();
     });
     let export = format!("/1.0/images/{FINGERPRINT}/export");
     let stranger = TlsClient::tls13();

@@ -53,7 +53,7 @@ fn incus(images: usize, length: usize, version: Arc<AtomicUsize>) -> Scripted {
 fn scene(upstream: &Scripted) -> ScriptedScene {
     ScriptedScene::before_with(upstream, |setup| {
         setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
-        setup.more = "[limits]\nrequests = 1000\nstall = \"5m\"\n".to_owned();
+        setup.more = "[limits]\nrequests_per_second = 1000\nsend_grace = \"5m\"\n".to_owned();
     })
 }
 

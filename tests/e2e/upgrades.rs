@@ -225,7 +225,8 @@ fn a_silent_tunnel_outlives_every_limit() {
         wire.echo()
     });
     let scene = ScriptedScene::before_with(&upstream, |setup| {
-        setup.more = "[limits]\nhandshake = \"1s\"\nhead = \"1s\"\ndrain = \"1s\"\n".to_owned();
+        setup.more =
+            "[limits]\nhandshake_timeout = \"1s\"\nheader_timeout = \"1s\"\ndrain_timeout = \"1s\"\n".to_owned();
     });
 
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();

@@ -53,7 +53,7 @@ fn hang_up(site: &Site, _: &(), dice: &mut Dice) -> Done {
 }
 
 fn crowd(site: &Site, _: &(), dice: &mut Dice) -> Done {
-    // With more than half of `limits.admin_connections` the gateway makes room, and that may meet an admin who is not known
+    // With more than half of `limits.reserved_admin_connections` the gateway makes room, and that may meet an admin who is not known
     // yet: tests/e2e/crowd.rs is about that.
     let (to, most) = match dice.below(2) {
         0 => (site.gateway.public(), 150),
@@ -73,7 +73,7 @@ fn half_a_head(site: &Site, _: &(), dice: &mut Dice) -> Done {
     match dice.below(2) {
         0 => Ok(()),
         _ => match raw.read_answer() {
-            // After `limits.head`.
+            // After `limits.header_timeout`.
             Ok(answer) => holds(answer.head.status == 408, || answer.head.line.clone()),
             Err(End::Silence) => Err(told("it is waited for without an end")),
             Err(_) => Ok(()),

@@ -69,8 +69,8 @@ impl Stage {
             wire.answer("200 OK", "text/plain", b"welcome")
         });
         let scene = ScriptedScene::before_with(&upstream, |setup| {
-            setup.more = "[limits]\nhandshake = \"5m\"\nhead = \"5m\"\nidle = \"5m\"\n\
-                [reload]\nevery = \"24h\"\n\
+            setup.more = "[limits]\nhandshake_timeout = \"5m\"\nheader_timeout = \"5m\"\nidle_timeout = \"5m\"\n\
+                [reload]\ninterval = \"24h\"\n\
                 [log]\nlevel = \"error,incus_gate::access=info,incus_gate::reload=info,incus_gate::lifecycle=info\"\n"
                 .to_owned();
         });

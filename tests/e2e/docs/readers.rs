@@ -117,7 +117,7 @@ pub(crate) const READERS: &[Reader] = &[
         file: "docs/LETS_ENCRYPT.md",
         heading: "Let the gateway read it",
         who: "root",
-        then: "printf '[reload]\\nevery = \"1s\"\\n' >> /etc/incus-gate/proxy.toml
+        then: "printf '[reload]\\ninterval = \"1s\"\\n' >> /etc/incus-gate/proxy.toml
                until_so systemctl enable --quiet --now incus-gate
                curl -sSf --cacert /etc/letsencrypt/live/lxc.example.org/chain.pem --output /dev/null https://lxc.example.org:8554/1.0",
     },
