@@ -25,7 +25,10 @@ pub async fn answer(record: &Rc<RequestRecord>, request: Request<Incoming>) -> R
             let ConnectionContext { worker, peer, .. } = &**record.client();
             drain_body::discard_body(worker, request);
             match error {
-                HttpError::AuthError(_) => Err(worker.allow_refusal(peer.address.ip()).err().unwrap_or(error)),
+                HttpError::AuthError(_) => Err(worker
+                    .allow_refusal(peer.address.ip())
+                    .err()
+                    .map_or(error, HttpError::from)),
                 error => Err(error),
             }
         }

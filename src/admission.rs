@@ -19,6 +19,8 @@ pub mod per_ip;
 mod permit;
 mod preauth_queue;
 mod public_queue;
+mod reject_reason;
+mod rejection;
 mod response_budget;
 
 use std::net::IpAddr;
@@ -36,54 +38,15 @@ use self::permit::Slot;
 use self::preauth_queue::PreauthQueue;
 use self::public_queue::PublicQueue;
 pub use self::public_queue::Stranger;
+pub use self::reject_reason::RejectReason;
+pub use self::rejection::Rejection;
 use self::response_budget::ResponseBudget;
 pub use self::response_budget::{BudgetLease, Reader};
-use crate::config::Limits;
-use crate::net::Port;
+use crate::limits::Limits;
+use crate::port::Port;
 
 /// The log has one line of an episode, and then none until so many seconds have gone by without another such case.
 const QUIET: u64 = 60;
-
-/// Why somebody is not served, or no longer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RejectReason {
-    /// Too many connections from one address on the public port.
-    Address,
-    /// No file descriptors left.
-    Descriptors,
-    /// Filters and searches of one address have taken too much CPU time.
-    Cpu,
-    /// Others came: on the admin port while it had not shown a listed certificate yet, on the public one while it was idle.
-    Evicted,
-    /// No connection left that this port may use.
-    Full,
-    /// `deny`, or not `allow`.
-    Network,
-    /// Too many requests from one address.
-    Requests,
-    /// It did not take its answer.
-    Stalled,
-    /// Too many of whom their proxy has not said yet who they are.
-    PendingProxy,
-    /// Its unread answers held too much memory.
-    Unread,
-}
-
-impl RejectReason {
-    /// Each of them.
-    pub const ALL: [Self; 10] = [
-        Self::Address,
-        Self::Cpu,
-        Self::Descriptors,
-        Self::Evicted,
-        Self::Full,
-        Self::Network,
-        Self::Requests,
-        Self::Stalled,
-        Self::PendingProxy,
-        Self::Unread,
-    ];
-}
 
 /// Counts who is there.
 #[derive(Debug)]

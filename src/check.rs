@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::listener;
-use crate::net::Port;
+use crate::port::Port;
 
 /// At least one line said so.
 #[derive(Clone, Copy, Debug)]

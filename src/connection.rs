@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod download_permit;
+mod drain;
 mod h2_executor;
 mod memory;
 mod plain_http;
@@ -15,29 +16,28 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::drain::drain_deadline;
 use self::serve::{Evicted, serve};
 use crate::admission::{ConnectionPermit, PendingProxyPermit};
+use crate::client_stream::ClientStream;
 use crate::connection::context::ConnectionContext;
 use crate::connection::timeouts::ConnectionActivity;
-use crate::identity::Peer;
+use crate::identity::{Peer, PeerCertificate};
 use crate::metrics::handshake_outcome::HandshakeOutcome;
-use crate::net::{self, ClientStream, Port};
+use crate::port::Port;
 use crate::proxy_protocol;
+use crate::socket_options;
 use crate::state::State;
 use crate::worker::Worker;
-
-/// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
-/// socket refuses nobody.
-const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
 pub async fn accept_proxied(
@@ -64,7 +64,7 @@ pub async fn accept_proxied(
     drop(unannounced);
     match worker.admit(port, client.ip()) {
         Some(permit) => handle_connection(worker, port, tcp, client, permit).await,
-        None => net::reset(tcp),
+        None => socket_options::reset(tcp),
     }
 }
 
@@ -76,7 +76,7 @@ pub async fn handle_connection(
     address: SocketAddr,
     mut permit: ConnectionPermit,
 ) {
-    net::set_tcp_options(&tcp);
+    socket_options::set_tcp_options(&tcp);
     let state = worker.state();
     let shaken = tls_handshake(&worker, &state, port, tcp, address, &permit).await;
     let ended = shaken
@@ -90,7 +90,7 @@ pub async fn handle_connection(
     };
     let peer = Peer {
         address,
-        certificate: net::certificate(&tls),
+        certificate: presented_certificate(&tls),
     };
     // By what is in force now: a reload may have come in the meantime.
     let is_admin = worker
@@ -122,6 +122,12 @@ pub async fn handle_connection(
         activity,
     });
     serve(client, stream, state.limits, evicted);
+}
+
+/// Returns the leaf certificate that the client presented; the handshake has proved that it holds the key.
+fn presented_certificate(tls: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
+    let chain = tls.get_ref().1.peer_certificates()?;
+    chain.first().map(PeerCertificate::new)
 }
 
 async fn tls_handshake(
@@ -177,15 +183,5 @@ impl HandshakeError {
             Self::PlainHttp => HandshakeOutcome::PlainHttp,
             Self::TooSlow => HandshakeOutcome::Timeout,
         }
-    }
-}
-
-/// Completes in a drain, at once for who has begun, and a little later for who has not; tells which of them it is.
-async fn drain_deadline(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
-    worker.draining().await;
-    tokio::select! {
-        () = begun => true,
-        // Boxed, for only a drain needs it, and every connection would have room for it.
-        () = Box::pin(sleep(LATECOMERS)) => false,
     }
 }

@@ -1,6 +1,7 @@
 //! One admin's request to Incus, and its answer back: a pipe that understands nothing of what goes through it.
 
 pub mod headers;
+mod request_body;
 mod tunnel;
 mod upgrade;
 
@@ -10,6 +11,7 @@ use http::header::{HOST, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
+use self::request_body::MeteredRequestBody;
 use crate::identity::Admin;
 use crate::reply::{HttpError, Reply, ReplyBody};
 use crate::telemetry::request_record::RequestRecord;
@@ -70,5 +72,8 @@ fn to_upstream(
         head.headers
             .insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    Ok(Request::from_parts(head, RequestBody::of_client(body, record)))
+    Ok(Request::from_parts(
+        head,
+        RequestBody::Streamed(Box::pin(MeteredRequestBody::new(body, record))),
+    ))
 }

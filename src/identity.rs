@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
 use crate::config::{AdminClient, CredentialMatcher};
+use crate::counters::label::label;
 use crate::status::last_seen::Seen;
 use crate::tls::certificate::{self, Fingerprint, Validity};
 
@@ -97,6 +98,13 @@ pub enum AuthError {
     #[error("this client's certificate is not valid yet; check its dates and this server's clock")]
     NotYetValid,
 }
+
+label!(AuthError {
+    NoCertificate = "no_certificate",
+    Unknown = "unknown_certificate",
+    Expired = "expired_certificate",
+    NotYetValid = "not_yet_valid_certificate",
+});
 
 /// Those who are let in.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ use self::prompt::Prompter;
 use self::server_cert::Site;
 use crate::check;
 use crate::config::{self, Config, ConfigError};
-use crate::net::Port;
+use crate::port::Port;
 use crate::tls::CertifiedKeyError;
 
 /// What the command line says.

@@ -1,39 +1,43 @@
-//! incus-gate: the one binary that puts an Incus server's images on the internet.
+//! incus-gate: one binary that publishes an Incus server's images and proxies its API for administrators.
 //!
 //! ```text
-//!  strangers ──TLS──▶ public port ─ question ─ catalogue ─┐
-//!                                                          ├─ upstream ──mTLS, HTTP/1.1──▶ Incus
-//!  admins ─TLS + certificate──▶ admin port ─ judge ────────┘
+//!  anyone ──TLS──▶ public port ─ route ─ catalogue ────────┐
+//!                                                           ├─ upstream ──mTLS, HTTP/1.1──▶ Incus
+//!  admins ──TLS + certificate──▶ admin port ─ identity ─────┘
 //! ```
 //!
-//! # The way of a connection
-//! 1. **Accept**: [`listener`] hands it to a [`worker`], which it never leaves. Behind a proxy, [`proxy_protocol`] says whose
-//!    it is.
-//! 2. **Handshake**: [`connection`], with what [`tls`] shows to clients.
-//! 3. **Who are you, may you**: on the admin port [`admin`] has the certificate judged by [`identity`], for every request
-//!    anew. On the public port nobody is anybody: [`public`] reads the request into one of six questions, or shows people a
-//!    page. On either, [`plain`] refuses what can be read in two ways.
-//! 4. **Answer**: the public port from its catalogue, the admin port through [`forward`]. Both talk to Incus through
-//!    [`upstream`] alone. What is refused becomes a status in [`reply`]; what its client still sends is [`leftover`].
+//! # The path of a request
+//! 1. **Accept**: [`listener`] accepts a connection and passes it to a [`worker`], one per processor core. A connection never
+//!    moves to another worker. Behind a proxy, [`proxy_protocol`] reads the client's address.
+//! 2. **Admit**: [`admission`] limits connections, requests and memory, per client and in all ([`limits`]).
+//! 3. **Handshake**: [`connection`], with the keys and verifiers of [`tls`]. The result is a [`client_stream`].
+//! 4. **Who are you, may you**: [`framing`] rejects requests that can be read in more than one way. On the admin port,
+//!    [`admin`] lets [`identity`] check the client certificate for every request. On the public port, [`public`] parses the
+//!    request into one of six routes, or serves the web page.
+//! 5. **Answer**: the public port answers from its catalogue; the admin port proxies through [`forward`]. Both use Incus through
+//!    [`upstream`] only. [`reply`] turns every error into a response; [`drain_body`] reads what the client still sends.
+//! 6. **Record**: [`telemetry`] writes one record per request, with an [`abort_reason`] if it did not complete.
 //!
 //! # The rest
-//! - A [`client`] is what its connection is known by, and [`telemetry`] tells what became of each of its requests.
-//! - [`config`] is `proxy.toml`, read whole before anything else happens, each file by [`file`]; [`live`] is what is made of it, replaced whole by
-//!   a reload.
-//! - [`net`] names the two ports, and is the stream that a client's TLS becomes; [`networks`] are those of a configuration.
-//! - [`limits`] says who may connect, and how much of us a client may take.
-//! - [`metrics`] counts, and says whether all is well; [`status`] tells who asks on this machine, by the way of [`local`].
-//! - [`lifecycle`] starts and drains, [`reload`] brings a new configuration into force; [`cli`] reads the arguments;
-//!   [`check`] tries a configuration, [`init`] makes one, [`import_nginx`] makes one of Nginx's.
-//! - [`sandbox`] is what the process takes from itself; [`systemd`] what it tells of itself.
+//! - [`config`] is `proxy.toml`, parsed before anything binds. [`state`] is what the gateway derives from it; a reload replaces
+//!   it as a whole.
+//! - [`counters`] are the types that each module counts with; [`metrics`] exports them and reports health. [`status`] answers
+//!   the commands `status` and `images` over [`unix_http`].
+//! - [`lifecycle`] starts and drains the gateway, [`reload`] applies a new configuration, [`cli`] parses the arguments.
+//!   [`check`] verifies a configuration, [`init`] creates one, [`import_nginx`] converts one of Nginx.
+//! - [`sandbox`] drops rights of the process, [`systemd`] notifies the service manager.
+//! - Small types: [`port`], [`cidr`], [`file`], [`socket_options`], [`upgraded_io`].
 
+pub mod abort_reason;
 pub mod admin;
 pub mod admission;
 pub mod check;
 pub mod cidr;
 pub mod cli;
+pub mod client_stream;
 pub mod config;
 pub mod connection;
+pub mod counters;
 pub mod drain_body;
 pub mod file;
 pub mod forward;
@@ -42,19 +46,22 @@ pub mod identity;
 pub mod import_nginx;
 pub mod init;
 pub mod lifecycle;
+pub mod limits;
 pub mod listener;
 pub mod metrics;
-pub mod net;
+pub mod port;
 pub mod proxy_protocol;
 pub mod public;
 pub mod reload;
 pub mod reply;
 pub mod sandbox;
+pub mod socket_options;
 pub mod state;
 pub mod status;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod unix_http;
+pub mod upgraded_io;
 pub mod upstream;
 pub mod worker;

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::metrics::exposition::Exporter;
 use crate::metrics::health::Health;
 use crate::metrics::server::{self, PublicHandler};
-use crate::net::Port;
+use crate::port::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
 use crate::state::SetUpError;

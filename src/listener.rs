@@ -1,6 +1,7 @@
 //! Bind or inherit, and accept.
 
 mod inherited;
+pub mod overlap;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,9 +12,11 @@ use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 
 pub use self::inherited::{InheritError, Inherited};
+use self::overlap::is_only_v6;
 use crate::admission::RejectReason;
 use crate::connection;
-use crate::net::{self, Port};
+use crate::port::Port;
+use crate::socket_options;
 use crate::worker::Worker;
 
 /// Handshakes that may wait for their turn.
@@ -115,7 +118,7 @@ impl Listener {
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     if worker.state().listener(self.port).proxies.contain(address.ip()) {
                         let Some(permit) = worker.admit_proxy(self.port, address.ip()) else {
-                            net::reset(tcp);
+                            socket_options::reset(tcp);
                             continue;
                         };
                         let (port, served) = (self.port, Rc::clone(&worker));
@@ -138,7 +141,7 @@ impl Listener {
                                 tokio::task::yield_now().await;
                             }
                         }
-                        None => net::reset(tcp),
+                        None => socket_options::reset(tcp),
                     }
                 }
                 Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
@@ -164,58 +167,6 @@ impl Listener {
 pub fn bind(table: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
     let bind = |address: &SocketAddr| bind_among(table, *address, addresses).transpose();
     addresses.iter().filter_map(bind).collect()
-}
-
-/// An address of a table's `listen` that cannot be bound while the other table's is.
-#[derive(Debug, Eq, PartialEq)]
-pub struct Overlap {
-    /// The index of the table that has it, among those that were given.
-    pub table: usize,
-    /// The address.
-    pub address: SocketAddr,
-    /// The index of the table that has the other.
-    pub other_table: usize,
-    /// The other address.
-    pub other: SocketAddr,
-}
-
-/// Returns the first two addresses of some tables that the kernel does not bind beside each other.
-pub fn find_overlap(tables: &[&[SocketAddr]]) -> Option<Overlap> {
-    let mut earlier: Vec<(usize, SocketAddr, bool)> = Vec::new();
-    for (table, addresses) in tables.iter().enumerate() {
-        for address in *addresses {
-            let only_v6 = is_only_v6(*address, addresses);
-            let overlaps = |(_, other, other_only_v6): &&(usize, SocketAddr, bool)| {
-                covers(*address, only_v6, *other) || covers(*other, *other_only_v6, *address)
-            };
-            if let Some((other_table, other, _)) = earlier.iter().find(overlaps) {
-                return Some(Overlap {
-                    table,
-                    address: *address,
-                    other_table: *other_table,
-                    other: *other,
-                });
-            }
-            earlier.push((table, *address, only_v6));
-        }
-    }
-    None
-}
-
-/// Whether a socket bound to `address` takes the connections to `other`, too.
-fn covers(address: SocketAddr, only_v6: bool, other: SocketAddr) -> bool {
-    // The system chooses another port each time that it is asked for any.
-    if address.port() != other.port() || address.port() == 0 {
-        return false;
-    }
-    address == other
-        || address.ip().is_unspecified() && (address.is_ipv4() == other.is_ipv4() || address.is_ipv6() && !only_v6)
-}
-
-/// Next to an IPv4 address of the same port and table, an IPv6 one must not take IPv4 as well.
-fn is_only_v6(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
-    let is_rival = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-    address.is_ipv6() && addresses.iter().any(is_rival)
 }
 
 fn bind_among(
@@ -318,6 +269,7 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::overlap::{Overlap, find_overlap};
     use super::*;
 
     fn addresses(list: &str) -> Vec<SocketAddr> {

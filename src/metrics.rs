@@ -11,7 +11,6 @@ pub mod endpoint;
 pub mod exposition;
 pub mod handshake_outcome;
 pub mod health;
-pub mod label;
 pub mod server;
 
 use std::sync::{Arc, Mutex, PoisonError};

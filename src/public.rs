@@ -8,8 +8,10 @@
 pub mod cached_response;
 pub mod catalogue;
 mod evaluate;
+pub mod evaluation;
 mod export;
 pub mod filter;
+pub mod fingerprint;
 pub mod generation;
 pub mod image;
 pub mod page;
@@ -26,9 +28,10 @@ use tokio::time::timeout;
 
 use self::cached_response::CachedJson;
 use self::catalogue::Catalogue;
+use self::fingerprint::FingerprintPrefix;
 use self::image::Image;
 use self::page::PageRequest;
-use self::route::{FingerprintPrefix, PublicRoute};
+use self::route::PublicRoute;
 use self::selection::Selector;
 use self::snapshot::{Lookup, Snapshot};
 use crate::metrics::endpoint::Endpoint;
@@ -74,6 +77,12 @@ pub(crate) async fn in_time<T>(
         state.target.counts().failed(&error);
         Err(HttpError::Upstream(error))
     })
+}
+
+impl From<catalogue::Unavailable> for HttpError {
+    fn from(_: catalogue::Unavailable) -> Self {
+        Self::CatalogueAway
+    }
 }
 
 async fn answer_question(
@@ -126,6 +135,7 @@ async fn with_image(catalogue: &Catalogue, prefix: &FingerprintPrefix) -> Result
     catalogue
         .get_or_refresh(|snapshot| snapshot.find(prefix) != Lookup::Nothing)
         .await
+        .map_err(HttpError::from)
 }
 
 fn find<'a>(snapshot: &'a Snapshot, prefix: &FingerprintPrefix) -> Result<&'a Image, HttpError> {

@@ -14,7 +14,7 @@ use crate::check;
 use crate::config::{Config, ConfigError, Files};
 use crate::file::Reader;
 use crate::metrics::Metrics;
-use crate::net::Port;
+use crate::port::Port;
 use crate::state::{SetUpError, State};
 use crate::systemd;
 use crate::telemetry::file::{LogFile, LogFileError};

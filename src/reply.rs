@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::admission::Rejection;
 use crate::identity::AuthError;
 use crate::upstream::{self, UpstreamBody};
 
@@ -81,6 +82,16 @@ impl HttpError {
             Self::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
             Self::TooManyDownloads | Self::TooManyRequests(_) | Self::TooMuchCpu(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
+impl From<Rejection> for HttpError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Network => Self::Network,
+            Rejection::TooManyRequests(wait) => Self::TooManyRequests(wait),
+            Rejection::TooMuchCpu(wait) => Self::TooMuchCpu(wait),
         }
     }
 }

@@ -9,9 +9,10 @@ use thiserror::Error;
 
 use crate::admission::{IpAllowList, fd_limit};
 use crate::cidr::CidrSet;
-use crate::config::{Config, CredentialMatcher, Limits, Page};
+use crate::config::{Config, CredentialMatcher, Page};
 use crate::identity::AdminRegistry;
-use crate::net::Port;
+use crate::limits::Limits;
+use crate::port::Port;
 use crate::public::catalogue::Catalogue;
 use crate::tls::certificate::Validity;
 use crate::tls::chain::{self, ChainFault};

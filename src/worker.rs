@@ -19,14 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::handshake_scheduler::HandshakeScheduler;
-use crate::admission::{ClientBucket, ConnectionPermit, Limiter, MinRate, PendingProxyPermit, RejectReason};
-use crate::connection::context::AbortReason;
+use crate::abort_reason::AbortReason;
+use crate::admission::{ClientBucket, ConnectionPermit, Limiter, MinRate, PendingProxyPermit, RejectReason, Rejection};
 use crate::identity::{AuthError, PeerCertificate};
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::net::Port;
-use crate::reply::HttpError;
+use crate::port::Port;
 use crate::state::State;
-use crate::telemetry::audit::RejectedCertLog;
+use crate::telemetry::rejected_cert_log::RejectedCertLog;
 use crate::upstream::Upstream;
 
 /// How often connections to Incus are looked over that have been idle too long.
@@ -136,11 +135,11 @@ impl Worker {
     }
 
     /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.
-    pub fn check_request(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<MinRate, HttpError> {
+    pub fn check_request(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<MinRate, Rejection> {
         let state = self.shared.state.borrow();
         if !state.public.access.permits(client) {
             self.shared.limiter.count(RejectReason::Network);
-            return Err(HttpError::Network);
+            return Err(Rejection::Network);
         }
         if let Some(address) = counted_by {
             let booked = address.try_acquire(state.limits.requests_per_second);
@@ -151,20 +150,20 @@ impl Worker {
 
     /// Counts a request on the admin port that is about to be refused by where it comes from, as the public port counts all
     /// of them.
-    pub fn allow_refusal(&self, client: IpAddr) -> Result<(), HttpError> {
+    pub fn allow_refusal(&self, client: IpAddr) -> Result<(), Rejection> {
         let requests = self.shared.state.borrow().limits.requests_per_second;
         let booked = self.shared.limiter.try_acquire(client, requests);
         booked.map_err(|wait| self.too_many(client, requests, wait))
     }
 
-    fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> HttpError {
+    fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> Rejection {
         if self.shared.limiter.count(RejectReason::Requests) {
             tracing::info!(
                 "limits.requests_per_second: refused a request of {client}, which makes more than {requests} a second; no more of this is \
                  told until a minute has gone by without it"
             );
         }
-        HttpError::TooManyRequests(wait)
+        Rejection::TooManyRequests(wait)
     }
 
     /// Held by the one filter or search that is evaluated on this worker at a time: however many wait, other tasks wait for
@@ -174,7 +173,7 @@ impl Worker {
     }
 
     /// Judges whether a stranger's filter or search may be evaluated, by the CPU time that others of the address have taken.
-    pub fn allow_evaluation(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<(), HttpError> {
+    pub fn allow_evaluation(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<(), Rejection> {
         let Some(Err(wait)) = counted_by.map(ClientBucket::has_cpu_time) else {
             return Ok(());
         };
@@ -184,7 +183,7 @@ impl Worker {
                  for each request that it may make; no more of this is told until a minute has gone by without it"
             );
         }
-        Err(HttpError::TooMuchCpu(wait))
+        Err(Rejection::TooMuchCpu(wait))
     }
 
     /// Charges an address for a part of such an evaluation.

@@ -4,7 +4,7 @@ use std::thread;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::config::Limits;
+use crate::limits::Limits;
 
 /// What a connection takes: a socket of its own, and one to Incus.
 const EACH: usize = 2;

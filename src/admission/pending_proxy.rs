@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Limiter;
-use crate::net::Port;
+use crate::port::Port;
 
 /// One of them; it counts until this is dropped.
 #[derive(Debug)]

@@ -3,7 +3,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::*;
-use crate::config::Limits;
+use crate::limits::Limits;
 
 fn limits() -> Limits {
     Limits {

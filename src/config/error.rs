@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{DEFAULT_PATHS, Files};
+use super::model::DEFAULT_PATHS;
+use super::watched_files::Files;
 use crate::file;
 
 /// Why there is no configuration.

@@ -16,17 +16,19 @@ use toml::Spanned;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use super::error::Source;
+use super::error::{ConfigError, Source};
+use super::model::{
+    AdminClient, AdminConfig, Config, CredentialMatcher, LogConfig, LogFormat, Page, PublicConfig, UpstreamConfig,
+    Visibility, is_admin_name,
+};
 use super::schema::{
     AdminTable, ClientTable, File, LimitsTable, LogTable, OneOrMany, PublicTable, StatusTable, TlsTable, UpstreamTable,
 };
-use super::{
-    AdminClient, AdminConfig, Config, ConfigError, CredentialMatcher, Limits, LogConfig, LogFormat, Page, PublicConfig,
-    UpstreamConfig, Visibility, is_admin_name, units,
-};
+use super::units;
 use crate::admission::IpAllowList;
 use crate::cidr::CidrSet;
-use crate::listener::{Overlap, find_overlap};
+use crate::limits::Limits;
+use crate::listener::overlap::{Overlap, find_overlap};
 use crate::telemetry::file::LogFile;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;

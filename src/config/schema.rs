@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::net::Port;
+use crate::port::Port;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]

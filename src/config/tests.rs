@@ -1,9 +1,13 @@
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
+use super::error::Source;
 use super::*;
+use crate::cidr::CidrSet;
 
 /// A folder with `gate.crt` and `gate.key`, a pair, and `other.crt`, another pair's.
 fn folder() -> TempDir {

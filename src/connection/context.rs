@@ -1,7 +1,6 @@
 //! One client's connection, as everything that serves it knows it.
 
 use std::cell::Cell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,9 +8,12 @@ use rustls::ProtocolVersion;
 use tokio::sync::Notify;
 
 use super::timeouts::ConnectionActivity;
+use crate::abort_reason::AbortReason;
+use crate::admission::RejectReason;
 use crate::admission::{ClientBucket, Reader};
+use crate::client_stream::CloseMode;
 use crate::identity::Peer;
-use crate::net::{CloseMode, Port};
+use crate::port::Port;
 use crate::worker::Worker;
 
 /// Who is served, where, by whom.
@@ -49,41 +51,11 @@ impl ConnectionContext {
         // Nobody else ends what has begun.
         self.cut.get().or(ours).unwrap_or(AbortReason::Client)
     }
-}
 
-/// Who has ended an answer or a tunnel before its end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AbortReason {
-    /// The client went, or did not send the whole of its request.
-    Client,
-    /// The time for a drain was over.
-    Drain,
-    /// The dates of its admin's certificate ended, or the clock was set to a time outside of them.
-    Expired,
-    /// Incus broke off.
-    Incus,
-    /// The client took more than `[limits]` allow.
-    Limit,
-    /// After a reload its admin was none any more.
-    Revoked,
-}
-
-impl AbortReason {
-    /// What records say.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Drain => "drain",
-            Self::Expired => "expired",
-            Self::Incus => "incus",
-            Self::Limit => "limit",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
-impl fmt::Display for AbortReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    /// Aborts what is under way, because the client receives its response too slowly.
+    pub fn abort_stalled(&self) {
+        self.cut.set(Some(AbortReason::Limit));
+        self.worker.limiter().count(RejectReason::Stalled);
+        tracing::debug!(port = %self.port, client = %self.peer.address, "let go: it took its answer too slowly");
     }
 }

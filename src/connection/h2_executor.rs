@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::serve::abort_stalled;
 use crate::admission::{MinRate, ResettableSleep};
 use crate::connection::context::ConnectionContext;
 
@@ -57,7 +56,7 @@ async fn serve(client: &ConnectionContext, stream: impl Future) -> Ended {
         };
         // With its task, a stream is reset.
         alarm.poll(pace.due(), cx).map(|()| {
-            abort_stalled(client);
+            client.abort_stalled();
             Ended::Stalled
         })
     })

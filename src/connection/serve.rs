@@ -9,15 +9,16 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use super::drain_deadline;
+use super::drain::drain_deadline;
 use super::h2_executor::H2Executor;
 use super::service::service;
-use crate::admission::RejectReason;
-use crate::config::Limits;
-use crate::connection::context::{AbortReason, ConnectionContext};
+use crate::abort_reason::AbortReason;
+use crate::client_stream::ClientStream;
+use crate::connection::context::ConnectionContext;
 use crate::connection::timeouts::{ConnectionTimeouts, TimeoutKind};
 use crate::identity::Peer;
-use crate::net::{ClientStream, Port};
+use crate::limits::Limits;
+use crate::port::Port;
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
@@ -160,7 +161,7 @@ async fn drive<C>(
                     ending.close_gracefully();
                     return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
                 }
-                TimeoutKind::Stalled => return abort_stalled(&client),
+                TimeoutKind::Stalled => return client.abort_stalled(),
             }
         }
     }
@@ -185,11 +186,4 @@ async fn revoked(worker: &Worker, peer: &Peer) -> AbortReason {
         worker.revoked(certificate, peer.address.ip()).await
     })
     .await
-}
-
-/// It has not taken its answer.
-pub(super) fn abort_stalled(client: &ConnectionContext) {
-    client.cut.set(Some(AbortReason::Limit));
-    client.worker.limiter().count(RejectReason::Stalled);
-    tracing::debug!(port = %client.port, client = %client.peer.address, "let go: it took its answer too slowly");
 }

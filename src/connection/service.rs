@@ -21,7 +21,7 @@ use crate::admin;
 use crate::connection::context::ConnectionContext;
 use crate::drain_body;
 use crate::framing;
-use crate::net::Port;
+use crate::port::Port;
 use crate::public;
 use crate::reply::{self, HttpError, Reply};
 use crate::telemetry::request_record::{MeteredBody, RequestRecord};
@@ -59,6 +59,7 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
         Port::Admin => (admin::answer(&record, request).await, None, false),
         Port::Public => {
             let allowed = worker.check_request(peer.address.ip(), client.counted_by.as_deref());
+            let allowed = allowed.map_err(HttpError::from);
             let plain = framing::validate(&request);
             let welcome = match version {
                 Version::HTTP_2 => allowed.and_then(|pace| plain.map(|()| pace)),

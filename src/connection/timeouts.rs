@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::admission::{MinRate, ResettableSleep, Stranger};
-use crate::config::Limits;
-use crate::net::Port;
+use crate::limits::Limits;
+use crate::port::Port;
 
 /// How long a client that was refused on the admin port may take to read that, and to agree to the end of the connection.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{sleep, timeout};
 
-use crate::net::UpgradedIo;
+use crate::upgraded_io::UpgradedIo;
 
 /// What goes one way at once, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;

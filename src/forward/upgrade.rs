@@ -11,12 +11,14 @@ use hyper_util::rt::TokioIo;
 
 use super::headers;
 use super::tunnel;
-use crate::connection::context::{AbortReason, ConnectionContext};
+use crate::abort_reason::AbortReason;
+use crate::client_stream::ClientStream;
+use crate::connection::context::ConnectionContext;
 use crate::identity::Admin;
-use crate::net::{ClientStream, UpgradedIo};
 use crate::reply::{Reply, ReplyBody};
 use crate::telemetry::metered_stream::MeteredStream;
 use crate::telemetry::request_record::RequestRecord;
+use crate::upgraded_io::UpgradedIo;
 use crate::upstream::Tunnel;
 
 /// A client's wish to leave HTTP on this connection.

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::roles::{Part, Parts};
 use super::site::{Server, is_refusal};
 use super::tree::Directive;
-use crate::net::Port;
+use crate::port::Port;
 
 pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     if parts.incus.is_empty() {

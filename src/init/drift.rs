@@ -10,7 +10,7 @@ use rustls::server::ParsedCertificate;
 use super::incus::Incus;
 use super::{Options, ProgressLog};
 use crate::config::Config;
-use crate::net::Port;
+use crate::port::Port;
 use crate::tls::read_certificate;
 use crate::tls::upstream::Pin;
 

@@ -1,17 +1,17 @@
 //! Plain figures in memory. Nobody waits for anybody, and nothing is looked up by text.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::endpoint::{Endpoint, Status};
 use super::handshake_outcome::HandshakeOutcome;
-use super::label::LabelMap;
-use crate::connection::context::AbortReason;
+
+use crate::abort_reason::AbortReason;
+use crate::counters::label::LabelMap;
+use crate::counters::{Counter, Histogram};
 use crate::identity::AuthError;
-use crate::net::Port;
-use crate::telemetry::request_record::RequestRecord;
+use crate::port::Port;
 
 /// What one worker counts.
 #[derive(Debug, Default)]
@@ -40,98 +40,22 @@ pub struct ListenerMetrics {
 }
 
 impl ListenerMetrics {
-    /// Counts a request that is over.
-    pub fn count(&self, record: &RequestRecord) {
-        let endpoint = record.endpoint();
-        self.requests.of(endpoint).of(Status::of(record.status())).add(1);
-        // A tunnel's time is its user's.
-        if record.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
-            self.durations.of(endpoint).observe(record.duration());
+    /// Counts a request that is over: what was asked for, the status of the response if there was one, how long it took, and
+    /// why it was aborted.
+    pub fn count(
+        &self,
+        endpoint: Endpoint,
+        status: Option<StatusCode>,
+        duration: Duration,
+        aborted: Option<AbortReason>,
+    ) {
+        self.requests.of(endpoint).of(Status::of(status)).add(1);
+        // A tunnel is open for as long as its user likes.
+        if status != Some(StatusCode::SWITCHING_PROTOCOLS) {
+            self.durations.of(endpoint).observe(duration);
         }
-        if let Some(by) = record.cut() {
-            self.cuts.of(by).add(1);
-        }
-    }
-}
-
-/// It only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Counts so many more.
-    pub fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// How many there were.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How often something took how long.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    /// Each up to its bound, the last one without.
-    buckets: [Counter; BOUNDS.len() + 1],
-    microseconds: Counter,
-}
-
-/// From an answer out of memory to a download over a slow line, in microseconds.
-const BOUNDS: [u64; 10] = [
-    500,
-    2_500,
-    10_000,
-    50_000,
-    250_000,
-    1_000_000,
-    5_000_000,
-    30_000_000,
-    180_000_000,
-    1_800_000_000,
-];
-
-impl Histogram {
-    /// Counts one more.
-    pub fn observe(&self, duration: Duration) {
-        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound);
-        self.buckets[bucket.unwrap_or(BOUNDS.len())].add(1);
-        self.microseconds.add(microseconds);
-    }
-}
-
-/// Several histograms as one.
-#[derive(Debug, Default)]
-pub struct Durations {
-    /// In seconds.
-    pub sum: f64,
-    /// How many there were.
-    pub count: u64,
-    /// Up to so many seconds, so many.
-    pub buckets: Vec<(f64, u64)>,
-}
-
-impl<'a> FromIterator<&'a Histogram> for Durations {
-    fn from_iter<T: IntoIterator<Item = &'a Histogram>>(histograms: T) -> Self {
-        let mut counts = [0; BOUNDS.len() + 1];
-        let mut microseconds = 0;
-        for histogram in histograms {
-            microseconds += histogram.microseconds.value();
-            for (sum, bucket) in counts.iter_mut().zip(&histogram.buckets) {
-                *sum += bucket.value();
-            }
-        }
-        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
-        Self {
-            sum: seconds(microseconds),
-            count: counts.iter().sum(),
-            buckets: bounds.zip(counts).collect(),
+        if let Some(reason) = aborted {
+            self.cuts.of(reason).add(1);
         }
     }
-}
-
-fn seconds(microseconds: u64) -> f64 {
-    Duration::from_micros(microseconds).as_secs_f64()
 }

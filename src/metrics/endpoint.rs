@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::label::{Label, label};
+use crate::counters::label::{Label, label};
 
 /// Which of the public port's questions it was; on the admin port, the part of Incus's API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

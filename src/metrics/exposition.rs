@@ -11,15 +11,16 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::Metrics;
-use super::counts::{Counter, Durations, ListenerMetrics, WorkerMetrics};
+use super::counts::{ListenerMetrics, WorkerMetrics};
 use super::endpoint::{Endpoint, Status};
 use super::handshake_outcome::HandshakeOutcome;
 use super::health::{Health, Problem};
-use super::label::Label;
+use crate::abort_reason::AbortReason;
 use crate::admission::{Limiter, RejectReason};
-use crate::connection::context::AbortReason;
+use crate::counters::label::Label;
+use crate::counters::{Counter, Durations};
 use crate::identity::AuthError;
-use crate::net::Port;
+use crate::port::Port;
 use crate::state::State;
 use crate::upstream::{ErrorKind, ServerInfo};
 

@@ -4,7 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, Error};
 
-use super::label::label;
+use crate::counters::label::label;
 
 /// One of a few.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -15,8 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::generation::OldGenerations;
 use super::snapshot::Snapshot;
 use crate::config::{PublicConfig, Visibility};
-use crate::metrics::counts::Counter;
-use crate::reply::HttpError;
+use crate::counters::Counter;
 use crate::upstream::{self, Target, Upstream};
 
 /// Incus takes a millisecond or more for each image that it lists. That it hangs, the upstream client finds out sooner.
@@ -32,6 +31,10 @@ const SHARE_OF_INCUS: u32 = 5;
 const MIN_GAP: Duration = Duration::from_millis(50);
 /// The longest one while Incus is away, however old the list may be that strangers get.
 const MAX_ABSENCE: Duration = Duration::from_secs(1);
+
+/// There is no list of images that is new enough, and Incus gives none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unavailable;
 
 /// The published images, for anybody to ask.
 #[derive(Debug)]
@@ -113,7 +116,7 @@ impl Catalogue {
 
     /// A snapshot no older than `public.max_age`; or the latest, where Incus takes so long to list its images that to
     /// keep up with that would keep it busy.
-    pub async fn current(&self) -> Result<Arc<Snapshot>, HttpError> {
+    pub async fn current(&self) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
         let moment = now.checked_sub(self.refresh).unwrap_or(now);
         match self.slow() {
@@ -172,7 +175,7 @@ impl Catalogue {
     }
 
     /// A snapshot of which `is_there` holds, or else one that was begun after now: what was just published is found.
-    pub async fn get_or_refresh(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, HttpError> {
+    pub async fn get_or_refresh(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
         let current = self.current().await?;
         if is_there(&current) {
@@ -186,24 +189,24 @@ impl Catalogue {
         // While Incus is away nobody knows what is not there.
         let is_away = self.state.borrow().failed;
         if is_away && !is_there(&fresh) {
-            Err(HttpError::CatalogueAway)
+            Err(Unavailable)
         } else {
             Ok(fresh)
         }
     }
 
-    async fn wait_fresh(&self, moment: Instant) -> Result<Arc<Snapshot>, HttpError> {
+    async fn wait_fresh(&self, moment: Instant) -> Result<Arc<Snapshot>, Unavailable> {
         let mut state = self.state.clone();
         if !state.borrow().satisfies(moment) {
             self.request_refresh(moment);
             state
                 .wait_for(|state| state.satisfies(moment))
                 .await
-                .map_err(|_| HttpError::CatalogueAway)?;
+                .map_err(|_| Unavailable)?;
         }
-        let latest = state.borrow().latest.clone().ok_or(HttpError::CatalogueAway)?;
+        let latest = state.borrow().latest.clone().ok_or(Unavailable)?;
         if latest.begun.elapsed() > self.stale.max(self.refresh) {
-            return Err(HttpError::CatalogueAway);
+            return Err(Unavailable);
         }
         Ok(latest.snapshot)
     }

@@ -15,7 +15,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::selection::{Evaluation, Matches, Outcome, Selector, Unanswerable};
+use super::evaluation::Evaluation;
+use super::selection::{Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
 use crate::connection::context::ConnectionContext;
 use crate::reply::{HttpError, Reply, ReplyBody};
@@ -81,7 +82,8 @@ impl<P: Iterator, C: Fn(Duration)> Iterator for Charged<P, C> {
 
 fn allow(client: &ConnectionContext) -> Result<(), HttpError> {
     let (worker, address) = (&client.worker, client.peer.address.ip());
-    worker.allow_evaluation(address, client.counted_by.as_deref())
+    let allowed = worker.allow_evaluation(address, client.counted_by.as_deref());
+    allowed.map_err(HttpError::from)
 }
 
 async fn evaluate_in_turn(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
 
-use super::route::FingerprintPrefix;
+use super::fingerprint::FingerprintPrefix;
 
 /// An image as strangers see it. What tells of the server rather than of the image is neutral.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -56,6 +56,37 @@ pub struct Image {
 }
 
 impl Image {
+    /// Returns what a search looks at, in lower case.
+    pub fn searchable_text(&self) -> String {
+        let mut text = format!(
+            "{}\n{}\n{}\n{}",
+            self.fingerprint,
+            self.architecture,
+            self.kind_name(),
+            self.uploaded_on().unwrap_or_default()
+        );
+        let names = self.alias_names().chain(self.properties.values().map(String::as_str));
+        for name in names {
+            text.push('\n');
+            text.push_str(name);
+        }
+        text.to_lowercase()
+    }
+
+    /// Returns its type as people write it.
+    pub fn kind_name(&self) -> &'static str {
+        if self.is_virtual_machine() {
+            "virtual machine"
+        } else {
+            "container"
+        }
+    }
+
+    /// Returns whether it is a virtual machine's.
+    pub fn is_virtual_machine(&self) -> bool {
+        self.kind == "virtual-machine"
+    }
+
     /// Where it is.
     pub fn path(&self) -> String {
         format!("/1.0/images/{}", self.fingerprint)

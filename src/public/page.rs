@@ -3,25 +3,23 @@
 //! It asks nothing of anybody: styles and script are in it, and its policy lets the browser load and run nothing else.
 //! [`view`] writes it; whatever an image says of itself is escaped there, and commands are made of plain characters, or quoted.
 
+mod host;
 mod view;
 
-use std::fmt;
-use std::net::Ipv6Addr;
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY, VARY,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
-use self::view::Head;
+use self::host::Host;
+use self::view::{Head, SCRIPT, STYLE};
 use super::cached_response::accepts;
-use super::image::Image;
 use super::route::Query;
 use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
@@ -34,21 +32,6 @@ const MAX_SHOWN: usize = 200;
 const MAX_SEARCH: usize = 200;
 /// How many of them are written at once, so that who asks and does not read costs little.
 const AT_ONCE: usize = 10;
-
-/// The remotes that `incus` and `lxc` bring along, and the name of whatever machine the client runs on. `remote add` refuses
-/// them, and the next command would ask another server.
-const TAKEN_REMOTES: [&str; 7] = [
-    "images",
-    "local",
-    "localhost",
-    "ubuntu",
-    "ubuntu-daily",
-    "ubuntu-minimal",
-    "ubuntu-minimal-daily",
-];
-
-const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
 
 /// Nothing but the style and the script that are written here; nobody may frame it, and it sends nothing anywhere else.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -151,11 +134,6 @@ impl PageRequest {
     }
 }
 
-/// What a search looks at, in lower case.
-pub(super) fn searchable_text(image: &Image) -> String {
-    view::searched(image)
-}
-
 fn with_policy(status: StatusCode, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
@@ -171,59 +149,6 @@ fn with_policy(status: StatusCode, body: ReplyBody) -> Reply {
     }
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY.clone());
     reply
-}
-
-/// The name, and the port if it is no usual one, under which a browser has found us. It goes into a command that people
-/// paste into a shell, so it is plain, or it is not there.
-#[derive(Clone, Debug)]
-struct Host(Option<Authority>);
-
-impl Host {
-    fn of<B>(request: &Request<B>) -> Self {
-        let authority = match request.uri().authority() {
-            Some(authority) => Some(authority.clone()),
-            None => request
-                .headers()
-                .get(HOST)
-                .and_then(|host| host.to_str().ok()?.parse().ok()),
-        };
-        Self(authority.filter(is_plain))
-    }
-
-    /// What `incus remote add` finds this server by. Where a browser takes 443, it takes 8443.
-    fn url(&self) -> String {
-        let is_usual = self.0.as_ref().is_some_and(|authority| authority.port().is_none());
-        format!("https://{self}{}", if is_usual { ":443" } else { "" })
-    }
-
-    /// What `incus remote add` may call this server: the first part of its name, unless clients have such a remote already.
-    fn remote(&self) -> String {
-        let host = self.0.as_ref().map_or("", Authority::host).to_ascii_lowercase();
-        let label = host.split('.').next().unwrap_or_default();
-        let is_name = label.starts_with(|c: char| c.is_ascii_alphabetic()) && !TAKEN_REMOTES.contains(&label);
-        (if is_name { label } else { "published" }).to_owned()
-    }
-}
-
-/// A name or an address, with a port or without, and nothing a shell could take for more.
-fn is_plain(authority: &Authority) -> bool {
-    let host = authority.host();
-    let is_name = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => is_name(host),
-    };
-    let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
-    is_host && authority.as_str().strip_prefix(host) == Some(&port)
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(authority) => authority.fmt(f),
-            None => f.write_str("THIS-SERVER"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::{Method, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::filter::Filter;
+use super::fingerprint::FingerprintPrefix;
 use crate::metrics::endpoint::Endpoint;
 use crate::reply::HttpError;
 
@@ -40,27 +41,6 @@ pub struct ImagesQuery {
     pub recursion: bool,
     /// Which of them.
     pub filter: Filter,
-}
-
-/// 1 to 64 digits of `0-9a-f`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FingerprintPrefix(String);
-
-impl FingerprintPrefix {
-    fn parse(text: &str) -> Option<Self> {
-        Self::is(text).then(|| Self(text.to_owned()))
-    }
-
-    /// Whether it is one.
-    pub(super) fn is(text: &str) -> bool {
-        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        (1..=64).contains(&text.len()) && digits
-    }
-
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl PublicRoute {

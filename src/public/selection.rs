@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
-use super::filter::{Filter, Matcher, TooComplex};
-use super::snapshot::Snapshot;
+use super::filter::{Filter, TooComplex};
 
 /// Outcomes of one snapshot may take this much memory, in bytes. When there are more, all are forgotten.
 const MAX_KEPT: usize = 1 << 20;
@@ -49,14 +48,14 @@ impl Matches {
         Self { bits, count: images }
     }
 
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             bits: Vec::new(),
             count: 0,
         }
     }
 
-    fn insert(&mut self, place: u32) {
+    pub(super) fn insert(&mut self, place: u32) {
         let word = place as usize / 64;
         self.bits.resize(self.bits.len().max(word + 1), 0);
         self.bits[word] |= 1 << (place % 64);
@@ -102,62 +101,6 @@ pub enum Unanswerable {
 
 /// What came of a selector.
 pub type Outcome = Result<Arc<Matches>, Unanswerable>;
-
-/// The look at each image, as far as it has come.
-#[derive(Debug)]
-pub struct Evaluation<'a> {
-    snapshot: &'a Snapshot,
-    test: Test<'a>,
-    next: u32,
-    matches: Matches,
-}
-
-#[derive(Debug)]
-enum Test<'a> {
-    Filter(Matcher<'a>),
-    Words(&'a [String]),
-}
-
-impl<'a> Evaluation<'a> {
-    /// Begins before the first image.
-    pub fn new(snapshot: &'a Snapshot, selector: &'a Selector) -> Self {
-        Self {
-            snapshot,
-            test: match selector {
-                Selector::Filter(filter) => Test::Filter(filter.matcher()),
-                Selector::Words(words) => Test::Words(words),
-            },
-            next: 0,
-            matches: Matches::none(),
-        }
-    }
-
-    /// Goes on, for one image at least, until `is_time_up` or the last image; `Some` is the end.
-    pub fn advance(&mut self, mut is_time_up: impl FnMut() -> bool) -> Option<Result<Matches, TooComplex>> {
-        while (self.next as usize) < self.snapshot.number_of_images() {
-            match self.is_selected() {
-                Ok(true) => self.matches.insert(self.next),
-                Ok(false) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            self.next += 1;
-            if is_time_up() {
-                return None;
-            }
-        }
-        Some(Ok(std::mem::replace(&mut self.matches, Matches::none())))
-    }
-
-    fn is_selected(&mut self) -> Result<bool, TooComplex> {
-        match &mut self.test {
-            Test::Filter(matcher) => matcher.matches(self.snapshot.image_at(self.next)),
-            Test::Words(words) => {
-                let text = self.snapshot.searchable_text(self.next);
-                Ok(words.iter().all(|word| text.contains(word)))
-            }
-        }
-    }
-}
 
 /// The outcomes for one snapshot.
 #[derive(Debug, Default)]

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::cached_response::CachedJson;
+use super::fingerprint::FingerprintPrefix;
 use super::generation::{Generation, Holds};
 use super::image::{Alias, Image};
-use super::page;
-use super::route::{FingerprintPrefix, alias_path};
+use super::route::alias_path;
 use super::selection::Outcomes;
 use crate::config::Visibility;
 use crate::reply::Reply;
@@ -139,7 +139,7 @@ impl Snapshot {
 
     /// What a search looks at of the image at a place, in lower case. It is made when somebody searches first.
     pub fn searchable_text(&self, place: u32) -> &str {
-        self.searchable[place as usize].get_or_init(|| page::searchable_text(self.image_at(place)).into_boxed_str())
+        self.searchable[place as usize].get_or_init(|| self.image_at(place).searchable_text().into_boxed_str())
     }
 
     /// What came of the filters and searches that were evaluated over it.

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
+use super::report::{Admin, Certificate, Configuration, Images, Incus, Port as PortReport, Report, State};
 use crate::admission::RejectReason;
+use crate::counters::label::Label;
 use crate::identity::AuthError;
 use crate::metrics::endpoint::{Endpoint, Status};
 use crate::metrics::exposition::{Exporter, Figures};
 use crate::metrics::health::Problem;
-use crate::metrics::label::Label;
 use crate::metrics::since_1970;
-use crate::net;
+use crate::port::Port;
 use crate::public;
 use crate::public::snapshot::Snapshot;
 use crate::reply::HttpError;
@@ -27,7 +27,7 @@ pub struct StaticInfo {
     /// The configuration's file.
     pub file: PathBuf,
     /// As they were bound.
-    pub addresses: Vec<(net::Port, SocketAddr)>,
+    pub addresses: Vec<(Port, SocketAddr)>,
     /// Of `[metrics]`.
     pub metrics: Vec<SocketAddr>,
 }
@@ -56,7 +56,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         },
         incus: incus(&figures),
         images: images(&figures),
-        ports: net::Port::ALL
+        ports: Port::ALL
             .iter()
             .map(|port| (port.name().to_owned(), port_of(*port, facts, &figures)))
             .collect(),
@@ -70,7 +70,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
 /// What strangers see now.
 pub async fn snapshot(exporter: &Exporter) -> Result<Arc<Snapshot>, HttpError> {
     let state = exporter.state();
-    public::in_time(&state, state.catalogue.current()).await
+    public::in_time(&state, async { Ok(state.catalogue.current().await?) }).await
 }
 
 fn incus(figures: &Figures) -> Incus {
@@ -93,7 +93,7 @@ fn images(figures: &Figures) -> Images {
     }
 }
 
-fn port_of(port: net::Port, facts: &StaticInfo, figures: &Figures) -> Port {
+fn port_of(port: Port, facts: &StaticInfo, figures: &Figures) -> PortReport {
     let of_this = facts.addresses.iter().filter(|(of, _)| *of == port);
     let questions = |is_wanted: fn(Status) -> bool| -> u64 {
         let statuses = || Status::ALL.iter().copied().filter(|status| is_wanted(*status));
@@ -103,7 +103,7 @@ fn port_of(port: net::Port, facts: &StaticInfo, figures: &Figures) -> Port {
         all.map(|(asked, status)| figures.sum(port, |counts| counts.requests.of(asked).of(status)))
             .sum()
     };
-    Port {
+    PortReport {
         addresses: of_this.map(|(_, address)| address.to_string()).collect(),
         connections: figures.limiter.connections(port) as u64,
         connections_limit: figures.state.limits.connections_of(port) as u64,

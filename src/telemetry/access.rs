@@ -11,51 +11,51 @@ use tracing::Level;
 
 use super::redact::redact;
 use super::request_record::RequestRecord;
-use crate::net::Port;
-
-/// By this name `log.level` knows it.
-pub const TARGET: &str = "incus_gate::access";
+use super::targets;
+use crate::port::Port;
 
 /// Nobody needs more of a method to know that it is none.
 const MAX_METHOD: usize = 32;
 
-/// Writes it, unless nobody wants to know.
-pub(super) fn record(record: &RequestRecord) {
-    if !tracing::enabled!(target: TARGET, Level::INFO) {
-        return;
+impl RequestRecord {
+    /// Writes the line of a request that is over, if `log.level` enables it.
+    pub(super) fn log_access(&self) {
+        if !tracing::enabled!(target: targets::ACCESS, Level::INFO) {
+            return;
+        }
+        let client = self.client();
+        if !tracing::enabled!(target: targets::ACCESS, Level::DEBUG) && self.is_counted_elsewhere() {
+            return;
+        }
+        tracing::info!(
+            target: targets::ACCESS,
+            port = %client.port,
+            client = %client.peer.address,
+            admin = self.admin().map(display),
+            method = %method(self),
+            path = &*redact(self.uri()),
+            status = self.status().map(|status| status.as_u16()),
+            received = self.received(),
+            sent = self.sent(),
+            duration_us = microseconds(self.duration()),
+            first_byte_us = self.first_byte().map(microseconds),
+            upstream_us = self.upstream().map(microseconds),
+            http = %http(self.version()),
+            tls = %tls(client.tls),
+            aborted_by = self.cut().map(display),
+            operation = self.operation().map(display),
+        );
     }
-    let client = record.client();
-    if !tracing::enabled!(target: TARGET, Level::DEBUG) && is_of_a_crowd(record) {
-        return;
-    }
-    tracing::info!(
-        target: TARGET,
-        port = %client.port,
-        client = %client.peer.address,
-        admin = record.admin().map(display),
-        method = %method(record),
-        path = &*redact(record.uri()),
-        status = record.status().map(|status| status.as_u16()),
-        received = record.received(),
-        sent = record.sent(),
-        duration_us = microseconds(record.duration()),
-        first_byte_us = record.first_byte().map(microseconds),
-        upstream_us = record.upstream().map(microseconds),
-        http = %http(record.version()),
-        tls = %tls(client.tls),
-        aborted_by = record.cut().map(display),
-        operation = record.operation().map(display),
-    );
-}
 
-/// Whether other lines say enough of it.
-fn is_of_a_crowd(record: &RequestRecord) -> bool {
-    let client = record.client();
-    match client.port {
-        // Who was refused is counted, after a first line.
-        Port::Admin => record.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
-        // The limiter has written one.
-        Port::Public => record.status() == Some(StatusCode::TOO_MANY_REQUESTS),
+    /// Returns whether other lines of the log count this request.
+    fn is_counted_elsewhere(&self) -> bool {
+        let client = self.client();
+        match client.port {
+            // Who was refused is counted, after a first line.
+            Port::Admin => self.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
+            // The limiter has written one.
+            Port::Public => self.status() == Some(StatusCode::TOO_MANY_REQUESTS),
+        }
     }
 }
 

@@ -16,9 +16,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use super::audit;
 use super::file::{LogFile, LogFileError};
 use super::log_writer::{LineWriter, Sink};
+use super::targets;
 use crate::config::{LogConfig, LogFormat};
 
 /// The log of this process. When it is dropped, all of it is written.
@@ -99,7 +99,7 @@ impl Drop for Log {
 /// The audit log is no matter of level: who turned it off by the way would miss it too late. And what a client does wrong in
 /// TLS or HTTP/2 is a warning to the libraries, not to us: strangers could fill the log with it. Who wants it names them.
 fn filter(level: &str) -> EnvFilter {
-    let always = format!("{}=info", audit::TARGET);
+    let always = format!("{}=info", targets::AUDIT);
     let level = if level.is_empty() { "error" } else { level };
     EnvFilter::new(format!("h2=error,rustls=error,{level}"))
         .add_directive(always.parse().expect("a target and a level"))
@@ -113,7 +113,7 @@ impl<'a> MakeWriter<'a> for Sinks {
     }
 
     fn make_writer_for(&'a self, of: &Metadata<'_>) -> LineWriter<'a> {
-        match of.target() == audit::TARGET {
+        match of.target() == targets::AUDIT {
             true if self.is_apart(of) => self.audit.line_writer(),
             true => self.all.first_line_writer(),
             false => self.all.line_writer(),
@@ -123,7 +123,7 @@ impl<'a> MakeWriter<'a> for Sinks {
 
 impl Sinks {
     fn is_apart(&self, of: &Metadata<'_>) -> bool {
-        of.target() == audit::TARGET && self.is_audit_apart.load(Ordering::Relaxed)
+        of.target() == targets::AUDIT && self.is_audit_apart.load(Ordering::Relaxed)
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::request_record::RequestRecord;
-use crate::net::ClientStream;
+use crate::client_stream::ClientStream;
 
 /// Bytes read are received, bytes written are sent, and an error is the client's.
 #[derive(Debug)]

@@ -16,12 +16,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use super::redact::{bounded, kept_of_stranger};
-use super::{access, audit};
-use crate::connection::context::{AbortReason, ConnectionContext};
+use crate::abort_reason::AbortReason;
+use crate::connection::context::ConnectionContext;
 use crate::connection::download_permit::DownloadPermit;
 use crate::metrics::counts::ListenerMetrics;
 use crate::metrics::endpoint::Endpoint;
-use crate::net::Port;
+use crate::port::Port;
 use crate::reply::{HttpError, Reply, ReplyBody};
 use crate::upstream;
 
@@ -55,7 +55,7 @@ enum RecordState {
     /// Something is still to come; if nobody is left to bring it, it was cut.
     Open,
     Whole,
-    AbortReason(AbortReason),
+    Aborted(AbortReason),
 }
 
 impl RequestRecord {
@@ -147,7 +147,7 @@ impl RequestRecord {
     /// Who has cut it, where it did not end whole.
     pub fn cut(&self) -> Option<AbortReason> {
         match self.end.get() {
-            RecordState::AbortReason(cut) => Some(cut),
+            RecordState::Aborted(cut) => Some(cut),
             RecordState::Open => Some(self.client.cut()),
             RecordState::Whole => None,
         }
@@ -174,7 +174,7 @@ impl RequestRecord {
 
     /// Has it take what a download takes, until it is over.
     pub fn begin_download(&self) -> Result<(), HttpError> {
-        let download = DownloadPermit::begin(&self.client)?;
+        let download = DownloadPermit::begin(&self.client).ok_or(HttpError::TooManyDownloads)?;
         // Begun once for each.
         let _ = self.download.set(download);
         Ok(())
@@ -202,7 +202,7 @@ impl RequestRecord {
     /// Notes who has ended it too early. The first word on that counts.
     pub fn abort(&self, cut: AbortReason) {
         if self.end.get() == RecordState::Open {
-            self.end.set(RecordState::AbortReason(cut));
+            self.end.set(RecordState::Aborted(cut));
         }
     }
 
@@ -232,7 +232,7 @@ impl RequestRecord {
         if is_over && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.complete();
         }
-        audit::record(&self);
+        self.log_audit();
         reply.map(|body| MeteredBody { body, record: self })
     }
 }
@@ -241,10 +241,11 @@ impl Drop for RequestRecord {
     fn drop(&mut self) {
         // Whether Incus has done it though nobody waited for the answer, nobody knows.
         if self.status.get().is_none() {
-            audit::record(self);
+            self.log_audit();
         }
-        access::record(self);
-        self.counts().count(self);
+        self.log_access();
+        self.counts()
+            .count(self.endpoint(), self.status(), self.duration(), self.cut());
     }
 }
 

@@ -14,8 +14,6 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
-use super::signature;
-
 /// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
@@ -107,17 +105,6 @@ pub fn is_self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Malforme
     Ok(parsed.issuer() == parsed.subject())
 }
 
-/// Whether `issuer` has issued it: the names agree, and the signature is by the issuer's key.
-pub fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> Result<bool, Malformed> {
-    let (issued, issuing) = (parse(certificate)?, parse(issuer)?);
-    Ok(issued.issuer().as_raw() == issuing.subject().as_raw()
-        && signature::is_by(
-            &public_key(issuer)?,
-            issued.tbs_certificate.as_ref(),
-            &issued.signature_value.data,
-        ))
-}
-
 /// The subject's common name, if it has one that is text.
 pub fn common_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, Malformed> {
     let parsed = parse(certificate)?;
@@ -178,7 +165,7 @@ pub fn date(at: u64) -> String {
 #[error("it is no X.509 certificate ({0})")]
 pub struct Malformed(#[from] x509_parser::nom::Err<X509Error>);
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Malformed> {
+pub(super) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Malformed> {
     Ok(X509Certificate::from_der(certificate)?.1)
 }
 

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 
-use super::certificate::{self, Validity};
+use super::certificate::{self, Malformed, Validity};
+use super::signature;
 
 /// A fault of a chain. Certificates are counted from 1.
 #[derive(Debug, Eq, PartialEq)]
@@ -81,7 +82,7 @@ fn faults_of(
     };
     let mut faults = Vec::new();
     // One that cannot be read is told of where it is the issuer.
-    if !certificate::is_issued_by(issued, issuer).unwrap_or(true) {
+    if !is_issued_by(issued, issuer).unwrap_or(true) {
         faults.push(ChainFault::NotIssuer(number, subject.clone()));
     }
     if validity.is_ahead_of(now) {
@@ -95,7 +96,18 @@ fn faults_of(
 /// Whether each certificate has issued the one before it.
 pub fn is_chain(certificates: &[CertificateDer<'_>]) -> bool {
     let mut pairs = certificates.iter().zip(certificates.iter().skip(1));
-    pairs.all(|(issued, issuer)| certificate::is_issued_by(issued, issuer).unwrap_or_default())
+    pairs.all(|(issued, issuer)| is_issued_by(issued, issuer).unwrap_or_default())
+}
+
+/// Whether `issuer` has issued it: the names agree, and the signature is by the issuer's key.
+fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> Result<bool, Malformed> {
+    let (issued, issuing) = (certificate::parse(certificate)?, certificate::parse(issuer)?);
+    Ok(issued.issuer().as_raw() == issuing.subject().as_raw()
+        && signature::is_by(
+            &certificate::public_key(issuer)?,
+            issued.tbs_certificate.as_ref(),
+            &issued.signature_value.data,
+        ))
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ use tokio_rustls::client::TlsStream;
 use super::error::Error;
 use super::request::RequestBody;
 use super::target::Target;
-use crate::net::UpgradedIo;
-use crate::{net, proxy_protocol};
+use crate::upgraded_io::UpgradedIo;
+use crate::{proxy_protocol, socket_options};
 
 /// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -234,7 +234,6 @@ impl AsyncWrite for TunnelStream {
 }
 
 /// A request that failed, and what is left of it.
-#[derive(Debug)]
 pub(super) struct SendError {
     /// The request as it was, if no byte of it went out.
     pub(super) unsent: Option<Request<RequestBody>>,
@@ -255,7 +254,7 @@ async fn connect(target: &Target, client: Option<SocketAddr>) -> Result<Stream, 
     let mut tcp = TcpStream::connect((target.host.as_str(), target.port))
         .await
         .map_err(unreachable)?;
-    net::set_tcp_options(&tcp);
+    socket_options::set_tcp_options(&tcp);
     let mut announced = None;
     if target.proxy_protocol {
         proxy_protocol::announce(&mut tcp, client).await.map_err(unreachable)?;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Error;
-use crate::metrics::counts::{Counter, Histogram};
-use crate::metrics::label::{LabelMap, label};
+use super::error::Error;
+use crate::counters::label::{LabelMap, label};
+use crate::counters::{Counter, Histogram};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -1,55 +1,18 @@
 //! What goes up.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-
-use super::yield_budget::Turn;
-use crate::telemetry::request_record::RequestRecord;
 
 /// The body of a request to Incus.
-#[derive(Debug)]
 pub enum RequestBody {
     /// None.
     Empty,
-    /// A client's, handed on as it comes.
-    Client(MeteredRequestBody),
-}
-
-/// See [`RequestBody::Client`].
-#[derive(Debug)]
-pub struct MeteredRequestBody {
-    incoming: Incoming,
-    turn: Turn,
-    record: Rc<RequestRecord>,
-}
-
-impl RequestBody {
-    /// Hands on what a client sends.
-    pub fn of_client(incoming: Incoming, record: &Rc<RequestRecord>) -> Self {
-        Self::Client(MeteredRequestBody {
-            incoming,
-            turn: Turn::default(),
-            record: Rc::clone(record),
-        })
-    }
-}
-
-impl MeteredRequestBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = self.turn.poll(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx));
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.record.receive(frame.data_ref().map_or(0, Bytes::len)),
-            Poll::Ready(Some(Err(_))) => self.record.abort(self.record.client().cut()),
-            _ => {}
-        }
-        polled
-    }
+    /// Of a client, streamed.
+    Streamed(Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error>>>),
 }
 
 impl Body for RequestBody {
@@ -59,21 +22,21 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => body.poll_frame(cx),
+            Self::Streamed(body) => body.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.incoming.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.incoming.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
         }
     }
 }

@@ -12,11 +12,11 @@ use hyper::body::Incoming;
 use super::connection::Connection;
 use super::error::Error;
 use super::pool::Pool;
-use super::yield_budget::Turn;
+use super::yield_budget::YieldBudget;
 
 /// The body of Incus's answer, together with the connection it comes over.
 ///
-/// It lets others have their turn after each [`Turn`].
+/// It lets others have their turn after each [`YieldBudget`].
 ///
 /// Read to its end, it gives the connection back to the pool. Dropped before, it closes the connection: nobody waits for
 /// the rest. When Incus breaks off it fails, so that no reader can take what came for the whole.
@@ -26,7 +26,7 @@ pub struct UpstreamBody {
     /// `None` once it has been given back.
     connection: Option<Connection>,
     pool: Rc<Pool>,
-    turn: Turn,
+    turn: YieldBudget,
 }
 
 impl UpstreamBody {
@@ -35,7 +35,7 @@ impl UpstreamBody {
             incoming,
             connection: Some(connection),
             pool,
-            turn: Turn::default(),
+            turn: YieldBudget::default(),
         };
         if body.is_end_stream() {
             // Nobody will read it.

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{Error, Upstream};
+use super::client::Upstream;
+use super::error::Error;
 
 /// Incus's `/1.0` is a few kilobytes; this much is too much.
 pub const MAX_SERVER_INFO: usize = 1 << 20;

@@ -8,7 +8,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::Instant;
 
-use super::{Error, UpstreamMetrics};
+use super::error::Error;
+use super::metrics::UpstreamMetrics;
 use crate::config::UpstreamConfig;
 use crate::tls::upstream::{Pin, client_config};
 

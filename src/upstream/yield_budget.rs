@@ -10,11 +10,11 @@ const TURN: usize = 128 << 10;
 
 /// How much of its turn a body has used.
 #[derive(Debug, Default)]
-pub(super) struct Turn(usize);
+pub struct YieldBudget(usize);
 
-impl Turn {
+impl YieldBudget {
     /// Polls a body, unless others are to go first.
-    pub(super) fn poll<E>(
+    pub fn poll<E>(
         &mut self,
         cx: &mut Context<'_>,
         body: impl FnOnce(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, E>>>,
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn others_go_first_after_a_turn() {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut turn = Turn::default();
+        let mut turn = YieldBudget::default();
         let mut take_turn = |size| {
             let frame = Frame::data(Bytes::from(vec![0; size]));
             turn.poll(&mut cx, |_| Poll::Ready(Some(Ok::<_, ()>(frame)))).is_ready()

@@ -21,7 +21,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::admission::per_ip::IpPrefix;
-use crate::net::Port;
+use crate::port::Port;
 
 /// Steps in a round: enough for handshakes to keep their share of a worker that also moves data, few enough that a dozen
 /// rounds, which is what an admin's new connection and its first request need, are not noticed.

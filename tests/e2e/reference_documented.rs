@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use incus_gate::net::Port;
+use incus_gate::port::Port;
 use regex::Regex;
 
 const REFERENCE: &str = include_str!("../../docs/REFERENCE.md");

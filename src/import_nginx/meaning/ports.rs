@@ -10,10 +10,8 @@ use super::super::restrictions::{self, Guard};
 use super::super::roles::{Part, Parts};
 use super::super::site::{Http, Route, Server, Verification};
 use super::Translation;
-use crate::net::{
-    self,
-    Port::{Admin, Public},
-};
+use crate::port;
+use crate::port::Port::{Admin, Public};
 
 impl Translation<'_> {
     /// What holds a port back is returned, too.
@@ -64,7 +62,7 @@ impl Translation<'_> {
     }
 
     /// Who may connect; where the gateway cannot say it as Nginx did, nobody from outside.
-    fn addresses(&mut self, which: net::Port, parts: &[&Part<'_>], routes: Vec<&Route<'_>>, guards: &[Guard<'_>]) {
+    fn addresses(&mut self, which: port::Port, parts: &[&Part<'_>], routes: Vec<&Route<'_>>, guards: &[Guard<'_>]) {
         let port = match which {
             Public => &mut self.proxy.public,
             Admin => &mut self.proxy.admin,
@@ -219,12 +217,12 @@ impl Translation<'_> {
     }
 }
 
-fn usual(port: net::Port) -> u16 {
+fn usual(port: port::Port) -> u16 {
     port.usual_address().port()
 }
 
 /// An address that collides with none: of the wanted port, else of the first from the usual one on.
-fn free(ip: IpAddr, wanted: u16, which: net::Port, taken: &[SocketAddr]) -> SocketAddr {
+fn free(ip: IpAddr, wanted: u16, which: port::Port, taken: &[SocketAddr]) -> SocketAddr {
     let is_free = |address: &SocketAddr| !taken.iter().any(|other| collide(*other, *address));
     let mut addresses = [wanted]
         .into_iter()

@@ -1,8 +1,10 @@
+use http::header::HOST;
 use serde_json::json;
 
 use super::*;
 use crate::config::Visibility;
-use crate::public::selection::Evaluation;
+use crate::public::evaluation::Evaluation;
+use crate::public::image::Image;
 
 fn request(path: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     let mut request = Request::get(path);

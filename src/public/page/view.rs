@@ -2,7 +2,11 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Host, Image, SCRIPT, STYLE};
+use super::host::Host;
+use crate::public::image::Image;
+
+pub(super) const STYLE: &str = include_str!("page.css");
+pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// A frame around a ramp: what goes out, from one place.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%232563eb' d='M2 3h12v10H2z'/%3E%3Cpath fill='none' stroke='%23fff' stroke-width='2' d='M8 5v6M5 8l3 3 3-3'/%3E%3C/svg%3E";
@@ -65,13 +69,13 @@ pub(super) fn image(image: &Image, remote: &str) -> String {
     let fingerprint = image.fingerprint.get(..12).unwrap_or(&image.fingerprint);
     let description = image.description().filter(|description| *description != image.name());
     let text = html! {
-        li id=(image.fingerprint) data-search=(plain(&searched(image))) {
+        li id=(image.fingerprint) data-search=(plain(&image.searchable_text())) {
             h3 { bdi { (plain(image.name())) } }
             @if let Some(description) = description {
                 p { bdi { (plain(description)) } }
             }
             ul class="facts" {
-                li { (kind(image)) }
+                li { (image.kind_name()) }
                 li { (plain(&image.architecture)) }
                 li { (size(image.size)) }
                 @if let Some(day) = image.uploaded_on() {
@@ -153,7 +157,7 @@ pub(super) fn launch(image: &Image, fingerprint: &str, remote: &str) -> String {
         (None, Some(name)) => format!("'{remote}:{name}'"),
         (None, None) => format!("{remote}:{fingerprint}"),
     };
-    let virtual_machine = if is_virtual_machine(image) { " --vm" } else { "" };
+    let virtual_machine = if image.is_virtual_machine() { " --vm" } else { "" };
     format!("incus launch {source}{virtual_machine}")
 }
 
@@ -165,36 +169,6 @@ fn is_plain_to_shells(c: char) -> bool {
 /// What all shells read alike in single quotes. Fish has escapes there, and PowerShell takes Unicode's quotes for its own.
 fn is_kept_by_quotes(c: char) -> bool {
     c.is_alphanumeric() || c == ' ' || (c.is_ascii_graphic() && !matches!(c, '\'' | '\\'))
-}
-
-/// What a search looks at, in lower case.
-pub(super) fn searched(image: &Image) -> String {
-    let mut text = format!(
-        "{}\n{}\n{}\n{}",
-        image.fingerprint,
-        image.architecture,
-        kind(image),
-        image.uploaded_on().unwrap_or_default()
-    );
-    let names = image.alias_names().chain(image.properties.values().map(String::as_str));
-    for name in names {
-        text.push('\n');
-        text.push_str(name);
-    }
-    text.to_lowercase()
-}
-
-/// Incus's word for it, as people write it.
-fn kind(image: &Image) -> &'static str {
-    if is_virtual_machine(image) {
-        "virtual machine"
-    } else {
-        "container"
-    }
-}
-
-fn is_virtual_machine(image: &Image) -> bool {
-    image.kind == "virtual-machine"
 }
 
 /// As Incus's client shows it.

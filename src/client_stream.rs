@@ -1,93 +1,21 @@
-//! The two ports, what every TCP connection is set to, and the stream that a client's TLS becomes.
+//! The stream of a client after its TLS handshake.
 
-use std::fmt;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::Bytes;
 use rustls::ProtocolVersion;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::admission::ConnectionPermit;
-use crate::identity::PeerCertificate;
 
 /// What TLS holds of an answer that its client does not read, in bytes.
 const MAX_UNSENT: usize = 32 << 10;
-
-/// Which of the two ports.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Port {
-    /// For those who hold the very certificate.
-    Admin,
-    /// For everybody.
-    Public,
-}
-
-impl Port {
-    /// The table of the configuration that it is from, and what logs and figures call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Public => "public",
-        }
-    }
-
-    /// Where it listens if nobody says otherwise, as the units of systemd have it too.
-    pub fn usual_address(self) -> SocketAddr {
-        let number = match self {
-            Self::Admin => 8555,
-            Self::Public => 8554,
-        };
-        (Ipv6Addr::UNSPECIFIED, number).into()
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Small answers leave at once, and a peer that has vanished is noticed within two minutes though a tunnel may be silent
-/// for hours.
-pub(crate) fn set_tcp_options(tcp: &TcpStream) {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    // A connection that is gone already says so at the first read.
-    let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
-}
-
-/// Has done with a connection at once, without keeping anything of it in the kernel.
-pub(crate) fn reset(tcp: TcpStream) {
-    // Where even that fails, the connection is gone already.
-    let _ = tcp.set_zero_linger();
-}
-
-/// What a connection has become after 101, on either side of us.
-#[derive(Debug)]
-pub struct UpgradedIo<S> {
-    /// What was read of it already.
-    pub read_ahead: Bytes,
-    /// The rest.
-    pub stream: S,
-}
-
-/// The leaf that the client presented, its key proved.
-pub(crate) fn certificate(tls: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
-    let chain = tls.get_ref().1.peer_certificates()?;
-    chain.first().map(PeerCertificate::new)
-}
 
 /// A client's TLS stream, which is reset when it ends before it was closed in order, though it be with the process: an answer
 /// that was cut must not look like one that ended, not even to HTTP/1.0, where the end of the connection is the end of the

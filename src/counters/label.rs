@@ -3,11 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::admission::RejectReason;
-use crate::connection::context::AbortReason;
-use crate::identity::AuthError;
-use crate::net::Port;
-
 /// What a figure is told apart by.
 pub trait Label: Copy + 'static {
     /// Every value.
@@ -23,7 +18,7 @@ pub trait Label: Copy + 'static {
 /// The values of an enum with their names. Whoever adds one there has to name it here.
 macro_rules! label {
     ($type:ident { $($variant:ident = $name:literal),* $(,)? }) => {
-        impl $crate::metrics::label::Label for $type {
+        impl $crate::counters::label::Label for $type {
             const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             fn name(self) -> &'static str {
@@ -44,40 +39,6 @@ macro_rules! label {
     };
 }
 pub(crate) use label;
-
-label!(Port {
-    Admin = "admin",
-    Public = "public",
-});
-
-label!(AbortReason {
-    Client = "client",
-    Drain = "drain",
-    Expired = "expired",
-    Incus = "incus",
-    Limit = "limit",
-    Revoked = "revoked",
-});
-
-label!(AuthError {
-    NoCertificate = "no_certificate",
-    Unknown = "unknown_certificate",
-    Expired = "expired_certificate",
-    NotYetValid = "not_yet_valid_certificate",
-});
-
-label!(RejectReason {
-    Address = "connections_per_address",
-    Cpu = "cpu",
-    Descriptors = "descriptors",
-    Evicted = "displaced",
-    Full = "connections",
-    Network = "network",
-    Requests = "requests",
-    Stalled = "stalled",
-    PendingProxy = "unannounced",
-    Unread = "unread",
-});
 
 /// One of something for each value of a label.
 pub struct LabelMap<L, T> {

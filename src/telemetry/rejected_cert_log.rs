@@ -1,0 +1,55 @@
+//! What the log says of requests that are rejected on the admin port. Anybody can cause as many as they like.
+
+use std::net::IpAddr;
+
+use super::repeats::Repeats;
+use super::targets;
+use crate::identity::{AuthError, Peer, PeerCertificate};
+use crate::port::Port;
+
+/// Counts them for all workers, and logs the first of each minute and network.
+#[derive(Debug, Default)]
+pub struct RejectedCertLog {
+    certificates: Repeats,
+    requests: Repeats,
+}
+
+impl RejectedCertLog {
+    /// Logs a certificate that was refused, or counts it if this client's last one was logged less than a minute ago.
+    pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &AuthError) {
+        if self.certificates.is_first(peer.address.ip()) {
+            tracing::info!(
+                target: targets::AUDIT,
+                client = %peer.address,
+                subject = certificate.subject(),
+                fingerprint = %certificate.fingerprint(),
+                "refused: {why}"
+            );
+        }
+    }
+
+    /// Counts a refused request; `true` if the access log should have a line of it.
+    pub(super) fn has_line(&self, client: IpAddr) -> bool {
+        self.requests.is_first(client)
+    }
+
+    /// Logs the counts of the minutes that are over.
+    pub fn tell(&self) {
+        log_counts(self.certificates.take_over(), self.requests.take_over());
+    }
+}
+
+impl Drop for RejectedCertLog {
+    fn drop(&mut self) {
+        log_counts(self.certificates.take_all(), self.requests.take_all());
+    }
+}
+
+fn log_counts(certificates: Vec<(String, u64)>, requests: Vec<(String, u64)>) {
+    for (network, times) in certificates {
+        tracing::info!(target: targets::AUDIT, times, %network, "refused more often than is told");
+    }
+    for (network, times) in requests {
+        tracing::info!(target: targets::ACCESS, port = %Port::Admin, times, %network, "refused more often than is told");
+    }
+}
