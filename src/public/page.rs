@@ -1,7 +1,8 @@
-//! The page for people: what a browser sees of the published images, with the commands to copy.
+//! The HTML page: shows the published images in a browser, with commands to copy.
 //!
-//! It asks nothing of anybody: styles and script are in it, and its policy lets the browser load and run nothing else.
-//! [`view`] writes it; whatever an image says of itself is escaped there, and commands are made of plain characters, or quoted.
+//! The page loads no other resource: styles and script are inline, and its Content-Security-Policy blocks everything
+//! else. [`view`] renders it. The view escapes all image metadata, and commands contain only shell-safe characters or
+//! quoted names.
 
 mod view;
 
@@ -28,15 +29,16 @@ use super::snapshot::Snapshot;
 use crate::config::Page;
 use crate::reply::{HttpError, Reply, ReplyBody};
 
-/// How many images one page shows; with more, people search.
+/// Maximum number of images on one page. Users search for the others.
 const MAX_SHOWN: usize = 200;
-/// How much of a search is read, in characters: each word is looked for in each image.
+/// Maximum length of a search, in characters: every word is searched for in every image.
 const MAX_SEARCH: usize = 200;
-/// How many of them are written at once, so that who asks and does not read costs little.
+/// Number of images rendered at once. It bounds the memory of a client that sends a request and does not read the
+/// response.
 const AT_ONCE: usize = 10;
 
-/// The remotes that `incus` and `lxc` bring along, and the name of whatever machine the client runs on. `remote add` refuses
-/// them, and the next command would ask another server.
+/// Remotes that `incus` and `lxc` predefine, and the host name of the client's own machine. `remote add` rejects these
+/// names, and the next command would then contact another server.
 const TAKEN_REMOTES: [&str; 7] = [
     "images",
     "local",
@@ -50,7 +52,8 @@ const TAKEN_REMOTES: [&str; 7] = [
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// Nothing but the style and the script that are written here; nobody may frame it, and it sends nothing anywhere else.
+/// Content-Security-Policy that allows only the inline style and script, and forbids framing and requests to other
+/// origins.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| BASE64.encode(digest(&SHA256, text.as_bytes()).as_ref());
     let policy = format!(
@@ -58,20 +61,20 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         hash(STYLE),
         hash(SCRIPT)
     );
-    HeaderValue::from_str(&policy).expect("a policy is a header's value")
+    HeaderValue::from_str(&policy).expect("the policy is a valid header value")
 });
 
-/// What a browser asks for.
+/// A browser's request for the page.
 #[derive(Debug)]
 pub struct PageRequest {
-    /// As the browser reached us.
+    /// Host and port from the request.
     host: Host,
-    /// What it looks for, as it was typed.
+    /// Search text as typed.
     search: String,
 }
 
 impl PageRequest {
-    /// `/`, asked for as HTML. Incus's clients and curl do not.
+    /// Recognizes `GET /` with `text/html` in `Accept`. Incus's clients and curl do not send that.
     pub fn of<B>(request: &Request<B>) -> Option<Self> {
         let is_asked_for = request.method() == Method::GET
             && request.uri().path() == "/"
@@ -85,7 +88,7 @@ impl PageRequest {
         })
     }
 
-    /// What the images must have: every word of the search, in any order.
+    /// Selects the images that contain every word of the search, in any order.
     pub fn selector(&self) -> Selector {
         let mut words: Vec<_> = self.search.split_whitespace().map(str::to_lowercase).collect();
         words.sort_unstable();
@@ -93,7 +96,7 @@ impl PageRequest {
         Selector::Words(words)
     }
 
-    /// The page with the images that match; or with what is wrong.
+    /// Renders the page with the matching images, or with an error message.
     pub fn reply(&self, page: &Page, found: Result<(Arc<Snapshot>, Arc<Matches>), HttpError>) -> Reply {
         let title = page.title.as_deref();
         match found {
@@ -109,7 +112,7 @@ impl PageRequest {
         }
     }
 
-    /// What it is made of, one after the other, and how many bytes are kept for that besides the snapshot.
+    /// Returns the parts of the page in order, and the number of bytes they hold besides the snapshot.
     fn parts(
         &self,
         title: Option<&str>,
@@ -121,7 +124,7 @@ impl PageRequest {
             .filter(|place| matches.contains(*place))
             .take(MAX_SHOWN)
             .collect();
-        // For as long as it takes to send it.
+        // The list stays allocated until the response is sent.
         shown.shrink_to_fit();
         let head = Head {
             host: &self.host,
@@ -151,7 +154,7 @@ impl PageRequest {
     }
 }
 
-/// What a search looks at, in lower case.
+/// Returns the lowercase text that searches look at.
 pub(super) fn searchable_text(image: &Image) -> String {
     view::searched(image)
 }
@@ -173,8 +176,8 @@ fn with_policy(status: StatusCode, body: ReplyBody) -> Reply {
     reply
 }
 
-/// The name, and the port if it is no usual one, under which a browser has found us. It goes into a command that people
-/// paste into a shell, so it is plain, or it is not there.
+/// Host name under which the browser reached the gateway, with the port unless it is the default. It is part of a
+/// command that users paste into a shell, so a name with unsafe characters is dropped.
 #[derive(Clone, Debug)]
 struct Host(Option<Authority>);
 
@@ -190,13 +193,15 @@ impl Host {
         Self(authority.filter(is_plain))
     }
 
-    /// What `incus remote add` finds this server by. Where a browser takes 443, it takes 8443.
+    /// Returns the URL for `incus remote add`. It names port 443 explicitly: without a port, browsers use 443 but
+    /// `incus` uses 8443.
     fn url(&self) -> String {
         let is_usual = self.0.as_ref().is_some_and(|authority| authority.port().is_none());
         format!("https://{self}{}", if is_usual { ":443" } else { "" })
     }
 
-    /// What `incus remote add` may call this server: the first part of its name, unless clients have such a remote already.
+    /// Returns the remote's name for `incus remote add`: the first label of the host name, or `published` if clients
+    /// may already have such a remote.
     fn remote(&self) -> String {
         let host = self.0.as_ref().map_or("", Authority::host).to_ascii_lowercase();
         let label = host.split('.').next().unwrap_or_default();
@@ -205,7 +210,7 @@ impl Host {
     }
 }
 
-/// A name or an address, with a port or without, and nothing a shell could take for more.
+/// Checks for a host name or address with an optional port, without characters special to a shell.
 fn is_plain(authority: &Authority) -> bool {
     let host = authority.host();
     let is_name = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
