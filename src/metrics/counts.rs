@@ -1,4 +1,4 @@
-//! Plain figures in memory. Nobody waits for anybody, and nothing is looked up by text.
+//! Counters and histograms: atomics in memory, without locks and lookups by name.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,38 +13,38 @@ use crate::identity::AuthError;
 use crate::net::Port;
 use crate::telemetry::request_record::RequestRecord;
 
-/// What one worker counts.
+/// The metrics of one worker.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
-    /// By port.
+    /// Metrics by port.
     pub ports: LabelMap<Port, ListenerMetrics>,
-    /// Requests on the admin port of who is no admin.
+    /// Admin port requests without a listed client certificate, by reason.
     pub not_admins: LabelMap<AuthError, Counter>,
 }
 
-/// On one port.
+/// The metrics of one port.
 #[derive(Debug, Default)]
 pub struct ListenerMetrics {
-    /// Bytes of requests' bodies, and through tunnels from clients.
+    /// Bytes of request bodies, and tunneled bytes from clients.
     pub received: Counter,
-    /// Bytes of answers' bodies, and through tunnels to clients.
+    /// Bytes of response bodies, and tunneled bytes to clients.
     pub sent: Counter,
-    /// What was asked, and what came of it.
+    /// Requests by endpoint and status.
     pub requests: LabelMap<Endpoint, LabelMap<Status, Counter>>,
-    /// How long that took, but for tunnels.
+    /// Request durations, except of tunnels.
     pub durations: LabelMap<Endpoint, Histogram>,
-    /// What was cut, by whom.
+    /// Aborted requests by reason.
     pub cuts: LabelMap<AbortReason, Counter>,
-    /// How handshakes ended.
+    /// TLS handshakes by outcome.
     pub handshakes: LabelMap<HandshakeOutcome, Counter>,
 }
 
 impl ListenerMetrics {
-    /// Counts a request that is over.
+    /// Counts a finished request.
     pub fn count(&self, record: &RequestRecord) {
         let endpoint = record.endpoint();
         self.requests.of(endpoint).of(Status::of(record.status())).add(1);
-        // A tunnel's time is its user's.
+        // The client decides how long a tunnel stays open.
         if record.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
             self.durations.of(endpoint).observe(record.duration());
         }
@@ -54,31 +54,31 @@ impl ListenerMetrics {
     }
 }
 
-/// It only grows.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts so many more.
+    /// Increases the counter.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// Current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Each up to its bound, the last one without.
+    /// One bucket per bound, and one for larger values. The counts are not cumulative.
     buckets: [Counter; BOUNDS.len() + 1],
     microseconds: Counter,
 }
 
-/// From an answer out of memory to a download over a slow line, in microseconds.
+/// Upper bounds in microseconds. They range from a response out of memory to a download over a slow link.
 const BOUNDS: [u64; 10] = [
     500,
     2_500,
@@ -93,7 +93,7 @@ const BOUNDS: [u64; 10] = [
 ];
 
 impl Histogram {
-    /// Counts one more.
+    /// Counts a duration.
     pub fn observe(&self, duration: Duration) {
         let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound);
@@ -102,14 +102,14 @@ impl Histogram {
     }
 }
 
-/// Several histograms as one.
+/// The sum of several histograms.
 #[derive(Debug, Default)]
 pub struct Durations {
-    /// In seconds.
+    /// Sum of all durations in seconds.
     pub sum: f64,
-    /// How many there were.
+    /// Number of durations.
     pub count: u64,
-    /// Up to so many seconds, so many.
+    /// Upper bounds in seconds with the count of each bucket. The counts are not cumulative.
     pub buckets: Vec<(f64, u64)>,
 }
 

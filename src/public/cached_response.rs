@@ -31,7 +31,8 @@ impl CachedJson {
         // The tag is weak because it also identifies the compressed form (RFC 9110 §8.8.1).
         let digest = HEXLOWER.encode(&digest(&SHA256, &plain).as_ref()[..16]);
         Self {
-            etag: HeaderValue::from_str(&format!("W/\"{digest}\"")).expect("hexadecimal digits are a valid header value"),
+            etag: HeaderValue::from_str(&format!("W/\"{digest}\""))
+                .expect("hexadecimal digits are a valid header value"),
             gzip: None,
             plain,
         }
