@@ -1,7 +1,7 @@
-//! The access log: a line for every exchange, when it is over.
+//! The access log: one line per finished request.
 //!
-//! It is on unless `log.level` turns it off, as with Nginx: who needs it afterwards cannot have it written any more, and
-//! under systemd the journal keeps it within bounds.
+//! It is enabled unless `log.level` disables it, as in Nginx: a log that is missing when it is needed cannot be
+//! recovered. Under systemd, the journal limits its size.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::redact::redact;
 use super::request_record::RequestRecord;
 use crate::net::Port;
 
-/// By this name `log.level` knows it.
+/// Target in `log.level`.
 pub const TARGET: &str = "incus_gate::access";
 
-/// Nobody needs more of a method to know that it is none.
+/// Maximum length of a logged method, in bytes. Valid methods are shorter.
 const MAX_METHOD: usize = 32;
 
-/// Writes it, unless nobody wants to know.
+/// Logs a request, unless the access log is disabled.
 pub(super) fn record(record: &RequestRecord) {
     if !tracing::enabled!(target: TARGET, Level::INFO) {
         return;
@@ -48,18 +48,18 @@ pub(super) fn record(record: &RequestRecord) {
     );
 }
 
-/// Whether other lines say enough of it.
+/// Whether other log lines already cover the request.
 fn is_of_a_crowd(record: &RequestRecord) -> bool {
     let client = record.client();
     match client.port {
-        // Who was refused is counted, after a first line.
+        // Rejected requests are counted after the first one.
         Port::Admin => record.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
-        // The limiter has written one.
+        // The limiter has logged it.
         Port::Public => record.status() == Some(StatusCode::TOO_MANY_REQUESTS),
     }
 }
 
-/// A method is of plain characters, as HTTP has them: it needs no quotes.
+/// Returns the method, truncated. HTTP methods contain no characters that need quoting.
 pub(super) fn method(record: &RequestRecord) -> &str {
     let method = record.method().as_str();
     method.get(..MAX_METHOD).unwrap_or(method)

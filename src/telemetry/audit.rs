@@ -1,6 +1,6 @@
-//! The audit log: which admin has changed what, from where, and who was refused.
+//! The audit log: which administrator changed what from which address, and which certificates were rejected.
 //!
-//! A request is told of when its answer begins, not when it ends: a shell may be open for days.
+//! A request is logged when its response begins, not when it ends: a shell may stay open for days.
 
 use std::net::IpAddr;
 
@@ -13,11 +13,11 @@ use super::request_record::RequestRecord;
 use crate::identity::{AuthError, Peer, PeerCertificate};
 use crate::net::Port;
 
-/// Its lines are known by this name, and no level turns them off.
+/// Target of the audit log. No level disables it.
 pub const TARGET: &str = "incus_gate::audit";
 
-/// Tells of an admin's request that may change something or opens a tunnel, once it is known what comes of it. Only methods
-/// that are known to read are left out.
+/// Logs an administrator's request that may change something or opens a tunnel, when its result is known. Only the
+/// read-only methods GET and HEAD are left out.
 pub(super) fn record(record: &RequestRecord) {
     let Some(admin) = record.admin() else { return };
     let is_tunnel = record.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
@@ -36,7 +36,7 @@ pub(super) fn record(record: &RequestRecord) {
     );
 }
 
-/// Requests that were refused on the admin port, on all workers: anybody can cause as many as they like.
+/// Requests rejected on the admin port, by all workers. Clients can cause any number of them.
 #[derive(Debug, Default)]
 pub struct RejectedCertLog {
     certificates: Repeats,
@@ -44,7 +44,7 @@ pub struct RejectedCertLog {
 }
 
 impl RejectedCertLog {
-    /// Logs a certificate that was refused, or counts it if this client's last one was logged less than a minute ago.
+    /// Logs a rejected certificate, or counts it if one from the same client was logged less than a minute ago.
     pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &AuthError) {
         if self.certificates.is_first(peer.address.ip()) {
             tracing::info!(
@@ -57,12 +57,12 @@ impl RejectedCertLog {
         }
     }
 
-    /// Counts a refused request; `true` if the access log should have a line of it.
+    /// Counts a rejected request. Returns `true` if the access log should contain it.
     pub(super) fn has_line(&self, client: IpAddr) -> bool {
         self.requests.is_first(client)
     }
 
-    /// Logs the counts of the minutes that are over.
+    /// Logs the counts of the periods that have ended.
     pub fn tell(&self) {
         log_counts(self.certificates.take_over(), self.requests.take_over());
     }
