@@ -74,7 +74,7 @@ struct Counts {
 #[derive(Debug, Default)]
 struct RejectCounter {
     count: AtomicU64,
-    /// In seconds.
+    /// Sum of all durations in seconds.
     last: AtomicU64,
 }
 

@@ -88,7 +88,7 @@ struct Report {
 }
 
 impl Report {
-    /// Who has closed stdout still gets the exit code.
+    /// Ignores errors: if stdout is closed, the exit code still counts.
     fn add(&mut self, Finding { verdict, what, text }: &Finding) {
         self.failed |= *verdict == Verdict::Fail;
         let verdict = match verdict {

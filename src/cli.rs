@@ -157,7 +157,7 @@ impl ImportArguments {
             Ok(Outcome::Complete) => Exit::Done,
             Ok(Outcome::Incomplete | Outcome::Nothing) => Exit::Failed,
             Err(error) => {
-                // A closed stderr leaves nobody to tell.
+                // If stderr is closed, there is no way to report it.
                 let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
                 match error {
                     ImportError::Malformed { .. } => Exit::DataError,

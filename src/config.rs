@@ -1,7 +1,9 @@
-//! `proxy.toml` → [`Config`], which cannot be wrong: every file it names is read, every pair matched, every address parsed.
+//! Parses `proxy.toml` into a [`Config`]. A `Config` is fully validated: all files are read, all keys match their
+//! certificates, and all addresses are parsed.
 //!
-//! `schema` is the file as written, `parse` makes a configuration of it, `error` is every message that a wrong one earns, `watched_files`
-//! the certificates and keys that it names, `units` durations and sizes; `write` writes one.
+//! `schema` defines the file format, `parse` converts it to a configuration, and `error` contains the error messages.
+//! `watched_files` tracks the certificates and keys, `units` parses durations and sizes, and `write` creates a new
+//! file.
 
 mod error;
 mod load;

@@ -6,31 +6,31 @@ pub mod label;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// It only grows.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts so many more.
+    /// Increases the counter.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// Current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Each up to its bound, the last one without.
+    /// One bucket per bound, and one for larger values. The counts are not cumulative.
     buckets: [Counter; BOUNDS.len() + 1],
     microseconds: Counter,
 }
 
-/// From an answer out of memory to a download over a slow line, in microseconds.
+/// Upper bounds in microseconds. They range from a response out of memory to a download over a slow link.
 const BOUNDS: [u64; 10] = [
     500,
     2_500,
@@ -45,7 +45,7 @@ const BOUNDS: [u64; 10] = [
 ];
 
 impl Histogram {
-    /// Counts one more.
+    /// Counts a duration.
     pub fn observe(&self, duration: Duration) {
         let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound);
@@ -54,14 +54,14 @@ impl Histogram {
     }
 }
 
-/// Several histograms as one.
+/// The sum of several histograms.
 #[derive(Debug, Default)]
 pub struct Durations {
-    /// In seconds.
+    /// Sum of all durations in seconds.
     pub sum: f64,
-    /// How many there were.
+    /// Number of durations.
     pub count: u64,
-    /// Up to so many seconds, so many.
+    /// Upper bounds in seconds with the count of each bucket. The counts are not cumulative.
     pub buckets: Vec<(f64, u64)>,
 }
 

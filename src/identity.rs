@@ -18,7 +18,7 @@ const MAX_SUBJECT: usize = 200;
 /// The other end of a connection, as far as it has proved who it is.
 #[derive(Debug)]
 pub struct Peer {
-    /// Where it is.
+    /// API path of the image.
     pub address: SocketAddr,
     /// What it has shown. Nobody has judged it yet.
     pub certificate: Option<PeerCertificate>,
@@ -66,7 +66,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// What the log calls them.
+    /// Name in the log.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }

@@ -48,19 +48,19 @@ pub enum ImportError {
     /// A file cannot be read.
     #[error("cannot read {}{}: {source}; give the nginx.conf that Nginx itself reads, as root", path.display(), named.as_ref().map(|named| format!(", which {named} includes (relative names start at the folder of nginx.conf)")).unwrap_or_default())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The `include` that names it.
         named: Option<String>,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// What came out cannot be written.
     #[error("cannot write {}: {source}; {}", path.display(), if source.kind() == io::ErrorKind::AlreadyExists { "nothing is overwritten, name another file" } else { "name another file with --output, or be root" })]
     Unwritable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
@@ -107,7 +107,7 @@ pub fn import(file: &Path, output: Option<&Path>, url: Option<String>) -> Result
         path: path.to_owned(),
         source,
     })?;
-    // A closed stderr leaves nobody to tell.
+    // If stderr is closed, there is no way to report it.
     let _ = io::stderr().write_all(translation.report.as_bytes());
     Ok(translation.outcome)
 }

@@ -1,10 +1,10 @@
-//! What is counted, for Prometheus to scrape, and whether all is well, for who asks.
+//! Metrics for Prometheus, and health checks.
 //!
-//! Each worker counts in [`WorkerMetrics`] of its own, which nobody else writes: a request costs a few additions, whether anybody
-//! scrapes or not. Only a scrape adds the workers' figures up, in [`export`], on the main thread. What is counted is known
-//! beforehand, for each [`label`] has a closed set of values: strangers cannot make it grow.
+//! Each worker counts in a [`WorkerMetrics`] of its own, which no other thread writes: a request costs a few
+//! uncontended additions, whether or not Prometheus scrapes. A scrape adds up the workers' counters, in [`exposition`],
+//! on the main thread. Each [`label`] has a closed set of values, so clients cannot create new time series.
 //!
-//! [`server`] answers on the listener of `[metrics]`, with [`health`] beside the figures, and on that of `[status]`.
+//! [`server`] serves the metrics and the [`health`] checks on the listeners of `[metrics]` and `[status]`.
 
 pub mod counts;
 pub mod endpoint;
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::counts::WorkerMetrics;
 
-/// The figures of the whole process.
+/// The metrics of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
     started: Duration,
@@ -26,12 +26,12 @@ pub struct Metrics {
     reload: Mutex<Reload>,
 }
 
-/// What became of the last reload. Times are in seconds since 1970.
+/// Result of the last reload. Times are Unix times in seconds.
 #[derive(Clone, Debug)]
 pub struct Reload {
-    /// When the configuration in force was loaded.
+    /// When the active configuration was loaded.
     pub in_force_since: u64,
-    /// When one was refused since, and why.
+    /// Time and error of a later reload that failed.
     pub refused: Option<(u64, String)>,
 }
 
@@ -50,7 +50,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// For one more worker to count in.
+    /// Creates the metrics of another worker.
     pub fn of_worker(&self) -> Arc<WorkerMetrics> {
         let counts = Arc::<WorkerMetrics>::default();
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ impl Metrics {
         counts
     }
 
-    /// Notes what has come of a reload.
+    /// Records the result of a reload: the error, or `None` on success.
     pub fn reloaded(&self, refused: Option<String>) {
         let now = since_1970().as_secs();
         let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,12 +68,12 @@ impl Metrics {
         reload.refused = refused.map(|why| (now, why));
     }
 
-    /// What has come of the last one.
+    /// Result of the last reload.
     pub fn reload(&self) -> Reload {
         self.reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// When the process was started, since 1970.
+    /// Start of the process, as a Unix time.
     pub fn started(&self) -> Duration {
         self.started
     }
@@ -83,7 +83,7 @@ impl Metrics {
     }
 }
 
-/// Now.
+/// Current Unix time.
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,9 +1,12 @@
-//! The public port: question → answer. No request of a stranger goes up to Incus.
+//! The public port: answers anonymous clients without forwarding any of their requests to Incus.
 //!
-//! [`route`] reads a request into a question, [`catalogue`] keeps what may be answered, [`snapshot`] is one state of that,
-//! made of [`image`]s and answered as [`document`]s. A [`filter`] picks from it, for a `listing`; `page` shows it to people. Both
-//! are a [`selection`], which `evaluate` finds at a bounded price.
-//! Image bytes alone come from Incus, asked for by `export` with a fingerprint from the catalogue.
+//! - [`route`] parses a request into a [`PublicRoute`].
+//! - [`catalogue`] keeps the published images up to date. A [`snapshot`] is one state of it, made of [`image`]s, with
+//!   its JSON responses cached as [`cached_response`]s.
+//! - A [`selection`] is the set of images that a [`filter`] or a search on the [`page`] matches. `evaluate` computes it
+//!   within a CPU budget, and `streamed_list` writes it as JSON.
+//! - `export` is the only handler that sends a request to Incus: it downloads an image by its full fingerprint from the
+//!   catalogue.
 
 pub mod cached_response;
 pub mod catalogue;
@@ -40,13 +43,18 @@ use crate::state::State;
 use crate::telemetry::request_record::RequestRecord;
 use crate::upstream;
 
-/// A client has its answer, or the head of it, within five seconds, whatever has become of Incus.
+/// Maximum time to the head of a response. Clients get one within five seconds even if Incus hangs.
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
-/// The longest path and query of a request, in bytes: the longest filter, with every byte escaped, and more than a path needs.
+/// Maximum length of a request's path and query, in bytes. It fits the longest filter with every byte percent-encoded,
+/// plus the longest path.
 const MAX_TARGET: usize = 4 << 10;
 
 /// Answers one request on the public port.
+///
+/// # Errors
+///
+/// Returns the [`HttpError`] that the client gets instead of a response.
 pub async fn answer<B>(record: &RequestRecord, request: &Request<B>) -> Result<Reply, HttpError> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
@@ -67,7 +75,7 @@ pub async fn answer<B>(record: &RequestRecord, request: &Request<B>) -> Result<R
     in_time(&state, answer_question(record, &state, route, request.headers())).await
 }
 
-/// As long as anybody waits for the gateway.
+/// Limits a future to [`PATIENCE`], and reports a timeout as an upstream error.
 pub(crate) async fn in_time<T>(
     state: &State,
     answer: impl Future<Output = Result<T, HttpError>>,
@@ -142,7 +150,7 @@ fn find<'a>(snapshot: &'a Snapshot, prefix: &FingerprintPrefix) -> Result<&'a Im
     match snapshot.find(prefix) {
         Lookup::One(image) => Ok(image),
         Lookup::Nothing => Err(route::image_not_found(prefix.as_str())),
-        // Incus's words and status; but here only published images count.
+        // Same message and status as Incus, but only published images are counted.
         Lookup::Many => Err(HttpError::Incus(
             StatusCode::INTERNAL_SERVER_ERROR,
             "More than one image matches".to_owned(),

@@ -1,4 +1,4 @@
-//! Replies in Incus's own JSON form, and the one map from an error to a status.
+//! Responses in Incus's JSON format, and the mapping from errors to status codes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,23 +15,23 @@ use crate::admission::Rejection;
 use crate::identity::AuthError;
 use crate::upstream::{self, UpstreamBody};
 
-/// The most of a long answer that is handed over at once.
+/// Maximum size of a body frame, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// What a client gets.
+/// A response to a client.
 pub type Reply = Response<ReplyBody>;
 
 /// The body of a [`Reply`].
 pub enum ReplyBody {
-    /// Made here.
+    /// A complete body in memory.
     Whole(Option<Bytes>),
-    /// Made here while it is sent.
+    /// A body that is generated while it is sent.
     Parts(Box<dyn Iterator<Item = Bytes>>),
-    /// Handed on from Incus as it comes. When Incus breaks off, this fails, and with it the client's connection or stream.
+    /// A body streamed from Incus. If Incus aborts it, polling fails, and the client's connection or stream is reset.
     Upstream(Box<UpstreamBody>),
 }
 
-/// Why a request is not answered with what it asked for.
+/// Why a request fails.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum HttpError {
@@ -41,7 +41,7 @@ pub enum HttpError {
     Busy,
     #[error("the list of images cannot be had from Incus at the moment, try again later")]
     CatalogueAway,
-    /// In Incus's own words.
+    /// An error with Incus's status and message.
     #[error("{1}")]
     Incus(StatusCode, String),
     #[error("method not allowed")]
@@ -60,18 +60,18 @@ pub enum HttpError {
     TooManyRequests(Duration),
     #[error("filters and searches from this address take too much CPU time, try again later")]
     TooMuchCpu(Duration),
-    /// What is wrong behind us is for our log, not for strangers.
+    /// The details are logged. They are not disclosed to clients.
     #[error("Incus cannot be reached at the moment, try again later")]
     Upstream(upstream::Error),
 }
 
 impl HttpError {
-    /// For what only a client can mend.
+    /// Creates an error for an invalid request.
     pub fn bad_request(problem: &str) -> Self {
         Self::Incus(StatusCode::BAD_REQUEST, problem.to_owned())
     }
 
-    /// What a client is answered.
+    /// HTTP status of the error.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
@@ -132,7 +132,8 @@ impl From<HttpError> for Reply {
             HttpError::Busy | HttpError::TooManyDownloads => {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
             }
-            // In whole seconds (RFC 9110 §10.2.3), and not too early.
+            // `Retry-After` is in whole seconds (RFC 9110 §10.2.3). Round up, so that the client does not retry too
+            // early.
             HttpError::TooManyRequests(wait) | HttpError::TooMuchCpu(wait) => {
                 let seconds = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
                 reply.headers_mut().insert(RETRY_AFTER, seconds);
@@ -143,7 +144,11 @@ impl From<HttpError> for Reply {
     }
 }
 
-/// A success, in the form that Incus calls `sync`.
+/// Serializes a successful response, which Incus calls `sync`.
+///
+/// # Panics
+///
+/// Panics if `metadata` does not serialize to JSON.
 pub fn sync(metadata: &impl Serialize) -> Vec<u8> {
     to_json(&Envelope {
         kind: "sync",
@@ -156,7 +161,7 @@ pub fn sync(metadata: &impl Serialize) -> Vec<u8> {
     })
 }
 
-/// What Incus wraps every answer in, its fields in Incus's order.
+/// The envelope of every Incus response. Fields are in Incus's order.
 #[derive(Serialize)]
 struct Envelope<'a, T> {
     #[serde(rename = "type")]
@@ -170,12 +175,12 @@ struct Envelope<'a, T> {
 }
 
 fn to_json(content: &impl Serialize) -> Vec<u8> {
-    let mut text = serde_json::to_vec(content).expect("names and texts make JSON");
+    let mut text = serde_json::to_vec(content).expect("strings serialize to JSON");
     text.push(b'\n');
     text
 }
 
-/// A reply that says it is JSON.
+/// Creates a response with a JSON body.
 pub fn json_reply(status: StatusCode, body: ReplyBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
@@ -184,7 +189,7 @@ pub fn json_reply(status: StatusCode, body: ReplyBody) -> Reply {
     reply
 }
 
-/// Leaves what an answer to HEAD has (RFC 9110 §9.3.2). hyper does so for HTTP/1.1 alone.
+/// Removes the body for a HEAD request and keeps its length (RFC 9110 §9.3.2). hyper does that for HTTP/1.1 only.
 pub fn leave_out_body(reply: &mut Reply) {
     if let ReplyBody::Whole(Some(bytes)) = reply.body() {
         let length = HeaderValue::from(bytes.len());
@@ -203,7 +208,8 @@ impl Body for ReplyBody {
                 let Some(mut piece) = bytes.take() else {
                     return Poll::Ready(None);
                 };
-                // A record that has seen the last byte pass takes the answer for whole: it must not see that too early.
+                // The request record is complete once it sees the last byte. Splitting the body keeps it from seeing
+                // that byte too early.
                 if piece.len() > PIECE {
                     *bytes = Some(piece.split_off(PIECE));
                 }

@@ -26,7 +26,7 @@ pub struct State {
     pub public: ListenerConfig,
     /// What the admin port does.
     pub admin: ListenerConfig,
-    /// Who is let in.
+    /// The administrators.
     pub admins: AdminRegistry,
     /// What strangers may know.
     pub catalogue: Catalogue,
@@ -65,9 +65,9 @@ impl Expiry {
 /// What a port asks of who comes, and shows them.
 #[derive(Debug)]
 pub struct ListenerConfig {
-    /// What clients see.
+    /// Server certificate.
     pub tls: Arc<ServerConfig>,
-    /// Who may connect.
+    /// Client addresses that may connect.
     pub access: IpAllowList,
     /// The proxies in front of it, who say whose connections they bring.
     pub proxies: CidrSet,

@@ -1,8 +1,9 @@
-//! `incus-gate status` and `incus-gate images`: how the running gateway is, by its own word.
+//! `incus-gate status` and `incus-gate images`: show the state of the running gateway.
 //!
-//! The gateway answers its [`owner`] on a unix [`socket`] that is for root and its own user alone. [`report`] is what it says,
-//! as an object with names that stay; [`collect`] makes it of the figures, in which [`seen`] is when each admin was here last.
-//! The commands ask there, and [`text`] and `images` show it to people.
+//! The gateway serves them over a Unix [`socket`] that only root and its own user may access; [`owner`] handles the
+//! requests. [`report`] defines the JSON report, whose field names are stable, and [`report_builder`] fills it.
+//! [`last_seen`] records each administrator's last request. The commands query the socket; `text` and `images` format
+//! the result for a terminal.
 
 mod images;
 pub mod last_seen;
@@ -25,22 +26,22 @@ use thiserror::Error;
 use self::report::{Report, State};
 use crate::unix_http::{self, LocalError};
 
-/// Where the gateway tells how it is.
+/// Path of the status report.
 pub const STATUS_PATH: &str = "/status";
-/// Where it tells what strangers see, as Incus would.
+/// Path of the list of public images, in Incus's format.
 pub const IMAGES_PATH: &str = "/images";
 
-/// More than the gateway gives itself for an answer.
+/// Request timeout. It is longer than the gateway's own timeout for a response.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The part of a [`Report`] that a gateway of any version has.
+/// The fields of a [`Report`] that every version of the gateway sends.
 #[derive(Deserialize)]
 struct Verdict {
     state: State,
     problem: Option<String>,
 }
 
-/// Why it cannot be told that all is well.
+/// Errors of `incus-gate status` and `incus-gate images`.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum StatusError {
@@ -56,7 +57,12 @@ pub enum StatusError {
     Refused(String),
 }
 
-/// Prints how it is. That it is not ready is an error, told once the rest is told.
+/// Prints the status report, as JSON or as text.
+///
+/// # Errors
+///
+/// Fails if no gateway responds. If the gateway is not ready, prints the report and then fails with
+/// [`StatusError::NotReady`].
 pub fn status(socket: &Path, is_json: bool) -> Result<(), StatusError> {
     let (_, body) = ask(socket, STATUS_PATH)?;
     if is_json {
@@ -76,7 +82,11 @@ pub fn status(socket: &Path, is_json: bool) -> Result<(), StatusError> {
     }
 }
 
-/// Prints what strangers see.
+/// Prints the public images, as JSON or as a table.
+///
+/// # Errors
+///
+/// Fails if no gateway responds, or if it has no current image list.
 pub fn images(socket: &Path, is_json: bool) -> Result<(), StatusError> {
     let (status, body) = ask(socket, IMAGES_PATH)?;
     if status != StatusCode::OK {
@@ -107,7 +117,7 @@ fn foreign(socket: &Path, error: &serde_json::Error) -> StatusError {
     }
 }
 
-/// Who has closed stdout still gets the exit code.
+/// Ignores errors: if stdout is closed, the exit code still counts.
 fn print(text: &[u8]) {
     let _ = io::stdout().write_all(text);
 }

@@ -1,9 +1,9 @@
-//! What is told of what was done.
+//! Logging of requests and events.
 //!
-//! An [`exchange`] is one request and its answer, also where these become a [`tunnel`]; when it is over, [`access`] has a
-//! line for it, without the secrets that [`mask`] takes out. [`audit`] tells of what changes something, and of who was
-//! refused; what strangers can repeat is counted by `repeats`. Both write into the [`log`], whose lines a [`sink`] takes off the hands of whoever has them, into a [`file`]
-//! perhaps.
+//! A [`request_record`] covers one request and its response, or a tunnel measured by a [`metered_stream`]. When it
+//! ends, [`access`] logs it, with secrets removed by [`redact`]. [`audit`] logs changes and rejected certificates;
+//! events that clients can repeat at will are counted by `repeats`. Both write to the [`log`]. Its lines go through a
+//! [`log_writer`], which buffers them, to stderr or to a [`file`].
 
 pub mod access;
 pub mod audit;

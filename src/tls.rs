@@ -237,7 +237,7 @@ fn fault(error: &ParseError) -> &'static str {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        // Which of the two it was cannot be told from within.
+        // The sandbox and file permissions cause the same error.
         io::ErrorKind::PermissionDenied => {
             "let the gateway's user read it; one that runs already needs a restart for files in folders that are new to it"
         }

@@ -49,7 +49,7 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 /// What all workers share.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// The configuration in force.
+    /// The active configuration and its state.
     pub state: watch::Receiver<Arc<State>>,
     /// What they count by.
     pub limiter: Arc<Limiter>,

@@ -1,4 +1,5 @@
-//! The source text of a configuration, and every message that a wrong one earns: file, line, key, what is wrong, what to do.
+//! The text of a configuration file, and the error messages about it. A message states file, line, key, the error and
+//! its solution.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,26 +13,26 @@ use super::model::DEFAULT_PATHS;
 use super::watched_files::Files;
 use crate::file;
 
-/// Why there is no configuration.
+/// Why a configuration cannot be loaded.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// No file was named, and none stands where one is looked for.
+    /// No path was given, and none of the default paths exists.
     #[error("found no configuration at {} or {}; name one with --config, or make one with `incus-gate init`", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
     NotFound,
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {source}; {}", path.display(), remedy(source))]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Something in the file, or in a file it names, is wrong.
+    /// A value in the file, or a file that it names, is invalid.
     #[error("{place}: {problem}")]
     Wrong {
-        /// `file:line`, or the file where no line is to blame.
+        /// `file:line`, or only the file if no line applies.
         place: String,
-        /// Key, fault, and remedy.
+        /// Key, error and solution.
         problem: String,
     },
 }
@@ -62,22 +63,21 @@ impl Source {
         }
     }
 
-    /// The absolute path of a file that is about to be read, noted so that a later change of it can be told.
+    /// Resolves the path of a file that is about to be read, and adds it to the watched files.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         let path = self.beside(path);
         self.files.borrow_mut().note(path.clone());
         path
     }
 
-    /// The same for a file that is not read, and whose change means nothing. Relative paths start at the folder of the
-    /// configuration. The result is absolute: of a configuration that was named as `proxy.toml` alone, the parent is "",
-    /// which is no folder.
+    /// Resolves a path without watching the file. Relative paths start at the configuration's directory. The result is
+    /// always absolute: the parent of plain `proxy.toml` is "", which is not a directory.
     pub(super) fn beside(&self, path: &Path) -> PathBuf {
         let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(path);
         std::path::absolute(&path).unwrap_or(path)
     }
 
-    /// Every path that was resolved.
+    /// The files that were resolved to be watched.
     pub(super) fn files(&self) -> Files {
         self.files.borrow().clone()
     }
@@ -123,7 +123,8 @@ impl Source {
         }
     }
 
-    /// serde knows no keys' names where a value has the wrong type; the line does, and the last table's before it.
+    /// Finds the key at a position. serde does not name the key if a value has the wrong type, so it is taken from the
+    /// line and the preceding table header.
     fn key_of(&self, span: Option<Range<usize>>) -> String {
         let until_there = span.map_or(0, |span| self.line_number(span.start));
         let lines: Vec<&str> = self.text.lines().take(until_there).collect();
@@ -143,7 +144,7 @@ impl Source {
 
     fn place(&self, span: Option<Range<usize>>) -> String {
         match span {
-            // An empty span at the start is a default's, or the whole file's.
+            // Defaults and the whole file have an empty span at the start.
             Some(span) if span.end > 0 => format!("{}:{}", self.path.display(), self.line_number(span.start)),
             _ => self.path.display().to_string(),
         }
@@ -163,20 +164,20 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// The name in the head of a table.
+/// Returns the name in a table header.
 fn table(line: &str) -> Option<&str> {
     let name = line.trim().strip_prefix('[')?.trim_start_matches('[');
     name.split(']').next()
 }
 
-/// serde says: unknown field `a`, expected `b` or `c` (or: expected one of `b`, `c`, `d`).
+/// Parses serde's message: unknown field `a`, expected `b` or `c` (or: expected one of `b`, `c`, `d`).
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let key = quoted.next()?;
     Some((key, quoted.collect()))
 }
 
-/// What other programs call a key of ours: too unlike it to be found by its letters.
+/// Other programs' names for keys. Their spelling is too different to find the key by edit distance.
 const SYNONYMS: [(&str, &str); 4] = [
     ("download_rate", "min_send_rate"),
     ("every", "interval"),
@@ -184,8 +185,8 @@ const SYNONYMS: [(&str, &str); 4] = [
     ("stall", "send_grace"),
 ];
 
-/// The known key that was most likely meant: a synonym, else the shortest that has the unknown one in it, else the one with
-/// the fewest letters to change.
+/// Returns the most likely intended key: a synonym, else the shortest key that contains the unknown one, else the one
+/// with the smallest edit distance.
 fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let synonym = SYNONYMS.iter().find(|(synonym, _)| *synonym == key);
     let is_meant = |name: &&&str| synonym.is_some_and(|(_, meant)| *name == meant);
@@ -196,7 +197,7 @@ fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     nearest.or_else(|| known.iter().min_by_key(distance)).copied()
 }
 
-/// serde says: invalid type: string "60", expected u64. What is wrong, and what to do.
+/// Splits serde's message (invalid type: string "60", expected u64) into the error and its solution.
 fn wrong_type(message: &str) -> Option<(&str, &'static str)> {
     let (fault, expected) = message.split_once(", expected ")?;
     let remedy = match expected {

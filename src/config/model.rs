@@ -15,50 +15,50 @@ use crate::tls::CertifiedKey;
 use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 
-/// Where the configuration is looked for when none is named.
+/// Paths of the configuration if none is given, in order of precedence.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
 
-/// All that a running gateway needs to know.
+/// The configuration of the gateway.
 #[derive(Debug)]
 pub struct Config {
-    /// How Incus is reached, and known.
+    /// Address and certificates for the connection to Incus.
     pub upstream: UpstreamConfig,
-    /// The port for everybody.
+    /// The public port.
     pub public: PublicConfig,
-    /// The port for those who hold the very certificate.
+    /// The admin port, for clients with a listed certificate.
     pub admin: AdminConfig,
-    /// What a client may take of our time and memory.
+    /// Limits on the time and memory that a client may use.
     pub limits: Limits,
-    /// What is told, how, and where.
+    /// Level, format and destination of the log.
     pub log: LogConfig,
-    /// Addresses to bind for metrics and health; none unless `[metrics]` is there.
+    /// Addresses to bind for metrics and health checks. Empty without `[metrics]`.
     pub metrics: Vec<SocketAddr>,
-    /// Where the running gateway tells how it is, if anywhere.
+    /// Path of the status socket, if enabled.
     pub status_socket: Option<PathBuf>,
-    /// How often the files are looked at for a change.
+    /// Interval between checks for changed files.
     pub reload_interval: Duration,
-    /// Every certificate and key that was read.
+    /// The certificates and keys that were read.
     pub files: Files,
 }
 
 /// `[upstream]`
 #[derive(Debug)]
 pub struct UpstreamConfig {
-    /// As it was written, for messages.
+    /// URL as written in the file, for messages.
     pub url: String,
-    /// Host and port as they were written.
+    /// Host and port as written in the file.
     pub authority: String,
-    /// Host name or address.
+    /// Host name or IP address.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// What goes into TLS as the name asked for; what Incus answers is pinned instead.
+    /// Server name for TLS. It is not verified: Incus's certificate is pinned instead.
     pub server_name: ServerName<'static>,
-    /// Our certificate in Incus's trust store.
+    /// Client certificate that Incus trusts.
     pub identity: CertifiedKey,
-    /// Incus's own certificate.
+    /// Pinned certificate of Incus. A loopback connection may have none.
     pub pin: Arc<Pin>,
-    /// Whether Incus is told for whom each connection is.
+    /// Whether to send each client's address to Incus with the PROXY protocol.
     pub proxy_protocol: bool,
 }
 
@@ -67,35 +67,35 @@ pub struct UpstreamConfig {
 pub struct PublicConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
-    /// Who may connect.
+    /// Client addresses that may connect.
     pub access: IpAllowList,
-    /// The proxies that say whose connections they bring.
+    /// Addresses of proxies that send a PROXY protocol header.
     pub proxies: CidrSet,
-    /// What clients see.
+    /// Server certificate.
     pub tls: CertifiedKey,
-    /// Which images strangers see.
+    /// Which images are visible.
     pub images: Visibility,
-    /// What a browser gets, if anything.
+    /// The HTML page, if enabled.
     pub page: Option<Page>,
-    /// The age at which the catalogue is no longer answered from, while Incus can be asked.
+    /// Maximum age of the image list while Incus is available.
     pub max_age: Duration,
-    /// The age up to which it is answered from while Incus cannot.
+    /// Maximum age of the image list while Incus is unavailable.
     pub stale_if_error: Duration,
 }
 
-/// Which images strangers see, all of project `default`.
+/// Which images of the project `default` are visible on the public port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Visibility {
-    /// Every one.
+    /// All images.
     All,
-    /// Those that Incus calls public.
+    /// Images that Incus marks as public.
     Public,
 }
 
-/// The page for people.
+/// The HTML page.
 #[derive(Debug)]
 pub struct Page {
-    /// Its heading; without one it is made of the server's name.
+    /// Heading. The default contains the server's host name.
     pub title: Option<String>,
 }
 
@@ -104,38 +104,38 @@ pub struct Page {
 pub struct AdminConfig {
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
-    /// Who may connect.
+    /// Client addresses that may connect.
     pub access: IpAllowList,
-    /// The proxies that say whose connections they bring.
+    /// Addresses of proxies that send a PROXY protocol header.
     pub proxies: CidrSet,
-    /// What clients see.
+    /// Server certificate.
     pub tls: CertifiedKey,
-    /// Who is let in.
+    /// The administrators.
     pub clients: Vec<AdminClient>,
 }
 
-/// One of `[[admin.clients]]`
+/// `[[admin.clients]]`
 #[derive(Clone, Debug)]
 pub struct AdminClient {
-    /// What the log calls them.
+    /// Name in the log.
     pub name: Arc<str>,
-    /// What they must present.
+    /// Certificate that the client must present.
     pub known_by: CredentialMatcher,
-    /// How many certificates stand behind theirs in its file. They play no part.
+    /// Number of further certificates in the file. They are ignored.
     pub others_in_file: usize,
 }
 
-/// How an admin's certificate was given.
+/// How an administrator's certificate is configured.
 #[derive(Clone, Debug)]
 pub enum CredentialMatcher {
-    /// As the file itself.
+    /// By a certificate file.
     Certificate(CertificateDer<'static>),
-    /// As its SHA-256.
+    /// By a SHA-256 fingerprint.
     Fingerprint(Fingerprint),
 }
 
 impl CredentialMatcher {
-    /// The SHA-256 of the certificate.
+    /// SHA-256 fingerprint of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         match self {
             Self::Certificate(certificate) => Fingerprint::of(certificate),
@@ -147,24 +147,25 @@ impl CredentialMatcher {
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// Which lines are written, in the words of tracing's `EnvFilter`.
+    /// Filter in the syntax of tracing's `EnvFilter`.
     pub level: String,
-    /// For whom they are.
+    /// Format of the lines.
     pub format: LogFormat,
-    /// Where the audit log goes; without it, where all else does.
+    /// File of the audit log. By default, it is part of the log.
     pub audit_file: Option<PathBuf>,
 }
 
-/// Who reads the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
-    /// Machines, an object a line.
+    /// One JSON object per line.
     Json,
-    /// People.
+    /// Text for humans.
     Text,
 }
 
-/// An admin's name goes into logs: nothing in it may look like another field or another line.
+/// Whether a text is a valid administrator's name. Names are logged: they must not contain characters that could be
+/// mistaken for other fields or lines.
 pub fn is_admin_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(plain)

@@ -1,4 +1,4 @@
-//! The file as written → the configuration: every value parsed, every file read, every fault told at its line.
+//! Converts the parsed file to a configuration: parses all values, reads all files, and reports errors with their line.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -34,7 +34,7 @@ use crate::tls::certificate::Fingerprint;
 use crate::tls::upstream::Pin;
 use crate::tls::{CertifiedKey, CertifiedKeyError, read_chain_of_one};
 
-/// `limits.reserved_admin_connections`, but no more than half of all.
+/// Default of `limits.reserved_admin_connections`, limited to half of all connections.
 const RESERVED_ADMIN_CONNECTIONS: usize = 64;
 
 pub(super) struct Loader<'a> {
@@ -176,7 +176,7 @@ impl Loader<'_> {
         if url.scheme() != Some(&Scheme::HTTPS) {
             return Err(wrong_url("Incus is reached over https only"));
         }
-        // A fragment is not in what was parsed.
+        // `Uri` drops fragments.
         if !matches!(url.path(), "" | "/") || url.query().is_some() || text.contains('#') {
             return Err(wrong_url("the URL must end after the port"));
         }
@@ -226,7 +226,7 @@ impl Loader<'_> {
     fn limits(&self, table: &LimitsTable) -> Result<Limits, ConfigError> {
         let max_header_size = units::size(table.max_header_size.get_ref())
             .and_then(|size| {
-                // The lower bound is hyper's own, the upper one keeps a crowd of heads out of memory.
+                // hyper requires the lower bound. The upper one limits the memory of many concurrent requests.
                 (8 << 10..=1 << 20)
                     .contains(&size)
                     .then_some(size)
@@ -292,7 +292,8 @@ impl Loader<'_> {
         })
     }
 
-    /// What overlaps would be bound by nobody: `run` would fail where `check` cannot tell it from a gateway that runs.
+    /// Rejects overlapping addresses. `run` could not bind them, and `check` could not distinguish that from a running
+    /// gateway.
     fn no_overlap(&self, listen: [&[SocketAddr]; 3], spans: [Range<usize>; 3]) -> Result<(), ConfigError> {
         const KEYS: [&str; 3] = ["public.listen", "admin.listen", "metrics.listen"];
         let Some(overlap) = find_overlap(&listen) else {
@@ -308,7 +309,7 @@ impl Loader<'_> {
             "`{address}` and `{other}` of {} cannot both be bound; give each a port of its own",
             KEYS[other_table]
         );
-        // That of a default is empty.
+        // The span of a default is empty.
         let written = [table, other_table].into_iter().find(|table| !spans[*table].is_empty());
         let span = spans[written.unwrap_or(table)].clone();
         Err(self.source.wrong(KEYS[table], span, problem))
@@ -358,7 +359,7 @@ impl Loader<'_> {
     }
 
     fn log_level(&self, level: Spanned<String>) -> Result<String, ConfigError> {
-        // A word that is no level is taken for a module, of which everything is told, and of all others nothing.
+        // `EnvFilter` takes an unknown word for a module: it would log everything from that module and nothing else.
         let is_typo = |part: &&str| !part.contains(['=', '[']) && LevelFilter::from_str(part).is_err();
         let typo = level.get_ref().split(',').map(str::trim).find(is_typo);
         let problem = match (typo, EnvFilter::try_new(level.get_ref())) {
@@ -393,7 +394,7 @@ impl Loader<'_> {
         )
     }
 
-    /// Each fault is told at the key that is to blame.
+    /// Loads a certificate and its key. An error refers to the key that caused it.
     fn pair(
         &self,
         certificate: (&str, &Spanned<PathBuf>),
@@ -422,13 +423,13 @@ impl Loader<'_> {
             .map(|text| {
                 let address: SocketAddr = text.parse().map_err(|_| {
                     let remedy = match key {
-                        // It asks nobody who they are.
+                        // Metrics have no authentication, so suggest the loopback address.
                         "metrics.listen" => "write one like \"127.0.0.1:9555\"",
                         _ => "write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\"",
                     };
                     wrong(format!("`{text}` is no address with a port; {remedy}"))
                 })?;
-                // An IPv4 address in the spelling of IPv6 is one of IPv4.
+                // An IPv4-mapped IPv6 address is bound as IPv4.
                 Ok(match address.ip().to_canonical() {
                     IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
                     IpAddr::V6(_) => address,
@@ -459,7 +460,7 @@ impl Loader<'_> {
     }
 }
 
-/// Whether who connects there comes out at what listens here.
+/// Whether a connection to this host and port reaches this listening address.
 fn leads_to(host: &str, port: u16, listen: SocketAddr) -> bool {
     let listens_at = |ip: IpAddr| ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified());
     let ip = match host {

@@ -1,4 +1,4 @@
-//! `proxy.toml` as it is written: one struct a table, every key with its default.
+//! File format of `proxy.toml`: one struct per table, with the defaults of all keys.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(super) struct File {
     pub(super) status: StatusTable,
 }
 
-/// The same file for who needs no more of it.
+/// The same file, reduced to the `[status]` table.
 #[derive(Deserialize)]
 #[serde(expecting = "a table")]
 pub(super) struct StatusAlone {
@@ -248,7 +248,7 @@ fn nobody() -> Spanned<OneOrMany> {
     Spanned::new(0..0, OneOrMany::Many(Vec::new()))
 }
 
-/// A value that stands in no line.
+/// A default value. Its empty span marks that it is not in the file.
 fn default<T: From<V>, V>(value: V) -> Spanned<T> {
     Spanned::new(0..0, value.into())
 }

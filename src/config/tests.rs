@@ -9,16 +9,16 @@ use super::error::Source;
 use super::*;
 use crate::cidr::CidrSet;
 
-/// A folder with `gate.crt` and `gate.key`, a pair, and `other.crt`, another pair's.
+/// Creates a directory with the pair `gate.crt` and `gate.key`, and `other.crt` from another pair.
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("temporary directory");
     for name in ["gate", "other"] {
-        let key = KeyPair::generate().expect("a key");
+        let key = KeyPair::generate().expect("key pair");
         let certificate = CertificateParams::new(["localhost".to_owned()])
             .and_then(|params| params.self_signed(&key))
-            .expect("a certificate");
-        fs::write(folder.path().join(format!("{name}.crt")), certificate.pem()).expect("written");
-        fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).expect("written");
+            .expect("certificate");
+        fs::write(folder.path().join(format!("{name}.crt")), certificate.pem()).expect("file is writable");
+        fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).expect("file is writable");
     }
     folder
 }
@@ -34,7 +34,7 @@ client_private_key = "gate.key"
 fn load(text: &str) -> Result<Config, String> {
     let folder = folder();
     let path = folder.path().join("proxy.toml");
-    fs::write(&path, text).expect("written");
+    fs::write(&path, text).expect("file is writable");
     let folder = folder.path().display().to_string();
     let inside = format!("{folder}/");
     Config::load(&path).map_err(|error| error.to_string().replace(&inside, "").replace(&folder, "."))
@@ -46,7 +46,7 @@ fn message(text: &str) -> String {
 
 #[test]
 fn only_certificates_have_no_default() {
-    let config = load(SMALLEST).expect("the smallest configuration");
+    let config = load(SMALLEST).expect("minimal configuration is valid");
     assert_eq!(config.public.listen, ["[::]:8554".parse().unwrap()]);
     assert_eq!(config.admin.listen, ["[::]:8555".parse().unwrap()]);
     assert_eq!(config.public.images, Visibility::Public);
@@ -77,7 +77,7 @@ fn only_certificates_have_no_default() {
     assert_eq!(config.log.audit_file, None);
     assert!(config.upstream.pin.certificate().is_none());
     assert!(config.metrics.is_empty(), "off");
-    let config = load(&format!("{SMALLEST}[metrics]\n")).expect("metrics, where they are by default");
+    let config = load(&format!("{SMALLEST}[metrics]\n")).expect("[metrics] without keys is valid");
     assert_eq!(config.metrics, ["127.0.0.1:9555".parse().unwrap()]);
 }
 
@@ -135,7 +135,7 @@ socket = "status.sock"
 "#,
         "AB:".repeat(31) + "cd"
     ))
-    .expect("a whole configuration");
+    .expect("complete configuration is valid");
     assert_eq!(config.public.listen.len(), 2);
     assert_eq!(config.public.images, Visibility::All);
     assert!(config.public.proxies.contain([192, 0, 2, 9].into()));
@@ -169,13 +169,13 @@ socket = "status.sock"
             .is_some_and(|socket| socket.is_absolute() && socket.ends_with("status.sock"))
     );
     assert_eq!(config.log.format, LogFormat::Json);
-    let audit = config.log.audit_file.expect("a path");
+    let audit = config.log.audit_file.expect("audit_file is set");
     assert!(audit.ends_with("audit.log") && !audit.exists(), "it is not made yet");
     let files: Vec<_> = config.files.paths().filter_map(|path| path.file_name()).collect();
     assert_eq!(files, ["gate.crt", "gate.key", "other.crt", "other.key"]);
 }
 
-/// Every key that has a path for its value, with the name of a file.
+/// All keys whose value is a path, each with a file name.
 const PATHS: &str = r#"[tls]
 certificate = "tls.crt"
 private_key = "tls.key"
@@ -203,38 +203,45 @@ fn relative_paths_start_at_the_folder_of_the_configuration_however_it_is_named()
     for name in ["tls", "client", "incus", "admin", "ops"] {
         for end in ["crt", "key"] {
             let to = folder.path().join(format!("{name}.{end}"));
-            fs::copy(folder.path().join(format!("gate.{end}")), to).expect("written");
+            fs::copy(folder.path().join(format!("gate.{end}")), to).expect("file is writable");
         }
     }
     let sub = folder.path().join("sub");
-    fs::create_dir(&sub).expect("made");
+    fs::create_dir(&sub).expect("directory is created");
     let names: Vec<&str> = PATHS
         .split('"')
         .filter(|name| name.contains('.') && !name.contains('\n'))
         .collect();
     assert_eq!(names.len(), 10);
-    let here = std::env::current_dir().expect("a folder");
+    let here = std::env::current_dir().expect("directory exists");
     let to_root: PathBuf = here.components().skip(1).map(|_| "..").collect();
-    let from_here = |path: &Path| to_root.join(path.strip_prefix("/").expect("it is absolute"));
+    let from_here = |path: &Path| to_root.join(path.strip_prefix("/").expect("absolute path"));
     for (place, spelled) in [(".", ""), (".", "./"), ("sub", "../")] {
         let mut text = PATHS.to_owned();
         for name in &names {
             text = text.replace(&format!("\"{name}\""), &format!("\"{spelled}{name}\""));
         }
         let path = folder.path().join(place).join("proxy.toml");
-        fs::write(&path, text).expect("written");
+        fs::write(&path, text).expect("file is writable");
         for path in [from_here(&path), path] {
             let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(Config::status_socket(&path).expect("it is right"), config.status_socket);
+            assert_eq!(
+                Config::status_socket(&path).expect("valid status.socket"),
+                config.status_socket
+            );
             let written = config.status_socket.into_iter().chain(config.log.audit_file);
             let paths: Vec<PathBuf> = config.files.paths().map(Path::to_owned).chain(written).collect();
             assert_eq!(paths.len(), names.len(), "{paths:?}");
             for path in paths {
                 assert!(path.is_absolute(), "{}", path.display());
-                let parent = path.parent().expect("a folder").canonicalize().expect("it is there");
+                let parent = path
+                    .parent()
+                    .expect("directory exists")
+                    .canonicalize()
+                    .expect("directory exists");
                 assert_eq!(
                     parent,
-                    folder.path().canonicalize().expect("it is there"),
+                    folder.path().canonicalize().expect("directory exists"),
                     "{}",
                     path.display()
                 );
@@ -252,11 +259,12 @@ fn relative_paths_start_at_the_folder_of_the_configuration_however_it_is_named()
 #[test]
 fn the_example_loads() {
     let folder = folder();
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml.example")).expect("the example");
-    fs::create_dir(folder.path().join("certs")).expect("made");
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml.example"))
+        .expect("the example is readable");
+    fs::create_dir(folder.path().join("certs")).expect("directory is created");
     let mut at_home = String::new();
     for line in text.lines() {
-        // Every file that the example names, wherever it lies, is here; all else stays as it is.
+        // Replace certificates and keys with existing ones, and keep everything else.
         let file = |key: &str| line.trim_start().starts_with(key);
         let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
         let key = rest.split(' ').next().unwrap_or_default();
@@ -270,7 +278,7 @@ fn the_example_loads() {
         at_home.push('\n');
     }
     let path = folder.path().join("proxy.toml");
-    fs::write(&path, at_home).expect("written");
+    fs::write(&path, at_home).expect("file is writable");
     Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -371,7 +379,11 @@ fn what_incus_is_asked_as_is_an_authority() {
         "https://127.0.0.1:8553/",
         "HTTPS://127.0.0.1:8553",
     ] {
-        assert_eq!(load(url).expect("a URL").upstream.authority, "127.0.0.1:8553", "{url}");
+        assert_eq!(
+            load(url).expect("valid URL").upstream.authority,
+            "127.0.0.1:8553",
+            "{url}"
+        );
     }
     for url in ["https://127.0.0.1:8553#a", r"https://127.0.0.1:8553/#\n"] {
         assert!(

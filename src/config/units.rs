@@ -1,11 +1,11 @@
-//! Durations and sizes as people write them: a whole number and a unit.
+//! Parsing of durations and sizes: a whole number and a unit.
 
 use std::time::Duration;
 
 const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 const SIZES: [(&str, u64); 3] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20)];
 
-/// `"250ms"`, `"1s"`, `"2m"`, `"1h"`; from a millisecond to a day.
+/// Parses a duration such as `"250ms"`, `"1s"`, `"2m"` or `"1h"`, from a millisecond to a day.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let milliseconds = quantity(text, &DURATIONS)
         .ok_or_else(|| format!("`{text}` is no duration; write a whole number with ms, s, m or h, like \"10s\""))?;
@@ -17,7 +17,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(milliseconds))
 }
 
-/// `"512B"`, `"64KiB"`, `"1MiB"`
+/// Parses a size such as `"512B"`, `"64KiB"` or `"1MiB"`, in bytes.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     quantity(text, &SIZES)
         .and_then(|bytes| usize::try_from(bytes).ok())

@@ -1,4 +1,4 @@
-//! The certificates and keys that a configuration names, and what was in them.
+//! The certificates and keys that a configuration names, and digests of their content.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,35 +7,35 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use crate::file;
 
-/// Paths, and what was found there.
+/// Paths, and the content found there.
 ///
-/// Contents are compared, not dates: a symlink may have come to point elsewhere, and who restores a backup restores its
-/// dates.
+/// Contents are compared instead of modification times: a symlink may point to another file, and a restored backup has
+/// its old times.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Files(BTreeMap<PathBuf, Content>);
 
-/// The SHA-256 of a file; `None` if it cannot be read.
+/// SHA-256 of a file. `None` if it cannot be read.
 type Content = Option<[u8; SHA256_OUTPUT_LEN]>;
 
 impl Files {
-    /// Adds a file as it is now.
+    /// Adds a file with its current content.
     pub fn note(&mut self, path: PathBuf) {
         let content = content(&path);
         self.0.insert(path, content);
     }
 
-    /// Adds a file that has not been looked at.
+    /// Adds a file without reading it.
     pub fn add(&mut self, path: PathBuf) {
         self.0.insert(path, None);
     }
 
-    /// The same paths, looked at anew.
+    /// Returns the same paths with their current content.
     #[must_use]
     pub fn now(&self) -> Self {
         Self(self.paths().map(|path| (path.to_owned(), content(path))).collect())
     }
 
-    /// Their absolute paths.
+    /// The absolute paths.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
     }

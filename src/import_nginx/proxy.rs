@@ -93,7 +93,7 @@ pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     covers(one, other) || covers(other, one)
 }
 
-/// One of `[[admin.clients]]`
+/// `[[admin.clients]]`
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) name: String,

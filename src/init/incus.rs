@@ -40,7 +40,7 @@ pub(super) struct Reached {
     pub(super) pin: Option<PathBuf>,
 }
 
-/// What it says of itself.
+/// Description from the image's properties.
 #[derive(Debug)]
 struct Server {
     address: Option<String>,

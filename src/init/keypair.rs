@@ -96,7 +96,7 @@ impl Pair {
             Ok(())
         };
         let written = write();
-        // Whether or not that went well.
+        // Clean up in any case. After a rename, the file is already gone.
         let _ = fs::remove_dir_all(&aside);
         written.map_err(|(path, source)| PairError::Unwritable { path, source })?;
         open_to_group(&self.key);

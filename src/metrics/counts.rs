@@ -1,4 +1,4 @@
-//! Plain figures in memory. Nobody waits for anybody, and nothing is looked up by text.
+//! Counters and histograms: atomics in memory, without locks and lookups by name.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use crate::counters::{Counter, Histogram};
 use crate::identity::AuthError;
 use crate::port::Port;
 
-/// What one worker counts.
+/// The metrics of one worker.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
-    /// By port.
+    /// Metrics by port.
     pub ports: LabelMap<Port, ListenerMetrics>,
-    /// Requests on the admin port of who is no admin.
+    /// Admin port requests without a listed client certificate, by reason.
     pub not_admins: LabelMap<AuthError, Counter>,
 }
 
-/// On one port.
+/// The metrics of one port.
 #[derive(Debug, Default)]
 pub struct ListenerMetrics {
-    /// Bytes of requests' bodies, and through tunnels from clients.
+    /// Bytes of request bodies, and tunneled bytes from clients.
     pub received: Counter,
-    /// Bytes of answers' bodies, and through tunnels to clients.
+    /// Bytes of response bodies, and tunneled bytes to clients.
     pub sent: Counter,
-    /// What was asked, and what came of it.
+    /// Requests by endpoint and status.
     pub requests: LabelMap<Endpoint, LabelMap<Status, Counter>>,
-    /// How long that took, but for tunnels.
+    /// Request durations, except of tunnels.
     pub durations: LabelMap<Endpoint, Histogram>,
-    /// What was cut, by whom.
+    /// Aborted requests by reason.
     pub cuts: LabelMap<AbortReason, Counter>,
-    /// How handshakes ended.
+    /// TLS handshakes by outcome.
     pub handshakes: LabelMap<HandshakeOutcome, Counter>,
 }
 

@@ -1,10 +1,10 @@
-//! What a request was for, and its status, each as one of a few.
+//! Metrics labels for the endpoint and status of a request.
 
 use http::StatusCode;
 
 use crate::counters::label::{Label, label};
 
-/// Which of the public port's questions it was; on the admin port, the part of Incus's API.
+/// Route on the public port, or part of Incus's API on the admin port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "their names are the API's")]
 pub enum Endpoint {
@@ -36,9 +36,9 @@ pub enum Endpoint {
     StorageVolumes,
     VirtualMachines,
     Warnings,
-    /// Another path of the admin port.
+    /// Any other path on the admin port.
     Other,
-    /// Whoever asked was not let ask, or asked none of the questions.
+    /// Rejected request, or a path that is not public.
     Refused,
 }
 
@@ -76,7 +76,7 @@ label!(Endpoint {
 });
 
 impl Endpoint {
-    /// On the admin port: what stands first in the path behind the version.
+    /// Returns the endpoint of a path on the admin port: the first segment after the version.
     pub fn of_admin(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/1.0") else {
             return Self::Other;
@@ -101,11 +101,11 @@ impl Endpoint {
     }
 }
 
-/// The status of an answer, if there was one.
+/// Status of a response, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Status(usize);
 
-/// Those that Incus and the gateway have, in their order, and the rest.
+/// Status codes that Incus and the gateway send, in ascending order, and two placeholders.
 const STATUSES: [(u16, &str); 32] = [
     (101, "101"),
     (200, "200"),
@@ -140,12 +140,12 @@ const STATUSES: [(u16, &str); 32] = [
     (OTHER, "other"),
     (NONE, "none"),
 ];
-/// No HTTP has these.
+/// Outside the range of HTTP status codes.
 const OTHER: u16 = 1000;
 const NONE: u16 = 1001;
 
 impl Status {
-    /// Of an answer.
+    /// Returns the label of a response's status; `None` if there was no response.
     pub fn of(status: Option<StatusCode>) -> Self {
         let place = |code: u16| STATUSES.binary_search_by_key(&code, |(known, _)| *known);
         let code = status.map_or(NONE, |status| status.as_u16());

@@ -1,4 +1,4 @@
-//! All figures as OpenMetrics text.
+//! Encoding of all metrics in the OpenMetrics text format.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::port::Port;
 use crate::state::State;
 use crate::upstream::{ErrorKind, ServerInfo};
 
-/// Knows where to look.
+/// Collects and encodes the metrics.
 #[derive(Debug)]
 pub struct Exporter {
-    /// The configuration in force.
+    /// The active configuration and its state.
     state: watch::Receiver<Arc<State>>,
     limiter: Arc<Limiter>,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Looks nowhere yet.
+    /// Creates an exporter.
     pub fn new(
         state: watch::Receiver<Arc<State>>,
         limiter: Arc<Limiter>,
@@ -50,17 +50,17 @@ impl Exporter {
         }
     }
 
-    /// Whether all is well.
+    /// The health checks.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// The configuration in force.
+    /// The active configuration and its state.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
     }
 
-    /// All figures. Incus is asked how it is.
+    /// Collects all metrics. Queries Incus for its status.
     pub async fn figures(&self) -> Figures {
         let incus = self.health.incus().await;
         Figures {
@@ -72,7 +72,11 @@ impl Exporter {
         }
     }
 
-    /// The same as text.
+    /// Encodes all metrics as OpenMetrics text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if encoding fails.
     pub async fn text(&self) -> Result<String, fmt::Error> {
         let figures = self.figures().await;
         let mut registry = Registry::default();
@@ -83,7 +87,7 @@ impl Exporter {
     }
 }
 
-/// As of one moment.
+/// All metrics at one moment.
 #[derive(Debug)]
 pub struct Figures {
     pub(crate) incus: Result<ServerInfo, Problem>,
@@ -137,7 +141,7 @@ impl Figures {
                 (labels, count)
             })
         });
-        // There are some two thousand of them, of which a gateway meets few.
+        // There are about two thousand label combinations. A gateway uses only a few of them.
         let requests = requests.filter(|(_, count)| *count > 0);
         out.counters("incus_gate_requests", "Requests whose answer has ended", requests)?;
         let durations = questions().map(|(port, asked)| {
@@ -274,13 +278,13 @@ impl Figures {
         )
     }
 
-    /// Requests of who is no admin, by why.
+    /// Number of admin port requests without a listed client certificate, by reason.
     pub(crate) fn not_admins(&self, why: AuthError) -> u64 {
         let each = self.workers.iter().map(|counts| counts.not_admins.of(why).value());
         each.sum()
     }
 
-    /// Of all workers.
+    /// Sums a counter over all workers.
     pub(crate) fn sum(&self, port: Port, counter: impl Fn(&ListenerMetrics) -> &Counter) -> u64 {
         let each = self.workers.iter().map(|counts| counter(counts.ports.of(port)).value());
         each.sum()
@@ -304,7 +308,7 @@ fn by_port_and<L: Label>(
     each.map(move |(port, label)| ([("port", port.name()), (name, label.name())], value(port, label)))
 }
 
-/// Writes one family after the other.
+/// Writes metric families one by one.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
@@ -332,7 +336,7 @@ impl Families<'_> {
         counter.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
-    /// Without a value where nothing is known.
+    /// Writes a gauge, without a sample if the value is unknown.
     fn gauge(&mut self, name: &str, help: &str, value: Option<impl EncodeGaugeValue>) -> fmt::Result {
         let mut gauge = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         value.map_or(Ok(()), |value| gauge.encode_gauge(&value))

@@ -1,4 +1,4 @@
-//! How a client's handshake ended.
+//! Metrics label for the outcome of a TLS handshake.
 
 use std::io;
 
@@ -6,30 +6,30 @@ use rustls::{AlertDescription, Error};
 
 use crate::counters::label::label;
 
-/// One of a few.
+/// Outcome of a TLS handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HandshakeOutcome {
-    /// It was done.
+    /// Handshake completed.
     Done,
-    /// The client does not take our certificate.
+    /// The client rejected the gateway's certificate.
     CertificateRefused,
-    /// The client went.
+    /// The client closed the connection.
     ClientGone,
-    /// Others took its place on the admin port.
+    /// The connection was evicted on the admin port to make room for others.
     Evicted,
-    /// We were ending.
+    /// The gateway was shutting down.
     Drain,
-    /// Nothing that both speak: a version, a cipher suite.
+    /// No common TLS version or cipher suite.
     Incompatible,
-    /// What came was no TLS.
+    /// The client did not send TLS.
     NotTls,
-    /// Something else.
+    /// Any other error.
     Other,
-    /// The client spoke plain HTTP, and was told so.
+    /// The client sent plain HTTP and got an error response.
     PlainHttp,
-    /// A proxy did not say in time, or not properly, whose connection it brings.
+    /// A proxy sent no valid PROXY protocol header in time.
     ProxyHeader,
-    /// It took too long.
+    /// The handshake took too long.
     Timeout,
 }
 
@@ -48,7 +48,7 @@ label!(HandshakeOutcome {
 });
 
 impl HandshakeOutcome {
-    /// Why it failed.
+    /// Classifies the error of a failed handshake.
     pub fn failed(error: &io::Error) -> Self {
         match error.get_ref().and_then(|source| source.downcast_ref()) {
             None => Self::ClientGone,

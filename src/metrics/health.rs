@@ -1,4 +1,4 @@
-//! Whether all is well, as of this moment.
+//! Health checks.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,14 +14,14 @@ use crate::state::State;
 use crate::systemd::Watchdog;
 use crate::upstream::{ServerInfo, Upstream};
 
-/// For every worker to answer.
+/// Timeout for all workers to respond.
 const WORKERS: Duration = Duration::from_secs(2);
-/// For Incus to answer, so that whoever asks us need not wait for longer than they may.
+/// Timeout for Incus to respond. It is shorter than the timeout of a health check.
 const INCUS: Duration = Duration::from_secs(4);
-/// However many ask us, Incus is not asked more often than this.
+/// Minimum time between two queries to Incus, however many health checks there are.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is not well.
+/// Why a health check fails.
 #[derive(Clone, Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Problem {
@@ -37,19 +37,19 @@ pub enum Problem {
     Untrusted,
 }
 
-/// Looks after it, on the main thread.
+/// Runs health checks. Lives on the main thread.
 #[derive(Debug)]
 pub struct Health {
     state: watch::Receiver<Arc<State>>,
     workers: Rc<Watchdog>,
     drain: CancellationToken,
-    /// Held while Incus is asked: who comes meanwhile gets the same answer.
+    /// Result of the last query. The lock is held during a query, so that concurrent health checks share its result.
     incus: Mutex<Option<(Instant, Result<ServerInfo, Problem>)>>,
     upstream: RefCell<Option<Rc<Upstream>>>,
 }
 
 impl Health {
-    /// Asks nobody yet.
+    /// Creates the health checks without running any.
     pub fn new(state: watch::Receiver<Arc<State>>, workers: Rc<Watchdog>, drain: CancellationToken) -> Self {
         Self {
             state,
@@ -60,7 +60,11 @@ impl Health {
         }
     }
 
-    /// Whether every worker answers.
+    /// Checks that every worker responds.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Problem::Hangs`] if one does not.
     pub async fn alive(&self) -> Result<(), Problem> {
         match timeout(WORKERS, self.workers.ask_everyone(&self.drain)).await {
             Ok(true) => Ok(()),
@@ -68,7 +72,11 @@ impl Health {
         }
     }
 
-    /// Whether requests are welcome, and Incus will answer them.
+    /// Checks that the gateway accepts requests, and that Incus is available.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first [`Problem`] found.
     pub async fn ready(&self) -> Result<(), Problem> {
         if self.drain.is_cancelled() {
             return Err(Problem::Draining);
@@ -77,7 +85,11 @@ impl Health {
         self.incus().await.map(drop)
     }
 
-    /// What Incus says, if it answers, and trusts us.
+    /// Returns information about Incus, at most a second old.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Incus does not respond, or does not trust the gateway's certificate.
     pub async fn incus(&self) -> Result<ServerInfo, Problem> {
         let mut last = self.incus.lock().await;
         match &*last {

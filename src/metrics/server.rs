@@ -1,8 +1,8 @@
-//! The listeners of `[metrics]` and `[status]`: plain HTTP on the main thread, where it is in no client's way.
+//! The listeners of `[metrics]` and `[status]`: plain HTTP on the main thread, where they do not slow down the workers.
 //!
-//! The first one, TCP, is for a scraper and a probe: whoever reaches it is [`PublicHandler`], who never learns the names of admins
-//! from more than the figures. The second one, a unix socket, asks the kernel who is there, and answers the gateway's owner
-//! alone (`status::owner`).
+//! The TCP listener serves scrapers and health checks through [`PublicHandler`], which is open to every client that can
+//! connect. It discloses administrators' names only as labels. The Unix socket checks the peer's credentials and serves
+//! only the gateway's owner (`status::owner`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,26 +27,26 @@ use super::exposition::Exporter;
 use super::health::Problem;
 use crate::reply::ReplyBody;
 
-/// So many may be connected at a time. Whoever comes then takes the place of another.
+/// Maximum number of open connections. A further connection replaces another one.
 const CONNECTIONS: usize = 32;
-/// Who says nothing for so long has nothing to ask.
+/// Timeout for the request header.
 const SILENCE: Duration = Duration::from_secs(2);
-/// The time for one question and its answer.
+/// Timeout for a request and its response.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The least that hyper takes, and more than such a question has.
+/// Maximum size of a request header, in bytes: the smallest that hyper allows, and enough for a scraper.
 const HEAD: usize = 8 << 10;
-/// After an error that is ours, so that the loop is not a busy one.
+/// Delay after an error on accept, to avoid a busy loop.
 const PAUSE: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Where askers come in.
+/// A listener for monitoring clients.
 pub trait Acceptor {
-    /// What they talk over.
+    /// Type of an accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
-    /// The next one; none if who came is not let in.
+    /// Accepts a connection. Returns `None` if the client is not authorized.
     fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>>;
 }
 
@@ -58,8 +58,8 @@ impl Acceptor for TcpListener {
     }
 }
 
-/// Root, and the user that the gateway runs as. In a namespace of users all others look like one, who is let in nowhere:
-/// the socket's own permissions keep them out before.
+/// Accepts connections from root and from the gateway's own user. In a user namespace, all other users map to the same
+/// ID, which is rejected too; the socket's permissions already keep them out.
 impl Acceptor for UnixListener {
     type Stream = UnixStream;
 
@@ -74,16 +74,16 @@ impl Acceptor for UnixListener {
     }
 }
 
-/// Who answers.
+/// Handles the requests of a listener.
 pub trait Handler: 'static {
-    /// One request for GET or HEAD of this path; none if nothing is there.
+    /// Handles a GET or HEAD request. Returns `None` if the path does not exist.
     fn handle(&self, path: &str) -> impl Future<Output = Option<Response<ReplyBody>>>;
 
-    /// What is there.
+    /// Message that lists the paths.
     const PATHS: &'static str;
 }
 
-/// For who reaches a port.
+/// Handler for every client that can connect.
 #[derive(Debug)]
 pub struct PublicHandler(pub Rc<Exporter>);
 
@@ -104,8 +104,8 @@ impl Handler for PublicHandler {
     }
 }
 
-/// The connections of one listener, the oldest first. Nobody waits for one that says nothing, or does not take its answer: a
-/// probe is answered however many of those there are.
+/// The connections of one listener, oldest first. A health check is served however many connections are idle or do not
+/// read their response.
 #[derive(Debug, Default)]
 struct Connections(RefCell<VecDeque<Rc<Connection>>>);
 
@@ -116,7 +116,8 @@ struct Connection {
 }
 
 impl Connections {
-    /// One more. When there are too many, the oldest one that has not asked anything yet goes, or else the oldest one.
+    /// Adds a connection. If there are too many, closes the oldest one that has not sent a request, or else the oldest
+    /// one.
     fn enter(&self) -> Rc<Connection> {
         let mut all = self.0.borrow_mut();
         if all.len() >= CONNECTIONS {
@@ -135,11 +136,11 @@ impl Connections {
     }
 }
 
-/// Answers for as long as the process runs, in a drain too.
-pub async fn serve<D: Acceptor, A: Handler>(door: D, answers: Rc<A>) {
+/// Serves a listener until the process exits, including while it drains.
+pub async fn serve<D: Acceptor, A: Handler>(acceptor: D, handler: Rc<A>) {
     let connections = Rc::new(Connections::default());
     loop {
-        let stream = match door.accept().await {
+        let stream = match acceptor.accept().await {
             Ok(Some(stream)) => stream,
             Ok(None) => continue,
             Err(error) => {
@@ -148,41 +149,41 @@ pub async fn serve<D: Acceptor, A: Handler>(door: D, answers: Rc<A>) {
                 continue;
             }
         };
-        let (answers, connections) = (Rc::clone(&answers), Rc::clone(&connections));
+        let (handler, connections) = (Rc::clone(&handler), Rc::clone(&connections));
         let entered = connections.enter();
         tokio::task::spawn_local(async move {
-            let answer = service_fn(|request| {
+            let service = service_fn(|request| {
                 entered.has_asked.set(true);
-                let answers = Rc::clone(&answers);
-                async move { Ok::<_, Infallible>(handle(&*answers, &request).await) }
+                let handler = Rc::clone(&handler);
+                async move { Ok::<_, Infallible>(handle(&*handler, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(SILENCE)
                 .keep_alive(false)
                 .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(stream), answer);
+                .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 biased;
                 () = entered.displaced.notified() => {}
-                // How it ends is of no interest.
+                // The outcome does not matter.
                 _ = timeout(PATIENCE, connection) => {}
             }
             connections.leave(&entered);
         });
-        // What it asks is heard before the next one may displace it.
+        // Lets the connection send its request before the next one can evict it.
         yield_now().await;
     }
 }
 
-async fn handle<A: Handler>(answers: &A, request: &Request<Incoming>) -> Response<ReplyBody> {
+async fn handle<A: Handler>(handler: &A, request: &Request<Incoming>) -> Response<ReplyBody> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET".to_owned());
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
-    let answer = answers.handle(request.uri().path()).await;
-    answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, A::PATHS.to_owned()))
+    let response = handler.handle(request.uri().path()).await;
+    response.unwrap_or_else(|| text(StatusCode::NOT_FOUND, A::PATHS.to_owned()))
 }
 
 fn judged(health: Result<(), Problem>) -> Response<ReplyBody> {
@@ -192,12 +193,12 @@ fn judged(health: Result<(), Problem>) -> Response<ReplyBody> {
     }
 }
 
-/// A line.
+/// Creates a plain-text response with one line.
 pub fn text(status: StatusCode, line: String) -> Response<ReplyBody> {
     reply(status, TEXT, line + "\n")
 }
 
-/// The whole of an answer.
+/// Creates a response.
 pub fn reply(status: StatusCode, kind: HeaderValue, body: String) -> Response<ReplyBody> {
     let mut reply = Response::new(ReplyBody::from(body.into_bytes()));
     *reply.status_mut() = status;

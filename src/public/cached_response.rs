@@ -1,4 +1,4 @@
-//! An answer from the catalogue: made once, sent to any number of askers, and only to those who do not have it yet.
+//! JSON responses that are serialized and compressed once, with `ETag` support.
 
 use std::io::Write;
 
@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use crate::reply::{Reply, ReplyBody, json_reply, sync};
 
-/// What fits one packet gains nothing by being smaller.
+/// Minimum size for compression, in bytes. A smaller response fits into one packet anyway.
 const WORTH_COMPRESSING: usize = 1_400;
 
-/// A JSON answer, and what is known of it beforehand.
+/// A serialized JSON response with its `ETag`, and optionally a compressed form.
 #[derive(Debug)]
 pub struct CachedJson {
     plain: Bytes,
@@ -25,19 +25,21 @@ pub struct CachedJson {
 }
 
 impl CachedJson {
-    /// In its plain form alone, which is enough for one asker.
+    /// Serializes a response without compression. Suits a response for a single client.
     pub fn plain(metadata: &impl Serialize) -> Self {
         let plain = Bytes::from(sync(metadata));
-        // Weak, for it stands for the compressed form too (RFC 9110 §8.8.1).
+        // The tag is weak because it also identifies the compressed form (RFC 9110 §8.8.1).
         let digest = HEXLOWER.encode(&digest(&SHA256, &plain).as_ref()[..16]);
         Self {
-            etag: HeaderValue::from_str(&format!("W/\"{digest}\"")).expect("hexadecimal digits are a header's value"),
+            etag: HeaderValue::from_str(&format!("W/\"{digest}\""))
+                .expect("hexadecimal digits are a valid header value"),
             gzip: None,
             plain,
         }
     }
 
-    /// For many askers, of whom most want it compressed. It costs ten times what making the plain form did.
+    /// Adds the compressed form. It takes ten times as long as the serialization, and suits a response for many
+    /// clients.
     pub fn compressed(self) -> Self {
         Self {
             gzip: compress(&self.plain),
@@ -45,17 +47,17 @@ impl CachedJson {
         }
     }
 
-    /// Of its plain form, in bytes.
+    /// Size of the uncompressed body in bytes.
     pub fn size(&self) -> usize {
         self.plain.len()
     }
 
-    /// Whether both say the same.
+    /// Whether both have the same content.
     pub fn is_same(&self, other: &Self) -> bool {
         self.etag == other.etag
     }
 
-    /// In the form that a request asks for, or 304 for a client that has it.
+    /// Returns the response in the encoding that the request accepts, or 304 if the client has the current version.
     pub fn reply(&self, request: &HeaderMap) -> Reply {
         let mut reply = match (&self.gzip, accepts(request, ACCEPT_ENCODING, "gzip")) {
             _ if is_known(request, &self.etag) => {
@@ -85,12 +87,12 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
         return None;
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    // Writing into memory does not fail; if it did, there would be the plain form.
+    // Writing to memory does not fail. If it did, the uncompressed form would be sent.
     encoder.write_all(plain).ok()?;
     encoder.finish().ok().map(Bytes::from)
 }
 
-/// RFC 9110 §13.1.2, by weak comparison.
+/// Evaluates `If-None-Match` by weak comparison (RFC 9110 §13.1.2).
 fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let Ok(etag) = etag.to_str().map(opaque) else {
@@ -99,7 +101,7 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
     elements(request, IF_NONE_MATCH).any(|known| known == "*" || opaque(known) == etag)
 }
 
-/// Whether a header of preferences names this very one, and not to refuse it (RFC 9110 §12.4.2).
+/// Whether an `Accept*` header lists this value with a nonzero weight (RFC 9110 §12.4.2). Wildcards do not count.
 pub(super) fn accepts(request: &HeaderMap, header: HeaderName, what: &str) -> bool {
     elements(request, header).any(|element| {
         let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
@@ -122,7 +124,7 @@ mod tests {
 
     fn reply(document: &CachedJson, name: &'static str, value: &str) -> (StatusCode, bool) {
         let mut headers = HeaderMap::new();
-        headers.insert(name, HeaderValue::from_str(value).expect("a value"));
+        headers.insert(name, HeaderValue::from_str(value).expect("valid header value"));
         let reply = document.reply(&headers);
         (reply.status(), reply.headers().contains_key(CONTENT_ENCODING))
     }
@@ -130,7 +132,7 @@ mod tests {
     #[test]
     fn who_has_it_gets_304() {
         let document = CachedJson::plain(&"x");
-        let etag = document.etag.to_str().expect("text").to_owned();
+        let etag = document.etag.to_str().expect("valid UTF-8").to_owned();
         let strong = etag.trim_start_matches("W/");
         for known in [&etag, strong, "*", &format!("\"other\", {etag}")] {
             assert_eq!(

@@ -1,8 +1,8 @@
-//! What a stranger may know, kept fresh.
+//! The catalogue of published images, kept up to date.
 //!
-//! A keeper task fetches a [`Snapshot`] when somebody needs one newer than the last; everybody who asks meanwhile waits
-//! for the same fetch. Nobody asks: nothing is fetched. While Incus is away the last snapshot answers, and the keeper
-//! tries again by itself, so that it is never older than Incus's absence.
+//! A refresher task fetches a [`Snapshot`] when a request needs a newer one than the latest. All requests that arrive
+//! meanwhile wait for the same fetch. Without requests, nothing is fetched. While Incus is unavailable, the latest
+//! snapshot answers, and the refresher retries by itself, so that the snapshot is never older than the outage.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,25 +18,26 @@ use crate::config::{PublicConfig, Visibility};
 use crate::counters::Counter;
 use crate::upstream::{self, Target, Upstream};
 
-/// Incus takes a millisecond or more for each image that it lists. That it hangs, the upstream client finds out sooner.
+/// Timeout of a fetch. Incus takes a millisecond or more per image that it lists; the upstream client detects a hanging
+/// Incus earlier.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// From here on a list is late, and the last one answers, as while Incus is away: before those who wait are sent away. It is
-/// later where Incus is known to take long.
+/// Time after which a fetch counts as late. The latest snapshot then answers, as while Incus is unavailable, before
+/// waiting requests time out. If earlier fetches took long, the limit is higher.
 const LATE: Duration = Duration::from_secs(3);
-/// The list of 50,000 images is some 50 MB.
+/// Maximum size of the image list, in bytes. The list of 50,000 images is about 50 MB.
 const MAX_SIZE: usize = 256 << 20;
-/// Strangers who ask for names that do not exist may keep Incus busy for one part in this many.
+/// Fetches take at most one part in this many of Incus's time, even if clients keep requesting names that do not exist.
 const SHARE_OF_INCUS: u32 = 5;
-/// The shortest time from the start of a fetch to the start of the next one.
+/// Minimum time between the starts of two fetches.
 const MIN_GAP: Duration = Duration::from_millis(50);
-/// The longest one while Incus is away, however old the list may be that strangers get.
+/// Maximum time between the starts of two fetches while Incus is unavailable, whatever `public.max_age` allows.
 const MAX_ABSENCE: Duration = Duration::from_secs(1);
 
 /// There is no list of images that is new enough, and Incus gives none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unavailable;
 
-/// The published images, for anybody to ask.
+/// The published images, with a task that refreshes them.
 #[derive(Debug)]
 pub struct Catalogue {
     wanted: watch::Sender<Instant>,
@@ -49,42 +50,43 @@ pub struct Catalogue {
     old: Arc<OldGenerations>,
 }
 
-/// How often Incus was asked for its images.
+/// Counters of the fetches from Incus.
 #[derive(Debug, Default)]
 pub struct Fetches {
-    /// In vain.
+    /// Failed fetches.
     pub failed: Counter,
-    /// With success.
+    /// Successful fetches.
     pub succeeded: Counter,
 }
 
-/// What can be said of the list of images, but for the images.
+/// Age and size of the image list.
 #[derive(Clone, Copy, Debug)]
 pub struct Freshness {
-    /// How old the latest list is, and how many images it has, if there is one.
+    /// Age of the latest list, and its number of images, if there is one.
     pub latest: Option<(Duration, usize)>,
-    /// Whether the last attempt to have a newer one failed.
+    /// Whether the last fetch failed.
     pub is_failing: bool,
 }
 
-/// What the last fetches brought.
+/// Result of the last fetches.
 #[derive(Clone, Debug, Default)]
 struct State {
     latest: Option<Fetched>,
-    /// Whether the last one failed: then Incus is known to be away, and there is nothing to wait for.
+    /// Whether the last fetch failed. Requests then do not wait for a newer snapshot.
     failed: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Fetched {
     snapshot: Arc<Snapshot>,
-    /// When it was asked for: it shows every change made before.
+    /// Start of the fetch. The snapshot contains every change made before.
     begun: Instant,
     took: Duration,
 }
 
 impl Catalogue {
-    /// Spawns the keeper on the current runtime. It ends when the catalogue is dropped.
+    /// Spawns the refresher on the current local task set. It ends when the catalogue is dropped. Inherits the snapshot
+    /// of `last` if that has the same target and visibility.
     pub fn keep(config: &PublicConfig, target: Arc<Target>, last: Option<&Self>) -> Self {
         let inherited = last.filter(|last| Arc::ptr_eq(&last.target, &target) && last.images == config.images);
         let inherited = inherited.map(|last| last.state.borrow().clone());
@@ -114,8 +116,12 @@ impl Catalogue {
         }
     }
 
-    /// A snapshot no older than `public.max_age`; or the latest, where Incus takes so long to list its images that to
-    /// keep up with that would keep it busy.
+    /// Returns a snapshot no older than `public.max_age`. If Incus takes so long to list its images that this would
+    /// keep it busy, returns the latest one.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`HttpError::CatalogueAway`] if there is no snapshot, or only one older than `public.stale_if_error`.
     pub async fn current(&self) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
         let moment = now.checked_sub(self.refresh).unwrap_or(now);
@@ -137,7 +143,7 @@ impl Catalogue {
             .is_some_and(|latest| latest.begun.elapsed() <= self.refresh)
     }
 
-    /// How it is at this moment, without asking Incus.
+    /// Returns the current freshness without a request to Incus.
     pub fn freshness(&self) -> Freshness {
         let state = self.state.borrow();
         let latest = state.latest.as_ref();
@@ -147,17 +153,17 @@ impl Catalogue {
         }
     }
 
-    /// How often Incus was asked.
+    /// Counters of the fetches.
     pub fn fetches(&self) -> &Fetches {
         &self.fetches
     }
 
-    /// Which images are shown.
+    /// Which images are visible.
     pub fn images(&self) -> Visibility {
         self.images
     }
 
-    /// The latest snapshot of a slow Incus, while it is as new as may be.
+    /// Returns the latest snapshot if Incus is slow and the snapshot is as recent as its speed allows.
     fn slow(&self) -> Option<Arc<Snapshot>> {
         let state = self.state.borrow();
         let latest = state.latest.as_ref().filter(|_| !state.failed)?;
@@ -174,7 +180,13 @@ impl Catalogue {
         });
     }
 
-    /// A snapshot of which `is_there` holds, or else one that was begun after now: what was just published is found.
+    /// Returns a snapshot that satisfies `is_there`, or else one whose fetch began after the call, so that an image is
+    /// found as soon as it is published.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`HttpError::CatalogueAway`] if Incus is unavailable and the latest snapshot does not satisfy
+    /// `is_there`.
     pub async fn get_or_refresh(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
         let current = self.current().await?;
@@ -186,7 +198,7 @@ impl Catalogue {
             return Ok(current);
         }
         let fresh = self.wait_fresh(now).await?;
-        // While Incus is away nobody knows what is not there.
+        // While Incus is unavailable, a missing name may still exist.
         let is_away = self.state.borrow().failed;
         if is_away && !is_there(&fresh) {
             Err(Unavailable)
@@ -213,7 +225,7 @@ impl Catalogue {
 }
 
 impl State {
-    /// Whether there is nothing to wait for: a snapshot that is new enough, or Incus known to be away.
+    /// Whether a request can be answered without waiting: the snapshot is recent enough, or Incus is unavailable.
     fn satisfies(&self, moment: Instant) -> bool {
         self.failed || self.latest.as_ref().is_some_and(|latest| latest.begun >= moment)
     }
@@ -260,7 +272,7 @@ impl Refresher {
     async fn fetch(&self, upstream: &Upstream) -> Result<Snapshot, FetchError> {
         let usual = self.publish.borrow().latest.as_ref().map(|latest| latest.took * 2);
         let mut fetching = pin!(timeout(FETCH_TIMEOUT, fetch(upstream, self.images)));
-        // Without a last one, there is nothing better than to wait.
+        // Without a previous snapshot, requests can only wait.
         let late = usual.map_or(FETCH_TIMEOUT, |usual| usual.max(LATE));
         let fetched = match timeout(late, &mut fetching).await {
             Ok(fetched) => fetched,
@@ -276,7 +288,8 @@ impl Refresher {
         let is_trusted = snapshot.is_trusted;
         let last = self.publish.borrow().latest.clone();
         let latest = Fetched {
-            // The old one, where nothing has changed: nothing is compressed again, and the new one's memory is free at once.
+            // If nothing has changed, keep the old snapshot: this saves compression and frees the new one's memory
+            // immediately.
             snapshot: match last {
                 Some(last) if last.snapshot.is_same(&snapshot) => last.snapshot,
                 _ => Arc::new(snapshot.compressed()),
@@ -299,7 +312,7 @@ impl Refresher {
         }
     }
 
-    /// Whoever still reads the last one may keep it for a while.
+    /// Adds the replaced snapshot to the old generations: its readers may still hold it.
     fn replaced(&self, last: Option<&Fetched>) {
         let latest = self.publish.borrow().latest.clone();
         if let (Some(last), Some(latest)) = (last, latest)
@@ -317,7 +330,7 @@ impl Refresher {
                     None => "strangers see no images meanwhile",
                 };
                 match error {
-                    // The upstream client has said why.
+                    // The upstream client has already logged the reason.
                     FetchError::Upstream(error) if !error.is_of_an_answer() => tracing::warn!("{meanwhile}"),
                     _ => tracing::warn!("{error}; {meanwhile}"),
                 }

@@ -1,11 +1,13 @@
-//! The evaluation of filters and searches: what a stranger can make expensive, at a price that is bounded.
+//! Evaluation of filters and searches within a CPU budget. They are the only requests of anonymous clients that can be
+//! expensive.
 //!
-//! - It is done in slices of [`SLICE`], with other tasks in between, and for one request per worker at a time.
-//! - A request gets no more than [`CPU_LIMIT`], an address what its permitted requests bring
-//!   ([`Address`](crate::limits::Address)). What counts is CPU time: a busy machine is no client's fault.
-//! - The outcome is kept with the snapshot: asked again, it is looked up.
-//! - To write what was selected is paid for from the same purse: a filter that selects nearly everything is no cheaper to answer
-//!   than to evaluate, however often it was asked before.
+//! - Evaluation runs in slices of [`SLICE`] with other tasks in between, one request per worker at a time.
+//! - A request gets at most [`CPU_LIMIT`], and an address the budget of its permitted requests
+//!   ([`ClientBucket`](crate::admission::ClientBucket)). The budget is in CPU time, so that clients do not pay for a
+//!   busy machine.
+//! - The outcome is cached with the snapshot: repeated queries only look it up.
+//! - Serializing the selected images counts toward the same budget. For a filter that matches nearly every image, it
+//!   costs as much as the evaluation, and recurs with every repetition.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,17 +23,17 @@ use super::snapshot::Snapshot;
 use crate::connection::context::ConnectionContext;
 use crate::reply::{HttpError, Reply, ReplyBody};
 
-/// How long other tasks of the worker wait for it: as long as for a turn of a large transfer.
+/// CPU time between yields to the worker's other tasks: as long as a large transfer runs between its yields.
 const SLICE: Duration = Duration::from_micros(250);
 /// Several times what eight clauses take with 50,000 images.
 const CPU_LIMIT: Duration = Duration::from_millis(250);
-/// How long a request waits for its turn among others that are evaluated.
+/// Maximum time that a request waits for other evaluations.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// To write so few images costs no more than any other answer.
+/// Number of selected images up to which a response costs no more than any other.
 const FEW: usize = 100;
 
-/// The images that a client has selected.
+/// Returns the images that match the selector.
 pub(super) async fn select(
     client: &ConnectionContext,
     snapshot: &Snapshot,
@@ -52,7 +54,7 @@ pub(super) async fn select(
     outcome.map_err(|problem| HttpError::bad_request(&problem.to_string()))
 }
 
-/// Has a client pay for the parts of an answer that are written for it alone.
+/// Charges the client for the CPU time of the response's streamed parts.
 pub(super) fn at_cost(client: &ConnectionContext, reply: Reply) -> Reply {
     let (worker, counted_by) = (Rc::clone(&client.worker), client.counted_by.clone());
     reply.map(|body| match body {
@@ -95,14 +97,14 @@ async fn evaluate_in_turn(
     allow(client)?;
     let turn = timeout(PATIENCE, worker.evaluation().acquire()).await;
     let _turn = turn.map_err(|_| HttpError::Busy)?.map_err(|_| HttpError::Busy)?;
-    // Others of the same address, or with the same question, may have been first.
+    // Other requests from this address, or for the same selector, may have run meanwhile.
     if let Some(outcome) = snapshot.outcomes().get(selector) {
         return Ok(outcome);
     }
     allow(client)?;
     let charge = |cpu| worker.charge(client.counted_by.as_deref(), cpu);
     let outcome = evaluate(snapshot, selector, charge).await;
-    // The next one who asks may come further: texts in lower case are made once.
+    // Do not cache a timeout: lowercase texts are cached, so the next attempt may get further.
     if !matches!(outcome, Err(Unanswerable::TooMuchCpu)) {
         snapshot.outcomes().keep(selector.clone(), outcome.clone());
     }
@@ -128,9 +130,9 @@ async fn evaluate(snapshot: &Snapshot, selector: &Selector, charge: impl Fn(Dura
     }
 }
 
-/// What this thread has had so far.
+/// CPU time of the current thread so far.
 fn cpu_time() -> Duration {
-    // The kernel says neither of them below zero.
+    // The kernel returns no negative values.
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
@@ -155,11 +157,11 @@ mod tests {
         };
         let images: Vec<_> = (0..images).map(image).collect();
         let images = json!({ "metadata": images }).to_string();
-        Snapshot::parse(br#"{"metadata": {}}"#, images.as_bytes(), Visibility::Public).expect("as Incus has it")
+        Snapshot::parse(br#"{"metadata": {}}"#, images.as_bytes(), Visibility::Public).expect("valid image list")
     }
 
     fn filter(text: &str) -> Selector {
-        Selector::Filter(Filter::parse(text).expect("a filter"))
+        Selector::Filter(Filter::parse(text).expect("valid filter"))
     }
 
     #[test]
@@ -185,7 +187,7 @@ mod tests {
         let snapshot = snapshot(20_000);
         let words = Selector::Words(vec!["debian".to_owned(), "tools".to_owned()]);
         let usual = filter("properties.description eq .*with.*tools.* and architecture eq x86_64");
-        let runtime = crate::worker::runtime().expect("a runtime");
+        let runtime = crate::worker::runtime().expect("the runtime starts");
         for selector in [usual, words] {
             let (turns, is_over) = (Cell::new(0), Cell::new(false));
             let charged = RefCell::new(Vec::new());
@@ -210,7 +212,7 @@ mod tests {
             assert!(sum <= took && sum * 2 > took, "charged {sum:?} of {took:?}");
             match outcome {
                 Ok(matches) => assert_eq!(matches.count(), 20_000),
-                // A build that is not optimised may not come to the end.
+                // A debug build may exceed the limit.
                 Err(error) => assert!(matches!(error, Unanswerable::TooMuchCpu) && sum > CPU_LIMIT, "{error}"),
             }
         }

@@ -4,7 +4,7 @@ use super::filter::{Matcher, TooComplex};
 use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
 
-/// The look at each image, as far as it has come.
+/// A resumable evaluation of a selector over a snapshot.
 #[derive(Debug)]
 pub struct Evaluation<'a> {
     snapshot: &'a Snapshot,
@@ -20,7 +20,7 @@ enum Test<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Begins before the first image.
+    /// Starts at the first image.
     pub fn new(snapshot: &'a Snapshot, selector: &'a Selector) -> Self {
         Self {
             snapshot,
@@ -33,7 +33,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Goes on, for one image at least, until `is_time_up` or the last image; `Some` is the end.
+    /// Continues with at least one image, until `is_time_up` returns true. Returns `None` if images are left.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a pattern exceeds its memory limit.
     pub fn advance(&mut self, mut is_time_up: impl FnMut() -> bool) -> Option<Result<Matches, TooComplex>> {
         while (self.next as usize) < self.snapshot.number_of_images() {
             match self.is_selected() {

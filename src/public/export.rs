@@ -1,4 +1,4 @@
-//! The bytes of a published image: the one thing that comes from Incus per request.
+//! Image downloads: the only requests of anonymous clients that cause a request to Incus.
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
@@ -14,9 +14,10 @@ use crate::reply::{HttpError, Reply, ReplyBody};
 use crate::telemetry::request_record::RequestRecord;
 use crate::upstream::{Error, RequestBody, Upstream, UpstreamResponse};
 
-/// What goes up of a stranger's headers.
+/// Request headers that are forwarded to Incus.
 const UP: [HeaderName; 3] = [IF_MODIFIED_SINCE, IF_RANGE, RANGE];
-/// What comes down of Incus's. Its client needs `Content-Disposition`; `X-Incus-Type` tells `oci` images apart.
+/// Response headers that are forwarded to the client. Incus's client needs `Content-Disposition`; `X-Incus-Type`
+/// identifies `oci` images.
 const DOWN: [HeaderName; 7] = [
     ACCEPT_RANGES,
     CONTENT_DISPOSITION,
@@ -27,11 +28,11 @@ const DOWN: [HeaderName; 7] = [
     HeaderName::from_static("x-incus-type"),
 ];
 
-/// What Incus says of one image.
+/// Maximum size of Incus's response about one image, in bytes.
 const IMAGE_SIZE: usize = 1 << 20;
 
-/// Asks Incus itself, where the catalogue is older than it should be: bytes of an image that has become private meanwhile
-/// must not go out, however long Incus takes to list the others.
+/// Asks Incus whether the image is still public. Called if the catalogue is outdated: an image that was made private
+/// must not be downloadable, however long Incus takes to list the others.
 pub(super) async fn ask_whether_shown(
     upstream: &Upstream,
     fingerprint: &str,
@@ -48,7 +49,7 @@ pub(super) async fn ask_whether_shown(
     }
 }
 
-/// What cannot be read is not public.
+/// Whether Incus's response says that the image is public. An unreadable response counts as private.
 fn is_public(answer: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct UpstreamResponse {
@@ -61,7 +62,7 @@ fn is_public(answer: &[u8]) -> bool {
     serde_json::from_slice::<UpstreamResponse>(answer).is_ok_and(|answer| answer.metadata.public)
 }
 
-/// Streams an image whose full fingerprint stands in the catalogue.
+/// Streams an image, given its full fingerprint from the catalogue.
 pub(super) async fn export(
     record: &RequestRecord,
     upstream: &Upstream,
@@ -73,7 +74,7 @@ pub(super) async fn export(
     *request.uri_mut() = uri;
     *request.headers_mut() = pick(&UP, headers);
     if !is_one_range(headers) {
-        // Ignored, as RFC 9110 §14.2 allows: the answer is the whole.
+        // RFC 9110 §14.2 allows ignoring `Range`; the response is then the full image.
         request.headers_mut().remove(RANGE);
     }
     request.headers_mut().insert(HOST, upstream.host());
@@ -92,14 +93,14 @@ pub(super) async fn export(
             *reply.headers_mut() = pick(&DOWN, &head.headers);
             Ok(reply)
         }
-        // Deleted since the catalogue was read.
+        // The image was deleted after the catalogue was read.
         StatusCode::NOT_FOUND => Err(image_not_found(fingerprint)),
         status => Err(Error::Status("an export".to_owned(), status).into()),
     }
 }
 
-/// Whether one range is asked for, in a form that Incus honours: `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`. It would
-/// look at each of several, however many thousands, and send each in a part of its own, the same bytes again and again.
+/// Whether the request asks for a single range in a form that Incus supports: `bytes=FIRST-LAST`, `bytes=FIRST-` or
+/// `bytes=-COUNT`. Incus would process thousands of ranges in one request and send overlapping ones repeatedly.
 fn is_one_range(headers: &HeaderMap) -> bool {
     let mut ranges = headers.get_all(RANGE).iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else {
@@ -109,7 +110,7 @@ fn is_one_range(headers: &HeaderMap) -> bool {
     let Some((first, last)) = range.and_then(|range| range.split_once('-')) else {
         return false;
     };
-    // As large as Incus takes them; it takes no sign.
+    // Incus parses 64-bit integers without a sign.
     let number = |digits: &str| digits.parse::<i64>().ok().filter(|_| !digits.starts_with('+'));
     match (first, last) {
         ("", count) => number(count).is_some_and(|count| count > 0),
@@ -138,7 +139,7 @@ mod tests {
         let is_sent = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(RANGE, HeaderValue::from_str(value).expect("a value"));
+                headers.append(RANGE, HeaderValue::from_str(value).expect("valid header value"));
             }
             is_one_range(&headers)
         };

@@ -1,7 +1,8 @@
-//! `?filter=` of the list of images, in Incus's own language: `field eq value and not field ne "other value"`.
+//! `?filter=` of the image list, in Incus's filter syntax: `field eq value and not field ne "other value"`.
 //!
-//! It is evaluated here, over what strangers see. Incus would evaluate it over every image and field: an answer, or an
-//! error, would tell of private images and hidden fields, and some filters crash its handler (`update_source.x eq y`).
+//! The gateway evaluates filters itself, over the public image fields only. Incus would evaluate them over all images
+//! and fields: its responses and errors would leak private images and hidden fields, and some filters crash its handler
+//! (`update_source.x eq y`).
 
 use regex_automata::Input;
 use regex_automata::hybrid::dfa::{Cache, Config, DFA};
@@ -11,23 +12,23 @@ use thiserror::Error;
 
 use super::image::Image;
 
-/// The nondeterministic automaton of a pattern may take this much memory, in bytes: 400 letters of alternatives.
+/// Maximum memory of a pattern's NFA, in bytes. It fits about 400 characters of alternatives.
 const NFA_SIZE_LIMIT: usize = 1 << 15;
-/// The states of the deterministic one that texts have made necessary may take this much, in bytes: several times what usual
-/// patterns need. It is filled once, which takes a millisecond or less, whatever the pattern.
+/// Maximum memory of the lazily built DFA states, in bytes: several times what typical patterns need. The states are
+/// built once, which takes at most a millisecond for any pattern.
 const DFA_SIZE_LIMIT: usize = 1 << 15;
-/// What a stranger may have us read, in bytes, and compile.
+/// Maximum length of a filter, in bytes.
 const MAX_LENGTH: usize = 1 << 10;
 const MAX_CLAUSES: usize = 8;
 
-/// A chain of clauses, evaluated from the left. Empty, it matches every image.
+/// A chain of clauses, evaluated left to right. An empty filter matches every image.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Filter(Vec<Clause>);
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Clause {
     or: bool,
-    /// `not`, `ne` or both.
+    /// Set by `not` or `ne`, but not by both.
     negated: bool,
     test: Test,
 }
@@ -36,7 +37,7 @@ struct Clause {
 enum Test {
     Flag(Flag, bool),
     Size(i64),
-    /// With the pattern as it was written.
+    /// Field, and the pattern as written.
     Text(Text, String),
 }
 
@@ -61,26 +62,26 @@ enum Text {
 #[derive(Debug)]
 pub struct Matcher<'a> {
     clauses: &'a [Clause],
-    /// One per clause.
+    /// One entry per clause.
     patterns: Vec<Option<Pattern>>,
 }
 
-/// What a text is compared with, ignoring case.
+/// A compiled value. Matching ignores case.
 #[derive(Debug)]
 enum Pattern {
     Literal(String),
-    /// The automaton is built state by state as texts need them. Built whole, it would take ten times as long for a usual
-    /// pattern (0.2 ms against 0.02 ms for `.*debian.*`), and up to 16 ms for one that turns out to be too large.
+    /// A lazy DFA: states are built while texts are matched. A full DFA takes ten times as long to build for a typical
+    /// pattern (0.2 ms instead of 0.02 ms for `.*debian.*`), and up to 16 ms for one that turns out to be too large.
     Regex(Box<(DFA, Cache)>),
 }
 
-/// A pattern needs more than [`NFA_SIZE_LIMIT`] or [`DFA_SIZE_LIMIT`]. Without that bound an automaton would be built, thrown away
-/// and built again for every few bytes of text.
+/// A pattern needs more than [`NFA_SIZE_LIMIT`] or [`DFA_SIZE_LIMIT`]. Without these limits, the DFA cache would be
+/// cleared and rebuilt every few bytes of text.
 #[derive(Clone, Copy, Debug, Error, Eq, PartialEq)]
 #[error("Invalid filter: a value is too complex a pattern; use fewer repetitions and alternatives")]
 pub struct TooComplex;
 
-/// Incus's messages.
+/// Errors with Incus's messages.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum FilterError {
@@ -97,7 +98,12 @@ pub enum FilterError {
 }
 
 impl Filter {
-    /// Reads a filter as Incus does.
+    /// Parses a filter as Incus does.
+    ///
+    /// # Errors
+    ///
+    /// Fails on invalid syntax, unknown fields, values of the wrong type, and filters longer than 1024 bytes or with
+    /// more than 8 clauses.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         if text.len() > MAX_LENGTH {
             return Err(FilterError::Syntax("longer than 1024 bytes"));
@@ -133,12 +139,12 @@ impl Filter {
         Ok(Self(clauses))
     }
 
-    /// Whether it lets every image through.
+    /// Whether the filter matches every image.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Begins to evaluate it.
+    /// Returns a matcher for the filter.
     pub fn matcher(&self) -> Matcher<'_> {
         Matcher {
             clauses: &self.0,
@@ -148,11 +154,15 @@ impl Filter {
 }
 
 impl Matcher<'_> {
-    /// Whether an image is one of those asked for.
+    /// Whether the filter matches an image.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a pattern exceeds its memory limit.
     pub fn matches(&mut self, image: &Image) -> Result<bool, TooComplex> {
         let mut matched = true;
         for (clause, pattern) in self.clauses.iter().zip(&mut self.patterns) {
-            // Whatever this clause says: true `or` it is true, false `and` it is false.
+            // Short circuit: `true or x` is true and `false and x` is false.
             if clause.or != matched {
                 matched = clause.test.holds(image, pattern)? != clause.negated;
             }
@@ -161,7 +171,7 @@ impl Matcher<'_> {
     }
 }
 
-/// Incus says so of fields that have no single value. Hidden ones are as unknown as those that do not exist.
+/// Returns Incus's message for a field without a single value. Hidden fields get the message for unknown fields.
 fn no_test_for(field: &str) -> String {
     let kind = match field {
         "aliases" => return "Invalid slice type \"struct\" for field \"aliases\"".to_owned(),
@@ -172,7 +182,8 @@ fn no_test_for(field: &str) -> String {
     format!("Invalid type {kind:?} for field {field:?}")
 }
 
-/// A word, or words in double quotes. As in Incus, a quote never ends in the word it begins in.
+/// Parses a word, or words in double quotes. As in Incus, the closing quote is never in the same word as the opening
+/// one.
 fn value<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<String, FilterError> {
     let first = words.next().ok_or(FilterError::Syntax("clause has no value"))?;
     let Some(first) = first.strip_prefix('"') else {
@@ -263,7 +274,8 @@ impl Text {
 }
 
 impl Pattern {
-    /// A value is a regular expression over the whole text, unless it says itself where it is anchored, or is none.
+    /// Compiles a value as a regular expression. It must match the whole text unless it contains `^` or `$`. A value
+    /// that is not a valid regular expression is compared literally.
     fn new(value: &str) -> Result<Self, TooComplex> {
         let anchored = value.contains(['^', '$']);
         let pattern = if anchored {
@@ -271,8 +283,8 @@ impl Pattern {
         } else {
             format!("^{value}$")
         };
-        // A class of all that Unicode has, such as `\pL`, `[\D]`, has the case of each of its characters looked up: a thousand
-        // bytes of them take seconds. So a pattern with classes is one of ASCII, as classes are in Go.
+        // Large Unicode classes such as `\pL` or `[\D]` need a case-folding lookup for each of their characters: 1000
+        // bytes of them take seconds. Patterns with classes are therefore ASCII-only, as classes are in Go.
         let has_classes = value.contains(['[', '\\']);
         let syntax = syntax::Config::new()
             .case_insensitive(true)
@@ -289,7 +301,7 @@ impl Pattern {
                     .which_captures(WhichCaptures::None)
                     .nfa_size_limit(Some(NFA_SIZE_LIMIT));
                 let nfa = thompson::Compiler::new().configure(nfa).build_from_hir(&pattern);
-                // What would have to be thrown away to make room is the end of it.
+                // A DFA that would have to clear its cache fails instead.
                 let dfa = Config::new()
                     .cache_capacity(DFA_SIZE_LIMIT)
                     .skip_cache_capacity_check(true)
@@ -317,7 +329,8 @@ impl Pattern {
     }
 }
 
-/// Those that Go does not know, of which one turns Unicode on again, and the other hides it.
+/// Finds the inline flags `u` and `x`, which Go does not have. `u` would enable Unicode again, and `x` could hide a
+/// `u`.
 fn sets_flags_of_its_own(pattern: &str) -> bool {
     let flags = |rest: &str| {
         let mut flags = rest
@@ -342,7 +355,7 @@ mod tests {
             "public": true, "cached": false, "architecture": "x86_64", "fingerprint": "b2e6",
             "size": 878_640, "type": "container", "project": "default",
         }))
-        .expect("an image")
+        .expect("valid image")
     }
 
     #[test]
@@ -381,7 +394,7 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{text}: {error}"))
                 .matcher()
                 .matches(&image())
-                .expect("a small pattern")
+                .expect("small pattern")
         };
         for text in matches {
             assert!(holds(text), "{text}");
@@ -445,7 +458,7 @@ mod tests {
 
     #[test]
     fn no_pattern_takes_long() {
-        // Each of them would have the case of every character there is looked up, again and again.
+        // Each of these would fold the case of all Unicode characters many times.
         for hostile in [
             r"\pL",
             r"[\D]",
@@ -461,7 +474,7 @@ mod tests {
         ] {
             let pattern = hostile.repeat((MAX_LENGTH - 8) / hostile.len());
             let begun = Instant::now();
-            let filter = Filter::parse(&format!("type eq {pattern}")).expect("a filter");
+            let filter = Filter::parse(&format!("type eq {pattern}")).expect("valid filter");
             assert_ne!(filter.matcher().matches(&image()), Ok(true), "{hostile}");
             assert!(
                 begun.elapsed() < Duration::from_secs(1),
@@ -485,7 +498,7 @@ mod tests {
             (r"m\wnster", false),
             ("m[a-zü]nster", false),
         ] {
-            let filter = Filter::parse(&format!("properties.os eq {pattern}")).expect("a filter");
+            let filter = Filter::parse(&format!("properties.os eq {pattern}")).expect("valid filter");
             assert_eq!(filter.matcher().matches(&image), Ok(matches), "{pattern}");
         }
     }
@@ -502,7 +515,7 @@ mod tests {
             })
             .collect();
         let evaluate = |pattern: &str| {
-            let filter = Filter::parse(&format!("fingerprint eq {pattern}")).expect("a filter");
+            let filter = Filter::parse(&format!("fingerprint eq {pattern}")).expect("valid filter");
             let mut matcher = filter.matcher();
             texts.iter().try_for_each(|image| matcher.matches(image).map(drop))
         };

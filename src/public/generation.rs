@@ -1,17 +1,19 @@
-//! Who still reads an old snapshot.
+//! Tracking of the readers of old snapshots.
 //!
-//! An answer that is taken slowly keeps the snapshot that it is made of, whole. While images change, each reader may keep
-//! another one: so old snapshots have a budget, and the readers of the oldest ones are reset when it is exceeded.
+//! A response that a client reads slowly keeps its whole snapshot in memory. While images change, each such reader may
+//! keep a different one. Replaced snapshots therefore share a memory budget; when they exceed it, the readers of the
+//! oldest ones are reset.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::admission::Reader;
 
-/// What all old snapshots together may hold, in bytes; but the last one may always be read to its end.
+/// Memory budget of all replaced snapshots together, in bytes. The most recent one is exempt, so that its readers can
+/// finish.
 const BUDGET: usize = 32 << 20;
 
-/// One snapshot's memory, for as long as anybody holds some of it.
+/// Memory accounting of one snapshot and its readers.
 #[derive(Debug)]
 pub struct Generation {
     size: usize,
@@ -25,17 +27,17 @@ struct State {
     is_retired: bool,
 }
 
-/// What an answer holds until it is taken, for who books that; goes with a reply as an extension.
+/// The memory that a response holds until it is sent. Replies carry it as an extension.
 #[derive(Clone, Debug)]
 pub struct Holds {
-    /// The snapshot that it is made of.
+    /// Generation of the snapshot that the response reads.
     pub generation: Arc<Generation>,
-    /// What was allocated for this answer alone, in bytes.
+    /// Memory allocated for this response alone, in bytes.
     pub own: usize,
 }
 
 impl Generation {
-    /// Of a snapshot of so many bytes.
+    /// Creates the generation of a snapshot of `size` bytes.
     pub fn new(size: usize) -> Arc<Self> {
         Arc::new(Self {
             size,
@@ -43,7 +45,8 @@ impl Generation {
         })
     }
 
-    /// Lets a client read it, for as long as it holds the lease or is not evicted.
+    /// Registers a reader until the lease is dropped. If the generation is already retired, evicts the reader
+    /// immediately.
     pub fn lend(self: &Arc<Self>, reader: &Arc<Reader>) -> Lease {
         let mut state = self.state();
         state.next += 1;
@@ -76,7 +79,7 @@ impl Generation {
     }
 }
 
-/// A client's right to read a snapshot.
+/// Registration of a client that reads a snapshot.
 #[derive(Debug)]
 pub struct Lease {
     generation: Arc<Generation>,
@@ -89,12 +92,12 @@ impl Drop for Lease {
     }
 }
 
-/// The snapshots that others have replaced, the oldest first.
+/// The replaced snapshots, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct OldGenerations(Mutex<Vec<Weak<Generation>>>);
 
 impl OldGenerations {
-    /// One more has been replaced.
+    /// Adds a replaced snapshot, and retires the oldest ones if the budget is exceeded.
     pub(super) fn add(&self, generation: &Arc<Generation>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|old| old.strong_count() > 0);
@@ -139,14 +142,14 @@ mod tests {
             .zip(&readers)
             .map(|(one, reader)| one.lend(reader))
             .collect();
-        // Whoever has read to the end holds nothing.
+        // A client that has read its response holds no lease.
         drop(leases.remove(1));
         let mut generations = generations.into_iter();
         for generation in generations.by_ref().take(3) {
             old.add(&generation);
         }
         assert!(readers.iter().all(|reader| !is_evicted(reader)));
-        old.add(&generations.next().expect("the fourth"));
+        old.add(&generations.next().expect("four generations"));
         let evicted: Vec<_> = readers.iter().map(|reader| is_evicted(reader)).collect();
         assert_eq!(evicted, [true, false, false, false]);
     }
@@ -160,7 +163,7 @@ mod tests {
         assert!(!is_evicted(&reader));
         old.add(&Generation::new(1));
         assert!(is_evicted(&reader));
-        // Whoever had it in hand and answers late is evicted too.
+        // A client that got the snapshot before it was retired, and reads it later, is evicted too.
         let late = Arc::new(Limiter::default()).reader([192, 0, 2, 2].into());
         let _lease = large.lend(&late);
         assert!(is_evicted(&late));

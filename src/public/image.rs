@@ -1,6 +1,6 @@
-//! An image as strangers see it.
+//! An image as it is visible on the public port.
 //!
-//! Every field that a stranger can see is named here. What Incus may add one day stays inside until somebody adds it.
+//! Only the fields listed here are visible. A field that Incus adds later stays hidden until it is added here.
 
 use std::collections::BTreeMap;
 
@@ -9,43 +9,44 @@ use serde::{Deserialize, Serialize};
 
 use super::fingerprint::FingerprintPrefix;
 
-/// An image as strangers see it. What tells of the server rather than of the image is neutral.
+/// An image as it is visible on the public port. Fields that describe the server instead of the image have neutral
+/// values.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Image {
-    /// Whether Incus fetches newer versions of it.
+    /// Whether Incus updates the image automatically.
     #[serde(default)]
     pub auto_update: bool,
-    /// Free text, by key.
+    /// Properties: free text by key.
     #[serde(default, deserialize_with = "null_is_default")]
     pub properties: BTreeMap<String, String>,
-    /// Whether Incus itself would show it to strangers.
+    /// Whether Incus marks the image as public.
     pub public: bool,
     #[serde(default = "never")]
     expires_at: String,
-    /// Names of this server's profiles: none of a stranger's business.
+    /// Profile names of this server: not public.
     #[serde(default, skip_deserializing)]
     profiles: [(); 0],
     #[serde(default, deserialize_with = "null_is_default")]
     aliases: Vec<ImageAlias>,
-    /// Incus's name of it.
+    /// Architecture, as Incus names it.
     pub architecture: String,
-    /// Whether it was fetched rather than imported.
+    /// Whether the image was downloaded by Incus rather than imported.
     #[serde(default)]
     pub cached: bool,
-    /// As it was imported.
+    /// File name at import.
     #[serde(default)]
     pub filename: String,
-    /// 64 hexadecimal digits.
+    /// Fingerprint: 64 hexadecimal digits.
     #[serde(deserialize_with = "digits")]
     pub fingerprint: String,
-    /// In bytes.
+    /// Size in bytes.
     pub size: i64,
     /// `container` or `virtual-machine`
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(default = "never")]
     created_at: String,
-    /// When this server last made an instance of it: none of a stranger's business.
+    /// Time of the last launch on this server: not public.
     #[serde(default = "never", skip_deserializing)]
     last_used_at: String,
     #[serde(default = "never")]
@@ -87,40 +88,40 @@ impl Image {
         self.kind == "virtual-machine"
     }
 
-    /// Where it is.
+    /// API path of the image.
     pub fn path(&self) -> String {
         format!("/1.0/images/{}", self.fingerprint)
     }
 
-    /// Whether it is one of the project that strangers may ask about.
+    /// Whether the image is in the default project, the only one that is visible on the public port.
     pub fn is_of_default_project(&self) -> bool {
         self.project == DEFAULT_PROJECT
     }
 
-    /// What people call it.
+    /// Name for display: the first alias, else the description, else the fingerprint.
     pub fn name(&self) -> &str {
         let name = self.alias_names().next().or_else(|| self.description());
         name.unwrap_or(&self.fingerprint)
     }
 
-    /// What it says of itself.
+    /// Description from the image's properties.
     pub fn description(&self) -> Option<&str> {
         let description = self.properties.get("description")?;
         (!description.is_empty()).then_some(description)
     }
 
-    /// The day it came here, as in `2026-11-21`.
+    /// Day of the upload, such as `2026-11-21`.
     pub fn uploaded_on(&self) -> Option<&str> {
         let (day, _) = self.uploaded_at.split_once('T')?;
         (self.uploaded_at != never()).then_some(day)
     }
 
-    /// Its names, as clients ask for them.
+    /// Names of the image's aliases.
     pub fn alias_names(&self) -> impl Iterator<Item = &str> {
         self.aliases.iter().map(|alias| alias.name.as_str())
     }
 
-    /// Its names, each by itself.
+    /// The image's aliases as separate API objects.
     pub fn aliases(&self) -> impl Iterator<Item = Alias> {
         self.aliases.iter().map(|alias| Alias {
             description: alias.description.clone(),
@@ -131,7 +132,7 @@ impl Image {
     }
 }
 
-/// A name of an image, within the image.
+/// An alias as a field of an image.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ImageAlias {
     name: String,
@@ -139,12 +140,12 @@ pub struct ImageAlias {
     description: String,
 }
 
-/// A name of an image, by itself.
+/// An alias as an API object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Alias {
     description: String,
     target: String,
-    /// What a client asks for.
+    /// Name of the alias.
     pub name: String,
     #[serde(rename = "type")]
     kind: String,
@@ -152,17 +153,17 @@ pub struct Alias {
 
 const DEFAULT_PROJECT: &str = "default";
 
-/// Releases before projects of images do not name it.
+/// Incus releases without projects for images do not send the field.
 fn default_project() -> String {
     DEFAULT_PROJECT.to_owned()
 }
 
-/// Go's zero time, which Incus's clients show as "never".
+/// Go's zero time, which Incus's clients display as "never".
 fn never() -> String {
     "0001-01-01T00:00:00Z".to_owned()
 }
 
-/// It becomes a part of paths, and of commands that people paste into a shell.
+/// Rejects malformed fingerprints: they become part of paths, and of commands that users paste into a shell.
 fn digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     match FingerprintPrefix::is(&text) {

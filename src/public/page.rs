@@ -1,7 +1,8 @@
-//! The page for people: what a browser sees of the published images, with the commands to copy.
+//! The HTML page: shows the published images in a browser, with commands to copy.
 //!
-//! It asks nothing of anybody: styles and script are in it, and its policy lets the browser load and run nothing else.
-//! [`view`] writes it; whatever an image says of itself is escaped there, and commands are made of plain characters, or quoted.
+//! The page loads no other resource: styles and script are inline, and its Content-Security-Policy blocks everything
+//! else. [`view`] renders it. The view escapes all image metadata, and commands contain only shell-safe characters or
+//! quoted names.
 
 mod host;
 mod view;
@@ -26,14 +27,16 @@ use super::snapshot::Snapshot;
 use crate::config::Page;
 use crate::reply::{HttpError, Reply, ReplyBody};
 
-/// How many images one page shows; with more, people search.
+/// Maximum number of images on one page. Users search for the others.
 const MAX_SHOWN: usize = 200;
-/// How much of a search is read, in characters: each word is looked for in each image.
+/// Maximum length of a search, in characters: every word is searched for in every image.
 const MAX_SEARCH: usize = 200;
-/// How many of them are written at once, so that who asks and does not read costs little.
+/// Number of images rendered at once. It bounds the memory of a client that sends a request and does not read the
+/// response.
 const AT_ONCE: usize = 10;
 
-/// Nothing but the style and the script that are written here; nobody may frame it, and it sends nothing anywhere else.
+/// Content-Security-Policy that allows only the inline style and script, and forbids framing and requests to other
+/// origins.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| BASE64.encode(digest(&SHA256, text.as_bytes()).as_ref());
     let policy = format!(
@@ -44,17 +47,17 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).expect("a policy is a header's value")
 });
 
-/// What a browser asks for.
+/// A browser's request for the page.
 #[derive(Debug)]
 pub struct PageRequest {
-    /// As the browser reached us.
+    /// Host and port from the request.
     host: Host,
-    /// What it looks for, as it was typed.
+    /// Search text as typed.
     search: String,
 }
 
 impl PageRequest {
-    /// `/`, asked for as HTML. Incus's clients and curl do not.
+    /// Recognizes `GET /` with `text/html` in `Accept`. Incus's clients and curl do not send that.
     pub fn of<B>(request: &Request<B>) -> Option<Self> {
         let is_asked_for = request.method() == Method::GET
             && request.uri().path() == "/"
@@ -68,7 +71,7 @@ impl PageRequest {
         })
     }
 
-    /// What the images must have: every word of the search, in any order.
+    /// Selects the images that contain every word of the search, in any order.
     pub fn selector(&self) -> Selector {
         let mut words: Vec<_> = self.search.split_whitespace().map(str::to_lowercase).collect();
         words.sort_unstable();
@@ -76,7 +79,7 @@ impl PageRequest {
         Selector::Words(words)
     }
 
-    /// The page with the images that match; or with what is wrong.
+    /// Renders the page with the matching images, or with an error message.
     pub fn reply(&self, page: &Page, found: Result<(Arc<Snapshot>, Arc<Matches>), HttpError>) -> Reply {
         let title = page.title.as_deref();
         match found {
@@ -92,7 +95,7 @@ impl PageRequest {
         }
     }
 
-    /// What it is made of, one after the other, and how many bytes are kept for that besides the snapshot.
+    /// Returns the parts of the page in order, and the number of bytes they hold besides the snapshot.
     fn parts(
         &self,
         title: Option<&str>,
@@ -104,7 +107,7 @@ impl PageRequest {
             .filter(|place| matches.contains(*place))
             .take(MAX_SHOWN)
             .collect();
-        // For as long as it takes to send it.
+        // The list stays allocated until the response is sent.
         shown.shrink_to_fit();
         let head = Head {
             host: &self.host,

@@ -1,6 +1,6 @@
-//! The closed grammar of the public port: method, path, query → [`PublicRoute`] or a refusal. Pure.
+//! The routes of the public port: parses method, path and query into a [`PublicRoute`] or an error.
 //!
-//! A path is read as it came, percent-decoded once where a name stands; what is not spelt exactly so is not public.
+//! Matching is exact: paths are not normalized, and only names are percent-decoded, once. Any other path is not public.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::fingerprint::FingerprintPrefix;
 use crate::metrics::endpoint::Endpoint;
 use crate::reply::HttpError;
 
-/// The six questions that a stranger may ask.
+/// The six API requests available to anonymous clients.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq))]
 pub enum PublicRoute {
@@ -20,7 +20,7 @@ pub enum PublicRoute {
     Alias(String),
     /// `/1.0/images/aliases`
     Aliases {
-        /// Whole objects instead of paths.
+        /// Whether to return full objects instead of paths.
         recursion: bool,
     },
     /// `/1.0/images/{fingerprint}/export`
@@ -33,18 +33,18 @@ pub enum PublicRoute {
     Server,
 }
 
-/// What is asked of the list of images.
+/// Query of the image list.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq))]
 pub struct ImagesQuery {
-    /// Whole objects instead of paths.
+    /// Whether to return full objects instead of paths.
     pub recursion: bool,
-    /// Which of them.
+    /// Filter that selects the images.
     pub filter: Filter,
 }
 
 impl PublicRoute {
-    /// Which of the six it is.
+    /// Metrics label of the route.
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Self::Alias(_) => Endpoint::Alias,
@@ -56,7 +56,12 @@ impl PublicRoute {
         }
     }
 
-    /// Reads a request.
+    /// Parses a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns Incus's own error for an invalid query or name, [`HttpError::NotPublic`] for any other path, and
+    /// [`HttpError::MethodNotAllowed`] for methods other than GET.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, HttpError> {
         let path = Path::parse(uri.path()).ok_or(HttpError::NotPublic)?;
         if method != Method::GET {
@@ -99,7 +104,7 @@ fn images_query(query: &Query<'_>) -> Result<ImagesQuery, HttpError> {
     })
 }
 
-/// As Incus says it.
+/// Incus's error for an unknown image.
 pub fn image_not_found(name: &str) -> HttpError {
     HttpError::Incus(
         StatusCode::NOT_FOUND,
@@ -110,14 +115,14 @@ pub fn image_not_found(name: &str) -> HttpError {
     )
 }
 
-/// As Incus says it.
+/// Incus's error for an unknown alias.
 pub fn alias_not_found() -> HttpError {
     HttpError::Incus(StatusCode::NOT_FOUND, "Image alias not found".to_owned())
 }
 
-/// The path of an alias, as Incus lists it.
+/// Returns the path of an alias as Incus lists it.
 pub fn alias_path(name: &str) -> String {
-    /// What Go's `url.PathEscape` leaves alone.
+    /// Escapes the same characters as Go's `url.PathEscape`.
     const SEGMENT: AsciiSet = NON_ALPHANUMERIC
         .remove(b'-')
         .remove(b'_')
@@ -132,7 +137,7 @@ pub fn alias_path(name: &str) -> String {
     format!("/1.0/images/aliases/{}", utf8_percent_encode(name, &SEGMENT))
 }
 
-/// A path that exists, whatever the method.
+/// A path of the public API, whatever the method.
 enum Path {
     Alias(String),
     Aliases,
@@ -148,7 +153,7 @@ impl Path {
         if rest.is_empty() {
             return Some(Self::Server);
         }
-        // The name of an alias may have slashes, and some clients send them bare.
+        // Alias names may contain slashes, and some clients do not encode them.
         if let Some(name) = rest.strip_prefix("/images/aliases/") {
             return decode_name(name).map(Self::Alias);
         }
@@ -163,7 +168,7 @@ impl Path {
     }
 }
 
-/// Decodes a name that is the rest of a path; bare slashes stay, wherever they are.
+/// Decodes a name that is the rest of a path. Unencoded slashes are kept.
 fn decode_name(rest: &str) -> Option<String> {
     if rest.is_empty() {
         return None;
@@ -172,13 +177,13 @@ fn decode_name(rest: &str) -> Option<String> {
     Some(segments?.join("/"))
 }
 
-/// Once, and only into text.
+/// Percent-decodes once. Returns `None` unless the result is UTF-8.
 fn decode(segment: &str) -> Option<String> {
     if has_broken_escape(segment) {
         return None;
     }
     let decoded = percent_decode_str(segment).decode_utf8().ok()?;
-    // A dot segment is a path's, not a name's.
+    // Dot segments and control characters are not part of names.
     let is_name = !matches!(decoded.as_ref(), "." | "..") && !decoded.contains(char::is_control);
     is_name.then(|| decoded.into_owned())
 }
@@ -191,16 +196,16 @@ fn has_broken_escape(text: &str) -> bool {
     text.split('%').skip(1).any(|rest| !is_escape(rest))
 }
 
-/// The parameters that mean something on the public port, as Go's `url.ParseQuery` reads them: `+` is a space, a pair with a
-/// semicolon or a broken escape is none, and of several values the first counts. The query is read once, from one end to the
-/// other; what nobody asks for is not even decoded.
+/// The known query parameters, parsed as Go's `url.ParseQuery` does: `+` is a space, pairs with a semicolon or an
+/// invalid escape are ignored, and the first of several values counts. The query is read in one pass, and unknown
+/// parameters are not decoded.
 #[derive(Debug, Default)]
 pub(super) struct Query<'a> {
     all_projects: Option<Cow<'a, str>>,
     filter: Option<Cow<'a, str>>,
     project: Option<Cow<'a, str>>,
     recursion: Option<Cow<'a, str>>,
-    /// On the page.
+    /// Search text of the page.
     search: Option<Cow<'a, str>>,
 }
 
@@ -219,9 +224,9 @@ impl<'a> Query<'a> {
         query
     }
 
-    /// Where the value of a parameter belongs.
+    /// Returns the field of a parameter.
     fn parameter(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
-        // Decoded, no name is longer than what it was decoded from, and the longest that is known has 12 letters.
+        // The longest known name has 12 characters. Decoding never makes a name longer.
         let mut decoded = [0; 12];
         let mut length = 0;
         for byte in percent_decode_str(name) {
@@ -250,7 +255,7 @@ impl<'a> Query<'a> {
         matches!(self.project.as_deref(), None | Some("" | "default"))
     }
 
-    /// Incus takes any number but 0 for a yes.
+    /// Incus treats any number except 0 as true.
     fn is_recursion(&self) -> bool {
         let depth = self.recursion.as_deref().unwrap_or_default();
         depth.parse::<i64>().is_ok_and(|depth| depth != 0)

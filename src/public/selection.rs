@@ -1,6 +1,6 @@
-//! Which images of a snapshot a request selects: those that a filter lets through, or those that have each word of a search.
+//! The images of a snapshot that a request selects, by a filter or by the words of a search.
 //!
-//! To find out takes a look at each image. It is done in steps, and the outcome is kept for whoever asks the same.
+//! A selection is computed image by image, in resumable steps. The outcome is cached per selector.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,22 +9,22 @@ use thiserror::Error;
 
 use super::filter::{Filter, TooComplex};
 
-/// Outcomes of one snapshot may take this much memory, in bytes. When there are more, all are forgotten.
+/// Maximum memory of the cached outcomes of a snapshot, in bytes. The cache is cleared when it would exceed this.
 const MAX_KEPT: usize = 1 << 20;
-/// What a selector takes at the most: a kilobyte of text, in eight clauses or a hundred words.
+/// Upper bound of a selector's memory, in bytes: 1 KiB of text in eight clauses or a hundred words.
 const SELECTOR_SIZE: usize = 4 << 10;
 
-/// What a request selects images by.
+/// The criterion by which a request selects images.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Selector {
     /// `?filter=`
     Filter(Filter),
-    /// A search on the page, in lower case.
+    /// Words of a search on the page, in lower case.
     Words(Vec<String>),
 }
 
 impl Selector {
-    /// Whether it selects every image.
+    /// Whether the selector matches every image.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Filter(filter) => filter.is_empty(),
@@ -33,7 +33,7 @@ impl Selector {
     }
 }
 
-/// A set of images of one snapshot, by their places in it: one bit each.
+/// A set of images of one snapshot: a bit per image index.
 #[derive(Debug)]
 pub struct Matches {
     bits: Vec<u64>,
@@ -41,7 +41,7 @@ pub struct Matches {
 }
 
 impl Matches {
-    /// Every image of so many.
+    /// Creates the set of all images of a snapshot with `images` images.
     pub fn all(images: usize) -> Self {
         let mut bits = vec![u64::MAX; images / 64];
         bits.push((1 << (images % 64)) - 1);
@@ -62,23 +62,23 @@ impl Matches {
         self.count += 1;
     }
 
-    /// The bytes that the set takes.
+    /// Size of the set in bytes.
     pub fn size(&self) -> usize {
         size_of_val(&*self.bits)
     }
 
-    /// How many there are.
+    /// Number of images in the set.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Whether the image at a place is one of them.
+    /// Whether the set contains the image at an index.
     pub fn contains(&self, place: u32) -> bool {
         let word = self.bits.get(place as usize / 64);
         word.is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
-    /// The first place from this one on.
+    /// Returns the first index in the set that is at least `place`.
     pub fn at_or_after(&self, place: u32) -> Option<u32> {
         let first = place as usize / 64;
         let skipped = u64::MAX << (place % 64);
@@ -89,7 +89,7 @@ impl Matches {
     }
 }
 
-/// Why nobody learns which images a selector selects.
+/// Why a selector cannot be evaluated.
 #[derive(Clone, Copy, Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Unanswerable {
@@ -99,10 +99,10 @@ pub enum Unanswerable {
     TooMuchCpu,
 }
 
-/// What came of a selector.
+/// Result of evaluating a selector.
 pub type Outcome = Result<Arc<Matches>, Unanswerable>;
 
-/// The outcomes for one snapshot.
+/// The cached outcomes of one snapshot.
 #[derive(Debug, Default)]
 pub struct Outcomes(Mutex<Kept>);
 
@@ -113,12 +113,12 @@ struct Kept {
 }
 
 impl Outcomes {
-    /// What came of a selector, if that is known.
+    /// Returns the cached outcome of a selector.
     pub fn get(&self, selector: &Selector) -> Option<Outcome> {
         self.bounded().outcomes.get(selector).cloned()
     }
 
-    /// Keeps what came of it.
+    /// Caches the outcome of a selector.
     pub fn keep(&self, selector: Selector, outcome: Outcome) {
         let size = SELECTOR_SIZE + outcome.as_ref().map_or(0, |matches| matches.size());
         let mut kept = self.bounded();
@@ -131,7 +131,7 @@ impl Outcomes {
     }
 
     fn bounded(&self) -> MutexGuard<'_, Kept> {
-        // Nothing in between can panic.
+        // Poisoning is harmless: no code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! One state of the published images: what strangers may know, and nothing else.
+//! One state of the published images. It contains public data only.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -15,33 +15,34 @@ use super::selection::Outcomes;
 use crate::config::Visibility;
 use crate::reply::Reply;
 
-/// What a snapshot takes, as a multiple of the list of its images: that list, compressed too, and the images themselves.
+/// Memory of a snapshot, as a multiple of its image list's size. It holds that list, a compressed copy, and the images.
 const SIZE: usize = 3;
 
-/// What a stranger may know, as of one moment.
+/// The published images and server information at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Whether Incus trusts us. If not, it shows us no more than any stranger, and admins get nothing through us.
+    /// Whether Incus trusts the gateway's certificate. If not, Incus lists only public images, and administrators
+    /// cannot use Incus through the gateway.
     pub is_trusted: bool,
-    /// Incus's `/1.0`, cut to what its clients need.
+    /// Response to `/1.0`, reduced to the fields that clients need.
     pub server: CachedJson,
-    /// The published images.
+    /// List of published images.
     pub images: List,
-    /// Their names.
+    /// List of aliases.
     pub aliases: List,
-    /// In the order of their fingerprints.
+    /// Images sorted by fingerprint.
     sorted: Vec<Image>,
-    /// Places in that, in the order of the images' names.
+    /// Indexes into `sorted`, ordered by image name.
     by_name: Vec<u32>,
     by_alias: BTreeMap<String, Alias>,
-    /// By place.
+    /// Searchable texts, parallel to `sorted`.
     searchable: Box<[OnceLock<Box<str>>]>,
     outcomes: Outcomes,
-    /// Its memory, while anybody reads it.
+    /// Accounting of the snapshot's memory and readers.
     pub generation: Arc<Generation>,
 }
 
-/// A list in both its forms.
+/// A list as paths and as full objects.
 #[derive(Debug)]
 pub struct List {
     paths: CachedJson,
@@ -63,36 +64,41 @@ impl List {
         }
     }
 
-    /// `?recursion=` asks for whole objects.
+    /// Returns the list for `?recursion=`: full objects if it is set, else paths.
     pub fn get(&self, recursion: bool) -> &CachedJson {
         if recursion { &self.objects } else { &self.paths }
     }
 }
 
-/// What a prefix leads to.
+/// Result of a lookup by fingerprint prefix.
 #[derive(Debug, PartialEq)]
 pub enum Lookup<'a> {
-    /// Several images.
+    /// Several images match.
     Many,
-    /// Nothing.
+    /// No image matches.
     Nothing,
-    /// This image alone.
+    /// Exactly one image matches.
     One(&'a Image),
 }
 
-/// The part of Incus's answers that matters.
+/// Incus's response envelope.
 #[derive(Deserialize)]
 struct Sync<T> {
     metadata: T,
 }
 
 impl Snapshot {
-    /// Takes from Incus's `/1.0` and `/1.0/images?recursion=1`, as a trusted client gets them, what strangers may know.
+    /// Builds a snapshot from the responses to `/1.0` and `/1.0/images?recursion=1` that a trusted client gets. Drops
+    /// everything that is not public.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a response is not the expected JSON.
     pub fn parse(server: &[u8], images: &[u8], shown: Visibility) -> serde_json::Result<Self> {
         let server: Sync<Map<String, Value>> = serde_json::from_slice(server)?;
         let images: Sync<Vec<Image>> = serde_json::from_slice(images)?;
         let shown = |image: &Image| image.is_of_default_project() && (image.public || shown == Visibility::All);
-        // Incus's own order is another one each time.
+        // Incus lists images in a different order each time.
         let mut sorted: Vec<_> = images.metadata.into_iter().filter(shown).collect();
         sorted.sort_by(|one, other| one.fingerprint.cmp(&other.fingerprint));
         let by_alias: BTreeMap<_, _> = sorted
@@ -115,7 +121,7 @@ impl Snapshot {
         })
     }
 
-    /// Ready for many askers, once it is known to say something new.
+    /// Compresses the cached responses. Only a snapshot that differs from the last one needs it.
     pub fn compressed(self) -> Self {
         Self {
             server: self.server.compressed(),
@@ -125,46 +131,54 @@ impl Snapshot {
         }
     }
 
-    /// The places of all images in the order of names, which is people's.
+    /// Indexes of all images, ordered by name.
     pub fn by_name(&self) -> &[u32] {
         &self.by_name
     }
 
-    /// Marks a reply that keeps this snapshot until it is taken, and `own` bytes besides.
+    /// Marks a reply that keeps this snapshot in memory until it is sent, plus `own` bytes.
     pub fn lend(&self, mut reply: Reply, own: usize) -> Reply {
         let generation = Arc::clone(&self.generation);
         reply.extensions_mut().insert(Holds { generation, own });
         reply
     }
 
-    /// What a search looks at of the image at a place, in lower case. It is made when somebody searches first.
+    /// Returns the lowercase text that searches look at. The first search computes it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `place` is out of range.
     pub fn searchable_text(&self, place: u32) -> &str {
         self.searchable[place as usize].get_or_init(|| self.image_at(place).searchable_text().into_boxed_str())
     }
 
-    /// What came of the filters and searches that were evaluated over it.
+    /// Cached outcomes of filters and searches over this snapshot.
     pub fn outcomes(&self) -> &Outcomes {
         &self.outcomes
     }
 
-    /// The image at a place.
+    /// Returns the image at an index.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `place` is out of range.
     pub fn image_at(&self, place: u32) -> &Image {
         &self.sorted[place as usize]
     }
 
-    /// How many images it has.
+    /// Number of images.
     pub fn number_of_images(&self) -> usize {
         self.sorted.len()
     }
 
-    /// Whether it says the same as another one.
+    /// Whether both snapshots have the same content.
     pub fn is_same(&self, other: &Self) -> bool {
         self.is_trusted == other.is_trusted
             && self.server.is_same(&other.server)
             && self.images.objects.is_same(&other.images.objects)
     }
 
-    /// The image that a fingerprint or the beginning of one names.
+    /// Returns the image whose fingerprint starts with `prefix`.
     pub fn find(&self, prefix: &FingerprintPrefix) -> Lookup<'_> {
         let first = self
             .sorted
@@ -179,7 +193,7 @@ impl Snapshot {
         }
     }
 
-    /// The alias of this very name.
+    /// Returns the alias with exactly this name.
     pub fn alias(&self, name: &str) -> Option<&Alias> {
         self.by_alias.get(name)
     }
@@ -191,7 +205,8 @@ fn by_name(images: &[Image]) -> Vec<u32> {
     places.into_iter().map(|(place, _)| place).collect()
 }
 
-/// `public: true` makes `incus remote add` ask for no trust token, even without `--public`.
+/// Removes the fields that are not public. With `public: true`, `incus remote add` does not ask for a trust token, even
+/// without `--public`.
 fn cut(mut server: Map<String, Value>) -> Map<String, Value> {
     server.retain(|key, _| key.starts_with("api_") || key == "auth_methods");
     server.insert("auth".to_owned(), "untrusted".into());

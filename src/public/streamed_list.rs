@@ -1,4 +1,5 @@
-//! A list for one asker, made while it is sent: a stranger who asks for much and reads nothing costs a few bytes an image.
+//! An image list that is serialized while it is sent. A client that requests a long list and does not read it costs a
+//! few bytes per image.
 
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use super::selection::Matches;
 use super::snapshot::Snapshot;
 use crate::reply::{Reply, ReplyBody, json_reply, sync};
 
-/// What is made at once.
+/// Size of one part, in bytes.
 const PART_SIZE: usize = 16 << 10;
 
-/// These images of the snapshot: whole objects with `recursion`, else paths.
+/// Lists the matching images of a snapshot: full objects with `recursion`, else paths.
 pub(super) fn reply(snapshot: Arc<Snapshot>, matches: Arc<Matches>, recursion: bool) -> Reply {
     let own = matches.size();
     let empty = sync(&[(); 0]);
@@ -44,11 +45,11 @@ impl Iterator for Listing {
     fn next(&mut self) -> Option<Bytes> {
         let end = self.end.take()?;
         let mut part = std::mem::take(&mut self.next_part);
-        // Growing by halves and doubles, it would hold up to twice as much.
+        // Reserve exactly: amortized growth could allocate twice as much.
         part.reserve_exact(PART_SIZE + PART_SIZE / 4);
         while part.len() < PART_SIZE {
             let Some(place) = self.matches.at_or_after(self.next_place) else {
-                // Behind the last image there is no comma.
+                // No comma follows the last image.
                 if part.last() == Some(&b',') {
                     part.pop();
                 }
@@ -59,7 +60,7 @@ impl Iterator for Listing {
             (self.write)(self.snapshot.image_at(place), &mut part);
             part.push(b',');
         }
-        // The last byte waits, lest the list ends behind it.
+        // Keep the comma for the next part, in case no image follows.
         self.next_part.extend(part.pop());
         self.end = Some(end);
         Some(part.into())
@@ -67,9 +68,9 @@ impl Iterator for Listing {
 }
 
 fn write_object(image: &Image, part: &mut Vec<u8>) {
-    serde_json::to_writer(part, image).expect("names and texts make JSON");
+    serde_json::to_writer(part, image).expect("strings serialize to JSON");
 }
 
 fn write_path(image: &Image, part: &mut Vec<u8>) {
-    serde_json::to_writer(part, &image.path()).expect("a path makes JSON");
+    serde_json::to_writer(part, &image.path()).expect("a path serializes to JSON");
 }

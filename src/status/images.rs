@@ -1,4 +1,4 @@
-//! What strangers see, as Incus lists it, or as a table that fits a terminal of 100 columns.
+//! Output of `incus-gate images`: Incus's JSON, or a table that fits into 100 columns.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,24 +6,24 @@ use serde_json::Value;
 use super::table::{bytes, cut, plain, rows};
 use crate::public::image::Image;
 
-/// As a user of `incus image list` knows a fingerprint.
+/// Length of a fingerprint as `incus image list` displays it.
 const FINGERPRINT: usize = 12;
 const NAME: usize = 32;
 const DESCRIPTION: usize = 30;
 
-/// Incus's answer.
+/// Incus's response envelope.
 #[derive(Deserialize)]
 struct Envelope<T> {
     metadata: T,
 }
 
-/// As `incus image list --format json` has it.
+/// Formats the list as `incus image list --format json` does.
 pub(super) fn json(answer: &[u8]) -> serde_json::Result<String> {
     let Envelope::<Value> { metadata } = serde_json::from_slice(answer)?;
     Ok(format!("{metadata}\n"))
 }
 
-/// For people.
+/// Formats the list as a table.
 pub(super) fn table(answer: &[u8]) -> serde_json::Result<String> {
     let Envelope::<Vec<Image>> { metadata: mut images } = serde_json::from_slice(answer)?;
     if images.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn table(answer: &[u8]) -> serde_json::Result<String> {
     Ok(rows(&table, &[4]))
 }
 
-/// A line, and one more for each further alias.
+/// Returns the row of an image, followed by one row for each further alias.
 fn lines(image: &Image) -> impl Iterator<Item = Vec<String>> {
     let mut aliases = image.alias_names().map(|name| cut(&plain(name), NAME));
     let kind = match image.kind.as_str() {

@@ -1,4 +1,5 @@
-//! What the owner of the gateway may ask over its socket, besides what anybody may.
+//! Handler of the status socket. It serves the paths of the metrics listener, and those reserved for the gateway's
+//! owner.
 
 use std::rc::Rc;
 
@@ -12,12 +13,12 @@ use crate::reply::ReplyBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// For who keeps the gateway.
+/// Handler for root and the gateway's own user.
 #[derive(Debug)]
 pub struct PrivilegedHandler {
-    /// What anybody may know.
+    /// Source of the metrics.
     pub exporter: Rc<Exporter>,
-    /// What stays as it is.
+    /// Information that does not change while the process runs.
     pub facts: StaticInfo,
 }
 

@@ -1,10 +1,11 @@
-//! What `incus-gate status --json` says. Scripts rely on these names: docs/OPERATING.md has each of them.
+//! The report of `incus-gate status --json`. Scripts depend on the field names; docs/OPERATING.md documents each of
+//! them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How the gateway is. Times are in seconds since 1970.
+/// The status report. Times are Unix times in seconds.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Report {
@@ -16,16 +17,16 @@ pub struct Report {
     pub configuration: Configuration,
     pub incus: Incus,
     pub images: Images,
-    /// By name.
+    /// Ports by name.
     pub ports: BTreeMap<String, Port>,
-    /// By reason, those that there were.
+    /// Nonzero counts by reason.
     pub rejected: BTreeMap<String, u64>,
     pub metrics: Vec<String>,
     pub certificates: Vec<Certificate>,
     pub admins: Vec<Admin>,
 }
 
-/// Whether requests are welcome.
+/// Whether the gateway serves requests.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "their names say it")]
@@ -35,7 +36,7 @@ pub enum State {
     Ready,
 }
 
-/// What is in force, and what became of the last reload.
+/// The active configuration, and the result of the last reload.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Configuration {
@@ -45,7 +46,7 @@ pub struct Configuration {
     pub refusal: Option<String>,
 }
 
-/// The Incus behind the gateway.
+/// The upstream Incus server.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Incus {
@@ -56,7 +57,7 @@ pub struct Incus {
     pub problem: Option<String>,
 }
 
-/// What strangers see, counted.
+/// Number and age of the public images.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Images {
@@ -65,7 +66,7 @@ pub struct Images {
     pub failing: bool,
 }
 
-/// One of the two ports.
+/// State and counters of a port.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Port {
@@ -79,20 +80,20 @@ pub struct Port {
     pub sent_bytes: u64,
 }
 
-/// When a certificate expires, and what else clients will refuse about it.
+/// Expiry and problems of a certificate.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Certificate {
     pub certificate: String,
     pub admin: Option<String>,
     pub expires_at: i64,
-    /// Whole ones; below zero when it has expired.
+    /// Whole days, rounded down; negative after expiry.
     pub days_left: i64,
-    /// Of the chain behind it.
+    /// Problems of its chain that make clients reject the certificate.
     pub problems: Vec<String>,
 }
 
-/// Somebody whom the admin port lets in.
+/// An administrator listed in the configuration.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
 pub struct Admin {

@@ -1,4 +1,4 @@
-//! The figures of this moment → [`Report`].
+//! Builds a [`Report`] from the current metrics and state.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,18 +21,18 @@ use crate::reply::HttpError;
 
 const DAY: i64 = 86_400;
 
-/// What does not change while the process runs.
+/// Information that does not change while the process runs.
 #[derive(Debug)]
 pub struct StaticInfo {
-    /// The configuration's file.
+    /// Path of the configuration file.
     pub file: PathBuf,
-    /// As they were bound.
+    /// Bound addresses, by port.
     pub addresses: Vec<(Port, SocketAddr)>,
-    /// Of `[metrics]`.
+    /// Bound addresses of `[metrics]`.
     pub metrics: Vec<SocketAddr>,
 }
 
-/// Asks Incus, and puts all together.
+/// Builds the report. Queries Incus.
 pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
     let readiness = exporter.health().ready().await;
     let figures = exporter.figures().await;
@@ -67,7 +67,11 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
     }
 }
 
-/// What strangers see now.
+/// Returns the current snapshot of the public images.
+///
+/// # Errors
+///
+/// Fails if there is no current image list, or if Incus takes too long.
 pub async fn snapshot(exporter: &Exporter) -> Result<Arc<Snapshot>, HttpError> {
     let state = exporter.state();
     public::in_time(&state, async { Ok(state.catalogue.current().await?) }).await

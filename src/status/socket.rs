@@ -1,4 +1,5 @@
-//! The unix socket of the running gateway: bound before the process confines itself, for root and its own user alone.
+//! The Unix socket of the running gateway. It is bound before the process enters its sandbox; only root and the
+//! gateway's own user may access it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -13,7 +14,7 @@ use thiserror::Error;
 
 use crate::unix_http::{self, LocalError};
 
-/// Who drains says so at once.
+/// Timeout for a gateway that listens there. A draining gateway responds immediately.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
@@ -26,7 +27,7 @@ enum SocketError {
     NoSocket,
 }
 
-/// Binds it. Where it cannot be had, the log says why, and the gateway runs without.
+/// Binds the socket. On failure, logs a warning; the gateway then runs without a status socket.
 pub fn open(socket: Option<&Path>) -> Option<UnixListener> {
     let socket = socket?;
     match bind(socket) {
@@ -51,7 +52,8 @@ fn bind(socket: &Path) -> Result<UnixListener, SocketError> {
     if !folder.exists() {
         DirBuilder::new().mode(0o750).create(folder)?;
     }
-    // Nobody finds it before it is as it should be, and what stood there is replaced at once.
+    // Bind under a temporary name and rename it, so that the socket gets its permissions before clients see it, and
+    // replaces the old one atomically.
     let new = new_name(socket);
     let _ = fs::remove_file(&new);
     let listener = UnixListener::bind(&new)?;
@@ -65,11 +67,12 @@ fn bind(socket: &Path) -> Result<UnixListener, SocketError> {
 }
 
 fn new_name(socket: &Path) -> PathBuf {
-    // Short, for a socket's path has an end.
+    // Keep the name short: socket paths have a maximum length.
     socket.with_file_name(format!(".{}", std::process::id()))
 }
 
-/// Whether somebody is there who will go on answering. One who has crashed does not accept, and one who drains makes room.
+/// Whether another gateway uses the socket. After a crash it refuses connections; a draining gateway gives up its
+/// socket.
 fn is_in_use(socket: &Path) -> Result<bool, SocketError> {
     let Ok(request) = unix_http::request(Method::GET, "/readyz", Bytes::new()) else {
         return Ok(true);

@@ -1,6 +1,7 @@
-//! Text for a terminal: what somebody else has written comes out plain, and in columns.
+//! Formatting for a terminal: sanitized text and aligned columns.
 
-/// Without what a terminal would obey, whoever wrote it: control characters, and those that turn the direction of a line.
+/// Replaces characters that control the terminal: control characters, and those that change the text direction or are
+/// invisible.
 pub(super) fn plain(text: &str) -> String {
     let is_obeyed = |c: char| {
         c.is_control()
@@ -10,7 +11,7 @@ pub(super) fn plain(text: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// No longer than that, an ellipsis for the rest.
+/// Truncates a text to a width in characters. An ellipsis marks the truncation.
 pub(super) fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
@@ -18,7 +19,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     }
 }
 
-/// Rows of plain cells, two spaces between columns; of these, `right` are numbers.
+/// Formats rows of cells, separated by two spaces. The columns in `right` are aligned right.
 pub(super) fn rows(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
@@ -45,7 +46,7 @@ pub(super) fn bytes(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let unit = (bytes.ilog2() / 10) as usize;
-    // A tenth is as much as people read.
+    // One decimal place is enough for a quick look.
     let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
 }

@@ -1,4 +1,4 @@
-//! [`Report`] → what people read. What wants a look begins with `!`.
+//! Formats a [`Report`] as text. Lines that need attention start with `!`.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use super::report::{Admin, Certificate, Report, State};
 use super::table::{bytes, plain, rows};
 use crate::tls::certificate;
 
-/// As `check` warns.
+/// Days before expiry from which a certificate is marked. Same as in `check`.
 const SOON: i64 = 30;
 
 pub(super) fn text(report: &Report, now: SystemTime) -> String {
@@ -146,7 +146,7 @@ fn admins(admins: &[Admin], now: u64) -> String {
     rows(&admins.iter().map(row).collect::<Vec<_>>(), &[])
 }
 
-/// `3 hours`, as people say.
+/// Formats a duration, such as `3 hours`.
 fn span(seconds: u64) -> String {
     let (number, unit) = match Duration::from_secs(seconds).as_secs() {
         0..120 => (seconds, "second"),

@@ -1,7 +1,7 @@
-//! The access log: a line for every exchange, when it is over.
+//! The access log: one line per finished request.
 //!
-//! It is on unless `log.level` turns it off, as with Nginx: who needs it afterwards cannot have it written any more, and
-//! under systemd the journal keeps it within bounds.
+//! It is enabled unless `log.level` disables it, as in Nginx: a log that is missing when it is needed cannot be
+//! recovered. Under systemd, the journal limits its size.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::request_record::RequestRecord;
 use super::targets;
 use crate::port::Port;
 
-/// Nobody needs more of a method to know that it is none.
+/// Maximum length of a logged method, in bytes. Valid methods are shorter.
 const MAX_METHOD: usize = 32;
 
 impl RequestRecord {
@@ -51,15 +51,15 @@ impl RequestRecord {
     fn is_counted_elsewhere(&self) -> bool {
         let client = self.client();
         match client.port {
-            // Who was refused is counted, after a first line.
+            // Rejected requests are counted after the first one.
             Port::Admin => self.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
-            // The limiter has written one.
+            // The limiter has logged it.
             Port::Public => self.status() == Some(StatusCode::TOO_MANY_REQUESTS),
         }
     }
 }
 
-/// A method is of plain characters, as HTTP has them: it needs no quotes.
+/// Returns the method, truncated. HTTP methods contain no characters that need quoting.
 pub(super) fn method(record: &RequestRecord) -> &str {
     let method = record.method().as_str();
     method.get(..MAX_METHOD).unwrap_or(method)

@@ -1,6 +1,6 @@
-//! The audit log: which admin has changed what, from where, and who was refused.
+//! The audit log: which administrator changed what from which address, and which certificates were rejected.
 //!
-//! A request is told of when its answer begins, not when it ends: a shell may be open for days.
+//! A request is logged when its response begins, not when it ends: a shell may stay open for days.
 
 use http::{Method, StatusCode};
 
@@ -10,8 +10,8 @@ use super::request_record::RequestRecord;
 use super::targets;
 
 impl RequestRecord {
-    /// Tells of an admin's request that may change something or opens a tunnel, once it is known what comes of it. Only methods
-    /// that are known to read are left out.
+    /// Logs an administrator's request that may change something or opens a tunnel, when its result is known. Only the
+    /// read-only methods GET and HEAD are left out.
     pub(super) fn log_audit(&self) {
         let Some(admin) = self.admin() else { return };
         let is_tunnel = self.status() == Some(StatusCode::SWITCHING_PROTOCOLS);

@@ -1,4 +1,4 @@
-//! A file that lines are added to.
+//! An append-only log file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Open, and never shortened.
+/// A file opened for appending. It is never truncated.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
@@ -15,7 +15,7 @@ pub struct LogFile {
     is_failing: bool,
 }
 
-/// A file that cannot be written.
+/// A log file could not be opened.
 #[derive(Debug, Error)]
 #[error("cannot write {}: {source}; {}", path.display(), remedy(source))]
 pub struct LogFileError {
@@ -24,7 +24,11 @@ pub struct LogFileError {
 }
 
 impl LogFile {
-    /// Opens it, and makes it if need be.
+    /// Opens the file, and creates it if necessary.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the path is not a regular file or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, LogFileError> {
         let file = open(path, true).map_err(|source| LogFileError {
             path: path.to_owned(),
@@ -37,8 +41,12 @@ impl LogFile {
         })
     }
 
-    /// Whether it could be opened, as far as can be told without making it: who only asks may be somebody else than who
-    /// will have to write it.
+    /// Checks whether the file could be opened, as far as possible without creating it: the caller may be a different
+    /// user than the one that will write it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the path is not a regular file, cannot be opened, or has no parent directory.
     pub fn probe(path: &Path) -> Result<(), LogFileError> {
         let probed = match open(path, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -53,7 +61,7 @@ impl LogFile {
         })
     }
 
-    /// Where it was opened.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -63,7 +71,11 @@ impl LogFile {
         self.is_failing
     }
 
-    /// Adds whole lines.
+    /// Appends complete lines.
+    ///
+    /// # Errors
+    ///
+    /// Fails if writing fails, or if a deleted file cannot be created again.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let appended = self.try_append(lines);
         self.is_failing = appended.is_err();
@@ -71,7 +83,7 @@ impl LogFile {
     }
 
     fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
-        // Somebody has deleted it: what goes there is read by nobody.
+        // The file was deleted: create it again, so that the lines are readable.
         if self.file.metadata()?.nlink() == 0 {
             self.file = open(&self.path, true)?;
         }
@@ -79,7 +91,7 @@ impl LogFile {
     }
 }
 
-/// Nothing but a file: a pipe would have us wait for its reader.
+/// Opens regular files only: a pipe would block until it is read.
 fn open(path: &Path, create: bool) -> io::Result<File> {
     if path.metadata().is_ok_and(|what| !what.is_file()) {
         return Err(io::Error::other("it is there, and is no file"));
@@ -90,7 +102,7 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "make its folder, and let the gateway's user write there",
-        // Which of the two it was cannot be told from within.
+        // The sandbox and file permissions cause the same error.
         io::ErrorKind::PermissionDenied => {
             "let the gateway's user write in its folder; one that runs already needs a restart for a folder that is new to it"
         }

@@ -1,7 +1,7 @@
-//! The log: which lines are written, how, and where to. All three may change while the gateway runs.
+//! The log: level, format and destination, all of which a reload can change.
 //!
-//! Lines for people are tracing's own: time, level, module, what happened; fields as `name=value`, texts that others made in
-//! quotes, with everything escaped that could look like something else. Lines for machines are the same as JSON.
+//! Text lines have tracing's format: time, level, module, message, and fields as `name=value`. Values from clients are
+//! quoted, and all characters that could be mistaken for syntax are escaped. JSON lines have the same content.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -21,7 +21,7 @@ use super::log_writer::{LineWriter, Sink};
 use super::targets;
 use crate::config::{LogConfig, LogFormat};
 
-/// The log of this process. When it is dropped, all of it is written.
+/// The log of the process. Dropping it writes all buffered lines.
 #[derive(Debug)]
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -33,12 +33,16 @@ struct Sinks {
     all: Sink,
     audit: Sink,
     is_json: Arc<AtomicBool>,
-    /// Whether the audit log is apart from the rest.
+    /// Whether the audit log has a file of its own.
     is_audit_apart: Arc<AtomicBool>,
 }
 
 impl Log {
-    /// Starts it. There is one.
+    /// Starts logging.
+    ///
+    /// # Panics
+    ///
+    /// Panics if called twice.
     pub fn start(config: &LogConfig) -> Self {
         let (filter, handle) = reload::Layer::new(filter(&config.level));
         let sinks = Sinks {
@@ -57,33 +61,41 @@ impl Log {
                 sinks: sinks.clone(),
             })
             .with_ansi(has_colours)
-            // Nobody reading the log is no reason to end.
+            // A failure to write the log must not end the process.
             .log_internal_errors(false)
             .with_writer(sinks.clone());
         tracing_subscriber::registry().with(filter).with(layer).init();
         Self { filter: handle, sinks }
     }
 
-    /// From here on nobody waits for a line to be written. To be called once the process is confined: the threads that do
-    /// it are confined as who calls.
+    /// Moves writing to separate threads, so that logging does not block. Call it after the process has entered its
+    /// sandbox: the threads inherit the sandbox of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a thread cannot be started.
     pub fn write_apart(&self) -> io::Result<()> {
         self.sinks.all.start()?;
         self.sinks.audit.start()
     }
 
-    /// Opens the file of the audit log, if it has one: always anew, for it may have been renamed.
+    /// Opens the audit log's file if one is configured. Every reload opens it again, because it may have been renamed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be opened.
     pub fn open_audit(config: &LogConfig) -> Result<Option<LogFile>, LogFileError> {
         config.audit_file.as_deref().map(LogFile::open).transpose()
     }
 
-    /// Brings a configuration into force, with what was opened for it.
+    /// Applies a configuration, with the audit file opened for it.
     pub fn reload(&self, config: &LogConfig, audit: Option<LogFile>) {
         self.sinks.is_audit_apart.store(audit.is_some(), Ordering::Relaxed);
         self.sinks.audit.redirect(audit);
         self.sinks
             .is_json
             .store(config.format == LogFormat::Json, Ordering::Relaxed);
-        // It fails only where there is no log any more.
+        // Fails only if the subscriber is gone.
         let _ = self.filter.reload(filter(&config.level));
     }
 }
@@ -91,18 +103,18 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.sinks.audit.finish();
-        // Last, for the other one may have something to say.
+        // Last, because finishing the other may log an error.
         self.sinks.all.finish();
     }
 }
 
-/// The audit log is no matter of level: who turned it off by the way would miss it too late. And what a client does wrong in
-/// TLS or HTTP/2 is a warning to the libraries, not to us: strangers could fill the log with it. Who wants it names them.
+/// Builds the filter. The audit log is always enabled: if it were disabled by accident, nobody would notice in time. h2
+/// and rustls log only errors unless `level` names them: they warn about invalid client input, with which clients could
+/// fill the log.
 fn filter(level: &str) -> EnvFilter {
     let always = format!("{}=info", targets::AUDIT);
     let level = if level.is_empty() { "error" } else { level };
-    EnvFilter::new(format!("h2=error,rustls=error,{level}"))
-        .add_directive(always.parse().expect("a target and a level"))
+    EnvFilter::new(format!("h2=error,rustls=error,{level}")).add_directive(always.parse().expect("valid directive"))
 }
 
 impl<'a> MakeWriter<'a> for Sinks {
@@ -162,14 +174,14 @@ where
     }
 }
 
-/// A line on its way out, in which nothing can look like something else: neither the end of a line, nor what a terminal
-/// obeys, nor a change of direction, nor anything invisible. It covers all fields of both forms; JSON's own syntax and
-/// tracing's are plain ASCII.
+/// A writer that escapes a log line. No value can contain line breaks, terminal control characters, bidirectional
+/// controls or invisible characters. It escapes whole lines of both formats, because the syntax of JSON and tracing is
+/// printable ASCII.
 struct Escaped<'a, W> {
     is_json: bool,
-    /// tracing's own escape sequences pass; those in values it has escaped.
+    /// Whether escape characters pass, for tracing's colours. tracing escapes those in values.
     has_colours: bool,
-    /// The last character was the line's end, unless another follows.
+    /// Whether the last character was a line break. It is written only if more text follows.
     is_ended: bool,
     writer: &'a mut W,
 }
@@ -206,7 +218,7 @@ impl<W: fmt::Write> Escaped<'_, W> {
         match c {
             ' '..='~' => true,
             '\x1b' => self.has_colours,
-            // What Rust's own `{:?}` leaves as it is.
+            // Keep what `{:?}` does not escape.
             c => !c.is_ascii() && c.escape_debug().len() == 1,
         }
     }
@@ -238,12 +250,12 @@ mod tests {
             writer: &mut written,
         };
         for part in parts {
-            line.write_str(part).expect("a String takes all");
+            line.write_str(part).expect("writing to a String succeeds");
         }
         written
     }
 
-    /// Each character that steers a terminal, a reader of lines or the direction of text, and some that nobody sees.
+    /// Characters that control terminals, line breaks or text direction, and invisible ones.
     fn dangerous() -> impl Iterator<Item = char> {
         let ranges = [
             '\0'..='\x1f',
@@ -264,8 +276,8 @@ mod tests {
             assert!(text.chars().all(|c| (' '..='~').contains(&c)), "{c:?}: {text:?}");
             let json = escaped(true, false, &["\"", &value, "\""]);
             assert!(json.chars().all(|c| (' '..='~').contains(&c)), "{c:?}: {json:?}");
-            // It is still the same value.
-            assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), value);
+            // The value is unchanged.
+            assert_eq!(serde_json::from_str::<String>(&json).expect("valid JSON"), value);
         }
     }
 

@@ -1,9 +1,9 @@
-//! Where lines go: a buffer, and a thread that empties it.
+//! A buffer for log lines, and the thread that writes them.
 //!
-//! Nobody who serves waits for who reads the log: a pipe that is full, a terminal that was stopped, or a disk that is slow
-//! would hold up a whole worker. Lines that find the buffer full are lost, and counted. This also takes the system call of
-//! each line off the worker, and makes one of many lines where there are many. (tracing-appender does the first, but makes an
-//! allocation, a wake-up and a system call of each line, and keeps it to itself when a file cannot be written.)
+//! Workers never wait for the log's destination: a full pipe, a stopped terminal or a slow disk would block a whole
+//! worker. Lines that do not fit into the buffer are dropped and counted. Buffering also moves the system calls off the
+//! workers and batches lines under load. (tracing-appender does not block either, but needs an allocation, a wake-up
+//! and a system call per line, and does not report write errors.)
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use super::file::LogFile;
 
-/// The most that waits to be written, in bytes: thousands of lines.
+/// Maximum size of the buffer in bytes: thousands of lines.
 const MAX_WAITING: usize = 1 << 20;
-/// The same where a line matters more than others: a crowd's lines must not be what it is lost for.
+/// Maximum size of the buffer for important lines, so that a flood of other lines does not displace them.
 const MAX_WAITING_FIRST: usize = 2 << 20;
-/// Between two writes of a crowd's lines, which gather meanwhile: those who write them need not wake anybody.
+/// Delay between writes under load. Lines gather meanwhile, and adding one needs no wake-up.
 const REST: Duration = Duration::from_millis(50);
-/// So many writes that follow each other within that time are no crowd's: who looks at the log has them at once.
+/// Number of consecutive writes without delay. Below it, lines appear immediately.
 const FEW: u32 = 16;
-/// What the buffer keeps of its room, in bytes.
+/// Capacity that the buffer keeps after a write, in bytes.
 const USUAL: usize = 64 << 10;
-/// A crowd that overruns the log must not fill it with that.
+/// Minimum time between messages about lost lines, so that they do not fill the log themselves.
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(1);
-/// For the last lines to be written before the gateway ends.
+/// Maximum time to write the remaining lines at exit.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// What may be written by many threads, a line at a time.
+/// A destination that many threads write lines to.
 #[derive(Clone, Debug)]
 pub struct Sink(Arc<Shared>);
 
@@ -45,11 +45,11 @@ struct State {
     lost: u64,
     change: Option<Change>,
     thread: Thread,
-    /// Somebody waits until all is written.
+    /// Whether a thread is waiting for the buffer to be empty.
     is_awaited: bool,
 }
 
-/// What is to be written to, from so many of the waiting bytes on.
+/// A new destination, from an offset in the buffer on.
 #[derive(Debug)]
 struct Change {
     at: usize,
@@ -65,7 +65,7 @@ enum Thread {
 }
 
 impl Sink {
-    /// Writes to stderr. `what` is its name in messages.
+    /// Creates a sink that writes to stderr. `what` is its name in messages.
     pub fn new(what: &'static str) -> Self {
         Self(Arc::new(Shared {
             what,
@@ -75,8 +75,12 @@ impl Sink {
         }))
     }
 
-    /// From here on lines are written by a thread of their own; up to here by whoever has one. The thread is confined as
-    /// who starts it.
+    /// Starts a thread that writes the lines. Before this call, the threads that log write them directly. The new
+    /// thread inherits the sandbox of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the thread cannot be started.
     pub fn start(&self) -> io::Result<()> {
         self.0.state().thread = Thread::Writing;
         let shared = Arc::clone(&self.0);
@@ -86,7 +90,7 @@ impl Sink {
         started.map(drop)
     }
 
-    /// Writes what comes from now on to a file, or to stderr.
+    /// Redirects later lines to a file, or to stderr for `None`.
     pub fn redirect(&self, to: Option<LogFile>) {
         let mut state = self.0.state();
         let at = state.waiting.len();
@@ -95,7 +99,7 @@ impl Sink {
         self.0.filled.notify_one();
     }
 
-    /// For lines that find room when others do not any more.
+    /// Returns a writer for important lines, which may use the reserved part of the buffer.
     pub fn first_line_writer(&self) -> LineWriter<'_> {
         LineWriter {
             sink: self,
@@ -103,7 +107,7 @@ impl Sink {
         }
     }
 
-    /// For all others.
+    /// Returns a writer for other lines.
     pub fn line_writer(&self) -> LineWriter<'_> {
         LineWriter {
             sink: self,
@@ -111,11 +115,11 @@ impl Sink {
         }
     }
 
-    /// Takes a line, with its end.
+    /// Buffers a line, including its line break.
     fn put(&self, line: &[u8], room: usize) {
         let mut state = self.0.state();
         if state.thread == Thread::None {
-            // A closed stderr leaves nobody to tell.
+            // If stderr is closed, there is no way to report it.
             let _ = io::stderr().write_all(line);
         } else if state.waiting.len() + line.len() > room {
             state.lost += 1;
@@ -123,14 +127,14 @@ impl Sink {
             state.waiting.extend_from_slice(line);
             if state.thread == Thread::Asleep {
                 state.thread = Thread::Writing;
-                // It would only wait for us.
+                // Unlock first: the thread would wait for the lock.
                 drop(state);
                 self.0.filled.notify_one();
             }
         }
     }
 
-    /// Waits until all is written, but not for ever.
+    /// Waits until all lines are written, at most [`LAST_LINES`].
     pub fn finish(&self) {
         let mut state = self.0.state();
         state.is_awaited = true;
@@ -139,21 +143,21 @@ impl Sink {
     }
 }
 
-/// Where lines come in.
+/// Adds lines to a [`Sink`].
 #[derive(Debug)]
 pub struct LineWriter<'a> {
     sink: &'a Sink,
     room: usize,
 }
 
-/// A line comes whole, in one call.
+/// Each call of `write` receives one complete line.
 impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match line.split_last() {
-            // Whatever a message is made of, it is one line.
+            // A message with line breaks is still one line.
             Some((_, text)) if text.contains(&b'\n') || text.contains(&b'\r') => {
                 let mut line = line.to_owned();
-                let (_, text) = line.split_last_mut().expect("it was split before");
+                let (_, text) = line.split_last_mut().expect("the line is not empty");
                 let ends = text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r'));
                 ends.for_each(|end| *end = b' ');
                 self.sink.put(&line, self.room);
@@ -173,22 +177,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the thread does for ever.
+    /// Main loop of the writer thread.
     fn empty(&self) {
         let (mut file, mut lines) = (None::<LogFile>, Vec::new());
-        let (mut lost, mut told) = (0, None::<Instant>);
+        let (mut lost, mut last_report) = (0, None::<Instant>);
         let mut in_a_row = 0;
         loop {
             let idle_since = Instant::now();
             let (newly_lost, change) = self.wait(&mut lines);
             in_a_row = if idle_since.elapsed() < REST { in_a_row + 1 } else { 0 };
             lost += newly_lost;
-            if lost > 0 && told.is_none_or(|told| told.elapsed() >= BETWEEN_COMPLAINTS) {
+            if lost > 0 && last_report.is_none_or(|at| at.elapsed() >= BETWEEN_COMPLAINTS) {
                 tracing::error!(
                     "{lost} lines of {} are lost: they came faster than they could be written, or could not be",
                     self.what
                 );
-                (lost, told) = (0, Some(Instant::now()));
+                (lost, last_report) = (0, Some(Instant::now()));
             }
             let (before, after) = lines.split_at(change.as_ref().map_or(lines.len(), |change| change.at));
             lost += write(self.what, file.as_mut(), before);
@@ -197,7 +201,7 @@ impl Shared {
             }
             lost += write(self.what, file.as_mut(), after);
             lines.clear();
-            // A crowd's lines are over some day.
+            // Release the memory of a burst.
             lines.shrink_to(USUAL);
             if in_a_row > FEW {
                 thread::sleep(REST);
@@ -205,7 +209,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and exchanges the buffer for an empty one.
+    /// Waits for lines, and swaps the buffer with an empty one.
     fn wait(&self, lines: &mut Vec<u8>) -> (u64, Option<Change>) {
         let mut state = self.state();
         let idle = |state: &mut State| state.waiting.is_empty() && state.change.is_none();
@@ -225,8 +229,8 @@ impl Shared {
     }
 }
 
-/// What cannot be written into the file is written to stderr: it is too late then to keep who serves from serving, but
-/// nothing is lost. Returns how many lines are, all the same.
+/// Writes lines to the file, or to stderr if that fails: the write may then block the thread, but the lines are kept.
+/// Returns the number of lost lines.
 fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) -> u64 {
     if lines.is_empty() {
         return 0;
@@ -251,7 +255,7 @@ fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) -> u64 {
         match io::stderr().write(rest) {
             Ok(count @ 1..) => rest = &rest[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // A disk that is full may have room again; a closed stderr leaves nobody to tell.
+            // A full disk may have space again later. If stderr is closed, there is no way to report it.
             Ok(0) | Err(_) => break,
         }
     }

@@ -1,4 +1,4 @@
-//! The client's side of a tunnel, which notes what goes through it.
+//! The client side of a tunnel, with its transferred bytes recorded.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::request_record::RequestRecord;
 use crate::client_stream::ClientStream;
 
-/// Bytes read are received, bytes written are sent, and an error is the client's.
+/// A stream that records the bytes read as received and the bytes written as sent. An I/O error ends the record as
+/// aborted.
 #[derive(Debug)]
 pub struct MeteredStream {
     stream: ClientStream,
@@ -18,7 +19,7 @@ pub struct MeteredStream {
 }
 
 impl MeteredStream {
-    /// Goes with the stream from here on.
+    /// Wraps a stream.
     pub fn new(stream: ClientStream, record: Rc<RequestRecord>) -> Self {
         Self { stream, record }
     }

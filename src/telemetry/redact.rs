@@ -1,23 +1,24 @@
-//! The target of a request as it may be told: without secrets, and not longer than anybody reads.
+//! Request targets for the log: secrets are redacted, and long targets truncated.
 
 use std::borrow::Cow;
 
 use http::Uri;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode, utf8_percent_encode};
 
-/// The longest path that is told, in bytes.
+/// Maximum length of a logged path, in bytes.
 const MAX_PATH: usize = 1024;
-/// The length of a query after which no further pair is told.
+/// Length of a logged query, in bytes, after which further pairs are dropped.
 const MAX_QUERY: usize = 1024;
-/// The longest key or value of a query that is told. The first three pairs always fit in [`MAX_QUERY`].
+/// Maximum length of a logged key or value, in bytes. The first three pairs always fit into [`MAX_QUERY`].
 const MAX_VALUE: usize = 256;
-/// The longest target of a stranger that is told whole, in bytes: of a longer one, the path is enough. They may send many.
+/// Maximum length of a target on the public port that is logged with its query, in bytes. Of longer ones, only the path
+/// is logged: clients may send many.
 const MAX_OF_STRANGER: usize = 256;
-/// What stands for the rest.
+/// Marks a truncation.
 const MORE: &str = "...";
 
-/// Keys of Incus's queries whose values are no secrets. Every other value is masked: a list of secrets would be outgrown by
-/// the next version of Incus.
+/// Query keys of Incus whose values are not secret. All other values are redacted: the next version of Incus may add
+/// secrets that a list of secret keys would miss.
 const HARMLESS: [&str; 14] = [
     "all-projects",
     "cluster",
@@ -35,10 +36,10 @@ const HARMLESS: [&str; 14] = [
     "wait",
 ];
 
-/// Keys that say which object a request is for, in the order in which they are told.
+/// Keys that identify the object of a request, in the order in which they are logged.
 const FIRST: [&str; 3] = ["project", "target", "path"];
 
-/// What is escaped in a key or a value, beside what is no ASCII.
+/// Characters escaped in keys and values, in addition to non-ASCII ones.
 const IN_QUERY: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -52,8 +53,8 @@ const IN_QUERY: &AsciiSet = &CONTROLS
     .add(b'>')
     .add(b'`');
 
-/// A target until it is told. Of a long one that is the part that will be: others may hold thousands of them, for as long as
-/// they do not take their answers.
+/// Returns the target to keep until it is logged. A long one is reduced to the part that will be logged: clients may
+/// keep thousands of requests open by not reading the responses.
 pub fn bounded(uri: &Uri) -> Uri {
     let length = uri.path().len() + uri.query().map_or(0, str::len);
     match length > MAX_PATH {
@@ -62,7 +63,7 @@ pub fn bounded(uri: &Uri) -> Uri {
     }
 }
 
-/// The same for a target of the public port.
+/// Same as [`bounded`], for a target of the public port.
 pub fn kept_of_stranger(uri: &Uri) -> Uri {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     if target.len() <= MAX_OF_STRANGER {
@@ -73,16 +74,17 @@ pub fn kept_of_stranger(uri: &Uri) -> Uri {
     Uri::try_from(format!("{path}{MORE}")).unwrap_or_default()
 }
 
-/// Path and query, each value of the query as `***` that might be a secret. It is plain ASCII, as a target should be.
+/// Returns path and query as printable ASCII. Each query value that may be secret is replaced by `***`.
 ///
-/// The query is read as Incus reads it (Go's `url.ParseQuery`) and written in one spelling, so that `%70roject=a` is
-/// `project=a` here too. The keys of [`FIRST`] come first, with the value that Incus takes: nothing pushes them out.
+/// The query is parsed as Incus does (Go's `url.ParseQuery`) and normalized, so that `%70roject=a` is logged as
+/// `project=a`. The keys of [`FIRST`] come first, with the value that Incus uses, so that other pairs cannot displace
+/// them.
 pub fn redact(uri: &Uri) -> Cow<'_, str> {
     let Some(query) = uri.query() else {
         return shortened(uri.path());
     };
-    let mut told = shortened(uri.path()).into_owned();
-    let begin = told.len();
+    let mut redacted = shortened(uri.path()).into_owned();
+    let begin = redacted.len();
     let pairs = || query.split('&').filter(|pair| !pair.is_empty());
     let mut firsts = [None; FIRST.len()];
     for (index, pair) in pairs().enumerate() {
@@ -93,32 +95,32 @@ pub fn redact(uri: &Uri) -> Cow<'_, str> {
     let first_pairs = firsts.iter().flatten().map(|(_, pair)| *pair);
     let other_pairs = pairs().enumerate().filter(|pair| !firsts.contains(&Some(*pair)));
     for pair in first_pairs.chain(other_pairs.map(|(_, pair)| pair)) {
-        told.push(if told.len() == begin { '?' } else { '&' });
-        if told.len() - begin >= MAX_QUERY {
-            told.push_str(MORE);
+        redacted.push(if redacted.len() == begin { '?' } else { '&' });
+        if redacted.len() - begin >= MAX_QUERY {
+            redacted.push_str(MORE);
             break;
         }
-        tell_pair(&mut told, pair);
+        tell_pair(&mut redacted, pair);
     }
-    Cow::Owned(told)
+    Cow::Owned(redacted)
 }
 
-fn tell_pair(told: &mut String, pair: &str) {
+fn tell_pair(redacted: &mut String, pair: &str) {
     let (key, value) = match pair.split_once('=') {
         Some((key, value)) => (key, Some(value)),
         None => (pair, None),
     };
     match (decoded(key), value) {
-        (Some(key), None) if is_harmless(&key) => told.push_str(&encoded(&key)),
+        (Some(key), None) if is_harmless(&key) => redacted.push_str(&encoded(&key)),
         (Some(key), Some(value)) if is_harmless(&key) => match decoded(value) {
-            Some(value) => told.extend([&*encoded(&key), "=", &*encoded(&value)]),
-            None => told.push_str("***"),
+            Some(value) => redacted.extend([&*encoded(&key), "=", &*encoded(&value)]),
+            None => redacted.push_str("***"),
         },
-        (Some(key), Some(_)) => told.extend([&*encoded(&key), "=***"]),
-        // What a long one was cut to.
-        _ if pair == MORE => told.push_str(MORE),
-        // Without a value it may be a secret in the place of a key; or Incus does not read it.
-        _ => told.push_str("***"),
+        (Some(key), Some(_)) => redacted.extend([&*encoded(&key), "=***"]),
+        // The mark of a target that was already truncated.
+        _ if pair == MORE => redacted.push_str(MORE),
+        // A key without a value may itself be a secret. Other pairs here are ignored by Incus.
+        _ => redacted.push_str("***"),
     }
 }
 
@@ -126,17 +128,17 @@ fn is_harmless(key: &[u8]) -> bool {
     HARMLESS.iter().any(|harmless| harmless.as_bytes() == key)
 }
 
-/// The place in [`FIRST`] of a pair's key, if Incus reads the pair.
+/// Returns the position in [`FIRST`] of a pair's key, if Incus does not ignore the pair.
 fn place_among_firsts(pair: &str) -> Option<usize> {
     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-    // Most keys need not be decoded: "path" is the shortest, and "project" has 21 bytes if each is escaped.
+    // Most keys need no decoding: the shortest is "path", and a fully escaped "project" has 21 bytes.
     let key = (4..=21).contains(&key.len()).then(|| decoded(key))??;
     let place = FIRST.iter().position(|first| first.as_bytes() == key)?;
     decoded(value).map(|_| place)
 }
 
-/// What Go's `url.QueryUnescape` makes of a key or a value. `None` where it or `url.ParseQuery` fails, so that Incus does
-/// not see the pair: a `%` without two digits, or a semicolon.
+/// Decodes a key or value as Go's `url.QueryUnescape` does. Returns `None` if that or `url.ParseQuery` fails, so that
+/// Incus ignores the pair: on a `%` without two digits, or a semicolon.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
@@ -152,29 +154,29 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// In one spelling, and not longer than [`MAX_VALUE`] allows.
+/// Encodes a key or value in normal form, truncated to [`MAX_VALUE`].
 fn encoded(bytes: &[u8]) -> String {
-    let mut told = percent_encode(bytes, IN_QUERY).to_string();
-    if told.len() > MAX_VALUE + MORE.len() {
-        // No escape is cut in two.
-        let end = told[MAX_VALUE - 2..MAX_VALUE]
+    let mut redacted = percent_encode(bytes, IN_QUERY).to_string();
+    if redacted.len() > MAX_VALUE + MORE.len() {
+        // Do not split an escape.
+        let end = redacted[MAX_VALUE - 2..MAX_VALUE]
             .find('%')
             .map_or(MAX_VALUE, |at| MAX_VALUE - 2 + at);
-        told.truncate(end);
-        told.push_str(MORE);
+        redacted.truncate(end);
+        redacted.push_str(MORE);
     }
-    told
+    redacted
 }
 
-/// hyper lets through what is no ASCII.
+/// Escapes and truncates a path. hyper accepts non-ASCII characters in it.
 fn shortened(text: &str) -> Cow<'_, str> {
     let beginning = &text[..text.floor_char_boundary(MAX_PATH)];
-    let mut told = Cow::from(utf8_percent_encode(beginning, CONTROLS));
-    if text.len() > MAX_PATH || told.len() > MAX_PATH {
-        told.to_mut().truncate(MAX_PATH);
-        told.to_mut().push_str(MORE);
+    let mut redacted = Cow::from(utf8_percent_encode(beginning, CONTROLS));
+    if text.len() > MAX_PATH || redacted.len() > MAX_PATH {
+        redacted.to_mut().truncate(MAX_PATH);
+        redacted.to_mut().push_str(MORE);
     }
-    told
+    redacted
 }
 
 #[cfg(test)]
@@ -182,9 +184,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn is_told(target: &str, told: &str) {
-        let uri: Uri = target.parse().expect("a request's target");
-        assert_eq!(redact(&uri), told);
+    fn is_told(target: &str, redacted: &str) {
+        let uri: Uri = target.parse().expect("valid request target");
+        assert_eq!(redact(&uri), redacted);
     }
 
     #[test]
@@ -229,14 +231,14 @@ mod tests {
         );
         is_told("/1.0?filter=name+eq+%C3%A4", "/1.0?filter=name%20eq%20%C3%A4");
         is_told("/1.0?path=a%26project%3Db%0A", "/1.0?path=a%26project%3Db%0A");
-        // Incus takes the first one that it can read.
+        // Incus uses the first valid one.
         is_told("/1.0?project=%zz&project=a&project=b", "/1.0?project=a&***&project=b");
         is_told("/1.0?project=x;y&project=a", "/1.0?project=a&***");
     }
 
     #[test]
     fn little_of_a_long_target_of_a_stranger_is_told() {
-        for (target, told) in [
+        for (target, redacted) in [
             (
                 "/1.0/images?recursion=1".to_owned(),
                 "/1.0/images?recursion=1".to_owned(),
@@ -254,8 +256,8 @@ mod tests {
                 format!("/{}...", "x".repeat(MAX_OF_STRANGER - 1)),
             ),
         ] {
-            let uri: Uri = target.parse().expect("a request's target");
-            assert_eq!(redact(&kept_of_stranger(&uri)), told);
+            let uri: Uri = target.parse().expect("valid request target");
+            assert_eq!(redact(&kept_of_stranger(&uri)), redacted);
         }
     }
 
@@ -267,9 +269,9 @@ mod tests {
                 "/1.0/{long}?{}path={long}&target={long}&%70roject=prod",
                 filler.repeat(2_000)
             );
-            let uri = Uri::try_from(target).expect("a target");
-            let told = redact(&uri);
-            let (_, query) = told.split_once('?').expect("a query");
+            let uri = Uri::try_from(target).expect("valid request target");
+            let redacted = redact(&uri);
+            let (_, query) = redacted.split_once('?').expect("the target has a query");
             assert!(query.starts_with("project=prod&target=ppp"), "{query}");
             assert!(query.contains("&path="), "{query}");
         }
@@ -283,7 +285,7 @@ mod tests {
             format!("{long}&{long}=a;b&filter=%zz{long}"),
             format!("filter=xx{long}&target=x{long}&pool={long}"),
         ] {
-            let uri = Uri::try_from(format!("/1.0/{long}?{query}")).expect("a target");
+            let uri = Uri::try_from(format!("/1.0/{long}?{query}")).expect("valid request target");
             assert_eq!(redact(&bounded(&uri)), redact(&uri));
         }
     }
@@ -295,9 +297,14 @@ mod tests {
         is_told(&long, &short);
         is_told(&format!("{long}?secret=a"), &format!("{short}?secret=***"));
         for pair in ["a=b&", "filter=a", "&"] {
-            let uri: Uri = format!("/1.0?{}", pair.repeat(5_000)).parse().expect("a target");
-            let told = redact(&uri);
-            assert!(told.len() <= "/1.0?".len() + MAX_QUERY + 2 * MAX_VALUE, "{told}");
+            let uri: Uri = format!("/1.0?{}", pair.repeat(5_000))
+                .parse()
+                .expect("valid request target");
+            let redacted = redact(&uri);
+            assert!(
+                redacted.len() <= "/1.0?".len() + MAX_QUERY + 2 * MAX_VALUE,
+                "{redacted}"
+            );
         }
     }
 }

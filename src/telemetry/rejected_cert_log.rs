@@ -15,7 +15,7 @@ pub struct RejectedCertLog {
 }
 
 impl RejectedCertLog {
-    /// Logs a certificate that was refused, or counts it if this client's last one was logged less than a minute ago.
+    /// Logs a rejected certificate, or counts it if one from the same client was logged less than a minute ago.
     pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &AuthError) {
         if self.certificates.is_first(peer.address.ip()) {
             tracing::info!(
@@ -28,12 +28,12 @@ impl RejectedCertLog {
         }
     }
 
-    /// Counts a refused request; `true` if the access log should have a line of it.
+    /// Counts a rejected request. Returns `true` if the access log should contain it.
     pub(super) fn has_line(&self, client: IpAddr) -> bool {
         self.requests.is_first(client)
     }
 
-    /// Logs the counts of the minutes that are over.
+    /// Logs the counts of the periods that have ended.
     pub fn tell(&self) {
         log_counts(self.certificates.take_over(), self.requests.take_over());
     }

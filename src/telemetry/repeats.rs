@@ -1,31 +1,31 @@
-//! Events that a client can cause as often as it likes: the log gets one line for the first of a minute, and a count of the
-//! rest. How many lines there are in a minute is bounded, however many clients and events there are.
+//! Events that clients can repeat at will. Per network and minute, the first event is logged, and the others are
+//! counted. The number of lines per minute is bounded for any number of clients and events.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long events of one network are counted before the count is logged.
+/// Time for which the events of a network are counted before the count is logged.
 const PERIOD: Duration = Duration::from_mins(1);
-/// How many networks are told apart in a period; all others share one count. Two lines of at most 1.5 KB for each of them
-/// keep the log's growth below a megabyte a minute.
+/// Number of networks with a count of their own per period; all others share one. With two lines of at most 1.5 KB
+/// each, the log grows by less than a megabyte per minute.
 const MAX_NETWORKS: usize = 250;
 
-/// Events of one kind, counted by IPv4 address or IPv6 /64. All workers share it: only refusals come here, which are rare or
-/// limited.
+/// Events of one kind, counted by IPv4 address or IPv6 /64. All workers share the lock: only rejected requests use it,
+/// and they are rare or limited.
 #[derive(Debug, Default)]
 pub(super) struct Repeats(Mutex<HashMap<IpAddr, Repeated>>);
 
 #[derive(Debug)]
 struct Repeated {
     since: Instant,
-    /// Events that have no line of their own.
+    /// Number of events without a line of their own.
     unlogged: u64,
 }
 
 impl Repeats {
-    /// Counts an event; `true` if it is the first of its network in this period, which is logged in full.
+    /// Counts an event. Returns `true` if it is the first of its network in this period, so that the caller logs it.
     pub(super) fn is_first(&self, client: IpAddr) -> bool {
         let mut networks = self.networks();
         let network = network(client);
@@ -42,12 +42,12 @@ impl Repeats {
         has_line
     }
 
-    /// Ends the periods that are over, and returns each network that has events without a line, with their number.
+    /// Ends the periods that are over. Returns each network with unlogged events, and their number.
     pub(super) fn take_over(&self) -> Vec<(String, u64)> {
         self.take_older_than(PERIOD)
     }
 
-    /// The same for every period, when the process ends.
+    /// Same as [`take_over`](Self::take_over), for all periods. Called at exit.
     pub(super) fn take_all(&self) -> Vec<(String, u64)> {
         self.take_older_than(Duration::ZERO)
     }
@@ -66,10 +66,10 @@ impl Repeats {
     }
 }
 
-/// The key of all networks beyond [`MAX_NETWORKS`]; no client has this address.
+/// Key of all networks beyond [`MAX_NETWORKS`]. No client has this address.
 const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// Whoever has one IPv6 address has all of its /64.
+/// Returns the network of an address: a client with one IPv6 address controls its whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,7 +1,7 @@
-//! One request and its answer, from the request's head to the answer's end: what is known of it when it is over.
+//! The record of one request and its response, from the request header to the end of the response.
 //!
-//! Everybody who has a part in it shares it; nothing of it leaves its worker. It is over when the last of them lets go of
-//! it, which happens once, however it ends: whole, cut, refused, or as a tunnel.
+//! All parts of a worker that handle the request share its record. The request ends when the last of them drops the
+//! record: exactly once, whether it completes, is aborted or rejected, or becomes a tunnel.
 
 use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
@@ -25,10 +25,10 @@ use crate::port::Port;
 use crate::reply::{HttpError, Reply, ReplyBody};
 use crate::upstream;
 
-/// The length of an operation's id.
+/// Length of an operation ID.
 const UUID: usize = 36;
 
-/// See the module.
+/// The record of one request and its response. Dropping it logs and counts the request.
 #[derive(Debug)]
 pub struct RequestRecord {
     client: Rc<ConnectionContext>,
@@ -45,21 +45,21 @@ pub struct RequestRecord {
     first_byte: Cell<Option<Duration>>,
     upstream: Cell<Option<Duration>>,
     end: Cell<RecordState>,
-    /// What it takes, if it is a download.
+    /// Permit of a download.
     download: OnceCell<DownloadPermit>,
 }
 
-/// How far it got.
+/// How far the request got.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum RecordState {
-    /// Something is still to come; if nobody is left to bring it, it was cut.
+    /// Not finished. If the record is dropped in this state, the request was aborted.
     Open,
     Whole,
     Aborted(AbortReason),
 }
 
 impl RequestRecord {
-    /// Begins with the head of a request.
+    /// Creates the record when the request header has arrived.
     pub fn begin<B>(client: Rc<ConnectionContext>, request: &Request<B>) -> Rc<Self> {
         let port = client.port;
         Rc::new(Self {
@@ -84,67 +84,68 @@ impl RequestRecord {
         })
     }
 
-    /// Whose it is, and over which connection.
+    /// The connection that the request came over.
     pub fn client(&self) -> &Rc<ConnectionContext> {
         &self.client
     }
 
-    /// The method asked for.
+    /// Request method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The target asked for, or what of a long one is told, secrets and all: nothing that is told may hold it as it is.
+    /// Request target, reduced to what will be logged if it is long. It may contain secrets: do not log it without
+    /// [`redact`](super::redact::redact).
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// The version of HTTP.
+    /// HTTP version.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The name of the admin, once they were known to be one.
+    /// Name of the administrator, once authenticated.
     pub fn admin(&self) -> Option<&str> {
         self.admin.get().map(|name| &**name)
     }
 
-    /// What it was for.
+    /// Endpoint of the request.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint.get()
     }
 
-    /// The status of the answer. `None` where the client went before there was one.
+    /// Status of the response. `None` if the client disconnected before there was one.
     pub fn status(&self) -> Option<StatusCode> {
         self.status.get()
     }
 
-    /// How many bytes of the request's body, or from the client through the tunnel, have come.
+    /// Bytes of the request body, or tunneled bytes from the client, received so far.
     pub fn received(&self) -> u64 {
         self.received.get()
     }
 
-    /// How many bytes of the answer's body, or through the tunnel to the client, were handed to the connection.
+    /// Bytes of the response body, or tunneled bytes to the client, handed to the connection so far.
     pub fn sent(&self) -> u64 {
         self.sent.get()
     }
 
-    /// The time since the head of the request was there.
+    /// Time since the request header arrived.
     pub fn duration(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// The time until the head of the answer left.
+    /// Time until the response header was sent.
     pub fn first_byte(&self) -> Option<Duration> {
         self.first_byte.get()
     }
 
-    /// The time until Incus had sent the head of its answer, where it was asked for this request.
+    /// Time that Incus took to send its response header, if the request was forwarded.
     pub fn upstream(&self) -> Option<Duration> {
         self.upstream.get()
     }
 
-    /// Who has cut it, where it did not end whole.
+    /// Why the request was aborted. `None` if it completed.
     pub fn cut(&self) -> Option<AbortReason> {
         match self.end.get() {
             RecordState::Aborted(cut) => Some(cut),
@@ -153,7 +154,7 @@ impl RequestRecord {
         }
     }
 
-    /// The id of the operation that Incus has begun for it.
+    /// ID of the operation that Incus started for the request.
     pub fn operation(&self) -> Option<&str> {
         let path = self.location.get()?.to_str().ok()?;
         let id = path.strip_prefix("/1.0/operations/")?;
@@ -161,45 +162,49 @@ impl RequestRecord {
         is_id.then_some(id)
     }
 
-    /// Notes who it was.
+    /// Records the administrator.
     pub fn set_admin(&self, name: &Arc<str>) {
-        // Judged once for each request.
+        // Authentication runs once per request.
         let _ = self.admin.set(Arc::clone(name));
     }
 
-    /// Notes what it was for, once it may ask that.
+    /// Records the endpoint, once the request is authorized.
     pub fn set_endpoint(&self, endpoint: Endpoint) {
         self.endpoint.set(endpoint);
     }
 
-    /// Has it take what a download takes, until it is over.
+    /// Acquires a download permit, which the record holds until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`HttpError::TooManyDownloads`] if there is none left.
     pub fn begin_download(&self) -> Result<(), HttpError> {
         let download = DownloadPermit::begin(&self.client).ok_or(HttpError::TooManyDownloads)?;
-        // Begun once for each.
+        // A request starts at most one download.
         let _ = self.download.set(download);
         Ok(())
     }
 
-    /// Notes bytes from the client.
+    /// Records bytes from the client.
     pub fn receive(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);
         self.counts().received.add(bytes as u64);
     }
 
-    /// Notes bytes for the client.
+    /// Records bytes for the client.
     pub fn send(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
         self.counts().sent.add(bytes as u64);
     }
 
-    /// Notes that all is done.
+    /// Records that the request completed.
     pub fn complete(&self) {
         if self.end.get() == RecordState::Open {
             self.end.set(RecordState::Whole);
         }
     }
 
-    /// Notes who has ended it too early. The first word on that counts.
+    /// Records why the request was aborted. The first reason is kept.
     pub fn abort(&self, cut: AbortReason) {
         if self.end.get() == RecordState::Open {
             self.end.set(RecordState::Aborted(cut));
@@ -210,7 +215,7 @@ impl RequestRecord {
         self.client.worker.counts().ports.of(self.client.port)
     }
 
-    /// Waits for the head of Incus's answer, and notes how long that took.
+    /// Waits for Incus's response header, and records the time it took.
     pub async fn time_upstream<T>(&self, answer: impl Future<Output = T>) -> T {
         let asked = Instant::now();
         let answer = answer.await;
@@ -218,7 +223,7 @@ impl RequestRecord {
         answer
     }
 
-    /// Notes the head of the answer, and goes with its body.
+    /// Records the response header, and attaches the record to the body.
     pub fn answer(self: Rc<Self>, reply: Reply) -> Response<MeteredBody> {
         self.status.set(Some(reply.status()));
         self.first_byte.set(Some(self.begun.elapsed()));
@@ -227,7 +232,7 @@ impl RequestRecord {
         {
             let _ = self.location.set(location.clone());
         }
-        // A tunnel is not over with its 101, and no body follows an answer to HEAD.
+        // A tunnel only begins with its 101. A response to HEAD has no body.
         let is_over = reply.body().is_end_stream() || self.method == Method::HEAD;
         if is_over && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.complete();
@@ -239,7 +244,7 @@ impl RequestRecord {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        // Whether Incus has done it though nobody waited for the answer, nobody knows.
+        // Incus may have executed the request although the client did not wait for the response.
         if self.status.get().is_none() {
             self.log_audit();
         }
@@ -249,7 +254,7 @@ impl Drop for RequestRecord {
     }
 }
 
-/// The body of an answer, which notes what is read of it.
+/// The body of a response, with the bytes read from it recorded.
 pub struct MeteredBody {
     body: ReplyBody,
     record: Rc<RequestRecord>,
@@ -265,7 +270,7 @@ impl Body for MeteredBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 record.send(frame.data_ref().map_or(0, Buf::remaining));
-                // Who knows from the length that this was the last frame may never ask again.
+                // If the length shows that this was the last frame, the body may not be polled again.
                 if body.is_end_stream() {
                     record.complete();
                 }

@@ -8,7 +8,7 @@ use super::error::Error;
 use crate::counters::label::{LabelMap, label};
 use crate::counters::{Counter, Histogram};
 
-/// See the module.
+/// The record of one request and its response. Dropping it logs and counts the request.
 #[derive(Debug, Default)]
 pub struct UpstreamMetrics {
     /// The time until the head of an answer was there.

@@ -7,8 +7,8 @@ use http::Request;
 use http::header::HOST;
 use http::uri::Authority;
 
-/// The remotes that `incus` and `lxc` bring along, and the name of whatever machine the client runs on. `remote add` refuses
-/// them, and the next command would ask another server.
+/// Remotes that `incus` and `lxc` predefine, and the host name of the client's own machine. `remote add` rejects these
+/// names, and the next command would then contact another server.
 const TAKEN_REMOTES: [&str; 7] = [
     "images",
     "local",
@@ -19,8 +19,8 @@ const TAKEN_REMOTES: [&str; 7] = [
     "ubuntu-minimal-daily",
 ];
 
-/// The name, and the port if it is no usual one, under which a browser has found us. It goes into a command that people
-/// paste into a shell, so it is plain, or it is not there.
+/// Host name under which the browser reached the gateway, with the port unless it is the default. It is part of a
+/// command that users paste into a shell, so a name with unsafe characters is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Host(Option<Authority>);
 
@@ -36,13 +36,15 @@ impl Host {
         Self(authority.filter(is_plain))
     }
 
-    /// What `incus remote add` finds this server by. Where a browser takes 443, it takes 8443.
+    /// Returns the URL for `incus remote add`. It names port 443 explicitly: without a port, browsers use 443 but
+    /// `incus` uses 8443.
     pub(super) fn url(&self) -> String {
         let is_usual = self.0.as_ref().is_some_and(|authority| authority.port().is_none());
         format!("https://{self}{}", if is_usual { ":443" } else { "" })
     }
 
-    /// What `incus remote add` may call this server: the first part of its name, unless clients have such a remote already.
+    /// Returns the remote's name for `incus remote add`: the first label of the host name, or `published` if clients
+    /// may already have such a remote.
     pub(super) fn remote(&self) -> String {
         let host = self.0.as_ref().map_or("", Authority::host).to_ascii_lowercase();
         let label = host.split('.').next().unwrap_or_default();
@@ -51,7 +53,7 @@ impl Host {
     }
 }
 
-/// A name or an address, with a port or without, and nothing a shell could take for more.
+/// Checks for a host name or address with an optional port, without characters special to a shell.
 fn is_plain(authority: &Authority) -> bool {
     let host = authority.host();
     let is_name = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));

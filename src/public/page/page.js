@@ -1,5 +1,5 @@
 "use strict";
-// Without this the page works too: the search is then a form, and commands are copied by hand.
+// Optional: without this script, the search is a plain form, and commands have no copy button.
 const copy = async (button) => {
   const text = button.previousElementSibling.textContent;
   try {
@@ -17,7 +17,7 @@ for (const button of document.querySelectorAll("button")) {
 }
 
 const input = document.getElementById("q");
-// Where not all images are here, the server has to look.
+// If the page does not contain all images, the server has to search.
 if (input && "whole" in input.dataset) {
   const images = [...document.querySelectorAll(".images > li")];
   const output = document.querySelector("output");

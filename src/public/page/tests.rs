@@ -11,7 +11,7 @@ fn request(path: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     for (name, value) in headers {
         request = request.header(name, *value);
     }
-    request.body(()).expect("a request")
+    request.body(()).expect("valid request")
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn only_browsers_ask_for_it() {
     let post = Request::post("/")
         .header(ACCEPT, "text/html")
         .body(())
-        .expect("a request");
+        .expect("valid request");
     assert!(PageRequest::of(&post).is_none());
 }
 
@@ -38,7 +38,7 @@ fn only_browsers_ask_for_it() {
 fn a_search_is_no_longer_than_people_type() {
     let asked = |search: &str| {
         let path = format!("/?q={search}");
-        PageRequest::of(&request(&path, &[(ACCEPT, "text/html")])).expect("a browser's")
+        PageRequest::of(&request(&path, &[(ACCEPT, "text/html")])).expect("a request for the page")
     };
     let words = |asked: &PageRequest| match asked.selector() {
         Selector::Words(words) => words,
@@ -54,7 +54,7 @@ fn a_search_is_no_longer_than_people_type() {
 fn a_host_that_a_shell_might_read_otherwise_is_none() {
     let host = |value: &str| {
         let asked = PageRequest::of(&request("/", &[(ACCEPT, "text/html"), (HOST, value)]));
-        asked.expect("a browser's").host
+        asked.expect("a request for the page").host
     };
     let named = host("LXC.example.org:8554");
     assert_eq!(
@@ -112,17 +112,17 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
     let images: Vec<_> = (0..MAX_SHOWN + 10).map(image).collect();
     let server = json!({"metadata": {"auth": "trusted"}}).to_string();
     let images = json!({ "metadata": images }).to_string();
-    let snapshot = Snapshot::parse(server.as_bytes(), images.as_bytes(), Visibility::Public).expect("as Incus has it");
+    let snapshot = Snapshot::parse(server.as_bytes(), images.as_bytes(), Visibility::Public).expect("valid image list");
     let snapshot = Arc::new(snapshot);
     let page = |path: &str| {
         let asked = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));
-        let asked = asked.expect("a browser's");
+        let asked = asked.expect("a request for the page");
         let selector = asked.selector();
         let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
-        let matches = matches.expect("the end").expect("words are simple");
+        let matches = matches.expect("evaluation finishes").expect("words are simple");
         let (parts, _) = asked.parts(None, Arc::clone(&snapshot), &matches);
         parts
-            .map(|part| String::from_utf8(part.to_vec()).expect("text"))
+            .map(|part| String::from_utf8(part.to_vec()).expect("valid UTF-8"))
             .collect::<String>()
     };
     let shown = |page: &str| page.matches("<li id=").count();
@@ -146,7 +146,7 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
     assert_eq!(shown(&page("/?q=none")), 0);
 }
 
-/// Names of images, and what stands for `published:` and the name in the command.
+/// Aliases of an image, and the image argument expected in its launch command.
 #[test]
 fn a_shell_reads_the_launch_command_as_one_image_by_its_alias_where_it_has_one() {
     let fingerprint = "ab".repeat(32);
@@ -156,7 +156,7 @@ fn a_shell_reads_the_launch_command_as_one_image_by_its_alias_where_it_has_one()
             "public": true, "architecture": "x86_64", "fingerprint": fingerprint, "size": 1, "type": "container",
             "aliases": aliases, "uploaded_at": "2026-11-21T00:00:00Z",
         }))
-        .expect("as Incus has it");
+        .expect("valid image list");
         view::launch(&image, &fingerprint[..12], "published")
     };
     let by_fingerprint = format!("published:{}", &fingerprint[..12]);
@@ -185,7 +185,7 @@ fn a_shell_reads_the_launch_command_as_one_image_by_its_alias_where_it_has_one()
         for shell in ["sh", "bash"] {
             let script = format!("incus() {{ printf '%s\\n' \"$@\"; }}; {command}");
             let output = std::process::Command::new(shell).args(["-c", &script]).output();
-            let output = output.expect("a shell runs");
+            let output = output.expect("the shell starts");
             let words = String::from_utf8_lossy(&output.stdout).into_owned();
             assert_eq!(words, format!("launch\n{image}\n"), "{shell} of {command}");
         }

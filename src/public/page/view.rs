@@ -1,4 +1,5 @@
-//! How the page is written. maud escapes every value; direction and control characters are kept within theirs.
+//! Rendering of the page. maud escapes every value; `<bdi>` isolates bidirectional text, and control characters are
+//! replaced.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -8,14 +9,14 @@ use crate::public::image::Image;
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
-/// A frame around a ramp: what goes out, from one place.
+/// A box with an arrow pointing out of it.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%232563eb' d='M2 3h12v10H2z'/%3E%3Cpath fill='none' stroke='%23fff' stroke-width='2' d='M8 5v6M5 8l3 3 3-3'/%3E%3C/svg%3E";
 
-/// All that stands above the images.
+/// The part of the page above the list of images.
 pub(super) struct Head<'a> {
     pub(super) host: &'a Host,
     pub(super) title: Option<&'a str>,
-    /// As it was typed.
+    /// Search text as typed.
     pub(super) search: &'a str,
     pub(super) found: usize,
     pub(super) all: usize,
@@ -42,7 +43,7 @@ impl Head<'_> {
                 }
             }
         };
-        // The list is written in parts.
+        // The list is streamed in parts, so its tag stays open here.
         text.into_string() + "<ul class=\"images\">"
     }
 
@@ -64,7 +65,7 @@ impl Head<'_> {
     }
 }
 
-/// One image.
+/// Renders one list item.
 pub(super) fn image(image: &Image, remote: &str) -> String {
     let fingerprint = image.fingerprint.get(..12).unwrap_or(&image.fingerprint);
     let description = image.description().filter(|description| *description != image.name());
@@ -106,7 +107,7 @@ pub(super) fn end() -> String {
     text.into_string()
 }
 
-/// The whole page, where there is nothing to show.
+/// Renders the error page.
 pub(super) fn trouble(host: &Host, title: Option<&str>, problem: &str) -> String {
     let text = html! {
         (begin(host, title))
@@ -135,7 +136,7 @@ fn begin(host: &Host, title: Option<&str>) -> Markup {
     }
 }
 
-/// A button beside it appears where there is a script to copy it.
+/// Renders a command with a copy button. The script unhides the button, so browsers without scripts do not show it.
 fn command(text: &str) -> Markup {
     html! {
         div class="command" {
@@ -145,8 +146,8 @@ fn command(text: &str) -> Markup {
     }
 }
 
-/// Whoever pastes it into a shell runs this and nothing else. An alias comes first, in quotes if need be: with a fingerprint,
-/// the client forgoes updates.
+/// Returns the launch command, safe to paste into a shell. It prefers an alias, quoted if necessary: instances launched
+/// by fingerprint get no image updates.
 pub(super) fn launch(image: &Image, fingerprint: &str, remote: &str) -> String {
     let find = |is_good: fn(char) -> bool| {
         let mut names = image.alias_names();
@@ -161,17 +162,18 @@ pub(super) fn launch(image: &Image, fingerprint: &str, remote: &str) -> String {
     format!("incus launch {source}{virtual_machine}")
 }
 
-/// What shells hand on as it is. They are the characters of Python's `shlex.quote`.
+/// Checks for characters that no shell interprets: the set of Python's `shlex.quote`.
 fn is_plain_to_shells(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_./@+:%=,".contains(c)
 }
 
-/// What all shells read alike in single quotes. Fish has escapes there, and PowerShell takes Unicode's quotes for its own.
+/// Checks for characters that every shell takes literally within single quotes. Fish interprets backslashes there, and
+/// PowerShell accepts Unicode quotation marks as quotes.
 fn is_kept_by_quotes(c: char) -> bool {
     c.is_alphanumeric() || c == ' ' || (c.is_ascii_graphic() && !matches!(c, '\'' | '\\'))
 }
 
-/// As Incus's client shows it.
+/// Formats a size as Incus's client does.
 fn size(bytes: i64) -> String {
     const STEP: f64 = 1024.0;
     let mut size = bytes as f64;
@@ -187,7 +189,7 @@ fn size(bytes: i64) -> String {
     format!("{size:.decimals$} {unit}")
 }
 
-/// HTML has no place for control characters, nor for what Unicode calls noncharacters.
+/// Replaces control characters and Unicode noncharacters, which HTML does not allow.
 fn plain(text: &str) -> String {
     let is_one = |c: char| !c.is_control() && !matches!(c, '\u{fdd0}'..='\u{fdef}') && u32::from(c) & 0xfffe != 0xfffe;
     text.chars()

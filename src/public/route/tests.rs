@@ -5,8 +5,8 @@ use super::*;
 const FINGERPRINT: &str = "b2e6a657f8a6a3449e45aa9969cfbd636c874becade63aed5a3aec60268b89ee";
 
 fn parse(method: &str, target: &str) -> Result<PublicRoute, HttpError> {
-    let method = Method::from_bytes(method.as_bytes()).expect("a method");
-    PublicRoute::parse(&method, &target.parse().expect("a request target"))
+    let method = Method::from_bytes(method.as_bytes()).expect("valid method");
+    PublicRoute::parse(&method, &target.parse().expect("valid request target"))
 }
 
 fn get(target: &str) -> PublicRoute {
@@ -21,11 +21,11 @@ fn refused(method: &str, target: &str) -> String {
 }
 
 fn prefix(text: &str) -> FingerprintPrefix {
-    FingerprintPrefix::parse(text).expect("hexadecimal digits")
+    FingerprintPrefix::parse(text).expect("valid fingerprint prefix")
 }
 
 fn images(recursion: bool, filter: &str) -> PublicRoute {
-    let filter = Filter::parse(filter).expect("a filter");
+    let filter = Filter::parse(filter).expect("valid filter");
     PublicRoute::Images(ImagesQuery { recursion, filter })
 }
 
@@ -198,7 +198,7 @@ proptest! {
     #[test]
     fn what_is_accepted_is_one_of_the_six_forms(target in "/1\\.0(/|/images|/images/|/images/aliases/)?[a-z0-9%./_?&=;+-]{0,24}", method in "GET|HEAD|POST") {
         let Ok(uri) = target.parse::<Uri>() else { return Ok(()) };
-        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let method = Method::from_bytes(method.as_bytes()).expect("valid method");
         if let Ok(route) = PublicRoute::parse(&method, &uri) {
             prop_assert_eq!(method, Method::GET);
             let path = uri.path();
