@@ -118,7 +118,7 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     let was_there = options.config.exists() && !config::is_example(&options.config);
     if was_there {
         add_admins(options, &folder, kind, &mut done)?;
-        done.bounded(&options.config);
+        done.kept(&options.config);
     } else {
         set_up(options, &folder, kind, &questions, &mut done)?;
     }
@@ -310,7 +310,7 @@ impl ProgressLog {
         line("note", what);
     }
 
-    fn bounded(&self, path: &Path) {
+    fn kept(&self, path: &Path) {
         self.step_kept(&path.display().to_string());
     }
 

@@ -115,13 +115,13 @@ struct Kept {
 impl Outcomes {
     /// Returns the cached outcome of a selector.
     pub fn get(&self, selector: &Selector) -> Option<Outcome> {
-        self.bounded().outcomes.get(selector).cloned()
+        self.lock().outcomes.get(selector).cloned()
     }
 
     /// Caches the outcome of a selector.
     pub fn keep(&self, selector: Selector, outcome: Outcome) {
         let size = SELECTOR_SIZE + outcome.as_ref().map_or(0, |matches| matches.size());
-        let mut kept = self.bounded();
+        let mut kept = self.lock();
         if kept.bytes + size > MAX_KEPT {
             *kept = Kept::default();
         }
@@ -130,7 +130,7 @@ impl Outcomes {
         }
     }
 
-    fn bounded(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         // Poisoning is harmless: no code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +166,7 @@ mod tests {
         for n in 0..2_000 {
             outcomes.keep(selector(n), Ok(Arc::new(Matches::all(50_000))));
             assert!(outcomes.get(&selector(n)).is_some());
-            let kept = outcomes.bounded();
+            let kept = outcomes.lock();
             let held: usize = kept.outcomes.len() * (50_000 / 8);
             assert!(held <= kept.bytes && kept.bytes <= MAX_KEPT);
             assert!(n < 50 || !kept.outcomes.is_empty());
