@@ -39,7 +39,7 @@ fn admit(record: &RequestRecord, request: &Request<Incoming>) -> Result<Admin, H
     let ConnectionContext { worker, peer, .. } = &**record.client();
     let now = SystemTime::now();
     let judged = worker.state().admins.judge(peer.certificate.as_ref(), now);
-    let admin = judged.inspect_err(|why| tell(worker, peer, why))?;
+    let admin = judged.inspect_err(|why| log_rejection(worker, peer, why))?;
     admin.is_seen(now, peer.address.ip());
     record.set_admin(admin.name());
     record.set_endpoint(Endpoint::of_admin(request.uri().path()));
@@ -47,7 +47,7 @@ fn admit(record: &RequestRecord, request: &Request<Incoming>) -> Result<Admin, H
     Ok(admin)
 }
 
-fn tell(worker: &Worker, peer: &Peer, why: &AuthError) {
+fn log_rejection(worker: &Worker, peer: &Peer, why: &AuthError) {
     worker.counts().not_admins.of(*why).add(1);
     match &peer.certificate {
         Some(certificate) => worker.refusals().record(peer, certificate, why),

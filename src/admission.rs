@@ -143,7 +143,7 @@ impl Limiter {
         let begins = self.count(reason);
         tracing::debug!(%port, %client, ?reason, "refused a connection");
         if begins {
-            tell(reason, port, client, limits);
+            log_episode(reason, port, client, limits);
         }
         reason
     }
@@ -177,7 +177,7 @@ impl Limiter {
     }
 }
 
-fn tell(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits) {
+fn log_episode(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits) {
     match reason {
         RejectReason::Address => tracing::info!(
             "limits.max_connections_per_address: refused a connection from {client}, which has {} already; no more of this is \

@@ -124,7 +124,7 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     }
     let config = Config::load(&options.config)?;
     if was_there {
-        drift::tell(options, &config, &incus_of(options), &mut done);
+        drift::report(options, &config, &incus_of(options), &mut done);
     }
     let client = Pair::at(&folder, "incus-client");
     trust(options, &client, &questions, &mut done)?;

@@ -35,7 +35,7 @@ pub fn enter(path: &Path, config: &Config) {
     }
     let (folders, written) = (folders(path, config), written(config));
     match confine(&folders, config.upstream.pin.path(), &written) {
-        Ok(status) => tell(&status, &folders, &written),
+        Ok(status) => log_confinement(&status, &folders, &written),
         Err(error) => tracing::warn!("not confined by Landlock: {error}"),
     }
 }
@@ -80,7 +80,7 @@ fn confine(
         .restrict_self()
 }
 
-fn tell(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>, written: &BTreeSet<PathBuf>) {
+fn log_confinement(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>, written: &BTreeSet<PathBuf>) {
     let (abi, missing) = match (status.landlock, &status.ruleset) {
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::FullyEnforced) => (effective_abi, ""),
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::PartiallyEnforced) => {

@@ -278,7 +278,7 @@ impl Worker {
             interval.tick().await;
             let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
-            self.shared.refusals.tell();
+            self.shared.refusals.flush();
         }
     }
 }

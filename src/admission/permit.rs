@@ -44,7 +44,7 @@ impl ConnectionPermit {
 
     /// Whether it can no longer be lost to others.
     pub fn is_evictable(&self) -> bool {
-        matches!(self.held, Slot::Admin)
+        !matches!(self.held, Slot::Admin)
     }
 
     /// Whether another connection on the public port is being closed for this one.

@@ -169,7 +169,7 @@ impl Reader {
         let bytes = bytes + ANSWER;
         let evicted = self.limiter.answers.lock().add(self, bytes);
         for reader in evicted {
-            reader.tell();
+            reader.log_eviction();
         }
         BudgetLease {
             reader: Arc::clone(self),
@@ -185,7 +185,7 @@ impl Reader {
             self.is_evicted.swap(true, Ordering::Relaxed)
         };
         if !was_evicted {
-            self.tell();
+            self.log_eviction();
         }
     }
 
@@ -198,7 +198,7 @@ impl Reader {
         self.is_evicted.load(Ordering::Relaxed)
     }
 
-    fn tell(&self) {
+    fn log_eviction(&self) {
         self.evicted.notify_one();
         if self.limiter.count(RejectReason::Unread) {
             tracing::info!(

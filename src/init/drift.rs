@@ -15,7 +15,7 @@ use crate::tls::read_certificate;
 use crate::tls::upstream::Pin;
 
 /// Tells of each difference.
-pub(super) fn tell(options: &Options, config: &Config, incus: &Incus, done: &mut ProgressLog) {
+pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &mut ProgressLog) {
     let file = options.config.display();
     for option in unheeded(options, config) {
         done.note(format!(

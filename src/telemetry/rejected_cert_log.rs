@@ -34,7 +34,7 @@ impl RejectedCertLog {
     }
 
     /// Logs the counts of the periods that have ended.
-    pub fn tell(&self) {
+    pub fn flush(&self) {
         log_counts(self.certificates.take_over(), self.requests.take_over());
     }
 }

@@ -62,7 +62,7 @@ impl Manager {
     pub fn command_of(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        self.tell(command)
+        self.notify_from(command)
     }
 
     /// The same, and it inherits both ports.
@@ -77,7 +77,7 @@ impl Manager {
             .args(["-c", HAND_OVER, "sh", binary()])
             .stdin(third)
             .stdout(fourth);
-        self.tell(command)
+        self.notify_from(command)
     }
 
     /// The next message that holds this line; those before it are passed over.
@@ -104,7 +104,7 @@ impl Manager {
         }
     }
 
-    fn tell(&self, mut command: Command) -> Command {
+    fn notify_from(&self, mut command: Command) -> Command {
         command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
         command
     }
