@@ -1,4 +1,5 @@
-//! One connection of a client: handshake, who it is, then [`serve`] until its end, with an [`answer`] to each request.
+//! One client connection: the TLS handshake, client authentication, then [`serve`] until the connection ends, with
+//! [`service`] for each request.
 
 pub mod context;
 pub mod download_permit;
@@ -35,11 +36,11 @@ use crate::proxy_protocol;
 use crate::state::State;
 use crate::worker::Worker;
 
-/// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
-/// socket refuses nobody.
+/// Grace period of a drain for connections that were accepted before it and have not sent a request. A restart behind a
+/// systemd socket therefore rejects no client.
 const LATECOMERS: Duration = Duration::from_secs(2);
 
-/// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
+/// Reads the PROXY header within `limits.handshake_timeout`, then continues with the client that it names.
 pub async fn accept_proxied(
     worker: Rc<Worker>,
     port: Port,
@@ -68,7 +69,8 @@ pub async fn accept_proxied(
     }
 }
 
-/// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
+/// Performs the handshake and spawns a task that serves the connection. A separate task does not reserve memory for the
+/// handshake's state.
 pub async fn handle_connection(
     worker: Rc<Worker>,
     port: Port,
@@ -85,14 +87,14 @@ pub async fn handle_connection(
     worker.counts().ports.of(port).handshakes.of(ended).add(1);
     let tls = match shaken {
         Ok(tls) => tls,
-        // A client's fault is not our warning.
+        // A client's fault does not deserve a warning.
         Err(why) => return tracing::debug!(%port, client = %address, "{why}"),
     };
     let peer = Peer {
         address,
         certificate: net::certificate(&tls),
     };
-    // By what is in force now: a reload may have come in the meantime.
+    // Uses the current configuration: a reload may have replaced it during the handshake.
     let is_admin = worker
         .state()
         .admins
@@ -152,7 +154,7 @@ async fn tls_handshake(
     }
 }
 
-/// Why there was no handshake.
+/// Why a handshake did not complete.
 #[derive(Debug, Error)]
 enum HandshakeError {
     #[error("made room for others in its handshake")]
@@ -168,7 +170,7 @@ enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// What it counts as.
+    /// Returns the metrics label.
     fn handshake(&self) -> HandshakeOutcome {
         match self {
             Self::Evicted => HandshakeOutcome::Evicted,
@@ -180,12 +182,13 @@ impl HandshakeError {
     }
 }
 
-/// Completes in a drain, at once for who has begun, and a little later for who has not; tells which of them it is.
+/// Completes during a drain: immediately once a request has begun, otherwise after [`LATECOMERS`]. Returns whether a request
+/// has begun.
 async fn drain_deadline(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
     worker.draining().await;
     tokio::select! {
         () = begun => true,
-        // Boxed, for only a drain needs it, and every connection would have room for it.
+        // Boxed, because only a drain needs it and every connection would reserve memory for it.
         () = Box::pin(sleep(LATECOMERS)) => false,
     }
 }

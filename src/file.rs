@@ -1,4 +1,4 @@
-//! Files that the configuration names. All of them are read here.
+//! Reads the files that the configuration names.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -12,25 +12,24 @@ use rustix::fs::OFlags;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// The most that is read, in bytes: no configuration, certificate or key has so many.
+/// Maximum file size in bytes. No configuration, certificate or key is larger.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// How long a [`Reader`] waits. A network file system whose server is away answers nothing.
+/// Timeout of a [`Reader`]. A network file system blocks while its server is unavailable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads a whole regular file.
 ///
-/// # Errors
-/// Anything else is refused, and nothing is read of it: a FIFO would have the caller wait for a writer, and a device may
-/// have no end. So is a file of more than a MiB.
+/// Fails for anything but a regular file, without reading from it: a FIFO would block the caller until a writer opens it, and
+/// a device may have no end. Also fails for a file of more than 1 MiB.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // To open a FIFO would be to wait already, and to open a terminal could make it ours.
+    // Opening a FIFO would already block, and opening a terminal could make it the controlling terminal.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    // Of what was opened, not of the path: that may have come to lead elsewhere.
+    // Checks the opened file, not the path, which may have been replaced in the meantime.
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -42,11 +41,10 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads files on a thread of its own, so that who waits for them can do other things, and waits no longer than
-/// [`PATIENCE`].
+/// Reads files on a thread of its own, so that the caller can do other work and waits no longer than [`PATIENCE`].
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// The thread that has not answered in time. Nothing can end it, so there is never a second one.
+    /// The thread that has not finished in time. It cannot be stopped, so there is never a second one.
     hanging: Option<JoinHandle<()>>,
 }
 
@@ -54,7 +52,7 @@ impl Reader {
     /// Runs `work`, which reads files.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if it takes too long, and at once while earlier work still hangs.
+    /// [`io::ErrorKind::TimedOut`] if it takes too long, and immediately while earlier work still hangs.
     pub async fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (tell, told) = oneshot::channel();
         self.begin(move || drop(tell.send(work())))?;
@@ -63,7 +61,10 @@ impl Reader {
         done.map_err(io::Error::other)
     }
 
-    /// The same for a caller that cannot await, and waits no longer than `patience`.
+    /// Blocking variant of [`Self::run`] with a timeout of `patience`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`], as for [`Self::run`].
     pub fn run_blocking<T: Send + 'static>(
         &mut self,
         patience: Duration,
@@ -80,7 +81,7 @@ impl Reader {
         if self.hanging.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Err(hangs());
         }
-        // Until it has answered, for whoever waits may give up.
+        // Stored until the thread has finished, because the caller may give up.
         self.hanging = Some(thread::Builder::new().name("files".to_owned()).spawn(work)?);
         Ok(())
     }
@@ -141,7 +142,7 @@ mod tests {
         let kind = |read: io::Result<()>| read.expect_err("it hangs").kind();
         let hanging = reader.run(move || _ = hang.recv()).await;
         assert_eq!(kind(hanging), io::ErrorKind::TimedOut);
-        // No second thread hangs there.
+        // No second thread is started.
         let next = reader.run(|| panic!("it is not tried")).await;
         assert_eq!(kind(next), io::ErrorKind::TimedOut);
         let next = reader.run_blocking(Duration::MAX, || panic!("it is not tried"));
@@ -150,7 +151,7 @@ mod tests {
         while !reader.hanging.as_ref().expect("it hung").is_finished() {
             thread::yield_now();
         }
-        // Time passes again.
+        // Let time pass again.
         tokio::time::resume();
         for number in 0..100 {
             assert_eq!(reader.run(move || number).await.expect("it answers again"), number);

@@ -22,8 +22,8 @@ use super::per_ip::IpPrefix;
 /// Maximum number of connections that are examined for an idle one before a new connection is rejected.
 const MAX_LOOKED_AT: usize = 1024;
 
-/// Maximum number of evicted connections that are not closed yet. At this number, new connections are rejected: another worker may
-/// take a while to close them, and each holds a file descriptor.
+/// Maximum number of evicted connections that are not closed yet. At this number, new connections are rejected: another
+/// worker may take a while to close them, and each holds a file descriptor.
 const MAX_GOING: usize = 8;
 
 /// Value of `answers` for an evicted connection.

@@ -5,14 +5,14 @@ use super::*;
 use crate::worker::runtime;
 
 const PROXY: &str = "192.0.2.1:1000";
-/// What stands in for TLS.
+/// Stand-in for the TLS bytes.
 const REST: &[u8] = b"\x16\x03\x01\r\nPROXY \n";
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// What is made of these pieces of a connection, and what is left of them.
+/// Returns the result of reading these chunks from a connection, and the remaining bytes.
 fn read(pieces: &[&[u8]]) -> (io::Result<SocketAddr>, Vec<u8>) {
     let talk = async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -22,7 +22,7 @@ fn read(pieces: &[&[u8]]) -> (io::Result<SocketAddr>, Vec<u8>) {
         let send = async {
             for piece in pieces {
                 client.write_all(piece).await?;
-                // So that the other side sees a part.
+                // Let the other side see a part.
                 tokio::task::yield_now().await;
             }
             client.shutdown().await
@@ -71,7 +71,7 @@ fn each_header_names_its_client() {
             b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 80\r\n".into(),
             "[2001:db8::7]:4711",
         ),
-        // An IPv4 client must not look like another one behind an IPv6 proxy.
+        // An IPv4 client must have the same address behind an IPv6 proxy.
         (
             b"PROXY TCP6 ::ffff:203.0.113.7 ::1 4711 80\r\n".into(),
             "203.0.113.7:4711",
@@ -173,7 +173,7 @@ proptest! {
         begin in prop::sample::select(vec![V1, V2, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN", b""]),
         rest in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b" .:\r\n0123\x11\x20\x21".to_vec())], 0..300),
     ) {
-        // Whatever it says, it is an address or an error.
+        // Any result is fine, as long as it does not panic.
         let _ = client(&[begin, &rest].concat(), address(PROXY));
     }
 }
