@@ -1,4 +1,4 @@
-//! Connections that wait for their next request.
+//! Pool of idle connections.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,15 +13,16 @@ use super::connection::Connection;
 use super::metrics::{IdleGuard, UpstreamMetrics};
 use super::target::Target;
 
-/// Incus closes an idle connection after 29 s; ours are gone before, so that hardly a request meets a closed one.
+/// Maximum idle time. Incus closes an idle connection after 29 s; closing earlier makes it rare that a request meets a closed
+/// one.
 const MAX_IDLE: Duration = Duration::from_secs(20);
-/// A worker with more idle connections than this has had a peak that is over.
+/// Maximum number of idle connections per worker. More than this are left over from a peak.
 const MAX_CONNECTIONS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) counts: Arc<UpstreamMetrics>,
-    /// The one used last comes last and is used first: the others may grow old.
+    /// Last in, first out: the most recently used connection is reused first, and the others age out.
     idle: RefCell<Vec<Idle>>,
 }
 
@@ -51,8 +52,8 @@ impl Pool {
         }
     }
 
-    /// A connection that was open a moment ago, and that Incus takes for this client's. Where something has gone wrong
-    /// meanwhile, one that is silent may be dead, and what is sent on it lost.
+    /// Takes a connection that was open a moment ago and that Incus attributes to this client. After an error in the
+    /// meantime, a silent connection may be dead, and a request on it would be lost.
     pub(super) async fn take(&self, target: &Target, client: Option<SocketAddr>) -> Option<Connection> {
         let client = target.proxied_addr(client);
         poll_fn(|cx| {
@@ -60,7 +61,7 @@ impl Pool {
                 mut connection, since, ..
             }) = self.remove(client)
             {
-                // Nobody drove it meanwhile: this is where we see that Incus has closed it, or has sent what nobody asked for.
+                // Nothing has driven it meanwhile: this detects that Incus has closed it or has sent something unsolicited.
                 let is_trusted = since.elapsed() < MAX_IDLE && target.has_no_error_since(since);
                 if is_trusted && connection.is_fit_for_next(cx) {
                     return Poll::Ready(Some(connection));
@@ -103,8 +104,8 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-    /// A target, and word of every answer that was sent there: one to each request, and, where that is wanted, another one
-    /// that nobody has asked for.
+    /// Returns a target, and a channel that reports every response it sends: one per request, and with `adds_another` an
+    /// unsolicited one.
     fn incus(adds_another: bool) -> (Arc<Target>, Receiver<()>) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -132,11 +133,11 @@ mod tests {
                 let mut stream = StreamOwned::new(tls, tcp.expect("a connection"));
                 let tell = tell.clone();
                 thread::spawn(move || {
-                    // Each request is less than this.
+                    // Each request is smaller than this.
                     while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
                         let _ = stream.write_all(ANSWER);
                         if adds_another {
-                            // Not before the first answer is taken.
+                            // Wait until the first response has been read.
                             let _ = tell.send(());
                             thread::sleep(Duration::from_millis(50));
                             let _ = stream.write_all(ANSWER);
@@ -173,7 +174,7 @@ mod tests {
         for opened in 1..5 {
             ask(&upstream).await;
             assert_eq!(target.counts().opened.value(), opened);
-            // The thread waits here, so that epoll is not asked until the next request has been sent.
+            // This blocks the thread, so that epoll is not called before the next request has been sent.
             told.recv().expect("the first answer");
             told.recv().expect("the answer nobody has asked for");
         }

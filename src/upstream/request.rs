@@ -1,4 +1,4 @@
-//! What goes up.
+//! Requests to Incus.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,13 +15,13 @@ use crate::telemetry::request_record::RequestRecord;
 /// The body of a request to Incus.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// None.
+    /// No body.
     Empty,
-    /// A client's, handed on as it comes.
+    /// A client's body, forwarded as it arrives.
     Client(MeteredRequestBody),
 }
 
-/// See [`RequestBody::Client`].
+/// Body of a client's request, see [`RequestBody::Client`].
 #[derive(Debug)]
 pub struct MeteredRequestBody {
     incoming: Incoming,
@@ -30,7 +30,7 @@ pub struct MeteredRequestBody {
 }
 
 impl RequestBody {
-    /// Hands on what a client sends.
+    /// Creates a body that forwards what a client sends.
     pub fn of_client(incoming: Incoming, record: &Rc<RequestRecord>) -> Self {
         Self::Client(MeteredRequestBody {
             incoming,
@@ -78,12 +78,13 @@ impl Body for RequestBody {
     }
 }
 
-/// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2), and nothing of a body may be gone.
+/// Returns whether the request can be sent twice: it is idempotent (RFC 9110 §9.2.2) and has no body that may be partly
+/// consumed.
 pub(super) fn is_repeatable(request: &Request<RequestBody>) -> bool {
     request.method().is_idempotent() && request.body().is_end_stream() && *request.method() != Method::CONNECT
 }
 
-/// A copy of a request that has no body.
+/// Clones a request that has no body.
 pub(super) fn clone_head(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut head = Request::new(RequestBody::Empty);
     head.method_mut().clone_from(request.method());

@@ -1,4 +1,4 @@
-//! What comes down.
+//! Responses from Incus.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,16 +14,16 @@ use super::error::Error;
 use super::pool::Pool;
 use super::yield_budget::Turn;
 
-/// The body of Incus's answer, together with the connection it comes over.
+/// The body of a response from Incus, together with the connection that it arrives on.
 ///
-/// It lets others have their turn after each [`Turn`].
+/// It yields to other tasks after each [`Turn`].
 ///
-/// Read to its end, it gives the connection back to the pool. Dropped before, it closes the connection: nobody waits for
-/// the rest. When Incus breaks off it fails, so that no reader can take what came for the whole.
+/// When read to its end, it returns the connection to the pool. When dropped earlier, it closes the connection, because the
+/// rest is not needed. If Incus aborts, it fails, so that no reader takes a part for the whole.
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
-    /// `None` once it has been given back.
+    /// `None` once it has been returned to the pool.
     connection: Option<Connection>,
     pool: Rc<Pool>,
     turn: Turn,
@@ -38,7 +38,7 @@ impl UpstreamBody {
             turn: Turn::default(),
         };
         if body.is_end_stream() {
-            // Nobody will read it.
+            // Empty bodies are not polled.
             poll_fn(|cx| {
                 body.give_back(cx);
                 Poll::Ready(())
@@ -83,7 +83,7 @@ impl Body for UpstreamBody {
             Pin::new(&mut this.incoming).poll_frame(cx)
         });
         let frame = ready!(polled);
-        // The reader may know from the length that this was the last frame, and never ask again.
+        // The reader may know from the length that this was the last frame, and not poll again.
         let is_over = frame
             .as_ref()
             .is_none_or(|frame| frame.is_ok() && this.incoming.is_end_stream());
