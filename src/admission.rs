@@ -272,8 +272,8 @@ impl Counts {
                 Ok(Slot::PreauthQueue(self.unproven.acquire(client, is_full)))
             }
             Port::Public => {
-                let kept_back = limits.reserved_admin_connections;
-                let at_most = limits.max_connections.saturating_sub(kept_back);
+                let reserved = limits.reserved_admin_connections;
+                let at_most = limits.max_connections.saturating_sub(reserved);
                 let is_full = all >= limits.max_connections || self.strangers.len() >= at_most;
                 // Loopback is not a single client: it is a proxy with many clients, or a local user who can do more harm in
                 // other ways.

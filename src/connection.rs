@@ -46,23 +46,23 @@ pub async fn accept_proxied(
     port: Port,
     mut tcp: TcpStream,
     proxy: SocketAddr,
-    unannounced: PendingProxyPermit,
+    pending_permit: PendingProxyPermit,
 ) {
-    let patience = worker.state().limits.handshake_timeout;
+    let time_limit = worker.state().limits.handshake_timeout;
     let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
-    let announced = tokio::select! {
+    let header = tokio::select! {
         biased;
         _ = drain_deadline(&worker, std::future::pending()) => return ended(HandshakeOutcome::Drain),
-        announced = timeout(patience, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
+        header = timeout(time_limit, proxy_protocol::read_client(&mut tcp, proxy)) => header,
     };
-    let client = match announced.map_err(io::Error::from).flatten() {
+    let client = match header.map_err(io::Error::from).flatten() {
         Ok(client) => client,
         Err(error) => {
             ended(HandshakeOutcome::ProxyHeader);
             return tracing::debug!(%port, %proxy, %error, "refused");
         }
     };
-    drop(unannounced);
+    drop(pending_permit);
     match worker.admit(port, client.ip()) {
         Some(permit) => handle_connection(worker, port, tcp, client, permit).await,
         None => net::reset(tcp),
@@ -80,12 +80,12 @@ pub async fn handle_connection(
 ) {
     net::set_tcp_options(&tcp);
     let state = worker.state();
-    let shaken = tls_handshake(&worker, &state, port, tcp, address, &permit).await;
-    let ended = shaken
+    let result = tls_handshake(&worker, &state, port, tcp, address, &permit).await;
+    let ended = result
         .as_ref()
         .map_or_else(HandshakeError::handshake, |_| HandshakeOutcome::Done);
     worker.counts().ports.of(port).handshakes.of(ended).add(1);
-    let tls = match shaken {
+    let tls = match result {
         Ok(tls) => tls,
         // A client's fault does not deserve a warning.
         Err(why) => return tracing::debug!(%port, client = %address, "{why}"),
@@ -147,8 +147,8 @@ async fn tls_handshake(
         biased;
         _ = drain_deadline(worker, std::future::pending()) => Err(HandshakeError::Drain),
         () = permit.evicted() => Err(HandshakeError::Evicted),
-        shaken = handshakes.tls_handshake(port, address.ip(), state.limits.handshake_timeout, handshake) => match shaken {
-            Some(shaken) => shaken,
+        result = handshakes.tls_handshake(port, address.ip(), state.limits.handshake_timeout, handshake) => match result {
+            Some(result) => result,
             None => Err(HandshakeError::TooSlow),
         },
     }

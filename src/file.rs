@@ -54,25 +54,25 @@ impl Reader {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if it takes too long, and immediately while earlier work still hangs.
     pub async fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let (tell, told) = oneshot::channel();
-        self.begin(move || drop(tell.send(work())))?;
-        let done = timeout(PATIENCE, told).await.map_err(|_| hangs())?;
+        let (sender, receiver) = oneshot::channel();
+        self.begin(move || drop(sender.send(work())))?;
+        let done = timeout(PATIENCE, receiver).await.map_err(|_| hangs())?;
         self.hanging = None;
         done.map_err(io::Error::other)
     }
 
-    /// Blocking variant of [`Self::run`] with a timeout of `patience`.
+    /// Blocking variant of [`Self::run`] with a timeout of `time_limit`.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`], as for [`Self::run`].
     pub fn run_blocking<T: Send + 'static>(
         &mut self,
-        patience: Duration,
+        time_limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        let (tell, told) = mpsc::channel();
-        self.begin(move || drop(tell.send(work())))?;
-        let done = told.recv_timeout(patience).map_err(|_| hangs())?;
+        let (sender, receiver) = mpsc::channel();
+        self.begin(move || drop(sender.send(work())))?;
+        let done = receiver.recv_timeout(time_limit).map_err(|_| hangs())?;
         self.hanging = None;
         Ok(done)
     }
@@ -102,16 +102,19 @@ mod tests {
 
     #[test]
     fn only_regular_files_are_read() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let here = folder.path();
-        fs::write(here.join("file"), "text").expect("written");
-        std::os::unix::fs::symlink("file", here.join("link")).expect("made");
+        fs::write(here.join("file"), "text").expect("write the file");
+        std::os::unix::fs::symlink("file", here.join("link")).expect("create the file");
         for name in ["file", "link"] {
-            assert_eq!(read(&here.join(name)).expect("a file"), b"text");
+            assert_eq!(read(&here.join(name)).expect("a regular file"), b"text");
         }
-        let made = Command::new("mkfifo").arg(here.join("fifo")).status().expect("mkfifo");
+        let made = Command::new("mkfifo")
+            .arg(here.join("fifo"))
+            .status()
+            .expect("run mkfifo");
         assert!(made.success());
-        let _socket = UnixListener::bind(here.join("socket")).expect("bound");
+        let _socket = UnixListener::bind(here.join("socket")).expect("bind the socket");
         for path in ["fifo", "socket", ".", "/dev/zero", "/dev/ptmx"] {
             read(&here.join(path)).expect_err(path);
         }
@@ -121,16 +124,16 @@ mod tests {
 
     #[test]
     fn a_file_has_a_bounded_size() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("large");
-        let file = File::create(&path).expect("made");
-        file.set_len(MAX_SIZE).expect("it grows");
-        assert_eq!(read(&path).expect("the most").len() as u64, MAX_SIZE);
+        let file = File::create(&path).expect("create the file");
+        file.set_len(MAX_SIZE).expect("set the size");
+        assert_eq!(read(&path).expect("a file of the maximum size").len() as u64, MAX_SIZE);
         file.set_len(u64::MAX >> 2)
             .or_else(|_| file.set_len(MAX_SIZE + 1))
-            .expect("it grows");
+            .expect("set the size");
         assert_eq!(
-            read(&path).expect_err("too large").to_string(),
+            read(&path).expect_err("the file is too large").to_string(),
             "it is larger than 1 MiB"
         );
     }
@@ -139,7 +142,7 @@ mod tests {
     async fn a_file_system_that_hangs_holds_up_nobody() {
         let mut reader = Reader::default();
         let (end, hang) = channel::<()>();
-        let kind = |read: io::Result<()>| read.expect_err("it hangs").kind();
+        let kind = |read: io::Result<()>| read.expect_err("the read hangs").kind();
         let hanging = reader.run(move || _ = hang.recv()).await;
         assert_eq!(kind(hanging), io::ErrorKind::TimedOut);
         // No second thread is started.
@@ -148,15 +151,18 @@ mod tests {
         let next = reader.run_blocking(Duration::MAX, || panic!("it is not tried"));
         assert_eq!(kind(next), io::ErrorKind::TimedOut);
         drop(end);
-        while !reader.hanging.as_ref().expect("it hung").is_finished() {
+        while !reader.hanging.as_ref().expect("a thread hung").is_finished() {
             thread::yield_now();
         }
         // Let time pass again.
         tokio::time::resume();
         for number in 0..100 {
-            assert_eq!(reader.run(move || number).await.expect("it answers again"), number);
+            assert_eq!(
+                reader.run(move || number).await.expect("the reader works again"),
+                number
+            );
             let now = reader.run_blocking(PATIENCE, move || number);
-            assert_eq!(now.expect("it answers again"), number);
+            assert_eq!(now.expect("the reader works again"), number);
         }
     }
 }

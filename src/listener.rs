@@ -220,8 +220,8 @@ fn covers(address: SocketAddr, only_v6: bool, other: SocketAddr) -> bool {
 
 /// Returns whether an IPv6 socket must not accept IPv4: the table has an IPv4 address with the same port.
 fn is_only_v6(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
-    let is_rival = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-    address.is_ipv6() && addresses.iter().any(is_rival)
+    let shares_port = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && addresses.iter().any(shares_port)
 }
 
 fn bind_among(
@@ -370,11 +370,11 @@ mod tests {
                 let second = bind("admin", &tables[1]);
                 io::Result::Ok(first.is_ok() && second.is_ok())
             };
-            let bound = (0..20).map(free).map(|bound| bound.expect("some port is free"));
-            let mut as_foretold = bound.map(|bound| bound != is_overlap);
+            let bound = (0..20).map(free).map(|bound| bound.expect("a free port"));
+            let mut as_predicted = bound.map(|bound| bound != is_overlap);
             match is_overlap {
-                true => assert!(as_foretold.all(|it_is| it_is), "{one} and {other} were bound"),
-                false => assert!(as_foretold.any(|it_is| it_is), "{one} and {other} were never bound"),
+                true => assert!(as_predicted.all(|agrees| agrees), "{one} and {other} were bound"),
+                false => assert!(as_predicted.any(|agrees| agrees), "{one} and {other} were never bound"),
             }
         }
     }

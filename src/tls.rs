@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn no_certificate_takes_the_place_of_another() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let file = folder.path().join("ops.crt");
         let [first, second] = [(); 2].map(|()| {
             let key = rcgen::KeyPair::generate().expect("a key");
@@ -269,7 +269,7 @@ mod tests {
         });
         let (one, other) = (first.pem(), second.pem());
         let read = |text: String| {
-            fs::write(&file, text).expect("written");
+            fs::write(&file, text).expect("write the file");
             read_certificate(&file).map_err(|error| error.to_string())
         };
         for text in [
@@ -281,18 +281,18 @@ mod tests {
             assert_eq!(read(text.clone()).as_ref(), Ok(first.der()), "{text}");
         }
         for text in [one.clone() + &other, format!("\u{feff}{one}{other}")] {
-            let told = read(text).expect_err("two are not one");
+            let told = read(text).expect_err("two certificates are rejected");
             assert!(told.contains("holds 2 certificates"), "{told}");
         }
         for unread in [format!(" {one}"), one.replacen("-----BEGIN", "----BEGIN", 1)] {
-            let told = read(unread + &other).expect_err("the first would not be read");
+            let told = read(unread + &other).expect_err("an unread block is rejected");
             assert!(told.contains("ops.crt:1: a block"), "{told}");
         }
     }
 
     #[test]
     fn no_message_has_the_key() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let file = folder.path().join("gate.key");
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
@@ -309,8 +309,8 @@ mod tests {
                 "is encrypted",
             ),
         ] {
-            fs::write(&file, text).expect("written");
-            let error = read_private_key(&file).expect_err("it is no key").to_string();
+            fs::write(&file, text).expect("write the file");
+            let error = read_private_key(&file).expect_err("not a valid key").to_string();
             assert!(error.contains(told), "{error}");
             assert!(!error.contains(&body[..8]) && !error.contains(&body[20..28]), "{error}");
         }

@@ -80,12 +80,12 @@ impl Upstream {
         client: Option<SocketAddr>,
         request: Request<RequestBody>,
     ) -> Result<UpstreamResponse, Error> {
-        let asked = Instant::now();
+        let started = Instant::now();
         // Boxed, because the future holds a connection that is being opened. Unboxed, every response without a request to
         // Incus would be moved several times with that size.
         let answer = Box::pin(self.send_with_retry(client, request)).await;
         match &answer {
-            Ok(_) => self.target.counts().answers.observe(asked.elapsed()),
+            Ok(_) => self.target.counts().answers.observe(started.elapsed()),
             Err(error) => self.target.counts().failed(error),
         }
         match &answer {
@@ -141,7 +141,7 @@ impl Upstream {
         // (RFC 9110 §9.2.2) and has no body that may be partly consumed.
         while let Some(connection) = self.pool.take(&self.target, client).await {
             self.target.counts().reused.add(1);
-            let spare = is_repeatable(&request).then(|| clone_head(&request));
+            let copy = is_repeatable(&request).then(|| clone_head(&request));
             match self.send_on_reused(client, connection, request).await {
                 Ok(answer) => return Ok(answer),
                 // A response that cannot be parsed is still a response.
@@ -150,7 +150,7 @@ impl Upstream {
                     error: Error::Http(source),
                 }) if !source.is_parse() => {
                     let unsent = unsent.filter(|unsent| unsent.method().is_idempotent());
-                    request = unsent.or(spare).ok_or(Error::Http(source))?;
+                    request = unsent.or(copy).ok_or(Error::Http(source))?;
                 }
                 Err(failed) => return Err(failed.error),
             }
@@ -176,8 +176,8 @@ impl Upstream {
         tokio::select! {
             biased;
             answer = &mut exchange => return answer,
-            knock = timeout(SIGN_OF_LIFE, Connection::open(&self.target, client)) => {
-                self.pool.put(knock.map_err(|_| Error::Timeout(SIGN_OF_LIFE * 2))??);
+            probe = timeout(SIGN_OF_LIFE, Connection::open(&self.target, client)) => {
+                self.pool.put(probe.map_err(|_| Error::Timeout(SIGN_OF_LIFE * 2))??);
             }
         }
         exchange.await

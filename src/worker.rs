@@ -148,8 +148,8 @@ impl Worker {
             return Err(HttpError::Network);
         }
         if let Some(address) = counted_by {
-            let booked = address.try_acquire(state.limits.requests_per_second);
-            booked.map_err(|wait| self.too_many(client, state.limits.requests_per_second, wait))?;
+            let acquired = address.try_acquire(state.limits.requests_per_second);
+            acquired.map_err(|wait| self.too_many(client, state.limits.requests_per_second, wait))?;
         }
         Ok(MinRate::new(state.limits.min_send_rate, state.limits.send_grace))
     }
@@ -161,8 +161,8 @@ impl Worker {
     /// Fails if the address exceeds its request rate.
     pub fn allow_refusal(&self, client: IpAddr) -> Result<(), HttpError> {
         let requests = self.shared.state.borrow().limits.requests_per_second;
-        let booked = self.shared.limiter.try_acquire(client, requests);
-        booked.map_err(|wait| self.too_many(client, requests, wait))
+        let acquired = self.shared.limiter.try_acquire(client, requests);
+        acquired.map_err(|wait| self.too_many(client, requests, wait))
     }
 
     fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> HttpError {

@@ -99,23 +99,23 @@ fn a_full_public_port_displaces_who_is_idle() {
 #[test]
 fn an_address_gets_so_many() {
     let limiter = Arc::new(Limiter::default());
-    let mut places: Vec<_> = (1..4)
+    let mut permits: Vec<_> = (1..4)
         .map(|n| admit(&limiter, Port::Public, &format!("2001:db8::{n}")).unwrap())
         .collect();
     assert_eq!(
         admit(&limiter, Port::Public, "2001:db8::4").unwrap_err(),
         RejectReason::Address
     );
-    places.push(admit(&limiter, Port::Public, "2001:db8:0:1::4").unwrap());
-    places.push(admit(&limiter, Port::Admin, "2001:db8::4").unwrap());
-    places.remove(0);
-    places.push(admit(&limiter, Port::Public, "2001:db8::4").unwrap());
+    permits.push(admit(&limiter, Port::Public, "2001:db8:0:1::4").unwrap());
+    permits.push(admit(&limiter, Port::Admin, "2001:db8::4").unwrap());
+    permits.remove(0);
+    permits.push(admit(&limiter, Port::Public, "2001:db8::4").unwrap());
     // A proxy on loopback has many clients.
     for _ in 0..8 {
-        places.push(admit(&limiter, Port::Public, "127.0.0.1").unwrap());
+        permits.push(admit(&limiter, Port::Public, "127.0.0.1").unwrap());
     }
     assert_eq!(limiter.connections(Port::Public), 12);
-    drop(places);
+    drop(permits);
     assert_eq!(limiter.connections(Port::Public), 0);
 }
 

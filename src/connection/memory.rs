@@ -18,10 +18,10 @@ pub(super) fn try_acquire(mut reply: Reply, reader: &Arc<Reader>) -> Reply {
             ReplyBody::Whole(Some(reader.try_acquire(own).keep_with(bytes, lease)))
         }
         ReplyBody::Parts(parts) => {
-            let bounded = (reader.try_acquire(holds.map_or(0, |holds| holds.own)), lease);
+            let leases = (reader.try_acquire(holds.map_or(0, |holds| holds.own)), lease);
             let reader = Arc::clone(reader);
             ReplyBody::Parts(Box::new(parts.map(move |part| {
-                let _kept = &bounded;
+                let _kept = &leases;
                 reader.try_acquire(part.len()).keep_with(part, ())
             })))
         }

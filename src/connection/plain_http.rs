@@ -21,18 +21,18 @@ const PROXY: &[u8] = b"PROXY ";
 /// Waits for the client's first bytes, does not consume them, and returns whether they begin an HTTP request. A method begins
 /// with a letter (RFC 9110 §9.1 defines uppercase ones, but a method may be any token), a TLS record with byte 22.
 pub(super) async fn is_spoken(tcp: &TcpStream) -> io::Result<bool> {
-    let mut begun = [0; PROXY.len()];
-    let length = tcp.peek(&mut begun).await?;
-    let begun = &begun[..length];
-    Ok(begun.first().is_some_and(u8::is_ascii_alphabetic) && begun != PROXY)
+    let mut start = [0; PROXY.len()];
+    let length = tcp.peek(&mut start).await?;
+    let start = &start[..length];
+    Ok(start.first().is_some_and(u8::is_ascii_alphabetic) && start != PROXY)
 }
 
 /// Sends the response and closes. First reads what has already arrived: closing a socket with unread bytes resets the
 /// connection, which may discard the response.
 pub(super) async fn refuse(mut tcp: TcpStream) -> io::Result<()> {
-    let mut come = [0; 4096];
+    let mut received = [0; 4096];
     // The request is ignored.
-    let _ = tcp.try_read(&mut come);
+    let _ = tcp.try_read(&mut received);
     tcp.write_all(ANSWER).await?;
     tcp.shutdown().await
 }
@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_as_long_as_it_says() {
-        let answer = str::from_utf8(ANSWER).expect("ASCII");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let answer = str::from_utf8(ANSWER).expect("the response is ASCII");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a header and a body");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
     }
 }

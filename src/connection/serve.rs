@@ -131,7 +131,7 @@ async fn drive<C>(
                 cut.set(Some(why));
                 return;
             }
-            () = async { evicted.as_mut().expect("the condition").await }, if evicted.is_some() => {
+            () = async { evicted.as_mut().expect("the branch requires it").await }, if evicted.is_some() => {
                 cut.set(Some(AbortReason::Limit));
                 return tracing::debug!(client = %peer.address, "made room for others");
             }

@@ -60,12 +60,12 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
         Port::Public => {
             let allowed = worker.check_request(peer.address.ip(), client.counted_by.as_deref());
             let plain = framing::validate(&request);
-            let welcome = match version {
+            let checked = match version {
                 Version::HTTP_2 => allowed.and_then(|pace| plain.map(|()| pace)),
                 // An ambiguous request takes precedence, because it ends the connection.
                 _ => plain.and(allowed),
             };
-            let (answer, pace) = match welcome {
+            let (answer, pace) = match checked {
                 Ok(pace) => (public::answer(&record, &request).await, Some(pace)),
                 Err(error) => (Err(error), None),
             };
@@ -122,9 +122,9 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
 /// Closes a connection whose upgrade request was declined. hyper hands such a stream over to the holder of the upgrade once
 /// it is done with it. Without a holder it is dropped, which resets the connection while the end of the response is still in
 /// flight. The client has as long to read the response as any other client.
-async fn close_in_order(wish: OnUpgrade, patience: Duration) {
+async fn close_in_order(wish: OnUpgrade, time_limit: Duration) {
     if let Ok(stream) = wish.await {
         // The client may have disconnected first.
-        let _ = timeout(patience, TokioIo::new(stream).shutdown()).await;
+        let _ = timeout(time_limit, TokioIo::new(stream).shutdown()).await;
     }
 }

@@ -66,14 +66,14 @@ fn drop_identity(headers: &mut HeaderMap) {
 
 /// Adds the client's address in the headers that Nginx sets. Incus reads none of them.
 fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
-    let address = HeaderValue::from_str(&client.to_string()).expect("an IP address is a header's value");
+    let address = HeaderValue::from_str(&client.to_string()).expect("an IP address is a valid header value");
     let mut chain: Vec<u8> = Vec::new();
     for earlier in headers.get_all(FORWARDED_FOR) {
         chain.extend_from_slice(earlier.as_bytes());
         chain.extend_from_slice(b", ");
     }
     chain.extend_from_slice(address.as_bytes());
-    let chain = HeaderValue::from_bytes(&chain).expect("header values joined by a comma are a header's value");
+    let chain = HeaderValue::from_bytes(&chain).expect("header values joined by commas are a valid header value");
     headers.insert(FORWARDED_FOR, chain);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.insert(REAL_IP, address);
@@ -86,7 +86,7 @@ fn join_cookies(headers: &mut HeaderMap) {
         let whole = crumbs.join(b"; ".as_slice());
         headers.insert(
             COOKIE,
-            HeaderValue::from_bytes(&whole).expect("cookies joined are a header's value"),
+            HeaderValue::from_bytes(&whole).expect("joined cookies are a valid header value"),
         );
     }
 }

@@ -129,41 +129,44 @@ mod tests {
     /// Returns what the client receives.
     async fn heard(mut client: DuplexStream, length: usize) -> Vec<u8> {
         let mut heard = vec![0; length];
-        client.read_exact(&mut heard).await.expect("so much comes");
+        client
+            .read_exact(&mut heard)
+            .await
+            .expect("the client receives all bytes");
         // The client keeps reading.
-        assert_eq!(client.read(&mut [0]).await.expect("it is dropped"), 0);
+        assert_eq!(client.read(&mut [0]).await.expect("the stream is closed"), 0);
         heard
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_more_may_say_the_rest() {
         let (mut client, to_gateway) = duplex(100);
-        client.write_all(b"a word").await.expect("it is taken");
+        client.write_all(b"a word").await.expect("the write succeeds");
         let (mut incus, from_incus) = duplex(100);
         let joined = copy_bidirectional(upgraded(to_gateway), upgraded(tokio::io::join(from_incus, Reset)));
         let rest = async {
             // By then, writing these bytes to Incus has failed.
             tokio::task::yield_now().await;
-            incus.write_all(&[7; 100_000]).await.expect("it is taken");
+            incus.write_all(&[7; 100_000]).await.expect("the write succeeds");
             drop(incus);
         };
         let (ended, heard, ()) = tokio::join!(joined, heard(client, 100_000), rest);
         assert_eq!(heard, [7; 100_000]);
-        ended.expect("Incus has ended in order");
+        ended.expect("Incus shut down gracefully");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_incus_said_before_it_broke_off_may_take_its_time() {
         for word in [&b""[..], b"a word that is refused before"] {
             let (mut client, to_gateway) = duplex(100);
-            client.write_all(word).await.expect("it is taken");
+            client.write_all(word).await.expect("the write succeeds");
             let incus = (&[7; 100_000][..]).chain(Reset);
             let begun = Instant::now();
             let joined = copy_bidirectional(upgraded(to_gateway), upgraded(tokio::io::join(incus, Reset)));
             let (ended, heard) = tokio::join!(async { (joined.await, begun.elapsed()) }, heard(client, 100_000));
             assert_eq!(heard, [7; 100_000]);
             assert_eq!(
-                ended.0.expect_err("it broke off").kind(),
+                ended.0.expect_err("Incus aborted").kind(),
                 io::ErrorKind::ConnectionReset
             );
             assert!(ended.1 >= FAREWELL, "{:?} after {word:?}", ended.1);
@@ -177,6 +180,6 @@ mod tests {
         let client = tokio::io::join(tokio::io::repeat(7), Reset);
         let incus = tokio::io::join(tokio::io::repeat(7), to_incus);
         let ended = timeout(FAREWELL * 2, copy_bidirectional(upgraded(client), upgraded(incus))).await;
-        ended.expect("it ends").expect_err("the client has gone");
+        ended.expect("the copy ends").expect_err("the client aborted");
     }
 }

@@ -39,7 +39,7 @@ fn read(pieces: &[&[u8]]) -> (io::Result<SocketAddr>, Vec<u8>) {
     };
     runtime()
         .and_then(|runtime| runtime.block_on(talk))
-        .expect("loopback works")
+        .expect("loopback connections work")
 }
 
 fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -86,7 +86,7 @@ fn each_header_names_its_client() {
     ];
     for (header, expected) in cases {
         let (named, rest) = read(&[&header, REST]);
-        assert_eq!(named.expect("a good header"), address(expected), "{header:?}");
+        assert_eq!(named.expect("a valid header"), address(expected), "{header:?}");
         assert_eq!(rest, REST, "{header:?}");
     }
 }
@@ -120,25 +120,25 @@ fn what_is_no_header_is_refused() {
 
 #[test]
 fn incus_is_told_in_one_kind_of_address() {
-    let told = |source, destination| {
+    let encode = |source, destination| {
         let mut text = [0; MAX_V1];
         let length = header(address(source), address(destination)).encode_to_slice_v1(&mut text);
-        String::from_utf8_lossy(&text[..length.expect("it fits")]).into_owned()
+        String::from_utf8_lossy(&text[..length.expect("the header fits")]).into_owned()
     };
     assert_eq!(
-        told("203.0.113.7:4711", "127.0.0.1:8553"),
+        encode("203.0.113.7:4711", "127.0.0.1:8553"),
         "PROXY TCP4 203.0.113.7 127.0.0.1 4711 8553\r\n"
     );
     assert_eq!(
-        told("[2001:db8::7]:4711", "127.0.0.1:8553"),
+        encode("[2001:db8::7]:4711", "127.0.0.1:8553"),
         "PROXY TCP6 2001:db8::7 ::ffff:127.0.0.1 4711 8553\r\n"
     );
     assert_eq!(
-        told("203.0.113.7:4711", "[::1]:8553"),
+        encode("203.0.113.7:4711", "[::1]:8553"),
         "PROXY TCP6 ::ffff:203.0.113.7 ::1 4711 8553\r\n"
     );
     let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
-    assert_eq!(told(longest, longest).len(), 104);
+    assert_eq!(encode(longest, longest).len(), 104);
 }
 
 proptest! {
@@ -160,7 +160,7 @@ proptest! {
         }
         pieces.push(rest);
         let (named, left) = read(&pieces);
-        prop_assert_eq!(named.expect("a good header"), address("203.0.113.7:4711"));
+        prop_assert_eq!(named.expect("a valid header"), address("203.0.113.7:4711"));
         prop_assert_eq!(left, REST);
     }
 }

@@ -26,7 +26,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(500);
 pub fn client_config(identity: &CertifiedKey, pin: Arc<Pin>) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("aws-lc-rs has the cipher suites of TLS 1.3")
+        .expect("aws-lc-rs supports TLS 1.3")
         .dangerous()
         .with_custom_certificate_verifier(pin)
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));

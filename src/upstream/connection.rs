@@ -257,17 +257,17 @@ async fn connect(target: &Target, client: Option<SocketAddr>) -> Result<Stream, 
         .await
         .map_err(unreachable)?;
     net::set_tcp_options(&tcp);
-    let mut announced = None;
+    let mut announced_from = None;
     if target.proxy_protocol {
         proxy_protocol::announce(&mut tcp, client).await.map_err(unreachable)?;
-        announced = Some(tcp.local_addr().map_err(unreachable)?.ip());
+        announced_from = Some(tcp.local_addr().map_err(unreachable)?.ip());
     }
     TlsConnector::from(Arc::clone(&target.tls))
         .connect(target.server_name.clone(), tcp)
         .await
         .map_err(|source| {
             let address = target.address();
-            match announced {
+            match announced_from {
                 _ if is_wrong_pin(&source) => Error::NotPinned { address },
                 None if is_no_tls(&source) => Error::NoTls { address },
                 Some(gateway) => Error::NoProxy {

@@ -35,13 +35,13 @@ pub enum ServerInfoError {
 }
 
 impl Upstream {
-    /// Requests the information, with a timeout of `patience`.
+    /// Requests the information, with a timeout of `time_limit`.
     ///
     /// # Errors
     /// Fails if the request fails or times out, or if the response is not from Incus.
-    pub async fn about(&self, patience: Duration) -> Result<ServerInfo, ServerInfoError> {
-        let body = timeout(patience, self.fetch("/1.0", MAX_SERVER_INFO)).await;
-        let body = body.unwrap_or(Err(Error::Timeout(patience)))?;
+    pub async fn about(&self, time_limit: Duration) -> Result<ServerInfo, ServerInfoError> {
+        let body = timeout(time_limit, self.fetch("/1.0", MAX_SERVER_INFO)).await;
+        let body = body.unwrap_or(Err(Error::Timeout(time_limit)))?;
         let ServerDocument { metadata } = serde_json::from_slice(&body)?;
         Ok(ServerInfo {
             is_trusted: metadata.auth == "trusted",

@@ -49,7 +49,7 @@ impl Target {
             host: config.host.clone(),
             port: config.port,
             server_name: config.server_name.clone(),
-            host_header: HeaderValue::from_str(&config.authority).expect("a URL's authority is a header's value"),
+            host_header: HeaderValue::from_str(&config.authority).expect("a URL's authority is a valid header value"),
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
             proxy_protocol: config.proxy_protocol,
             counts,

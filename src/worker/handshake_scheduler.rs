@@ -75,18 +75,18 @@ impl HandshakeScheduler {
         self.left.get() < STEPS
     }
 
-    /// Performs a handshake, each step in its turn. Returns `None` if the client took longer than `patience`. The time that
-    /// the handshake waited for its turns does not count, up to another `patience`.
+    /// Performs a handshake, each step in its turn. Returns `None` if the client took longer than `time_limit`. The time that
+    /// the handshake waited for its turns does not count, up to another `time_limit`.
     pub async fn tls_handshake<H: Future + Unpin>(
         &self,
         port: Port,
         client: IpAddr,
-        patience: Duration,
+        time_limit: Duration,
         mut handshake: H,
     ) -> Option<H::Output> {
-        let mut due = Instant::now() + patience;
-        let latest = due + patience;
-        let mut timer = pin!(sleep(patience));
+        let mut due = Instant::now() + time_limit;
+        let latest = due + time_limit;
+        let mut timer = pin!(sleep(time_limit));
         let mut waiting: Option<Rc<Turn>> = None;
         std::future::poll_fn(|cx| {
             if self.poll_turn(port, client, &mut waiting, &mut due, cx).is_ready()
@@ -329,20 +329,23 @@ mod tests {
     #[test]
     fn waiting_for_a_turn_is_not_the_clients_time() {
         let begun = std::time::Instant::now();
-        let patience = Duration::from_millis(200);
+        let time_limit = Duration::from_millis(200);
         let queue = HandshakeScheduler::default();
         let client = "192.0.2.1".parse().unwrap();
         run(async {
             // A client that sends nothing.
             let silent = std::future::pending::<()>();
-            assert_eq!(queue.tls_handshake(Port::Public, client, patience, silent).await, None);
+            assert_eq!(
+                queue.tls_handshake(Port::Public, client, time_limit, silent).await,
+                None
+            );
             let silence = begun.elapsed();
-            assert!(silence >= patience);
+            assert!(silence >= time_limit);
             // No round begins.
             queue.left.set(0);
             let ready = std::future::ready(());
-            assert_eq!(queue.tls_handshake(Port::Public, client, patience, ready).await, None);
-            assert!(begun.elapsed() >= silence + 2 * patience, "as much again");
+            assert_eq!(queue.tls_handshake(Port::Public, client, time_limit, ready).await, None);
+            assert!(begun.elapsed() >= silence + 2 * time_limit, "as much again");
         });
     }
 }
