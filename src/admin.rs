@@ -1,5 +1,5 @@
-//! The admin port: certificate → [`crate::identity::Admin`] → forward. Everybody else is refused here, before anything
-//! else is looked at.
+//! The admin port: certificate → [`crate::identity::Admin`] → forward. All other clients are rejected here, before anything
+//! else in the request is examined.
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use crate::reply::{HttpError, Reply};
 use crate::telemetry::request_record::RequestRecord;
 use crate::worker::Worker;
 
-/// Answers one request on the admin port, as this moment's configuration has it.
+/// Responds to one request on the admin port according to the current configuration.
 pub async fn answer(record: &Rc<RequestRecord>, request: Request<Incoming>) -> Result<Reply, HttpError> {
     match admit(record, &request) {
         Ok(admin) => forward(record, admin, request).await,
@@ -51,7 +51,7 @@ fn log_rejection(worker: &Worker, peer: &Peer, why: &AuthError) {
     worker.counts().not_admins.of(*why).add(1);
     match &peer.certificate {
         Some(certificate) => worker.refusals().record(peer, certificate, why),
-        // `incus remote add` begins so.
+        // `incus remote add` connects without a certificate first.
         None => tracing::debug!(client = %peer.address, "refused: {why}"),
     }
 }

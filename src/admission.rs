@@ -1,15 +1,19 @@
-//! Who may connect, and how much of us a client may take: one count for all workers, kept over reloads.
+//! Connection admission and per-client resource limits. One [`Limiter`] counts for all workers and survives reloads.
 //!
-//! - The **public** port may use all of `limits.max_connections` but the `limits.reserved_admin_connections` that are kept back, and each
-//!   address only so many of them. A download beside the first one of a connection counts as another connection.
-//!   When the port is full, whoever comes displaces an idle connection of the network that has the most: see [`strangers`].
-//! - What a **proxy** brings is counted as its client's, once it has said whose it is; before that, by port alone.
-//! - On the **admin** port nobody is anybody until the handshake has shown a certificate that is listed. All who have not got
-//!   there share half of what is kept back. When that is full, whoever comes displaces the one who has waited longest of the
-//!   address that has the most: a crowd displaces itself, and an admin needs but the time of a handshake.
+//! - The **public** port may use all of `limits.max_connections` except `limits.reserved_admin_connections`, and each client
+//!   address only `limits.max_connections_per_address` of them. On one connection, every concurrent download after the first
+//!   counts as another connection. When the port is full, a new connection evicts an idle connection of the network with the
+//!   most connections; see [`public_queue`].
+//! - A connection from a **proxy** counts for the client that its PROXY header names. Until the header has arrived, it counts
+//!   for the port alone.
+//! - On the **admin** port every client is anonymous until the handshake has presented a listed certificate. All clients
+//!   before that point share half of `limits.reserved_admin_connections`. When that half is full, a new connection evicts the
+//!   oldest one of the address with the most connections. A flood therefore evicts itself, and an administrator only needs
+//!   the duration of one handshake.
 //!
-//! [`IpAllowList`] judges an address, [`address`] counts by it, [`MinRate`] is how slowly an answer may be taken, a [`Reader`] holds
-//! memory until it has taken its answers, [`descriptors`] is what the system allows.
+//! [`IpAllowList`] filters by address, [`per_ip`] counts by address, [`MinRate`] sets the minimum rate at which a client
+//! reads a response, a [`Reader`] tracks the memory of unread responses, and [`fd_limit`] reads the system's file descriptor
+//! limit.
 
 mod allow_list;
 pub mod fd_limit;
@@ -45,10 +49,10 @@ pub use self::response_budget::{BudgetLease, Reader};
 use crate::limits::Limits;
 use crate::port::Port;
 
-/// The log has one line of an episode, and then none until so many seconds have gone by without another such case.
+/// An episode ends after this many seconds without another case of its reason. The log has one line per episode.
 const QUIET: u64 = 60;
 
-/// Counts who is there.
+/// Counts connections, requests and response memory for all workers.
 #[derive(Debug)]
 pub struct Limiter {
     present: Mutex<Counts>,
@@ -59,18 +63,18 @@ pub struct Limiter {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// On the public port.
+    /// Connections on the public port.
     strangers: PublicQueue,
-    /// On the admin port, with a listed certificate.
+    /// Connections on the admin port that have presented a listed certificate.
     admins: usize,
-    /// On the admin port, without.
+    /// Connections on the admin port that have not presented a listed certificate.
     unproven: PreauthQueue,
     addresses: ClientBuckets,
-    /// By proxies, on each port.
+    /// Connections from proxies whose PROXY header has not arrived yet, per port.
     unannounced: [usize; 2],
 }
 
-/// Of one [`RejectReason`].
+/// Counter of one [`RejectReason`].
 #[derive(Debug, Default)]
 struct RejectCounter {
     count: AtomicU64,
@@ -90,7 +94,10 @@ impl Default for Limiter {
 }
 
 impl Limiter {
-    /// Whether a client may connect, by its own address. It may for as long as it holds the [`ConnectionPermit`].
+    /// Admits a connection by its client's own address. The connection counts until the [`ConnectionPermit`] is dropped.
+    ///
+    /// # Errors
+    /// Returns the reason if the connection is rejected.
     pub fn admit(
         self: &Arc<Self>,
         port: Port,
@@ -108,7 +115,10 @@ impl Limiter {
         }
     }
 
-    /// Whether a proxy may begin a connection, of which it has yet to say whose it is.
+    /// Admits a connection from a proxy whose PROXY header has not arrived yet.
+    ///
+    /// # Errors
+    /// Returns [`RejectReason::PendingProxy`] if too many such connections are open.
     pub fn admit_proxy(
         self: &Arc<Self>,
         port: Port,
@@ -129,9 +139,12 @@ impl Limiter {
         Ok(PendingProxyPermit::new(Arc::clone(self), port))
     }
 
-    /// Counts a request of whoever has no [`ConnectionPermit`] that does; fails with the time until one more is allowed.
+    /// Counts a request from a client without a [`ConnectionPermit`] that counts it.
+    ///
+    /// # Errors
+    /// Returns the time until the next request is allowed.
     pub fn try_acquire(&self, client: IpAddr, requests_a_second: u32) -> Result<(), Duration> {
-        // As for connections: it may be a proxy with many clients.
+        // Loopback is exempt, as in `admit`: it may be a proxy with many clients.
         if client.is_loopback() {
             return Ok(());
         }
@@ -148,21 +161,21 @@ impl Limiter {
         reason
     }
 
-    /// Counts a case; `true` for the first one of an episode, which the log should tell of.
+    /// Counts a case. Returns `true` for the first one of an episode, which the caller should log.
     pub fn count(&self, reason: RejectReason) -> bool {
         let cases = &self.cases[reason as usize];
         cases.count.fetch_add(1, Ordering::Relaxed);
-        // Later than an episode that there was not.
+        // Starts at `QUIET`, so that the first case is not taken for part of an earlier episode.
         let now = self.since.elapsed().as_secs() + QUIET;
         cases.last.swap(now, Ordering::Relaxed) + QUIET <= now
     }
 
-    /// How many cases there were.
+    /// Returns the number of cases.
     pub fn cases(&self, reason: RejectReason) -> u64 {
         self.cases[reason as usize].count.load(Ordering::Relaxed)
     }
 
-    /// How many connections there are on a port.
+    /// Returns the number of open connections on a port.
     pub fn connections(&self, port: Port) -> usize {
         let present = self.present();
         match port {
@@ -172,7 +185,7 @@ impl Limiter {
     }
 
     fn present(&self) -> MutexGuard<'_, Counts> {
-        // Whoever has panicked has changed one number or none.
+        // A panic while the lock was held has changed at most one number.
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,7 +207,7 @@ fn log_episode(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits
             "limits.max_connections: refused a connection on the {port} port by the proxy {client}, which has not said yet whose the \
              others are; no more of this is told until a minute has gone by without it"
         ),
-        // Told where it happens, or by the one who wanted it so.
+        // Logged where they occur, or expected because the configuration asks for them.
         RejectReason::Cpu
         | RejectReason::Descriptors
         | RejectReason::Evicted
@@ -215,7 +228,7 @@ impl Counts {
         match port {
             Port::Admin => {
                 let is_full = self.unproven.len() >= max_preauth(limits);
-                // Whoever is displaced leaves a place.
+                // An eviction frees a slot, so it is possible even at the limit.
                 if all >= limits.max_connections && !is_full {
                     return Err(RejectReason::Full);
                 }
@@ -225,7 +238,8 @@ impl Counts {
                 let kept_back = limits.reserved_admin_connections;
                 let at_most = limits.max_connections.saturating_sub(kept_back);
                 let is_full = all >= limits.max_connections || self.strangers.len() >= at_most;
-                // This machine is not one client, but a proxy with many, or somebody who may do worse things to us.
+                // Loopback is not a single client: it is a proxy with many clients, or a local user who can do more harm in
+                // other ways.
                 let address = match client.is_loopback() {
                     true => None,
                     false => {
@@ -251,7 +265,8 @@ impl Counts {
     }
 }
 
-/// All who have not shown a listed certificate on the admin port, together. The other half is the admins' own.
+/// Maximum number of connections on the admin port without a listed certificate. The other half is reserved for
+/// administrators.
 fn max_preauth(limits: &Limits) -> usize {
     (limits.reserved_admin_connections / 2).max(1)
 }

@@ -1,15 +1,18 @@
-//! Lists of networks, as a configuration has them.
+//! Lists of networks in the configuration.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Whose addresses are meant. An address of IPv4 must come as one, not in the clothes of IPv6.
+/// A set of networks. IPv4 addresses must be compared as such, not as IPv4-mapped IPv6 addresses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CidrSet(Vec<IpNet>);
 
 impl CidrSet {
-    /// Reads `"192.0.2.0/24"`, `"2001:db8::/32"`, `"192.0.2.1"`.
+    /// Parses `"192.0.2.0/24"`, `"2001:db8::/32"`, `"192.0.2.1"`.
+    ///
+    /// # Errors
+    /// Returns a message that names the first invalid entry.
     pub fn parse(texts: &[String]) -> Result<Self, String> {
         texts
             .iter()
@@ -18,12 +21,12 @@ impl CidrSet {
             .map(Self)
     }
 
-    /// Whether the address lies in one of them.
+    /// Returns whether one of the networks contains the address.
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether one of them is every address of its kind.
+    /// Returns whether one of the networks contains every address of its family.
     pub fn contain_everybody(&self) -> bool {
         self.0.iter().any(|network| network.prefix_len() == 0)
     }

@@ -47,7 +47,7 @@ impl ClientStream {
     pub(crate) fn new(mut tls: TlsStream<TcpStream>, permit: ConnectionPermit, heard: Arc<AtomicBool>) -> Self {
         let (tcp, session) = tls.get_mut();
         session.set_buffer_limit(Some(MAX_UNSENT));
-        // Where this fails, the connection is gone already.
+        // If this fails, the connection is closed already.
         let _ = tcp.set_zero_linger();
         Self {
             tls,
@@ -109,7 +109,7 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.tls).poll_shutdown(cx))?;
-        // What is still on its way may take its time.
+        // Let the kernel deliver what it still buffers.
         Poll::Ready(SockRef::from(self.tls.get_ref().0).set_linger(None))
     }
 

@@ -1,4 +1,5 @@
-//! One connection of a client: handshake, who it is, then [`serve`] until its end, with an [`answer`] to each request.
+//! One client connection: the TLS handshake, client authentication, then [`serve`] until the connection ends, with
+//! [`service`] for each request.
 
 pub mod context;
 pub mod download_permit;
@@ -39,7 +40,7 @@ use crate::socket_options;
 use crate::state::State;
 use crate::worker::Worker;
 
-/// Asks a proxy whose connection it brings, in the time that a handshake has, and goes on with that client.
+/// Reads the PROXY header within `limits.handshake_timeout`, then continues with the client that it names.
 pub async fn accept_proxied(
     worker: Rc<Worker>,
     port: Port,
@@ -68,7 +69,8 @@ pub async fn accept_proxied(
     }
 }
 
-/// Does the handshake, and leaves the connection to a task of its own, which has no room for what is over.
+/// Performs the handshake and spawns a task that serves the connection. A separate task does not reserve memory for the
+/// handshake's state.
 pub async fn handle_connection(
     worker: Rc<Worker>,
     port: Port,
@@ -85,14 +87,14 @@ pub async fn handle_connection(
     worker.counts().ports.of(port).handshakes.of(ended).add(1);
     let tls = match shaken {
         Ok(tls) => tls,
-        // A client's fault is not our warning.
+        // A client's fault does not deserve a warning.
         Err(why) => return tracing::debug!(%port, client = %address, "{why}"),
     };
     let peer = Peer {
         address,
         certificate: presented_certificate(&tls),
     };
-    // By what is in force now: a reload may have come in the meantime.
+    // Uses the current configuration: a reload may have replaced it during the handshake.
     let is_admin = worker
         .state()
         .admins
@@ -158,7 +160,7 @@ async fn tls_handshake(
     }
 }
 
-/// Why there was no handshake.
+/// Why a handshake did not complete.
 #[derive(Debug, Error)]
 enum HandshakeError {
     #[error("made room for others in its handshake")]
@@ -174,7 +176,7 @@ enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// What it counts as.
+    /// Returns the metrics label.
     fn handshake(&self) -> HandshakeOutcome {
         match self {
             Self::Evicted => HandshakeOutcome::Evicted,

@@ -1,7 +1,7 @@
-//! What a client still sends of a request that has its answer already.
+//! Drains the body of a request that has already been answered.
 //!
-//! To close at once would be to reset: a client that is still sending then has an error where its answer should be. So it is
-//! heard for a while, which costs little, and need not be heard out.
+//! Closing immediately would reset the connection: a client that is still sending would get an error instead of the response.
+//! The gateway therefore reads for a limited time, which costs little.
 
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
@@ -15,14 +15,15 @@ use tokio::time::timeout;
 
 use crate::worker::Worker;
 
-/// So much is read and dropped, in bytes: a body no longer than this leaves the connection as it was.
+/// Maximum number of bytes that are read and dropped. After a body no longer than this, the connection stays usable.
 const MAX_READ: usize = 256 << 10;
-/// After so long, whoever wants to know the answer knows it.
+/// Time after which the client has had enough opportunity to read the response.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// Takes care of a request whose body nobody has read.
+/// Drains a request body that no handler has read.
 pub fn discard_body(worker: &Worker, request: Request<Incoming>) {
-    // Who expects a word before the body sends none, and to read from it would be that word.
+    // A client that sent `Expect` waits for 100 (Continue) before it sends the body, and reading from the body would send
+    // that.
     if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
         worker.spawn(drop_slowly(request.into_body()));
     }
@@ -34,11 +35,11 @@ async fn drop_slowly(mut body: Incoming) {
         while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             match left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) {
                 Some(less) => left = less,
-                // It gets no further, but has the time to see that.
+                // Reads no further, but leaves the client time to notice the response.
                 None => pending().await,
             }
         }
     };
-    // Whatever has come of it, nobody waits for the rest.
+    // The rest is dropped, whatever the outcome.
     let _ = timeout(MAX_TIME, read).await;
 }

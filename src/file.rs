@@ -1,4 +1,4 @@
-//! Files that the configuration names. All of them are read here.
+//! Reads the files that the configuration names.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -12,25 +12,24 @@ use rustix::fs::OFlags;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// The most that is read, in bytes: no configuration, certificate or key has so many.
+/// Maximum file size in bytes. No configuration, certificate or key is larger.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// How long a [`Reader`] waits. A network file system whose server is away answers nothing.
+/// Timeout of a [`Reader`]. A network file system blocks while its server is unavailable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads a whole regular file.
 ///
-/// # Errors
-/// Anything else is refused, and nothing is read of it: a FIFO would have the caller wait for a writer, and a device may
-/// have no end. So is a file of more than a MiB.
+/// Fails for anything but a regular file, without reading from it: a FIFO would block the caller until a writer opens it, and
+/// a device may have no end. Also fails for a file of more than 1 MiB.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // To open a FIFO would be to wait already, and to open a terminal could make it ours.
+    // Opening a FIFO would already block, and opening a terminal could make it the controlling terminal.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    // Of what was opened, not of the path: that may have come to lead elsewhere.
+    // Checks the opened file, not the path, which may have been replaced in the meantime.
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -42,11 +41,10 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads files on a thread of its own, so that who waits for them can do other things, and waits no longer than
-/// [`PATIENCE`].
+/// Reads files on a thread of its own, so that the caller can do other work and waits no longer than [`PATIENCE`].
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// The thread that has not answered in time. Nothing can end it, so there is never a second one.
+    /// The thread that has not finished in time. It cannot be stopped, so there is never a second one.
     hanging: Option<JoinHandle<()>>,
 }
 
@@ -54,24 +52,27 @@ impl Reader {
     /// Runs `work`, which reads files.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if it takes too long, and at once while earlier work still hangs.
+    /// [`io::ErrorKind::TimedOut`] if it takes too long, and immediately while earlier work still hangs.
     pub async fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let (tell, told) = oneshot::channel();
-        self.begin(move || drop(tell.send(work())))?;
-        let done = timeout(PATIENCE, told).await.map_err(|_| hangs())?;
+        let (sender, receiver) = oneshot::channel();
+        self.begin(move || drop(sender.send(work())))?;
+        let done = timeout(PATIENCE, receiver).await.map_err(|_| hangs())?;
         self.hanging = None;
         done.map_err(io::Error::other)
     }
 
-    /// The same for a caller that cannot await, and waits no longer than `patience`.
+    /// Blocking variant of [`Self::run`] with a timeout of `time_limit`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`], as for [`Self::run`].
     pub fn run_blocking<T: Send + 'static>(
         &mut self,
-        patience: Duration,
+        time_limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        let (tell, told) = mpsc::channel();
-        self.begin(move || drop(tell.send(work())))?;
-        let done = told.recv_timeout(patience).map_err(|_| hangs())?;
+        let (sender, receiver) = mpsc::channel();
+        self.begin(move || drop(sender.send(work())))?;
+        let done = receiver.recv_timeout(time_limit).map_err(|_| hangs())?;
         self.hanging = None;
         Ok(done)
     }
@@ -80,7 +81,7 @@ impl Reader {
         if self.hanging.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Err(hangs());
         }
-        // Until it has answered, for whoever waits may give up.
+        // Stored until the thread has finished, because the caller may give up.
         self.hanging = Some(thread::Builder::new().name("files".to_owned()).spawn(work)?);
         Ok(())
     }
@@ -101,16 +102,19 @@ mod tests {
 
     #[test]
     fn only_regular_files_are_read() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let here = folder.path();
-        fs::write(here.join("file"), "text").expect("written");
-        std::os::unix::fs::symlink("file", here.join("link")).expect("made");
+        fs::write(here.join("file"), "text").expect("write the file");
+        std::os::unix::fs::symlink("file", here.join("link")).expect("create the file");
         for name in ["file", "link"] {
-            assert_eq!(read(&here.join(name)).expect("a file"), b"text");
+            assert_eq!(read(&here.join(name)).expect("a regular file"), b"text");
         }
-        let made = Command::new("mkfifo").arg(here.join("fifo")).status().expect("mkfifo");
+        let made = Command::new("mkfifo")
+            .arg(here.join("fifo"))
+            .status()
+            .expect("run mkfifo");
         assert!(made.success());
-        let _socket = UnixListener::bind(here.join("socket")).expect("bound");
+        let _socket = UnixListener::bind(here.join("socket")).expect("bind the socket");
         for path in ["fifo", "socket", ".", "/dev/zero", "/dev/ptmx"] {
             read(&here.join(path)).expect_err(path);
         }
@@ -120,16 +124,16 @@ mod tests {
 
     #[test]
     fn a_file_has_a_bounded_size() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("large");
-        let file = File::create(&path).expect("made");
-        file.set_len(MAX_SIZE).expect("it grows");
-        assert_eq!(read(&path).expect("the most").len() as u64, MAX_SIZE);
+        let file = File::create(&path).expect("create the file");
+        file.set_len(MAX_SIZE).expect("set the size");
+        assert_eq!(read(&path).expect("a file of the maximum size").len() as u64, MAX_SIZE);
         file.set_len(u64::MAX >> 2)
             .or_else(|_| file.set_len(MAX_SIZE + 1))
-            .expect("it grows");
+            .expect("set the size");
         assert_eq!(
-            read(&path).expect_err("too large").to_string(),
+            read(&path).expect_err("the file is too large").to_string(),
             "it is larger than 1 MiB"
         );
     }
@@ -138,24 +142,27 @@ mod tests {
     async fn a_file_system_that_hangs_holds_up_nobody() {
         let mut reader = Reader::default();
         let (end, hang) = channel::<()>();
-        let kind = |read: io::Result<()>| read.expect_err("it hangs").kind();
+        let kind = |read: io::Result<()>| read.expect_err("the read hangs").kind();
         let hanging = reader.run(move || _ = hang.recv()).await;
         assert_eq!(kind(hanging), io::ErrorKind::TimedOut);
-        // No second thread hangs there.
+        // No second thread is started.
         let next = reader.run(|| panic!("it is not tried")).await;
         assert_eq!(kind(next), io::ErrorKind::TimedOut);
         let next = reader.run_blocking(Duration::MAX, || panic!("it is not tried"));
         assert_eq!(kind(next), io::ErrorKind::TimedOut);
         drop(end);
-        while !reader.hanging.as_ref().expect("it hung").is_finished() {
+        while !reader.hanging.as_ref().expect("a thread hung").is_finished() {
             thread::yield_now();
         }
-        // Time passes again.
+        // Let time pass again.
         tokio::time::resume();
         for number in 0..100 {
-            assert_eq!(reader.run(move || number).await.expect("it answers again"), number);
+            assert_eq!(
+                reader.run(move || number).await.expect("the reader works again"),
+                number
+            );
             let now = reader.run_blocking(PATIENCE, move || number);
-            assert_eq!(now.expect("it answers again"), number);
+            assert_eq!(now.expect("the reader works again"), number);
         }
     }
 }

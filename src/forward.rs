@@ -1,4 +1,4 @@
-//! One admin's request to Incus, and its answer back: a pipe that understands nothing of what goes through it.
+//! Proxies an administrator's request to Incus and the response back, without interpreting either.
 
 pub mod headers;
 mod request_body;
@@ -17,7 +17,10 @@ use crate::reply::{HttpError, Reply, ReplyBody};
 use crate::telemetry::request_record::RequestRecord;
 use crate::upstream::{RequestBody, Upstream, UpstreamResponse};
 
-/// Hands a request on. Only who holds an [`Admin`] can ask for this.
+/// Forwards a request. An [`Admin`] is required to call this.
+///
+/// # Errors
+/// Returns an error if the request cannot be forwarded or Incus does not respond.
 pub async fn forward(
     record: &Rc<RequestRecord>,
     admin: Admin,
@@ -55,13 +58,13 @@ fn to_upstream(
     request: Request<Incoming>,
 ) -> Result<Request<RequestBody>, HttpError> {
     let (mut head, body) = request.into_parts();
-    // RFC 9112 §3.2.2: the authority of an absolute-form target, and of HTTP/2, replaces any Host.
+    // RFC 9112 §3.2.2: the authority of an absolute-form target, and of HTTP/2, replaces any Host header.
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|_| HttpError::bad_request("the authority is no host"))?;
         head.headers.insert(HOST, host);
     }
-    // HTTP/1.0 may name none.
+    // HTTP/1.0 does not require a Host header.
     head.headers.entry(HOST).or_insert_with(|| upstream.host());
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = Uri::try_from(target).map_err(|_| HttpError::bad_request("the path cannot be handed on"))?;

@@ -1,12 +1,16 @@
-//! Whether a request can be read in one way only. What could be taken for another one by whoever stands before or behind
-//! us is refused on both ports, and on HTTP/1 its connection ends: nobody knows where the next one begins.
+//! Rejects requests that can be interpreted in more than one way. A request that a proxy in front of or behind the gateway
+//! could read differently is rejected on both ports. On HTTP/1 its connection ends, because the start of the next request is
+//! uncertain.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
 
 use crate::reply::HttpError;
 
-/// Refuses what is not. hyper has refused what cannot be read at all.
+/// Rejects an ambiguous request. hyper has already rejected what cannot be parsed.
+///
+/// # Errors
+/// Returns [`HttpError::Ambiguous`] with the reason.
 pub fn validate<B>(request: &Request<B>) -> Result<(), HttpError> {
     let problem = if !has_valid_host(request) {
         "a request needs one Host header, and it must name a host"
@@ -20,7 +24,7 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), HttpError> {
     Err(HttpError::Ambiguous(problem))
 }
 
-/// HTTP/1.1 names one host (RFC 9112 §3.2). HTTP/2 may name it twice, if it is the same (RFC 9113 §8.3.1).
+/// HTTP/1.1 requires exactly one host (RFC 9112 §3.2). HTTP/2 may name it twice if both are equal (RFC 9113 §8.3.1).
 fn has_valid_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     let authority = request.uri().authority();
@@ -32,7 +36,7 @@ fn has_valid_host<B>(request: &Request<B>) -> bool {
     is_named && authority.is_none_or(|authority| is_host(authority.as_str().as_bytes()))
 }
 
-/// In HTTP/1.1 a proxy must not look at the host beside an authority (RFC 9112 §3.2.2).
+/// In HTTP/1.1 a proxy must ignore the Host header if the target contains an authority (RFC 9112 §3.2.2).
 fn is_no_other<B>(request: &Request<B>, host: &[u8]) -> bool {
     request.version() != Version::HTTP_2
         || request
@@ -41,20 +45,20 @@ fn is_no_other<B>(request: &Request<B>, host: &[u8]) -> bool {
             .is_none_or(|authority| authority.as_str().as_bytes().eq_ignore_ascii_case(host))
 }
 
-/// Names, addresses, ports, and what anybody has in them; no user, list, path or blank.
+/// Accepts names, addresses, ports, and the characters that occur in them; no user information, list, path or whitespace.
 fn is_host(host: &[u8]) -> bool {
     let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%:[]".contains(byte);
     host.iter().all(is_known)
 }
 
-/// A host alone stands where a path belongs in CONNECT only.
+/// Only CONNECT has a bare authority as its target.
 fn is_for_path<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     uri.authority().is_none() || uri.scheme().is_some() || *request.method() == Method::CONNECT
 }
 
-/// Chunks, once, are the only coding that we take off (RFC 9112 §6.1). hyper has one length at most for HTTP/1.1, but for
-/// HTTP/2 as many as there came, if they are the same.
+/// `chunked`, once, is the only transfer coding that the gateway decodes (RFC 9112 §6.1). hyper accepts at most one length
+/// for HTTP/1.1, but for HTTP/2 any number of equal ones.
 fn is_framed<B>(request: &Request<B>) -> bool {
     let is_single = |name| request.headers().get_all(name).iter().nth(1).is_none();
     if request.version() == Version::HTTP_2 {

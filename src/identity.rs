@@ -1,4 +1,4 @@
-//! Who is at the other end, and whether that is an admin: peer certificate → [`Admin`].
+//! Client identity and authorization: peer certificate → [`Admin`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use crate::counters::label::label;
 use crate::status::last_seen::Seen;
 use crate::tls::certificate::{self, Fingerprint, Validity};
 
-/// Of a subject's characters, so many go into the log: strangers write them.
+/// Maximum number of characters of a subject in the log: strangers control them.
 const MAX_SUBJECT: usize = 200;
 
-/// The other end of a connection, as far as it has proved who it is.
+/// The remote end of a connection, as far as it is authenticated.
 #[derive(Debug)]
 pub struct Peer {
     /// API path of the image.
     pub address: SocketAddr,
-    /// What it has shown. Nobody has judged it yet.
+    /// The certificate that it presented. It has not been authorized.
     pub certificate: Option<PeerCertificate>,
 }
 
-/// A client certificate whose key the client has proved to hold.
+/// A client certificate whose private key the client has proven to hold.
 #[derive(Clone, Debug)]
 pub struct PeerCertificate {
     der: CertificateDer<'static>,
@@ -32,7 +32,8 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
-    /// From the leaf that TLS has verified the handshake's signature with. What stands behind the leaf plays no part.
+    /// Creates it from the leaf certificate whose key TLS has verified the handshake's signature with. The rest of the chain
+    /// is ignored.
     pub fn new(leaf: &CertificateDer<'_>) -> Self {
         Self {
             fingerprint: Fingerprint::of(leaf),
@@ -40,24 +41,24 @@ impl PeerCertificate {
         }
     }
 
-    /// What it is known by.
+    /// Returns the SHA-256 fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The time until its dates begin or end, whichever comes first after `now`; `None` if neither does.
+    /// Returns the time until its validity begins or ends, whichever is next after `now`; `None` if neither is in the future.
     pub fn next_change(&self, now: SystemTime) -> Option<Duration> {
         Validity::of(&self.der).ok()?.next_change(now)
     }
 
-    /// What it says of its holder, which anybody can make it say.
+    /// Returns the subject's distinguished name, truncated. Anybody can choose it.
     pub fn subject(&self) -> String {
         let subject = certificate::subject(&self.der).unwrap_or_default();
         subject.chars().take(MAX_SUBJECT).collect()
     }
 }
 
-/// Proof that a request is an admin's: to hold one is to be let through. Only [`AdminRegistry::judge`] makes it.
+/// Proof that a request is an administrator's. Only [`AdminRegistry::judge`] creates it.
 #[derive(Debug)]
 pub struct Admin {
     name: Arc<str>,
@@ -71,7 +72,7 @@ impl Admin {
         &self.name
     }
 
-    /// Notes a request of theirs.
+    /// Records a request from this administrator.
     pub fn is_seen(&self, now: SystemTime, from: IpAddr) {
         self.seen.note(now, from);
     }
@@ -81,11 +82,11 @@ impl Admin {
     }
 }
 
-/// Why somebody is no admin.
+/// Why a client is not an administrator.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum AuthError {
-    // Of a pull, Incus's client shows its user what the other server was told.
+    // Incus's client displays this message to the user when the other server fails to pull.
     #[error(
         "this port is for admins, and this client presented no certificate; present one that admin.clients lists. If another \
          server was to pull from here, as `incus image copy` and `incus copy` have it do, repeat that with --mode relay"
@@ -106,7 +107,7 @@ label!(AuthError {
     NotYetValid = "not_yet_valid_certificate",
 });
 
-/// Those who are let in.
+/// The administrators that a configuration lists.
 #[derive(Debug)]
 pub struct AdminRegistry(Vec<AdminEntry>);
 
@@ -117,7 +118,7 @@ struct AdminEntry {
 }
 
 impl AdminRegistry {
-    /// The ones that a configuration lists. When they were here, those know who were in force before, by name.
+    /// Creates a registry. Administrators with the same name in `last` keep their last-seen times.
     pub fn new(clients: Vec<AdminClient>, last: Option<&Self>) -> Self {
         let seen = |name: &str| {
             let known = last?.0.iter().find(|listed| &*listed.client.name == name)?;
@@ -130,16 +131,19 @@ impl AdminRegistry {
         Self(listed.collect())
     }
 
-    /// Their names, and when they were here last and from where.
+    /// Returns the names, each with the time and address of the last request.
     pub fn seen(&self) -> impl Iterator<Item = (&str, Option<(u64, IpAddr)>)> {
         self.0.iter().map(|listed| (&*listed.client.name, listed.seen.last()))
     }
 
-    /// The one place where it is decided who is an admin.
+    /// Authorizes a certificate. This is the only place that decides who is an administrator.
+    ///
+    /// # Errors
+    /// Returns why the client is not an administrator.
     pub fn judge(&self, certificate: Option<&PeerCertificate>, now: SystemTime) -> Result<Admin, AuthError> {
         let certificate = certificate.ok_or(AuthError::NoCertificate)?;
         let AdminEntry { client, seen } = self.find(certificate).ok_or(AuthError::Unknown)?;
-        // A certificate whose dates cannot be read has none that hold.
+        // A certificate with unreadable dates is not valid.
         let validity = Validity::of(&certificate.der).map_err(|_| AuthError::Unknown)?;
         if validity.is_ahead_of(now) {
             return Err(AuthError::NotYetValid);

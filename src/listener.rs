@@ -1,4 +1,4 @@
-//! Bind or inherit, and accept.
+//! Binds or inherits the listening sockets, and accepts connections.
 
 mod inherited;
 pub mod overlap;
@@ -19,21 +19,21 @@ use crate::port::Port;
 use crate::socket_options;
 use crate::worker::Worker;
 
-/// Handshakes that may wait for their turn.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// After an error that is ours (no file descriptors left), so that the loop is not a busy one.
+/// Pause after an error on the gateway's side (no file descriptors left), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The same on the admin port: what becomes free is for admins first.
+/// The same on the admin port, which gets free descriptors first.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// The most that the kernel holds of answers that were never sent yet, in bytes, on each connection of the public port. What
-/// a client has taken is known only to within about half of this: without it, the kernel takes megabytes at once and then
-/// nothing for minutes, and a slow client looks like one that has stopped.
+/// Maximum number of unsent response bytes that the kernel buffers on each connection of the public port. The amount that a
+/// client has read is known only to within about half of this. Without the limit, the kernel accepts megabytes at once and
+/// then nothing for minutes, and a slow client looks like a stalled one.
 const UNSENT: u32 = 128 << 10;
 
-/// Linux's errno of a machine without IPv6; the standard library has no name for it.
+/// Linux's errno for an unsupported address family, on a machine without IPv6. The standard library has no name for it.
 const EAFNOSUPPORT: i32 = 97;
 
-/// An address that cannot be listened on.
+/// Failure to listen on an address.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {source}; {}", remedy(source, *address))]
 pub struct BindError {
@@ -43,18 +43,18 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// The key that is to blame.
+    /// Returns the configuration key with the address.
     pub fn key(&self) -> String {
         format!("{}.listen", self.table)
     }
 
-    /// Whether somebody else has the address.
+    /// Returns whether another socket uses the address.
     pub fn is_in_use(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 }
 
-/// A bound socket.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     port: Port,
@@ -62,7 +62,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds every address of a port, but for those that are bound already.
+    /// Binds every address of a port, except those that are inherited.
+    ///
+    /// # Errors
+    /// Returns the first address that cannot be bound.
     pub fn open(port: Port, addresses: &[SocketAddr], inherited: &mut Inherited) -> Result<Vec<Self>, BindError> {
         let open = |address: &SocketAddr| {
             let socket = match inherited.take(*address) {
@@ -75,7 +78,7 @@ impl Listener {
     }
 
     fn new(port: Port, socket: TcpListener) -> Self {
-        // Connections inherit it. Where it cannot be had, slow clients are judged less exactly.
+        // Accepted connections inherit the option. Without it, slow clients are detected less accurately.
         if port == Port::Public
             && let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT)
         {
@@ -84,17 +87,17 @@ impl Listener {
         Self { port, socket }
     }
 
-    /// The address that was bound, with the port that the system chose where 0 was asked for.
+    /// Returns the bound address, with the port that the system chose if 0 was requested.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// The port it is for.
+    /// Returns the port that the socket serves.
     pub fn port(&self) -> Port {
         self.port
     }
 
-    /// The same socket once more, for another worker: whoever is free accepts.
+    /// Clones the socket for another worker. Any idle worker accepts the next connection.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             port: self.port,
@@ -102,7 +105,7 @@ impl Listener {
         })
     }
 
-    /// Accepts until the worker drains.
+    /// Accepts connections until the worker drains.
     pub async fn accept(self, worker: Rc<Worker>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.socket)?;
         let mut draining = std::pin::pin!(worker.draining());
@@ -114,7 +117,7 @@ impl Listener {
             };
             match accepted {
                 Ok((tcp, address)) => {
-                    // An IPv4 client of an IPv6 socket is an IPv4 client.
+                    // An IPv4 client of an IPv6 socket counts as an IPv4 client.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     if worker.state().listener(self.port).proxies.contain(address.ip()) {
                         let Some(permit) = worker.admit_proxy(self.port, address.ip()) else {
@@ -125,7 +128,7 @@ impl Listener {
                         worker.spawn(connection::accept_proxied(served, port, tcp, address, permit));
                         continue;
                     }
-                    // Before anything else is done with it: in a crowd, many come before any task has its turn.
+                    // Checked before a task is spawned: under overload, many connections arrive before any task runs.
                     match worker.admit(self.port, address.ip()) {
                         Some(permit) => {
                             let displaces = self.port == Port::Admin || permit.has_displaced();
@@ -136,7 +139,7 @@ impl Listener {
                                 address,
                                 permit,
                             ));
-                            // Those whom it displaces have to go before the next one comes.
+                            // The evicted connections must close before the next one is accepted.
                             if displaces {
                                 tokio::task::yield_now().await;
                             }
@@ -164,6 +167,9 @@ impl Listener {
 }
 
 /// Binds every address of a table's `listen`.
+///
+/// # Errors
+/// Returns the first address that cannot be bound.
 pub fn bind(table: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
     let bind = |address: &SocketAddr| bind_among(table, *address, addresses).transpose();
     addresses.iter().filter_map(bind).collect()
@@ -178,7 +184,7 @@ fn bind_among(
     bound.map_err(|source| BindError { table, address, source })
 }
 
-/// Returns nothing where there is nothing to bind: for `[::]` beside IPv4 addresses on a machine without IPv6.
+/// Returns `None` if there is nothing to bind: `[::]` next to IPv4 addresses on a machine without IPv6.
 fn bind_or_fall_back<T>(
     address: SocketAddr,
     only_v6: bool,
@@ -193,12 +199,13 @@ fn bind_or_fall_back<T>(
     }
 }
 
-/// What "every address" means on a machine without IPv6: every IPv4 address, unless the table has its own of that port.
+/// Returns the replacement of `[::]` on a machine without IPv6: `0.0.0.0`, unless the table has an IPv4 address with the same
+/// port.
 fn fallback(every_v6: SocketAddr, only_v6: bool) -> Option<SocketAddr> {
     (!only_v6).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, every_v6.port())))
 }
 
-/// What becomes of each `[::]` of a table on this machine, if it has no IPv6.
+/// Returns a message for each `[::]` of a table that is replaced or skipped because this machine has no IPv6.
 pub fn fallbacks(addresses: &[SocketAddr]) -> Vec<String> {
     if has_ipv6() {
         return Vec::new();
@@ -231,7 +238,7 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // So that a restart need not wait for the old connections' last packets.
+    // A restart need not wait for connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -278,7 +285,7 @@ mod tests {
             .collect()
     }
 
-    /// The kernel is asked the same question: what it binds does not overlap, and what overlaps it does not bind.
+    /// Compares with the kernel: it can bind addresses that do not overlap, and cannot bind those that do.
     #[test]
     fn addresses_overlap_where_the_kernel_does_not_bind_both() {
         for (one, other, is_overlap) in [
@@ -303,7 +310,7 @@ mod tests {
             ("[::]:P [::1]:P", "", true),
             ("[::]:0 [::]:0", "127.0.0.1:0", false),
         ] {
-            // One that is free for every address, of which another test may have taken one meanwhile.
+            // A port that is free on every address; another test may take it in the meantime.
             let free = |_| {
                 let any = listen(SocketAddr::from(([0; 16], 0)), false)?;
                 let port = any.local_addr()?.port();
@@ -343,7 +350,7 @@ mod tests {
 
     #[test]
     fn without_ipv6_every_address_is_every_ipv4_address() {
-        // As a kernel without IPv6 answers.
+        // Behaves like a kernel without IPv6.
         let bind = |text: &str, only_v6| {
             let listen = |address: SocketAddr, _| match address {
                 SocketAddr::V4(address) => Ok(address.to_string()),

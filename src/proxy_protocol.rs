@@ -1,8 +1,8 @@
-//! The PROXY protocol (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>): a header before the first byte of
-//! TLS, in which a proxy says for whom it has opened the connection.
+//! The PROXY protocol (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>): a header before the first byte of TLS,
+//! in which a proxy names the client of the connection.
 //!
-//! [`read_client`] reads it from a proxy in front of us, in both versions; [`announce`] writes it for Incus, in version 1,
-//! for the Incus of Debian 12 and 13 reads no other.
+//! [`read_client`] reads it from a proxy in front of the gateway, in both versions. [`announce`] writes it for Incus, in
+//! version 1, because the Incus of Debian 12 and 13 supports no other.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,18 +13,21 @@ use tokio::net::TcpStream;
 
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest header of version 1, as the protocol has it.
+/// Maximum length of a version 1 header, as specified.
 const MAX_V1: usize = 107;
-/// The longest header of version 2 that is read, in bytes: its addresses take 52 at the most, or 232 for unix sockets, and
-/// whatever a proxy has to add is skipped. Nginx reads as much.
+/// Maximum length of a version 2 header that is read, in bytes. Its addresses take up to 52 bytes, or 232 for Unix sockets,
+/// and TLVs are skipped. Nginx has the same limit.
 const MAX_V2: usize = 4096;
-/// What version 2 says of its own length stands behind the signature, a version and a family.
+/// Size of the fixed part of a version 2 header: the signature, the version, the family and the length.
 const HEAD_V2: usize = 16;
-/// Version 2 and LOCAL, behind the signature.
+/// Version 2 with the command LOCAL, the byte after the signature.
 const LOCAL: u8 = 0x20;
 
-/// Reads a proxy's header, and no byte of what follows it, and says whose connection it is: the proxy's own where the header
-/// names nobody, as in a health check.
+/// Reads a proxy's header, but no byte after it, and returns the client's address. That is the proxy's own address if the
+/// header names no client, as in a health check.
+///
+/// # Errors
+/// Fails if the header is missing, malformed or too long, or if the connection ends.
 pub async fn read_client(tcp: &mut TcpStream, proxy: SocketAddr) -> io::Result<SocketAddr> {
     let mut signature = [0; V2.len()];
     tcp.read_exact(&mut signature).await?;
@@ -38,7 +41,7 @@ pub async fn read_client(tcp: &mut TcpStream, proxy: SocketAddr) -> io::Result<S
     client(&header, proxy)
 }
 
-/// Says to Incus for whom the connection is; without a client, that it is our own.
+/// Sends the header with the client's address to Incus; without a client, with the gateway's own address.
 pub async fn announce(tcp: &mut TcpStream, client: Option<SocketAddr>) -> io::Result<()> {
     let header = header(client.map_or_else(|| tcp.local_addr(), Ok)?, tcp.peer_addr()?);
     let mut text = [0; MAX_V1];
@@ -46,7 +49,7 @@ pub async fn announce(tcp: &mut TcpStream, client: Option<SocketAddr>) -> io::Re
     tcp.write_all(&text[..length]).await
 }
 
-/// Nothing says how long it is but its end. What can be seen of it is taken, up to there.
+/// The header's end is its only length indication, so this peeks at the available bytes and consumes them up to there.
 async fn read_v1(tcp: &mut TcpStream, signature: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = signature.to_vec();
     loop {
@@ -82,9 +85,9 @@ async fn read_v2(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Whom a whole header names.
+/// Returns the client that a complete header names.
 fn client(header: &[u8], proxy: SocketAddr) -> io::Result<SocketAddr> {
-    // Whatever else it says is to be ignored, and `proxy-header` demands that it makes sense.
+    // The rest of a LOCAL header must be ignored, but `proxy-header` requires it to be valid.
     let is_local = |rest: &[u8]| rest.first() == Some(&LOCAL);
     if header.strip_prefix(V2).is_some_and(is_local) {
         return Ok(proxy);
@@ -107,7 +110,7 @@ fn client(header: &[u8], proxy: SocketAddr) -> io::Result<SocketAddr> {
     }
 }
 
-/// Both addresses must be of one kind: an IPv4 address is one of IPv6, too, if it has to be.
+/// Creates the header. Both addresses must be of one family, so an IPv4 address is converted to IPv6 if necessary.
 fn header(source: SocketAddr, destination: SocketAddr) -> ProxyHeader<'static> {
     let (source, destination) = match (source, destination) {
         (SocketAddr::V4(_), SocketAddr::V4(_)) => (source, destination),
@@ -119,7 +122,7 @@ fn header(source: SocketAddr, destination: SocketAddr) -> ProxyHeader<'static> {
 fn to_ipv6(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
-        // Without a scope, which has no meaning elsewhere.
+        // Without the scope, which has no meaning on another host.
         IpAddr::V6(ip) => SocketAddr::new(ip.into(), address.port()),
     }
 }

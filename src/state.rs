@@ -1,4 +1,4 @@
-//! The configuration in force, and what was made of it. A reload replaces it whole.
+//! The current configuration and everything derived from it. A reload replaces it as a whole.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,40 +19,40 @@ use crate::tls::chain::{self, ChainFault};
 use crate::tls::{CertifiedKey, server};
 use crate::upstream::Target;
 
-/// All that is derived from one configuration.
+/// Everything that is derived from one configuration.
 #[derive(Debug)]
 pub struct State {
-    /// What the public port asks of who comes.
+    /// Configuration of the public port.
     pub public: ListenerConfig,
-    /// What the admin port does.
+    /// Configuration of the admin port.
     pub admin: ListenerConfig,
     /// The administrators.
     pub admins: AdminRegistry,
-    /// What strangers may know.
+    /// The images that strangers may see.
     pub catalogue: Catalogue,
-    /// What people see of that, if anything.
+    /// The web page with these images, if enabled.
     pub page: Option<Page>,
-    /// Where Incus is.
+    /// The Incus server.
     pub target: Arc<Target>,
-    /// What a client may take.
+    /// Limits per client and in total.
     pub limits: Limits,
     expiries: Vec<Expiry>,
     servers: [(&'static str, CertifiedKey); 2],
 }
 
-/// When a certificate expires.
+/// Expiry of a certificate.
 #[derive(Clone, Debug)]
 pub struct Expiry {
-    /// The key that names it.
+    /// The configuration key that names it.
     pub certificate: &'static str,
-    /// Whose it is, for one of `admin.clients`.
+    /// The administrator's name, for an entry of `admin.clients`.
     pub admin: Option<Arc<str>>,
     /// In seconds since 1970.
     pub at: i64,
 }
 
 impl Expiry {
-    /// None, if it cannot be read: then nobody is let in by it, either.
+    /// Returns `None` if the certificate cannot be parsed. Such a certificate authorizes nobody.
     fn of(key: &'static str, admin: Option<&Arc<str>>, certificate: &CertificateDer<'_>) -> Option<Self> {
         Some(Self {
             certificate: key,
@@ -62,27 +62,30 @@ impl Expiry {
     }
 }
 
-/// What a port asks of who comes, and shows them.
+/// Configuration of one port.
 #[derive(Debug)]
 pub struct ListenerConfig {
     /// Server certificate.
     pub tls: Arc<ServerConfig>,
     /// Client addresses that may connect.
     pub access: IpAllowList,
-    /// The proxies in front of it, who say whose connections they bring.
+    /// The proxies in front of the port, which send a PROXY header.
     pub proxies: CidrSet,
 }
 
-/// The configuration is right, but TLS could not be set up with it.
+/// The configuration is valid, but setting up TLS with it failed.
 #[derive(Debug, Error)]
 #[error("cannot set up TLS: {0}")]
 pub struct SetUpError(#[from] rustls::Error);
 
 impl State {
-    /// Derives it. The catalogue's keeper is spawned on the current runtime, and ends with what is returned.
+    /// Derives the state. Spawns the catalogue's refresh task on the current runtime, which ends when the state is dropped.
     ///
-    /// Where the last one had the same Incus, its connections and what is known of its images live on: a reload costs
-    /// nobody anything, not even while Incus is away.
+    /// If `last` has the same Incus server, its connections and its image data are kept: a reload has no cost for clients,
+    /// not even while Incus is unavailable.
+    ///
+    /// # Errors
+    /// Returns an error if TLS cannot be set up.
     pub fn new(config: Config, last: Option<&Self>) -> Result<Self, SetUpError> {
         let target = match last {
             Some(last) if last.target.is_of(&config.upstream) => Arc::clone(&last.target),
@@ -117,21 +120,21 @@ impl State {
         })
     }
 
-    /// When which certificate expires. What Incus must present may have been renewed meanwhile; of an admin who is known by
-    /// a fingerprint, nothing else is known.
+    /// Returns when each certificate expires. The pinned certificate of Incus may have been renewed in the meantime. An
+    /// administrator identified by a fingerprint is not included, because the expiry is unknown.
     pub fn expiries(&self) -> Vec<Expiry> {
         let pinned = self.target.pinned();
         let pinned = pinned.and_then(|pinned| Expiry::of("upstream.server_certificate", None, &pinned));
         self.expiries.iter().cloned().chain(pinned).collect()
     }
 
-    /// What clients will refuse in the chain of a port's certificate, by the key that names it.
+    /// Returns what clients reject in the certificate chain that the configuration key `certificate` names.
     pub fn chain_faults(&self, certificate: &str, now: SystemTime) -> Vec<ChainFault> {
         let server = self.servers.iter().find(|(key, _)| *key == certificate);
         server.map_or_else(Vec::new, |(_, identity)| chain::faults(identity.chain(), now))
     }
 
-    /// That of a port.
+    /// Returns the configuration of a port.
     pub fn listener(&self, port: Port) -> &ListenerConfig {
         match port {
             Port::Admin => &self.admin,

@@ -1,8 +1,8 @@
-//! What both sides of TLS share: the crypto provider, and PEM files read into types.
+//! TLS for both sides: the crypto provider, and PEM files parsed into types.
 //!
-//! [`server`] is what clients see, [`exact_match`] asks them for a certificate without judging it, [`upstream`] is what
-//! Incus sees. [`certificate`] holds what can be said about any certificate, [`chain`] about several in a row; `pem` finds
-//! what a PEM file has that would not be read.
+//! [`server`] configures TLS for clients, [`client_auth`] requests client certificates without authorizing them, and
+//! [`upstream`] configures TLS to Incus. [`certificate`] reads the fields of a certificate, [`chain`] checks a chain, and
+//! `pem` finds blocks of a PEM file that the parser would skip.
 
 pub mod certificate;
 pub mod chain;
@@ -25,10 +25,10 @@ use thiserror::Error;
 
 use crate::file;
 
-/// The one source of cryptography: aws-lc, whose key exchange has X25519MLKEM768 and whose signatures have P-521, but with
-/// AES-GCM from ring, which seals twice as many bytes a second on processors with AVX2 and without AVX-512.
+/// Returns the crypto provider: aws-lc, whose key exchange includes X25519MLKEM768 and whose signatures include P-521, but
+/// with AES-GCM from ring, which has twice the throughput on processors with AVX2 and without AVX-512.
 ///
-/// AES-128 comes first: most clients name AES-256 first, by habit, and it costs more of every handshake and every byte.
+/// AES-128 comes first. Most clients list AES-256 first by default, and it costs more per handshake and per byte.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     for suite in &mut provider.cipher_suites {
@@ -46,7 +46,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// aws-lc is the faster one at these.
+/// ChaCha20 is faster in aws-lc.
 fn is_chacha20(suite: CipherSuite) -> bool {
     matches!(
         suite,
@@ -56,7 +56,7 @@ fn is_chacha20(suite: CipherSuite) -> bool {
     )
 }
 
-/// A certificate chain and the private key of its first certificate, known to belong together.
+/// A certificate chain and the private key of its first certificate, which are known to match.
 #[derive(Clone, Debug)]
 pub struct CertifiedKey {
     key: Arc<sign::CertifiedKey>,
@@ -65,10 +65,13 @@ pub struct CertifiedKey {
 
 impl CertifiedKey {
     /// Reads both PEM files.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read, or if the certificate and the key do not match.
     pub fn load(chain: &Path, private_key: &Path) -> Result<Self, CertifiedKeyError> {
         let certificates = read_chain(chain).map_err(CertifiedKeyError::Certificate)?;
         let key = read_signing_key(private_key).map_err(CertifiedKeyError::PrivateKey)?;
-        // Not `sign::CertifiedKey::keys_match`: it fails for X.509 v1, which `openssl` still makes.
+        // Not `sign::CertifiedKey::keys_match`: it fails for X.509 v1, which `openssl` still creates.
         let public_key = certificate::public_key(&certificates[0]).map_err(|source| {
             CertifiedKeyError::Certificate(PemError::Malformed {
                 path: chain.to_owned(),
@@ -87,22 +90,22 @@ impl CertifiedKey {
         })
     }
 
-    /// The certificate that the key belongs to.
+    /// Returns the certificate that the key belongs to.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.key.cert[0]
     }
 
-    /// What clients get: the certificate, and those behind it in its file.
+    /// Returns the chain that clients receive: the certificate and those after it in its file.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
 
-    /// Where its private key lies.
+    /// Returns the path of the private key.
     pub fn private_key_file(&self) -> &Path {
         &self.private_key_file
     }
 
-    /// Whether both have the same chain, and the same key from the same file.
+    /// Returns whether both have the same chain, and the same key from the same file.
     pub fn is_same(&self, other: &Self) -> bool {
         self.chain() == other.chain() && self.private_key_file == other.private_key_file
     }
@@ -112,12 +115,16 @@ impl CertifiedKey {
     }
 }
 
-/// Reads the one certificate that a PEM file is for, its first.
+/// Reads the first certificate of a PEM file that contains one certificate.
+///
+/// # Errors
+/// Fails if the file has no certificate, or others that are not the chain of the first.
 pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError> {
     Ok(read_chain_of_one(path)?.swap_remove(0))
 }
 
-/// The same, with its chain: no other certificates may stand in the file, or it would be a guess which one is meant.
+/// Reads the certificate with its chain. Fails if the file has other certificates, because it would be ambiguous which one is
+/// meant.
 pub(crate) fn read_chain_of_one(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let certificates = read_chain(path)?;
     if let Some(source) = certificates.iter().find_map(|one| certificate::public_key(one).err()) {
@@ -133,7 +140,7 @@ pub(crate) fn read_chain_of_one(path: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(certificates)
 }
 
-/// Every certificate of a PEM file; never empty.
+/// Reads all certificates of a PEM file. The result is never empty.
 pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let chain: Vec<_> = blocks(path, &read(path)?)?;
     if chain.is_empty() {
@@ -155,14 +162,14 @@ fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
         let first = keys.into_iter().next();
         first.ok_or_else(|| PemError::NoKey { path: path.to_owned() })
     });
-    // Of one kind openssl says so in a header within the block, which is none of PEM's of today.
+    // In one format, openssl marks encryption with a header inside the block, which current PEM (RFC 7468) does not have.
     key.map_err(|error| match text.windows(9).any(|word| word == b"ENCRYPTED") {
         true => PemError::EncryptedKey { path: path.to_owned() },
         false => error,
     })
 }
 
-/// Every block of a kind. Nothing that looks like another one of it is passed over.
+/// Parses all blocks of one type. Fails if another block that looks like one would be skipped.
 fn blocks<T: PemObject>(path: &Path, text: &[u8]) -> Result<Vec<T>, PemError> {
     let text = pem::without_mark(text);
     let blocks = T::pem_slice_iter(text).collect::<Result<_, _>>();
@@ -186,7 +193,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
     })
 }
 
-/// Which of the two files is to blame; where they do not belong together, the first.
+/// The file that caused the error; the certificate if the two do not match.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum CertifiedKeyError {
@@ -196,7 +203,7 @@ pub enum CertifiedKeyError {
     PrivateKey(PemError),
 }
 
-/// Why a certificate or a key could not be had from a file.
+/// Failure to load a certificate or a key from a file.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum PemError {
@@ -225,7 +232,7 @@ pub enum PemError {
     Unreadable { path: PathBuf, source: io::Error },
 }
 
-/// Nothing of the file itself: where its lines have become one, the key stands in it.
+/// Describes the error without the file's content: if its lines were joined into one, the parser's message contains the key.
 fn fault(error: &ParseError) -> &'static str {
     match error {
         ParseError::MissingSectionEnd { .. } => "it has no line END for its line BEGIN",
@@ -290,7 +297,7 @@ mod tests {
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
         for (text, told) in [
-            // As a shell's `echo $KEY` has it, and as an environment does.
+            // The result of a shell's `echo $KEY`, and the form in an environment variable.
             (key.replace('\n', " "), "BEGIN"),
             (key.replace('\n', "\\n"), "BEGIN"),
             (key.replace("-----END", "-----ENDE"), "it has no line END"),

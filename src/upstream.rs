@@ -1,8 +1,8 @@
-//! The upstream client: the only code that talks to Incus.
+//! The upstream client: the only code that connects to Incus.
 //!
-//! Each worker has one, with a pool of idle connections of its own. A connection is driven by the task that uses it, first
-//! by [`Upstream::send`], then by the [`UpstreamBody`] it returns: no task stands between Incus's socket and the client's, so
-//! a slow reader slows Incus down and nobody else.
+//! Each worker has one, with its own pool of idle connections. The task that uses a connection drives it, first in
+//! [`Upstream::send`], then in the [`UpstreamBody`] that it returns. No task runs between Incus's socket and the client's, so
+//! a slow reader slows Incus down and no other client.
 
 mod client;
 mod connection;

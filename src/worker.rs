@@ -1,6 +1,6 @@
-//! One worker a processor core: a thread with a runtime, a pool of connections to Incus, and clients' connections of its own.
+//! Workers, one per processor core: a thread with its own runtime, pool of connections to Incus, and client connections.
 //!
-//! Nothing of a connection ever moves to another thread, so that nothing has to be locked or woken across threads.
+//! A connection never moves to another thread, so nothing needs a lock or a wake-up across threads.
 
 pub mod handshake_scheduler;
 
@@ -28,17 +28,17 @@ use crate::state::State;
 use crate::telemetry::rejected_cert_log::RejectedCertLog;
 use crate::upstream::Upstream;
 
-/// How often connections to Incus are looked over that have been idle too long.
+/// Interval for closing connections to Incus that have been idle too long.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
-/// How often the wall clock is compared with an administrator's certificate while a connection or a tunnel is open.
+/// Interval for comparing the wall clock with an administrator's certificate while a connection or a tunnel is open.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
-/// How many tasks have their turn before the sockets are looked at again. A turn of a transfer moves a hundred kilobytes:
-/// tokio's usual 61 of them would let a small request wait for milliseconds.
+/// Number of tasks that run before the runtime polls for I/O events. One poll of a transfer moves a hundred kilobytes, so
+/// tokio's default of 61 would delay a small request by milliseconds.
 const TURNS: u32 = 4;
 
-/// What one thread runs its tasks on.
+/// Builds the runtime of one worker thread.
 pub fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_all()
@@ -46,24 +46,24 @@ pub fn runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-/// What all workers share.
+/// State that all workers share.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// The active configuration and its state.
     pub state: watch::Receiver<Arc<State>>,
-    /// What they count by.
+    /// The limiter of connections and requests.
     pub limiter: Arc<Limiter>,
-    /// Where each of them has its own figures.
+    /// The registry of each worker's metrics.
     pub metrics: Arc<Metrics>,
-    /// No new work is to be taken on.
+    /// Cancelled when no new work may be accepted.
     pub drain: CancellationToken,
-    /// What is still under way is to be dropped.
+    /// Cancelled when the work in flight must be dropped.
     pub cut: CancellationToken,
-    /// Who was refused.
+    /// Log of rejected certificates.
     pub refusals: Arc<RejectedCertLog>,
 }
 
-/// What every connection of one worker shares.
+/// State that all connections of one worker share.
 #[derive(Debug)]
 pub struct Worker {
     shared: Shared,
@@ -76,7 +76,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Must be called, like everything here, on the worker's own [`runtime`].
+    /// Starts a worker. This and all other methods must be called on the worker's own [`runtime`].
     pub fn start(shared: Shared) -> Rc<Self> {
         let upstream = Rc::new(Upstream::new(Arc::clone(&shared.state.borrow().target)));
         let counts = shared.metrics.of_worker();
@@ -94,12 +94,12 @@ impl Worker {
         worker
     }
 
-    /// The configuration in force at this moment.
+    /// Returns the current configuration.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.shared.state.borrow())
     }
 
-    /// The client of the Incus that is in force at this moment.
+    /// Returns the client of the currently configured Incus.
     pub fn upstream(&self) -> Rc<Upstream> {
         let state = self.shared.state.borrow();
         let mut upstream = self.upstream.borrow_mut();
@@ -109,17 +109,18 @@ impl Worker {
         Rc::clone(&upstream)
     }
 
-    /// What all workers count by.
+    /// Returns the limiter that all workers share.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.shared.limiter
     }
 
-    /// What this one counts.
+    /// Returns this worker's metrics.
     pub fn counts(&self) -> &WorkerMetrics {
         &self.counts
     }
 
-    /// Judges a new connection, or what counts as one, by its client's own address; `None` if there is no place for it.
+    /// Admits a new connection, or a download that counts as one, by its client's own address. Returns `None` if it is
+    /// rejected.
     pub fn admit(&self, port: Port, client: IpAddr) -> Option<ConnectionPermit> {
         let state = self.shared.state.borrow();
         self.shared
@@ -128,13 +129,17 @@ impl Worker {
             .ok()
     }
 
-    /// Judges a connection that a proxy begins, before it has said whose it is; `None` if too many wait for that.
+    /// Admits a connection from a proxy before its PROXY header has arrived. Returns `None` if too many such connections are
+    /// open.
     pub fn admit_proxy(&self, port: Port, proxy: IpAddr) -> Option<PendingProxyPermit> {
         let limits = self.shared.state.borrow().limits;
         self.shared.limiter.admit_proxy(port, proxy, &limits).ok()
     }
 
-    /// Judges a stranger's next request by where it comes from, and says how slowly the answer may be taken.
+    /// Checks a stranger's request by its address, and returns the minimum rate for reading the response.
+    ///
+    /// # Errors
+    /// Fails if the network may not connect or exceeds its request rate.
     pub fn check_request(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<MinRate, Rejection> {
         let state = self.shared.state.borrow();
         if !state.public.access.permits(client) {
@@ -148,8 +153,11 @@ impl Worker {
         Ok(MinRate::new(state.limits.min_send_rate, state.limits.send_grace))
     }
 
-    /// Counts a request on the admin port that is about to be refused by where it comes from, as the public port counts all
-    /// of them.
+    /// Counts a request on the admin port that is about to be rejected, by its address, as the public port counts every
+    /// request.
+    ///
+    /// # Errors
+    /// Fails if the address exceeds its request rate.
     pub fn allow_refusal(&self, client: IpAddr) -> Result<(), Rejection> {
         let requests = self.shared.state.borrow().limits.requests_per_second;
         let booked = self.shared.limiter.try_acquire(client, requests);
@@ -166,13 +174,16 @@ impl Worker {
         Rejection::TooManyRequests(wait)
     }
 
-    /// Held by the one filter or search that is evaluated on this worker at a time: however many wait, other tasks wait for
-    /// one slice of it at the most.
+    /// Returns the semaphore of filter and search evaluation. It allows one evaluation per worker at a time, so other tasks
+    /// wait for at most one slice of it, however many evaluations are queued.
     pub fn evaluation(&self) -> &Semaphore {
         &self.evaluation
     }
 
-    /// Judges whether a stranger's filter or search may be evaluated, by the CPU time that others of the address have taken.
+    /// Checks whether a stranger's filter or search may be evaluated, by the CPU time that the address has used.
+    ///
+    /// # Errors
+    /// Fails if no CPU time is left.
     pub fn allow_evaluation(&self, client: IpAddr, counted_by: Option<&ClientBucket>) -> Result<(), Rejection> {
         let Some(Err(wait)) = counted_by.map(ClientBucket::has_cpu_time) else {
             return Ok(());
@@ -186,14 +197,14 @@ impl Worker {
         Err(Rejection::TooMuchCpu(wait))
     }
 
-    /// Charges an address for a part of such an evaluation.
+    /// Charges an address for the CPU time of an evaluation slice.
     pub fn charge(&self, counted_by: Option<&ClientBucket>, cpu: Duration) {
         if let Some(address) = counted_by {
             address.charge(cpu, self.shared.state.borrow().limits.requests_per_second);
         }
     }
 
-    /// Completes when a certificate makes its client an administrator: it is listed, and within its dates.
+    /// Completes when a certificate authorizes its client as an administrator: it is listed and within its validity.
     pub async fn admitted(&self, certificate: &PeerCertificate) {
         self.once(certificate, |state, now| {
             state.admins.judge(Some(certificate), now).ok().map(drop)
@@ -201,7 +212,8 @@ impl Worker {
         .await;
     }
 
-    /// Completes when a certificate does so no longer, or where it is used from is closed to admins. Returns why.
+    /// Completes when a certificate no longer authorizes its client, or the client's network may no longer connect to the
+    /// admin port. Returns the reason.
     pub async fn revoked(&self, certificate: &PeerCertificate, client: IpAddr) -> AbortReason {
         self.once(certificate, |state, now| {
             if !state.admin.access.permits(client) {
@@ -216,8 +228,8 @@ impl Worker {
         .await
     }
 
-    /// Checks again after each reload, when the certificate's dates begin or end, and every [`CLOCK_CHECK`]: the wall
-    /// clock can be set, and the timers do not follow it.
+    /// Runs `check` until it returns a value: after each reload, when the certificate's validity begins or ends, and every
+    /// [`CLOCK_CHECK`], because the wall clock can be changed and timers do not follow it.
     async fn once<T>(&self, certificate: &PeerCertificate, check: impl Fn(&State, SystemTime) -> Option<T>) -> T {
         let mut state = self.shared.state.clone();
         loop {
@@ -228,7 +240,7 @@ impl Worker {
             let next = certificate
                 .next_change(now)
                 .map_or(CLOCK_CHECK, |left| left.min(CLOCK_CHECK));
-            // Nobody reloads any more when the gateway is ending.
+            // The sender is dropped at shutdown, after which there is no reload.
             let _ = timeout(next, async {
                 if state.changed().await.is_err() {
                     pending::<()>().await;
@@ -238,17 +250,17 @@ impl Worker {
         }
     }
 
-    /// Runs a task that a drain waits for.
+    /// Spawns a task that a drain waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.tasks.spawn_local(task);
     }
 
-    /// Completes when no new work is to be taken on.
+    /// Completes when no new work may be accepted.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
         self.shared.drain.clone().cancelled_owned()
     }
 
-    /// Waits for every task, but no longer than until they are cut. Those that are left then go with the runtime.
+    /// Waits for all tasks, until they complete or are cut. The remaining ones are dropped with the runtime.
     pub async fn finish(&self) {
         self.tasks.close();
         tokio::select! {
@@ -257,17 +269,17 @@ impl Worker {
         }
     }
 
-    /// Whether what is still under way is about to be dropped, since the time for a drain is over.
+    /// Returns whether the work in flight is about to be dropped because the drain timeout is over.
     pub fn is_cut(&self) -> bool {
         self.is_cut.get()
     }
 
-    /// Whose turn it is to shake hands.
+    /// Returns the scheduler of TLS handshakes.
     pub fn handshakes(&self) -> &HandshakeScheduler {
         &self.handshakes
     }
 
-    /// Who was refused on the admin port.
+    /// Returns the log of certificates rejected on the admin port.
     pub fn refusals(&self) -> &RejectedCertLog {
         &self.shared.refusals
     }

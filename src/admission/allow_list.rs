@@ -1,4 +1,4 @@
-//! Which networks may connect at all.
+//! The networks that may connect.
 
 use std::net::IpAddr;
 
@@ -7,14 +7,15 @@ use crate::cidr::CidrSet;
 /// `allow` and `deny` of one port.
 #[derive(Clone, Debug, Default)]
 pub struct IpAllowList {
-    /// Nobody listed means everybody.
+    /// An empty list allows every address.
     pub allow: CidrSet,
-    /// Wins over `allow`.
+    /// Takes precedence over `allow`.
     pub deny: CidrSet,
 }
 
 impl IpAllowList {
-    /// Whether this client may connect. Its address must be its own, not a proxy's, and of IPv4 where it is one of IPv4.
+    /// Returns whether this client may connect. `client` must be the client's own address, not a proxy's, and an IPv4-mapped
+    /// IPv6 address must have been converted to IPv4.
     pub fn permits(&self, client: IpAddr) -> bool {
         !self.deny.contain(client) && (self.allow == CidrSet::default() || self.allow.contain(client))
     }

@@ -1,4 +1,4 @@
-//! File descriptors: what the system allows, and how many connections that is.
+//! The file descriptor limit of the process, and the number of connections that it allows.
 
 use std::thread;
 
@@ -6,14 +6,14 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::limits::Limits;
 
-/// What a connection takes: a socket of its own, and one to Incus.
+/// File descriptors per connection: its own socket and one to Incus.
 const EACH: usize = 2;
-/// What the process takes whether or not anybody is connected, and what each worker takes: sockets that listen, an epoll, and
-/// connections to Incus that are kept.
+/// File descriptors that the process uses without any connection. [`WORKER`] is the number per worker: listening sockets, an
+/// epoll instance, and pooled connections to Incus.
 const ALWAYS: usize = 32;
 const WORKER: usize = 8;
 
-/// Raises what is allowed to the most that may be had.
+/// Raises the soft limit to the hard limit.
 pub fn raise() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -26,8 +26,8 @@ pub fn raise() {
     }
 }
 
-/// Limits which the system's hold: so that a crowd of strangers is stopped by ours before it has taken the last file
-/// descriptor, which an admin would need.
+/// Reduces the limits to what the system's file descriptor limit allows. Strangers then reach the gateway's limit before they
+/// use up the last file descriptor, which an administrator would need.
 pub fn fit(limits: Limits) -> Limits {
     let allowed = getrlimit(Resource::Nofile).current;
     let allowed = allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));

@@ -1,8 +1,8 @@
-//! How fast a client must take an answer.
+//! The minimum rate at which a client must read a response.
 //!
-//! A client has some time's credit (`limits.send_grace`). Every byte that it takes earns it the time in which the slowest client that is let be
-//! takes one; credit is used up while we wait for the client, and not while we wait for Incus. Who has none left has been
-//! slower than that for so long, or longer.
+//! A client starts with a credit of time (`limits.send_grace`). Every byte that it reads earns the time that one byte takes
+//! at the minimum rate. Credit is spent while the gateway waits for the client, not while it waits for Incus. A client
+//! without credit has been slower than the minimum rate for at least the grace period.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -11,29 +11,29 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// One answer's.
+/// Rate tracker of one response.
 #[derive(Debug)]
 pub struct MinRate {
-    /// In bytes a second.
+    /// Minimum rate, in bytes per second.
     rate: u32,
-    /// The most that there is.
+    /// Maximum credit.
     credit: Duration,
     turn: Cell<Turn>,
 }
 
-/// For whom we wait.
+/// The side that the gateway waits for.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    /// The client; no longer than this.
+    /// The client; its credit ends at this time.
     Client(Instant),
     /// Incus; the client has this much credit left.
     Incus(Duration),
-    /// Nobody any more.
+    /// Neither: the response has ended.
     Over,
 }
 
 impl MinRate {
-    /// Nothing has been given yet.
+    /// Creates a tracker for a response of which no byte has been sent. `rate` is in bytes per second.
     pub fn new(rate: u32, credit: Duration) -> Self {
         Self {
             rate: rate.max(1),
@@ -42,14 +42,14 @@ impl MinRate {
         }
     }
 
-    /// The client has taken what it was given, and more is asked for.
+    /// Records that the client has read what it was sent and the connection asks for more.
     pub fn ask(&self, now: Instant) {
         if let Turn::Client(due) = self.turn.get() {
             self.turn.set(Turn::Incus(due.saturating_duration_since(now)));
         }
     }
 
-    /// The client was given this many bytes.
+    /// Records that `bytes` bytes were handed over for sending.
     pub fn give(&self, bytes: usize, now: Instant) {
         let Turn::Incus(credit) = self.turn.get() else { return };
         let earned = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / self.rate;
@@ -57,12 +57,12 @@ impl MinRate {
         self.turn.set(Turn::Client(now + credit));
     }
 
-    /// Nothing more will be given.
+    /// Records that nothing more will be sent.
     pub fn end(&self) {
         self.turn.set(Turn::Over);
     }
 
-    /// When the client's credit ends, if nothing happens until then.
+    /// Returns the time at which the client's credit ends if nothing happens until then.
     pub fn due(&self) -> Option<Instant> {
         match self.turn.get() {
             Turn::Client(due) => Some(due),
@@ -71,12 +71,12 @@ impl MinRate {
     }
 }
 
-/// Goes off at a time that changes all the while, mostly to a later one: that costs nothing.
+/// Timer whose deadline changes frequently, mostly to a later time. Such a change does not touch the runtime's timer.
 #[derive(Debug, Default)]
 pub struct ResettableSleep(Option<Pin<Box<Sleep>>>);
 
 impl ResettableSleep {
-    /// Completes when this time is over. Without one it never does.
+    /// Completes when the deadline has passed. Never completes without a deadline.
     pub fn poll(&mut self, time: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(time) = time else { return Poll::Pending };
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(time)));
@@ -99,7 +99,7 @@ mod tests {
     const RATE: u32 = 1000;
     const CREDIT: Duration = Duration::from_secs(30);
 
-    /// After how many seconds a client is let go that takes `bytes` every `pause`; `None` if it is let be for an hour.
+    /// Returns after how many seconds a client that reads `bytes` every `pause` is aborted; `None` if it lasts for an hour.
     fn aborted_after(bytes: usize, pause: Duration) -> Option<u64> {
         let (pace, begun) = (MinRate::new(RATE, CREDIT), Instant::now());
         let mut now = begun;
@@ -119,11 +119,11 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(aborted_after(10_000, seconds(10)), None);
         assert_eq!(aborted_after(1_000, seconds(1)), None);
-        // What takes longer than the credit at this rate may take so long.
+        // A piece that takes longer than the credit at the minimum rate may take that long.
         assert_eq!(aborted_after(100_000, seconds(100)), None);
         assert_eq!(aborted_after(100_000, seconds(101)), Some(100));
         assert_eq!(aborted_after(1_000, seconds(3_600)), Some(30));
-        // Half as fast: half of the time is earned back.
+        // At half the rate, the client earns back half of the time.
         assert_eq!(aborted_after(1_000, seconds(2)), Some(59));
         assert_eq!(aborted_after(1, seconds(1)), Some(30));
     }

@@ -1,11 +1,12 @@
-//! Connections that a proxy has begun and has not said yet whose they are. They are nobody's, and so no address counts them.
+//! Connections from proxies whose PROXY header has not arrived yet. Their client is unknown, so they count for the port and
+//! not for an address.
 
 use std::sync::Arc;
 
 use super::Limiter;
 use crate::port::Port;
 
-/// One of them; it counts until this is dropped.
+/// Permit of one such connection, which counts until the permit is dropped.
 #[derive(Debug)]
 pub struct PendingProxyPermit {
     limiter: Arc<Limiter>,

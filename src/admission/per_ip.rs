@@ -1,6 +1,7 @@
-//! What the clients of one address have taken: an address of IPv4, or a /64 of IPv6, which is what one customer gets.
+//! Limits per client address: an IPv4 address, or an IPv6 /64, which is what one customer gets.
 //!
-//! An address is remembered for as long as somebody is connected from it, and a little longer where it has asked for much.
+//! A bucket exists while a connection from its address is open, and afterwards until its debts for requests and CPU time are
+//! paid off.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,18 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Who has asked for nothing lately may ask for what these seconds allow at once.
+/// Requests of this many seconds may come in one burst after a period without requests.
 const BURST: Duration = Duration::from_secs(10);
 
-/// Each request that `limits.requests_per_second` permits brings so much CPU time for filters and searches, whoever uses it.
+/// CPU time for filters and searches that each request allowed by `limits.requests_per_second` earns, used or not.
 const CPU_PER_REQUEST: Duration = Duration::from_millis(1);
-/// Who has had no CPU time lately may have what these seconds bring at once.
+/// CPU time of this many seconds may be used in one burst after a period without use.
 const CPU_BURST: Duration = Duration::from_secs(4);
 
-/// So many addresses are held without looking whether they have to be.
+/// Number of buckets up to which expired ones are not searched for.
 const FEW: usize = 1024;
 
-/// Whom an address belongs to.
+/// Address prefix of one client: an IPv4 address or an IPv6 /64.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct IpPrefix(u128);
 
@@ -27,13 +28,13 @@ impl IpPrefix {
     pub(crate) fn of(client: IpAddr) -> Self {
         match client {
             IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
-            // No such network begins as those of IPv4 above do: they are of 64 zeros.
+            // No IPv6 network collides with the mapped IPv4 addresses above: its lower 64 bits are zero.
             IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
         }
     }
 
-    /// The networks that it is in, from the widest to itself: /48, /56 and /64 of IPv6, which are what a site, a household and
-    /// a link get; of IPv4 the /24, and the address.
+    /// Returns the networks that contain it, from the widest to itself. For IPv6: the /48, /56 and /64, the usual allocations
+    /// for a site, a household and a link. For IPv4: the /24, and the address twice.
     pub(super) fn networks(self) -> [u128; 3] {
         let is_ipv4 = self.0 >> 32 == 0xffff;
         let first = |bits: u32| self.0 >> (128 - bits) << (128 - bits);
@@ -43,22 +44,22 @@ impl IpPrefix {
         }
     }
 
-    /// The narrowest of those.
+    /// Creates it from the narrowest network that [`Self::networks`] returns.
     pub(super) fn from_bits(network: u128) -> Self {
         Self(network)
     }
 }
 
-/// One address from which somebody is, or has just been, connected.
+/// Counters of one client address with open or recent connections.
 #[derive(Debug)]
 pub struct ClientBucket {
     group: IpPrefix,
-    /// Changed by [`ClientBuckets`] alone.
+    /// Modified by [`ClientBuckets`] only.
     connections: AtomicUsize,
     since: Instant,
-    /// When all that was asked for will have had its time, in nanoseconds after `since`.
+    /// Theoretical arrival time of the next request, in nanoseconds after `since`.
     booked: AtomicU64,
-    /// The same for CPU time: when all that was taken will have been earned.
+    /// The same for CPU time: the time at which all used CPU time has been earned, in nanoseconds after `since`.
     computed: AtomicU64,
 }
 
@@ -73,8 +74,11 @@ impl ClientBucket {
         }
     }
 
-    /// Whether one more request keeps to so many a second; if not, after which time one will. This is the generic cell rate
-    /// algorithm, in one number that all workers share.
+    /// Counts one request if the rate allows it. This is the generic cell rate algorithm (GCRA) with a single number that all
+    /// workers share.
+    ///
+    /// # Errors
+    /// Returns the time until the next request is allowed.
     pub fn try_acquire(&self, requests_a_second: u32) -> Result<(), Duration> {
         self.try_acquire_at(self.now(), requests_a_second)
     }
@@ -89,8 +93,11 @@ impl ClientBucket {
         }
     }
 
-    /// Whether it has CPU time left; if not, after which time it will. What a request costs is known only afterwards, so the
-    /// last one may take more than was left, and is paid for by a longer wait.
+    /// Checks whether CPU time is left. The cost of a request is known only afterwards, so the last request may exceed the
+    /// rest; the excess extends the wait.
+    ///
+    /// # Errors
+    /// Returns the time until CPU time is available again.
     pub fn has_cpu_time(&self) -> Result<(), Duration> {
         self.has_cpu_time_at(self.now())
     }
@@ -103,7 +110,7 @@ impl ClientBucket {
         }
     }
 
-    /// Takes CPU time off what it has, of which so many requests a second bring their share.
+    /// Charges CPU time, which is earned back at a rate proportional to `requests_a_second`.
     pub fn charge(&self, cpu: Duration, requests_a_second: u32) {
         self.charge_at(self.now(), cpu, requests_a_second);
     }
@@ -111,11 +118,11 @@ impl ClientBucket {
     fn charge_at(&self, now: u64, cpu: Duration, requests_a_second: u32) {
         let earned_in = cpu.mul_f64(1.0 / (CPU_PER_REQUEST.as_secs_f64() * f64::from(requests_a_second.max(1))));
         let charge = |computed: u64| Some(computed.max(now).saturating_add(nanoseconds(earned_in)));
-        // It never declines.
+        // The closure never returns `None`.
         let _ = self.computed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
     }
 
-    /// Whether a new one would be like it.
+    /// Returns whether a new bucket would be equivalent.
     fn is_forgettable(&self) -> bool {
         let is_over = |time: &AtomicU64| time.load(Ordering::Relaxed) <= self.now();
         self.connections.load(Ordering::Relaxed) == 0 && is_over(&self.booked) && is_over(&self.computed)
@@ -127,20 +134,20 @@ impl ClientBucket {
 }
 
 fn nanoseconds(time: Duration) -> u64 {
-    // They last for 584 years.
+    // 64 bits of nanoseconds last for 584 years.
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// All of them.
+/// All buckets.
 #[derive(Debug, Default)]
 pub(super) struct ClientBuckets {
     known: HashMap<IpPrefix, Arc<ClientBucket>>,
-    /// How many there may be before those are looked for that can be forgotten.
+    /// Number of buckets at which the next search for expired ones runs.
     enough: usize,
 }
 
 impl ClientBuckets {
-    /// One more connection, unless there are as many from there as there may be.
+    /// Counts one more connection. Returns `None` if the address already has `most` connections.
     pub(super) fn acquire(&mut self, client: IpAddr, most: usize) -> Option<Arc<ClientBucket>> {
         let address = self.of(client);
         let connections = address.connections.load(Ordering::Relaxed);
@@ -151,7 +158,7 @@ impl ClientBuckets {
         Some(address)
     }
 
-    /// That of a client, who need not be connected.
+    /// Returns the bucket of a client, connected or not.
     pub(super) fn of(&mut self, client: IpAddr) -> Arc<ClientBucket> {
         if self.known.len() >= self.enough.max(FEW) {
             self.known.retain(|_, address| !address.is_forgettable());
@@ -202,7 +209,7 @@ mod tests {
         assert_eq!(address.try_acquire_at(SECOND / 4, 2), Err(Duration::from_millis(250)));
         assert_eq!(address.try_acquire_at(SECOND / 2, 2), Ok(()));
         assert!(address.try_acquire_at(SECOND / 2, 2).is_err());
-        // A long rest is worth no more than ten seconds.
+        // After any pause, the burst is at most ten seconds' worth.
         for _ in 0..20 {
             assert_eq!(address.try_acquire_at(1_000 * SECOND, 2), Ok(()));
         }
@@ -213,7 +220,7 @@ mod tests {
     fn cpu_time_is_earned_by_the_second_and_debts_are_waited_for() {
         let address = ClientBucket::new(IpPrefix::of(ip("192.0.2.1")));
         let spend = |now, milliseconds| address.charge_at(now, Duration::from_millis(milliseconds), 50);
-        // 50 ms a second, 200 ms at once.
+        // 50 ms per second, 200 ms in one burst.
         spend(0, 200);
         assert_eq!(address.has_cpu_time_at(0), Ok(()));
         spend(0, 50);
@@ -221,7 +228,7 @@ mod tests {
         assert_eq!(address.has_cpu_time_at(SECOND), Ok(()));
         spend(SECOND, 100);
         assert_eq!(address.has_cpu_time_at(SECOND), Err(Duration::from_secs(2)));
-        // A long rest is worth no more than four seconds.
+        // After any pause, the burst is at most four seconds' worth.
         spend(1_000 * SECOND, 210);
         assert!(address.has_cpu_time_at(1_000 * SECOND).is_err());
     }
@@ -250,7 +257,7 @@ mod tests {
         let mut addresses = ClientBuckets::default();
         for n in 0..100_000_u32 {
             let address = addresses.acquire(IpAddr::from(n.to_be_bytes()), 1).unwrap();
-            // Over by the time that the next one comes, but not when it leaves.
+            // Expired when the next one connects, but not when this one disconnects.
             address.booked.store(address.now() + 1, Ordering::Relaxed);
             addresses.release(&address);
         }

@@ -1,4 +1,4 @@
-//! A connection's place among those that there may be.
+//! The permit of one connection.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::{ClientBucket, Limiter, RejectReason, Stranger};
 
-/// A connection's right to be there, which ends when this is dropped.
+/// An admitted connection, which counts until the permit is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     limiter: Arc<Limiter>,
@@ -18,7 +18,7 @@ pub struct ConnectionPermit {
 pub(super) enum Slot {
     Admin,
     Stranger(Arc<Stranger>),
-    /// Told when it is displaced.
+    /// Notified on eviction.
     PreauthQueue(Arc<Notify>),
 }
 
@@ -27,7 +27,8 @@ impl ConnectionPermit {
         Self { limiter, held }
     }
 
-    /// Makes it an admin's, who has shown a listed certificate; `false` if others have come before.
+    /// Turns the permit into an administrator's after a listed certificate was presented. Returns `false` if the connection
+    /// has already been evicted.
     #[must_use]
     pub fn promote(&mut self) -> bool {
         if let Slot::PreauthQueue(evicted) = &self.held {
@@ -42,17 +43,17 @@ impl ConnectionPermit {
         true
     }
 
-    /// Whether it can no longer be lost to others.
+    /// Returns whether a new connection can evict this one.
     pub fn is_evictable(&self) -> bool {
         !matches!(self.held, Slot::Admin)
     }
 
-    /// Whether another connection on the public port is being closed for this one.
+    /// Returns whether this connection has evicted another one on the public port.
     pub fn has_displaced(&self) -> bool {
         self.stranger().is_some_and(|stranger| stranger.has_displaced)
     }
 
-    /// Completes when others have come and this one must go. An admin's place is never lost.
+    /// Completes when the connection is evicted. An administrator's connection is never evicted.
     pub fn evicted(&self) -> impl Future<Output = ()> + use<> {
         let (held, limiter) = (self.held.clone(), Arc::clone(&self.limiter));
         async move {
@@ -77,12 +78,12 @@ impl ConnectionPermit {
         }
     }
 
-    /// By what its requests are counted.
+    /// Returns the bucket that counts its requests.
     pub fn address(&self) -> Option<Arc<ClientBucket>> {
         self.stranger()?.address.clone()
     }
 
-    /// What is told of its answers, on the public port.
+    /// Returns the entry in the public queue that counts its responses in flight, on the public port.
     pub fn stranger(&self) -> Option<&Arc<Stranger>> {
         match &self.held {
             Slot::Stranger(stranger) => Some(stranger),
@@ -97,7 +98,7 @@ impl Drop for ConnectionPermit {
         match &self.held {
             Slot::Admin => present.admins -= 1,
             Slot::Stranger(stranger) => {
-                // Unless it has been displaced.
+                // An evicted connection was removed already.
                 if present.strangers.release(stranger)
                     && let Some(address) = &stranger.address
                 {
@@ -105,7 +106,7 @@ impl Drop for ConnectionPermit {
                 }
             }
             Slot::PreauthQueue(evicted) => {
-                // Unless it has been displaced.
+                // An evicted connection was removed already.
                 present.unproven.release(evicted);
             }
         }

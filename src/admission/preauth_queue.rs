@@ -1,4 +1,4 @@
-//! Those on the admin port who have not shown a listed certificate, in the order in which they came.
+//! Connections on the admin port without a listed certificate, in the order of their arrival.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -16,8 +16,8 @@ impl PreauthQueue {
         self.0.len()
     }
 
-    /// One more, in the place of another where there is none free. What is returned is told when it is displaced itself, and
-    /// is what it is known by.
+    /// Adds a connection, and evicts another one first if `displacing` is set. The returned handle identifies the entry and
+    /// is notified when the entry is evicted.
     pub(super) fn acquire(&mut self, client: IpAddr, displacing: bool) -> Arc<Notify> {
         let group = IpPrefix::of(client);
         if displacing && let Some((_, evicted)) = self.0.remove(self.eviction_candidate(group)) {
@@ -28,13 +28,13 @@ impl PreauthQueue {
         evicted
     }
 
-    /// `false` if it had been displaced.
+    /// Removes an entry. Returns `false` if it was evicted before.
     pub(super) fn release(&mut self, entry: &Arc<Notify>) -> bool {
         let found = self.0.iter().position(|(_, other)| Arc::ptr_eq(entry, other));
         found.and_then(|at| self.0.remove(at)).is_some()
     }
 
-    /// The oldest of the address that has the most, the newcomer counted.
+    /// Returns the index of the oldest connection of the address with the most connections, the new one included.
     fn eviction_candidate(&self, newcomer: IpPrefix) -> usize {
         let mut numbers = HashMap::from([(newcomer, 1_usize)]);
         for (group, _) in &self.0 {

@@ -1,13 +1,13 @@
-//! Connections on the public port, and which of them goes when the port is full and a newcomer has a better right to be there.
+//! Connections on the public port, and the choice of the one to evict when the port is full.
 //!
-//! A limit by address, or by /64, does not bound who has a whole IPv6 /48: it has 65,536 of them. A second limit, by /48 or
-//! by /24, would shut out the customers of a provider that has many of them behind a few addresses. So nobody is refused for
-//! their network; but when the port is full, the newcomer takes the place of an idle connection: of the /48 (IPv4: /24) that
-//! has the most connections, in that of the /56 that has the most, in that of the /64 (IPv4: the address) that has the most,
-//! the oldest. The newcomer counts with its own networks, and never takes from a network that is smaller than its own. Who
-//! fills the port displaces itself, and an idle connection is all that anybody loses: never an answer that is under way.
+//! A limit per address or per /64 does not bound a client that owns an IPv6 /48, which contains 65,536 of them. A second
+//! limit per /48 or /24 would lock out the customers of a provider that has many of them behind a few addresses. No client is
+//! therefore rejected for its network. Instead, when the port is full, a new connection evicts an idle one: within the /48
+//! (IPv4: /24) with the most connections, within its /56 with the most, within its /64 (IPv4: address) with the most, the
+//! oldest. The new connection is counted in its own networks, and never evicts from a network smaller than its own. A client
+//! that fills the port evicts itself, and only idle connections are evicted, never a response in flight.
 //!
-//! Each change and each choice takes a time logarithmic in the number of connections; a request, two atomic operations.
+//! Each change and each choice takes logarithmic time in the number of connections; a request takes two atomic operations.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,39 +19,39 @@ use tokio::sync::Notify;
 use super::ClientBucket;
 use super::per_ip::IpPrefix;
 
-/// So many connections are looked at for an idle one, before a newcomer is refused.
+/// Maximum number of connections that are examined for an idle one before a new connection is rejected.
 const MAX_LOOKED_AT: usize = 1024;
 
-/// So many connections that have lost their places may still be there, before newcomers are refused: another worker may be in
-/// no hurry to close them, and each takes a file descriptor.
+/// Maximum number of evicted connections that are not closed yet. At this number, new connections are rejected: another
+/// worker may take a while to close them, and each holds a file descriptor.
 const MAX_GOING: usize = 8;
 
-/// `answers` of a connection that has lost its place.
+/// Value of `answers` for an evicted connection.
 const DISPLACED: usize = usize::MAX;
 
-/// A connection on the public port, or what counts as one.
+/// A connection on the public port, or a download that counts as one.
 #[derive(Debug)]
 pub struct Stranger {
     group: IpPrefix,
-    /// In which order they came.
+    /// Order of arrival.
     number: u64,
-    /// By what its requests are counted; none for clients of this machine.
+    /// Bucket that counts its requests; `None` for loopback clients.
     pub(super) address: Option<Arc<ClientBucket>>,
     pub(super) has_displaced: bool,
-    /// That are under way, or [`DISPLACED`].
+    /// Responses in flight, or [`DISPLACED`].
     answers: AtomicUsize,
     pub(super) evicted: Notify,
 }
 
 impl Stranger {
-    /// An answer begins. `false` if the place is another's meanwhile: then there must be none.
+    /// Counts a new response. Returns `false` if the connection has been evicted and must not respond.
     pub(crate) fn begin_answer(&self) -> bool {
         let begin = |answers: usize| (answers != DISPLACED).then(|| answers + 1);
         let begun = self.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin);
         begun.is_ok()
     }
 
-    /// An answer that was begun is over.
+    /// Counts the end of a response that was begun.
     pub(crate) fn end_answer(&self) {
         self.answers.fetch_sub(1, Ordering::Relaxed);
     }
@@ -67,13 +67,13 @@ impl Stranger {
     }
 }
 
-/// All of them.
+/// All connections on the public port.
 #[derive(Debug, Default)]
 pub(super) struct PublicQueue {
     connections: BTreeMap<(IpPrefix, u64), Arc<Stranger>>,
-    /// Of networks, from the widest to the narrowest.
+    /// Rankings of networks, from the widest to the narrowest.
     rankings: [Ranking; 3],
-    /// Displaced, and not closed yet.
+    /// Number of evicted connections that are not closed yet.
     going: usize,
     changes: u64,
 }
@@ -83,7 +83,7 @@ impl PublicQueue {
         self.connections.len()
     }
 
-    /// One more, which may have displaced another.
+    /// Adds a connection.
     pub(super) fn acquire(
         &mut self,
         group: IpPrefix,
@@ -103,7 +103,7 @@ impl PublicQueue {
         stranger
     }
 
-    /// Makes room for a newcomer of this group. Returns who has lost the place to it, if anybody has.
+    /// Evicts an idle connection for a new one with this prefix. Returns the evicted one, if there is any.
     pub(super) fn displace_for(&mut self, newcomer: IpPrefix) -> Option<Arc<Stranger>> {
         if self.going >= MAX_GOING {
             return None;
@@ -117,7 +117,7 @@ impl PublicQueue {
         Some(evicted)
     }
 
-    /// Its connection is closed. `false` if it had been displaced.
+    /// Counts a closed connection. Returns `false` if it was evicted before.
     pub(super) fn release(&mut self, stranger: &Stranger) -> bool {
         let was_there = self.remove(stranger);
         if !was_there {
@@ -134,7 +134,7 @@ impl PublicQueue {
         found.is_some()
     }
 
-    /// The first idle one of the networks that are no smaller than this one's. What is returned has been told.
+    /// Evicts the first idle connection in the networks that are no smaller than the new connection's.
     fn idle(&self, newcomer: IpPrefix) -> Option<Arc<Stranger>> {
         let [wide, middle, narrow] = &self.rankings;
         let groups = wide
@@ -170,12 +170,12 @@ impl PublicQueue {
     }
 }
 
-/// Networks of one width by how many connections they have; of those with as many, the one first whose number has not changed
-/// for the longest.
+/// Networks of one prefix length, ordered by number of connections. Among equals, the one whose number has not changed for
+/// the longest time is first.
 #[derive(Debug, Default)]
 struct Ranking {
     counts: HashMap<u128, (usize, u64)>,
-    /// Each with the wider network that it is in.
+    /// Keyed by the enclosing network first.
     order: BTreeSet<(u128, usize, Reverse<u64>, u128)>,
 }
 
@@ -204,7 +204,7 @@ mod tests {
         IpPrefix::of(client.parse().unwrap())
     }
 
-    /// With these connections, one after the other.
+    /// Creates a queue with these connections, in this order.
     fn strangers(clients: &[&str]) -> (PublicQueue, Vec<Arc<Stranger>>) {
         let mut strangers = PublicQueue::default();
         let all = clients
@@ -214,7 +214,7 @@ mod tests {
         (strangers, all)
     }
 
-    /// The place of whose connection a newcomer gets.
+    /// Returns the index of the connection that `newcomer` evicts.
     fn evicted(strangers: &mut PublicQueue, all: &[Arc<Stranger>], newcomer: &str) -> Option<usize> {
         let evicted = strangers.displace_for(group(newcomer))?;
         all.iter().position(|stranger| Arc::ptr_eq(stranger, &evicted))
@@ -225,7 +225,7 @@ mod tests {
         let clients = [
             "2001:db8:1:1::1",
             "2001:db8:2:101::1",
-            // The largest /48, in this the largest /56, in that the largest /64.
+            // The largest /48, within it the largest /56, within that the largest /64.
             "2001:db8:2:1::1",
             "2001:db8:2:2::1",
             "2001:db8:2:2::2",
@@ -235,7 +235,7 @@ mod tests {
         ];
         let (mut strangers, all) = strangers(&clients);
         assert_eq!(evicted(&mut strangers, &all, "198.51.100.1"), Some(3));
-        // Now /48 and /24 have three each: the one goes first that has been so for longer.
+        // Now the /48 and the /24 have three each: the one that reached this number earlier is first.
         assert_eq!(evicted(&mut strangers, &all, "198.51.100.1"), Some(5));
         assert_eq!(strangers.len(), 6);
         assert!(!strangers.release(&all[3]), "it has gone");
@@ -258,7 +258,7 @@ mod tests {
         }
         assert_eq!(strangers.len(), crowd.len() + 1);
         assert!(honest.begin_answer(), "it has been displaced");
-        // Whoever has less gets in.
+        // A client with fewer connections is admitted.
         assert!(strangers.displace_for(group("192.0.2.1")).is_some());
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn who_is_being_answered_stays_and_smaller_networks_do_too() {
         let (mut strangers, all) = strangers(&["192.0.2.1", "192.0.2.1", "192.0.2.2", "198.51.100.1"]);
         assert!(all[..3].iter().all(|stranger| stranger.begin_answer()));
-        // The last one is idle, but of a network with less.
+        // The last one is idle, but in a network with fewer connections.
         assert_eq!(evicted(&mut strangers, &all, "192.0.2.2"), None);
         assert_eq!(evicted(&mut strangers, &all, "192.0.2.9"), None);
         assert_eq!(evicted(&mut strangers, &all, "203.0.113.1"), Some(3));

@@ -2,33 +2,33 @@
 
 use crate::counters::label::label;
 
-/// Why somebody is not served, or no longer.
+/// Why a connection or request is rejected or aborted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RejectReason {
     /// Too many connections from one address on the public port.
     Address,
-    /// No file descriptors left.
+    /// No file descriptors are left.
     Descriptors,
-    /// Filters and searches of one address have taken too much CPU time.
+    /// The filters and searches of one address have used too much CPU time.
     Cpu,
-    /// Others came: on the admin port while it had not shown a listed certificate yet, on the public one while it was idle.
+    /// Evicted by a new connection: on the admin port before presenting a listed certificate, on the public port while idle.
     Evicted,
-    /// No connection left that this port may use.
+    /// No connection is left that this port may use.
     Full,
-    /// `deny`, or not `allow`.
+    /// The address matches `deny`, or does not match `allow`.
     Network,
     /// Too many requests from one address.
     Requests,
-    /// It did not take its answer.
+    /// The client did not read its response fast enough.
     Stalled,
-    /// Too many of whom their proxy has not said yet who they are.
+    /// Too many connections from proxies whose PROXY header has not arrived yet.
     PendingProxy,
-    /// Its unread answers held too much memory.
+    /// The client's unread responses held too much memory.
     Unread,
 }
 
 impl RejectReason {
-    /// Each of them.
+    /// All reasons.
     pub const ALL: [Self; 10] = [
         Self::Address,
         Self::Cpu,

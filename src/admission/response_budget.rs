@@ -1,11 +1,12 @@
-//! Memory that answers on the public port hold until their clients have taken them.
+//! Memory that responses on the public port hold until their clients have read them.
 //!
-//! A client may ask for much and read nothing. Every answer therefore books what it holds: a constant for its stream and for
-//! its connection's buffers, and the bytes that were made for it alone. A [`BudgetLease`] goes with the bytes themselves, so
-//! that it ends when the last buffer has written them, whichever library that buffer belongs to.
+//! A client may request much and read nothing. Every response therefore acquires a lease for the memory it holds: a constant
+//! for its stream and for its connection's buffers, plus the bytes created for this response alone. The [`BudgetLease`] is
+//! attached to the bytes themselves, so it ends when the last buffer has been written, whichever library owns that buffer.
 //!
-//! When one address, or all of them together, hold more than their budget, the connection that holds most is reset: of the
-//! address that exceeds its own budget, or else of the address that holds most. Who holds little is never reset for others.
+//! When one address, or all of them together, exceed their budget, the connection that holds the most is reset: one of the
+//! address that exceeds its own budget, or else one of the address that holds the most. A small holder is never reset for
+//! others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -19,16 +20,16 @@ use tokio::sync::Notify;
 use super::per_ip::IpPrefix;
 use super::{Limiter, RejectReason};
 
-/// What all answers together may hold, in bytes.
+/// Budget of all responses together, in bytes.
 const BUDGET: usize = 32 << 20;
-/// What the answers to one address may hold.
+/// Budget of the responses to one address, in bytes.
 const BUDGET_OF_ADDRESS: usize = BUDGET / 2;
-/// What an HTTP/2 stream costs besides its body: its task, its request's record, its state in h2.
+/// Cost of an HTTP/2 stream besides its body, in bytes: its task, its request record and its state in h2.
 const ANSWER: usize = 8 << 10;
-/// What TLS holds for a connection that does not take what is written.
+/// Memory that TLS holds for a connection whose client does not read, in bytes.
 const CONNECTION: usize = 32 << 10;
 
-/// All bookings.
+/// All leases.
 #[derive(Debug, Default)]
 pub(super) struct ResponseBudget(Mutex<Ledger>);
 
@@ -41,12 +42,12 @@ impl ResponseBudget {
 
 #[derive(Debug, Default)]
 struct Ledger {
-    /// The number of the next reader.
+    /// Number of the last reader that was created.
     next: u64,
     total: usize,
-    /// By address; `None` is this machine, which has no budget of its own.
+    /// Bytes per address; `None` is loopback, which has no budget of its own.
     addresses: HashMap<Option<IpPrefix>, usize>,
-    /// Those that hold anything, by their numbers: the longest connected first.
+    /// Readers that hold memory, by number: the one connected for the longest time first.
     readers: BTreeMap<u64, Account>,
 }
 
@@ -57,7 +58,7 @@ struct Account {
 }
 
 impl Ledger {
-    /// Books bytes, and returns the readers that have to go for them.
+    /// Adds bytes, and returns the readers that this evicts.
     fn add(&mut self, reader: &Arc<Reader>, bytes: usize) -> Vec<Arc<Reader>> {
         if reader.is_evicted() {
             return Vec::new();
@@ -77,8 +78,8 @@ impl Ledger {
         evicted
     }
 
-    /// Closes the account of a reader that has to go. Marked while the ledger is locked, it opens no other one, from which the
-    /// end of its older bookings would be subtracted.
+    /// Closes the account of a reader and marks the reader as evicted. The mark is set under the lock, so that the reader
+    /// does not open another account, from which its older leases would be subtracted.
     fn evict(&mut self, number: u64) -> Option<Arc<Reader>> {
         let reader = self.close(number)?;
         reader.is_evicted.store(true, Ordering::Relaxed);
@@ -86,7 +87,7 @@ impl Ledger {
     }
 
     fn subtract(&mut self, reader: &Reader, bytes: usize) {
-        // An evicted reader's account is closed already.
+        // The account of an evicted reader is closed already.
         let Some(account) = self.readers.get_mut(&reader.number) else {
             return;
         };
@@ -100,7 +101,7 @@ impl Ledger {
         self.subtract_from_address(reader.address, bytes);
     }
 
-    /// Forgets a reader and all that it holds.
+    /// Removes a reader's account with all that it holds.
     fn close(&mut self, number: u64) -> Option<Arc<Reader>> {
         let Account { reader, bytes } = self.readers.remove(&number)?;
         self.total -= bytes;
@@ -117,7 +118,7 @@ impl Ledger {
         }
     }
 
-    /// The reader to evict, if somebody holds too much now that this address holds more.
+    /// Returns the reader to evict if a budget is exceeded after an increase for this address.
     fn over_budget(&self, address: Option<IpPrefix>) -> Option<u64> {
         let held = |address| self.addresses.get(&address).copied().unwrap_or_default();
         let from = match address {
@@ -134,7 +135,7 @@ impl Ledger {
     }
 }
 
-/// One connection on the public port, as the one who reads answers.
+/// A connection on the public port, as a reader of responses.
 #[derive(Debug)]
 pub struct Reader {
     limiter: Arc<Limiter>,
@@ -145,7 +146,7 @@ pub struct Reader {
 }
 
 impl Limiter {
-    /// A new connection of this client's.
+    /// Registers a new connection of this client.
     pub fn reader(self: &Arc<Self>, client: IpAddr) -> Arc<Reader> {
         let number = {
             let mut ledger = self.answers.lock();
@@ -155,7 +156,7 @@ impl Limiter {
         Arc::new(Reader {
             limiter: Arc::clone(self),
             number,
-            // This machine is not one client, as in `admit`.
+            // Loopback is not a single client, as in `admit`.
             address: (!client.is_loopback()).then(|| IpPrefix::of(client)),
             is_evicted: AtomicBool::new(false),
             evicted: Notify::new(),
@@ -164,7 +165,8 @@ impl Limiter {
 }
 
 impl Reader {
-    /// Books an answer that holds so many bytes of its own, for as long as the booking lives.
+    /// Acquires a lease for a response that holds `bytes` bytes of its own. Exceeding a budget evicts a reader instead of
+    /// failing.
     pub fn try_acquire(self: &Arc<Self>, bytes: usize) -> BudgetLease {
         let bytes = bytes + ANSWER;
         let evicted = self.limiter.answers.lock().add(self, bytes);
@@ -177,7 +179,7 @@ impl Reader {
         }
     }
 
-    /// Has the connection reset.
+    /// Requests that the connection is reset.
     pub fn evict(&self) {
         let was_evicted = {
             let mut ledger = self.limiter.answers.lock();
@@ -189,7 +191,7 @@ impl Reader {
         }
     }
 
-    /// Completes when the connection has to be reset.
+    /// Completes when the connection must be reset.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -209,7 +211,7 @@ impl Reader {
     }
 }
 
-/// Counts until it is dropped.
+/// Memory of one response, which counts until the lease is dropped.
 #[derive(Debug)]
 pub struct BudgetLease {
     reader: Arc<Reader>,
@@ -217,7 +219,7 @@ pub struct BudgetLease {
 }
 
 impl BudgetLease {
-    /// These bytes, which keep the booking, and whatever else `with` holds, until the last of them is gone.
+    /// Wraps `bytes` so that the lease and `with` live until the last clone of the bytes is dropped.
     pub fn keep_with<T: Send + 'static>(self, bytes: Bytes, with: T) -> Bytes {
         Bytes::from_owner(Booked {
             bytes,
@@ -280,7 +282,7 @@ mod tests {
         bookings.push(newest.try_acquire(BUDGET_OF_ADDRESS / 2));
         assert!(large.is_evicted());
         assert!(!small.is_evicted() && !newest.is_evicted() && !other.is_evicted());
-        // What is dropped late is not counted twice, and what is booked late not at all.
+        // A lease dropped after the eviction is not subtracted twice, and one acquired after it does not count.
         bookings.push(large.try_acquire(BUDGET));
         drop(bookings);
         assert_eq!(total(&limiter), 0);
@@ -291,7 +293,7 @@ mod tests {
         let limiter = Arc::new(Limiter::default());
         let reader = limiter.reader(ip(1));
         let older = reader.try_acquire(10_000);
-        // As another worker does it, which tells the reader later.
+        // Another worker evicts it like this, and notifies the reader later.
         let evicted = limiter.answers.lock().evict(reader.number);
         let newer = reader.try_acquire(0);
         assert_eq!(total(&limiter), 0);

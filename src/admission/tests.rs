@@ -53,7 +53,7 @@ fn strangers_never_get_what_is_kept_back() {
         RejectReason::Full
     );
     drop(strangers);
-    // They may also use what strangers leave.
+    // Administrators may also use the connections that strangers leave free.
     for _ in 0..12 {
         let mut permit = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
         assert!(permit.promote());
@@ -72,7 +72,7 @@ fn strangers_never_get_what_is_kept_back() {
 #[test]
 fn a_full_public_port_displaces_who_is_idle() {
     let limiter = Arc::new(Limiter::default());
-    // Of one customer, who has four networks.
+    // One customer with four networks.
     let crowd: Vec<_> = (0..12)
         .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
         .collect();
@@ -80,13 +80,14 @@ fn a_full_public_port_displaces_who_is_idle() {
         .map(|n| admit(&limiter, Port::Public, &format!("192.0.{n}.1")).unwrap())
         .collect();
     for _ in 0..100 {
-        // A newcomer of the crowd takes the place of another one of it, if its address may have one more.
+        // A new connection from the same customer evicts another one of that customer, as long as its address is below the
+        // limit.
         drop(admit(&limiter, Port::Public, "2001:db8:0:9::1").unwrap());
     }
     assert!(honest.iter().all(|permit| !is_displaced(permit)));
     assert_eq!(crowd.iter().filter(|permit| is_displaced(permit)).count(), 4);
     assert_eq!(limiter.connections(Port::Public), 11);
-    // Displaced or not, each is gone once.
+    // Evicted or not, each connection is subtracted once.
     drop((crowd, honest));
     assert_eq!(limiter.connections(Port::Public), 0);
     let again: Vec<_> = (0..12)
@@ -98,23 +99,23 @@ fn a_full_public_port_displaces_who_is_idle() {
 #[test]
 fn an_address_gets_so_many() {
     let limiter = Arc::new(Limiter::default());
-    let mut places: Vec<_> = (1..4)
+    let mut permits: Vec<_> = (1..4)
         .map(|n| admit(&limiter, Port::Public, &format!("2001:db8::{n}")).unwrap())
         .collect();
     assert_eq!(
         admit(&limiter, Port::Public, "2001:db8::4").unwrap_err(),
         RejectReason::Address
     );
-    places.push(admit(&limiter, Port::Public, "2001:db8:0:1::4").unwrap());
-    places.push(admit(&limiter, Port::Admin, "2001:db8::4").unwrap());
-    places.remove(0);
-    places.push(admit(&limiter, Port::Public, "2001:db8::4").unwrap());
-    // A proxy on this machine has many clients.
+    permits.push(admit(&limiter, Port::Public, "2001:db8:0:1::4").unwrap());
+    permits.push(admit(&limiter, Port::Admin, "2001:db8::4").unwrap());
+    permits.remove(0);
+    permits.push(admit(&limiter, Port::Public, "2001:db8::4").unwrap());
+    // A proxy on loopback has many clients.
     for _ in 0..8 {
-        places.push(admit(&limiter, Port::Public, "127.0.0.1").unwrap());
+        permits.push(admit(&limiter, Port::Public, "127.0.0.1").unwrap());
     }
     assert_eq!(limiter.connections(Port::Public), 12);
-    drop(places);
+    drop(permits);
     assert_eq!(limiter.connections(Port::Public), 0);
 }
 
@@ -130,7 +131,7 @@ fn a_crowd_on_the_admin_port_displaces_itself() {
     assert!(is_displaced(&crowd[0]) && is_displaced(&crowd[96]));
     assert!(!is_displaced(&crowd[97]) && !is_displaced(&crowd[99]));
     assert!(admin.promote());
-    // Of addresses that have one each, the one goes that has waited longest.
+    // Among addresses with one connection each, the oldest one is evicted.
     let others: Vec<_> = (0..5)
         .map(|n| admit(&limiter, Port::Admin, &format!("203.0.113.{n}")).unwrap())
         .collect();

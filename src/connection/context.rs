@@ -1,4 +1,4 @@
-//! One client's connection, as everything that serves it knows it.
+//! The context of one client connection, shared by everything that serves it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,39 +16,39 @@ use crate::identity::Peer;
 use crate::port::Port;
 use crate::worker::Worker;
 
-/// Who is served, where, by whom.
+/// Context of one client connection.
 #[derive(Debug)]
 pub struct ConnectionContext {
-    /// Who serves it.
+    /// The worker that serves the connection.
     pub worker: Rc<Worker>,
-    /// Where it came in.
+    /// The port that accepted the connection.
     pub port: Port,
-    /// Who it is.
+    /// The client's address and certificate.
     pub peer: Peer,
-    /// What its TLS has settled on.
+    /// The negotiated TLS version.
     pub tls: ProtocolVersion,
-    /// Told of every request.
+    /// Notified of every request.
     pub begun: Notify,
-    /// Why the gateway has ended the connection, if it has. To be set before the connection is dropped: what is unfinished
-    /// then, says so in its record.
+    /// Why the gateway has aborted the connection, if it has. Must be set before the connection is dropped, because requests
+    /// in flight then write it to their records.
     pub cut: Cell<Option<AbortReason>>,
-    /// To be told when nothing is unfinished.
+    /// Switched to a graceful close when nothing is in flight.
     pub ending: CloseMode,
-    /// By what requests are counted, on the public port.
+    /// Bucket that counts the requests, on the public port.
     pub counted_by: Option<Arc<ClientBucket>>,
-    /// By what the memory of its answers is counted, on the public port.
+    /// Reader that counts the memory of the responses, on the public port.
     pub reader: Option<Arc<Reader>>,
-    /// Whether a download goes by the place of the connection.
+    /// Whether a download uses the connection's own permit.
     pub(crate) is_downloading: Cell<bool>,
-    /// What the connection is at.
+    /// Requests in flight and received bytes.
     pub(crate) activity: Rc<ConnectionActivity>,
 }
 
 impl ConnectionContext {
-    /// Why what is unfinished now will never be finished.
+    /// Returns why the requests in flight end before they complete.
     pub fn cut(&self) -> AbortReason {
         let ours = self.worker.is_cut().then_some(AbortReason::Drain);
-        // Nobody else ends what has begun.
+        // Nothing else in the gateway aborts a request in flight.
         self.cut.get().or(ours).unwrap_or(AbortReason::Client)
     }
 

@@ -1,26 +1,30 @@
-//! The downloads over one connection, and what they take besides it.
+//! Downloads on one connection, and the additional permits that they need.
 
 use std::rc::Rc;
 
 use super::context::ConnectionContext;
 use crate::admission::ConnectionPermit;
 
-/// A download under way.
+/// Permit of a download in progress.
 #[derive(Debug)]
 pub struct DownloadPermit {
     client: Rc<ConnectionContext>,
-    /// `None` for the one that goes by the connection's own.
+    /// `None` for the download that uses the connection's own permit.
     permit: Option<ConnectionPermit>,
 }
 
 impl DownloadPermit {
-    /// Each has a connection to Incus for itself. The limits have one for every client's connection; of those that come
-    /// over one of HTTP/2 at the same time, every further one must get the place of a connection.
+    /// Acquires a permit for a download. Each download has its own connection to Incus, and the limits reserve one per client
+    /// connection. Of the concurrent downloads on one HTTP/2 connection, each after the first must therefore acquire a permit
+    /// like a new connection.
+    ///
+    /// # Errors
+    /// Returns [`HttpError::TooManyDownloads`] if no permit is available.
     pub fn begin(client: &Rc<ConnectionContext>) -> Option<Self> {
         let permit = if client.is_downloading.replace(true) {
             let permit = client.worker.admit(client.port, client.peer.address.ip());
             let permit = permit?;
-            // It is never idle. Nobody can have displaced it unless it has been so.
+            // A download is never idle. Another connection can only have evicted it before this line.
             let is_held = permit.stranger().is_none_or(|stranger| stranger.begin_answer());
             Some(is_held.then_some(permit)?)
         } else {

@@ -6,16 +6,17 @@ use tokio::time::sleep;
 
 use crate::worker::Worker;
 
-/// A drain still serves who was accepted before it, if they ask for something within this time: a restart behind systemd's
-/// socket refuses nobody.
+/// Grace period of a drain for connections that were accepted before it and have not sent a request. A restart behind a
+/// systemd socket therefore rejects no client.
 const LATECOMERS: Duration = Duration::from_secs(2);
 
-/// Completes in a drain, at once for who has begun, and a little later for who has not; tells which of them it is.
+/// Completes during a drain: immediately once a request has begun, otherwise after [`LATECOMERS`]. Returns whether a request
+/// has begun.
 pub(super) async fn drain_deadline(worker: &Worker, begun: impl Future<Output = ()>) -> bool {
     worker.draining().await;
     tokio::select! {
         () = begun => true,
-        // Boxed, for only a drain needs it, and every connection would have room for it.
+        // Boxed, because only a drain needs it and every connection would reserve memory for it.
         () = Box::pin(sleep(LATECOMERS)) => false,
     }
 }

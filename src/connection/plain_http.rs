@@ -1,12 +1,12 @@
-//! Plain HTTP where TLS is expected: one short answer that says so, as Nginx gives it, instead of an alert that no browser
-//! shows.
+//! Plain HTTP on a TLS port: one short response that names the problem, as Nginx sends it, instead of an alert that no
+//! browser displays.
 
 use std::io;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Its length is written out in `Content-Length`.
+/// `Content-Length` contains the length of the body as a literal.
 const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Connection: close\r\n\
     Content-Length: 46\r\n\
@@ -14,24 +14,25 @@ const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     \r\n\
     The plain HTTP request was sent to HTTPS port\n";
 
-/// What a proxy says that `proxy_protocol_from` does not name. It is no HTTP, and would be answered wrongly.
+/// Start of a PROXY header from an address that `proxy_protocol_from` does not list. It is not HTTP, and an HTTP response
+/// would be misleading.
 const PROXY: &[u8] = b"PROXY ";
 
-/// Waits for the client's first bytes, takes none of them, and says whether they begin an HTTP request. A method begins
-/// with a letter (RFC 9110 §9.1 has capitals, a method may be any token), a TLS record with 22.
+/// Waits for the client's first bytes, does not consume them, and returns whether they begin an HTTP request. A method begins
+/// with a letter (RFC 9110 §9.1 defines uppercase ones, but a method may be any token), a TLS record with byte 22.
 pub(super) async fn is_spoken(tcp: &TcpStream) -> io::Result<bool> {
-    let mut begun = [0; PROXY.len()];
-    let length = tcp.peek(&mut begun).await?;
-    let begun = &begun[..length];
-    Ok(begun.first().is_some_and(u8::is_ascii_alphabetic) && begun != PROXY)
+    let mut start = [0; PROXY.len()];
+    let length = tcp.peek(&mut start).await?;
+    let start = &start[..length];
+    Ok(start.first().is_some_and(u8::is_ascii_alphabetic) && start != PROXY)
 }
 
-/// Answers, and closes. Nothing more is read than what has come: closing with bytes unread resets the connection, which
-/// may take the answer from the client.
+/// Sends the response and closes. First reads what has already arrived: closing a socket with unread bytes resets the
+/// connection, which may discard the response.
 pub(super) async fn refuse(mut tcp: TcpStream) -> io::Result<()> {
-    let mut come = [0; 4096];
-    // Nothing is done with it.
-    let _ = tcp.try_read(&mut come);
+    let mut received = [0; 4096];
+    // The request is ignored.
+    let _ = tcp.try_read(&mut received);
     tcp.write_all(ANSWER).await?;
     tcp.shutdown().await
 }
@@ -42,8 +43,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_as_long_as_it_says() {
-        let answer = str::from_utf8(ANSWER).expect("ASCII");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let answer = str::from_utf8(ANSWER).expect("the response is ASCII");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a header and a body");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
     }
 }

@@ -1,4 +1,4 @@
-//! An answer's body on its way to the client.
+//! The body of a response to a client.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,21 +12,21 @@ use tokio::time::Instant;
 use crate::admission::MinRate;
 use crate::connection::timeouts::{ConnectionActivity, InFlightGuard};
 
-/// The most that is handed over at once where it matters how it is taken; what is smaller as a whole fits into buffers of
-/// HTTP/1.
+/// Maximum size of a chunk whose sending rate is measured, in bytes. A smaller body fits into the buffers of HTTP/1.
 const PIECE: usize = 64 << 10;
 
-/// Keeps its connection from being idle, and tells how it is taken.
+/// Body that keeps its connection from being idle and measures how fast the client reads it.
 pub(super) struct PacedBody<B> {
     body: B,
-    /// The rest of a frame that was too large.
+    /// The rest of a frame larger than [`PIECE`].
     rest: Bytes,
     pace: Option<Rc<MinRate>>,
     _answering: InFlightGuard,
 }
 
 impl<B: Body> PacedBody<B> {
-    /// With a pace, a client that does not keep it is let go. Over HTTP/2 it may have us wait before the first byte.
+    /// Wraps `body`. With a `pace`, a client that reads too slowly is aborted. Over HTTP/2, the client may block even the
+    /// first byte.
     pub(super) fn new(
         body: B,
         answering: InFlightGuard,

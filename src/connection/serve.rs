@@ -1,4 +1,4 @@
-//! A connection after its handshake: HTTP/1.1 or 2, until its end.
+//! A connection after its handshake: serves HTTP/1.1 or HTTP/2 until the connection ends.
 
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -22,22 +22,23 @@ use crate::port::Port;
 use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
-/// What one HTTP/1.1 connection may hold in memory of an answer that its client does not read.
+/// Maximum memory for a response that an HTTP/1.1 client does not read, in bytes per connection.
 const H1_BUFFER: usize = 64 << 10;
-/// The same for each stream of HTTP/2.
+/// The same for HTTP/2, in bytes per stream.
 const H2_BUFFER: usize = 64 << 10;
-/// Streams of an admin's HTTP/2 connection at a time.
+/// Maximum number of concurrent streams on an administrator's HTTP/2 connection.
 const H2_STREAMS: u32 = 100;
-/// The same for a stranger: each of them may hold two buffers and a connection to Incus.
+/// The same for a stranger. Each stream may hold two buffers and a connection to Incus.
 const H2_STREAMS_OF_STRANGERS: u32 = 32;
-/// How long HTTP/2 waits for a sign of life. That comes only once a client has read what lies before our question, which may
-/// be megabytes in both kernels' hands: a slow one needs minutes for them.
+/// Timeout of an HTTP/2 keep-alive ping. A client answers only after it has read the data ahead of the ping, which can be
+/// megabytes in the buffers of both kernels. A slow client needs minutes for them.
 const H2_PONG: Duration = Duration::from_mins(5);
 
-/// Told when its client must make room for others.
+/// Completes when the connection is evicted.
 pub(super) type Evicted = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Speaks what ALPN chose, in a task that has no room for the other.
+/// Serves the protocol that ALPN selected. Each protocol has its own task type, so that neither reserves memory for the
+/// other.
 pub(super) fn serve(client: Rc<ConnectionContext>, stream: ClientStream, limits: Limits, evicted: Option<Evicted>) {
     let worker = Rc::clone(&client.worker);
     match stream.speaks_h2() {
@@ -52,7 +53,7 @@ fn serve_h1(
     limits: Limits,
     evicted: Option<Evicted>,
 ) -> impl Future<Output = ()> {
-    // The time for a head is the `ConnectionTimeouts`'s: hyper's would count from the last answer.
+    // `ConnectionTimeouts` implements the header timeout: hyper's would start at the last response.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(limits.max_header_size)
@@ -98,8 +99,8 @@ fn serve_h2(
     )
 }
 
-/// Until the connection ends: by itself, in a drain, because its admin is none any more, or because its client takes more
-/// of us than it may.
+/// Drives a connection until it ends: by itself, in a drain, because its administrator is no longer authorized, or because
+/// its client exceeds a limit.
 async fn drive<C>(
     client: Rc<ConnectionContext>,
     mut connection: Pin<Box<C>>,
@@ -143,7 +144,8 @@ async fn drive<C>(
                 is_draining = true;
                 shut_down(connection.as_mut());
                 if !has_begun {
-                    // Nothing is under way: what does not end at once, as HTTP/2 that waits for its client's first word, is cut.
+                    // Nothing is in flight. What does not end immediately is aborted, for example HTTP/2 before the client's
+                    // preface.
                     let _ = timeout(Duration::ZERO, connection).await;
                     return;
                 }
@@ -157,7 +159,7 @@ async fn drive<C>(
             overdue = poll_fn(|cx| clock.poll(activity, cx)) => match overdue {
                 TimeoutKind::Close => shut_down(connection.as_mut()),
                 TimeoutKind::Request => {
-                    // Time runs between answers alone.
+                    // This timeout only runs between responses.
                     ending.close_gracefully();
                     return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
                 }
@@ -167,7 +169,7 @@ async fn drive<C>(
     }
 }
 
-/// Completes when what the client has not read takes too much memory.
+/// Completes when the client's unread responses take too much memory.
 async fn over_budget(client: &ConnectionContext) {
     match &client.reader {
         Some(reader) => reader.evicted().await,
@@ -175,12 +177,12 @@ async fn over_budget(client: &ConnectionContext) {
     }
 }
 
-/// Completes when the client was an administrator and no longer is; it may become one by a reload.
+/// Completes when the client was an administrator and no longer is. A reload can make it one first.
 async fn revoked(worker: &Worker, peer: &Peer) -> AbortReason {
     let Some(certificate) = &peer.certificate else {
         return pending().await;
     };
-    // Boxed: most connections have no certificate, and would have room for this.
+    // Boxed, because most connections have no certificate and would reserve memory for this.
     Box::pin(async {
         worker.admitted(certificate).await;
         worker.revoked(certificate, peer.address.ip()).await

@@ -1,4 +1,4 @@
-//! The answer to each request.
+//! The response to each request.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -29,7 +29,7 @@ use crate::telemetry::request_record::{MeteredBody, RequestRecord};
 type ServiceResponse = Response<PacedBody<MeteredBody>>;
 type ResponseFuture = Pin<Box<dyn Future<Output = Result<ServiceResponse, Infallible>>>>;
 
-/// Boxed, for hyper keeps room for an answer in the making on every connection, however idle.
+/// Creates the service. Its future is boxed, because hyper reserves memory for it on every connection, however idle.
 pub(super) fn service(
     client: Rc<ConnectionContext>,
 ) -> impl Service<Request<Incoming>, Response = ServiceResponse, Error = Infallible, Future = ResponseFuture> {
@@ -47,7 +47,7 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
     } = &*client;
     begun.notify_one();
     let Some(answering) = activity.answer() else {
-        // Its place is another's already, and the connection about to be closed.
+        // Another connection has already evicted this one, which is about to be closed.
         return pending().await;
     };
     let record = RequestRecord::begin(Rc::clone(&client), &request);
@@ -61,45 +61,46 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
             let allowed = worker.check_request(peer.address.ip(), client.counted_by.as_deref());
             let allowed = allowed.map_err(HttpError::from);
             let plain = framing::validate(&request);
-            let welcome = match version {
+            let checked = match version {
                 Version::HTTP_2 => allowed.and_then(|pace| plain.map(|()| pace)),
-                // Its connection ends, whatever else there is to say.
+                // An ambiguous request takes precedence, because it ends the connection.
                 _ => plain.and(allowed),
             };
-            let (answer, pace) = match welcome {
+            let (answer, pace) = match checked {
                 Ok(pace) => (public::answer(&record, &request).await, Some(pace)),
                 Err(error) => (Err(error), None),
             };
             let is_unread = !request.body().is_end_stream();
-            // Whatever it was, it was for none of the questions.
+            // No public endpoint reads a request body.
             drain_body::discard_body(worker, request);
             (answer, pace, is_unread)
         }
     };
     let is_unwelcome = match (&answer, port) {
         (Err(HttpError::Network | HttpError::AuthError(_)), _) => true,
-        // Of the admin port's clients, only those without a listed certificate are counted.
+        // On the admin port, only clients without a listed certificate are limited.
         (Err(HttpError::TooManyRequests(_)), Port::Admin) => true,
         _ => false,
     };
-    // What comes behind these may be no request.
+    // The bytes after these may not be a request.
     let is_last = is_connect || matches!(answer, Err(HttpError::Ambiguous(_)));
     let mut reply = answer.unwrap_or_else(Reply::from);
     if *port == Port::Public {
-        // A cache asks for all that it keeps: what is unpublished is gone from there too, and what was missing is found.
+        // Caches must revalidate everything they store: an unpublished image disappears from them too, and a missing one is
+        // found.
         let no_cache = HeaderValue::from_static("no-cache");
         reply.headers_mut().entry(CACHE_CONTROL).or_insert(no_cache);
     }
     if is_head {
         reply::leave_out_body(&mut reply);
     }
-    // hyper waits for room before it answers the next request, but not where a body ends after its answer and that has none:
-    // heads would pile up for a client that reads nothing.
+    // hyper waits for buffer space before it answers the next request, but not where a request body ends after a response
+    // that has none: response headers would pile up for a client that does not read.
     let is_last = is_last || (is_unread && reply.body().is_end_stream());
     match version {
-        // The clock sees to that.
+        // `ConnectionTimeouts` closes the connection.
         Version::HTTP_2 if is_unwelcome => activity.leave(),
-        // Where a stream ends, its frames say.
+        // HTTP/2 frames mark the end of a stream.
         Version::HTTP_2 => {}
         _ if is_unwelcome || is_last => {
             let close = HeaderValue::from_static("close");
@@ -119,12 +120,12 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
     Ok(answer.map(|body| PacedBody::new(body, answering, activity, pace, version)))
 }
 
-/// Where a client has wished for an upgrade in vain, hyper leaves the stream, once it is done with it, to whoever heeds
-/// the wish. Nobody does: it has to be closed, or it would be reset with the end of the answer still on its way. The client
-/// has as long to take that as any other has.
-async fn close_in_order(wish: OnUpgrade, patience: Duration) {
+/// Closes a connection whose upgrade request was declined. hyper hands such a stream over to the holder of the upgrade once
+/// it is done with it. Without a holder it is dropped, which resets the connection while the end of the response is still in
+/// flight. The client has as long to read the response as any other client.
+async fn close_in_order(wish: OnUpgrade, time_limit: Duration) {
     if let Ok(stream) = wish.await {
-        // The client may have gone first.
-        let _ = timeout(patience, TokioIo::new(stream).shutdown()).await;
+        // The client may have disconnected first.
+        let _ = timeout(time_limit, TokioIo::new(stream).shutdown()).await;
     }
 }

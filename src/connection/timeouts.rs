@@ -1,4 +1,4 @@
-//! What a connection is at, and when it has been at nothing for too long.
+//! The activity of a connection, and its timeouts.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,28 +14,29 @@ use crate::admission::{MinRate, ResettableSleep, Stranger};
 use crate::limits::Limits;
 use crate::port::Port;
 
-/// How long a client that was refused on the admin port may take to read that, and to agree to the end of the connection.
+/// Time for a client that was rejected on the admin port to read the response and close the connection.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// So many streams may be on their way when their client learns that none is answered any more: as many as there may be at a
-/// time. Who sends more has not listened.
+/// Maximum number of streams that a client may open after the last response. As many may be in flight when the client learns
+/// that no further stream is answered: the maximum number of concurrent streams. A client that sends more ignores the GOAWAY
+/// frame.
 const MAX_LATE: u8 = 100;
 
-/// Told by all who serve the connection, each of them on its one worker.
+/// State of a connection, updated by everything that serves it on its worker.
 #[derive(Default)]
 pub(crate) struct ConnectionActivity {
-    /// Answers that are made or on their way.
+    /// Number of responses in flight.
     answers: Cell<usize>,
-    /// Requests that there were.
+    /// Number of requests so far.
     requests: Cell<usize>,
-    /// Whether anything has come since the last request. The stream says so, which hyper wants to be able to send to threads.
+    /// Whether any byte has arrived since the last request. The stream sets it, and hyper requires the stream to be `Send`.
     heard: Arc<AtomicBool>,
-    /// No further request is to be answered.
+    /// Whether further requests are not answered.
     leaving: Cell<bool>,
-    /// Streams that have come all the same.
+    /// Number of streams opened since then.
     late: Cell<u8>,
-    /// Told of answers too: without one, others may displace the connection.
+    /// Counts responses in flight too: without one, a new connection may evict this one.
     stranger: Option<Arc<Stranger>>,
-    /// The answer that has just been begun, for who watches how it is taken.
+    /// The rate tracker of the response that has just begun, for the task that polls it.
     begun: Cell<Option<Rc<MinRate>>>,
 }
 
@@ -54,8 +55,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// A request has come. It is being answered until what is returned is dropped. `None` if the connection's place is
-    /// another's.
+    /// Counts a request, which is in flight until the guard is dropped. Returns `None` if the connection has been evicted.
     pub(crate) fn answer(self: &Rc<Self>) -> Option<InFlightGuard> {
         if self.stranger.as_ref().is_some_and(|stranger| !stranger.begin_answer()) {
             return None;
@@ -66,12 +66,12 @@ impl ConnectionActivity {
         Some(InFlightGuard(Rc::clone(self)))
     }
 
-    /// To be set when bytes have come.
+    /// Returns the flag to set when bytes arrive.
     pub(crate) fn heard(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heard)
     }
 
-    /// This was the last answer.
+    /// Marks the current response as the last one.
     pub(crate) fn leave(&self) {
         self.leaving.set(true);
     }
@@ -80,12 +80,12 @@ impl ConnectionActivity {
         self.leaving.get()
     }
 
-    /// A request has come after the last answer.
+    /// Counts a request after the last response.
     pub(crate) fn count_late(&self) {
         self.late.update(|late| late.saturating_add(1));
     }
 
-    /// Has whoever polls this answer watch how it is taken.
+    /// Makes the task that polls the current response watch its rate.
     pub(crate) fn watch(&self, pace: Rc<MinRate>) {
         self.begun.set(Some(pace));
     }
@@ -95,7 +95,7 @@ impl ConnectionActivity {
     }
 }
 
-/// An answer that is made or on its way.
+/// A response in flight.
 pub(crate) struct InFlightGuard(Rc<ConnectionActivity>);
 
 impl Drop for InFlightGuard {
@@ -107,35 +107,35 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// What has to happen.
+/// The timeout that has expired.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum TimeoutKind {
-    /// The time between two requests is over, or there must be none: the connection is to be closed in order.
+    /// The time between two requests is over, or no further request is allowed: close the connection gracefully.
     Close,
-    /// No request has come in time, or the end has not.
+    /// No request arrived in time, or the client did not close in time.
     Request,
-    /// The client takes its answer too slowly.
+    /// The client reads its response too slowly.
     Stalled,
 }
 
-/// One connection's clock.
+/// Timeouts of one connection.
 pub(crate) struct ConnectionTimeouts {
     head_time: Duration,
     idle_time: Duration,
-    /// Whether its client may take its time to take the end of an answer.
+    /// Whether the client has unlimited time to read the end of a response.
     is_patient: bool,
-    /// Whether requests come one after the other, so that what comes while none is answered is the next one.
+    /// Whether requests are sequential, so that bytes which arrive between responses belong to the next request.
     is_sequential: bool,
     alarm: ResettableSleep,
-    /// How many requests there were when `since` was set.
+    /// Value of `ConnectionActivity::requests` when `since` was set.
     requests: usize,
-    /// Since when no request has been answered.
+    /// The time since which no response is in flight.
     since: Option<Instant>,
-    /// When the head of the next one began.
+    /// The time at which the header of the next request began.
     head: Option<Instant>,
-    /// Whether it has been told to close.
+    /// Whether the connection has been told to close.
     closing: bool,
-    /// When a connection that was told so on the admin port ends, whatever its client does.
+    /// The time at which a closing connection on the admin port ends, whatever the client does.
     end: Option<Instant>,
     watched: Option<Rc<MinRate>>,
 }
@@ -157,8 +157,8 @@ impl ConnectionTimeouts {
         }
     }
 
-    /// To be polled after the connection, in the same task. What is overdue stays so, but for [`TimeoutKind::Close`], after which
-    /// a stranger has as much time again.
+    /// Must be polled after the connection, in the same task. An expired timeout stays expired, except
+    /// [`TimeoutKind::Close`], after which a stranger has the same time again.
     pub(crate) fn poll(&mut self, activity: &ConnectionActivity, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
         if activity.leaving.get() {
             if !self.closing {
@@ -168,7 +168,7 @@ impl ConnectionTimeouts {
             if activity.late.get() > MAX_LATE {
                 return Poll::Ready(TimeoutKind::Request);
             }
-            // HTTP/2 waits for its client to acknowledge that the connection is closing, and for windows to open.
+            // HTTP/2 waits for the client to acknowledge the shutdown, and for windows to open.
             if self.end.is_some() {
                 return self.alarm.poll(self.end, cx).map(|()| TimeoutKind::Request);
             }
@@ -193,14 +193,14 @@ impl ConnectionTimeouts {
         Poll::Ready(TimeoutKind::Close)
     }
 
-    /// By when something must have come, while nothing is answered.
+    /// Returns the deadline for the next bytes while no response is in flight.
     fn quiet(&mut self, activity: &ConnectionActivity) -> (Option<Instant>, TimeoutKind) {
         self.watched = None;
         let requests = activity.requests.get();
         let since = match self.since {
             Some(since) if self.requests == requests => since,
             _ => {
-                // What has come until now was the request.
+                // The bytes so far belonged to the request.
                 activity.heard.store(false, Ordering::Relaxed);
                 self.head = None;
                 self.requests = requests;
@@ -211,7 +211,7 @@ impl ConnectionTimeouts {
             return (Some(since + self.head_time), TimeoutKind::Request);
         }
         if self.closing {
-            // The end of its last answer may still be in a buffer.
+            // The end of the last response may still be in a buffer.
             let due = (!self.is_patient).then_some(since + self.idle_time);
             return (due, TimeoutKind::Request);
         }

@@ -1,4 +1,4 @@
-//! Which headers of a client reach Incus, and which of Incus's reach a client (RFC 9110 §7.6).
+//! Headers that are forwarded from a client to Incus, and from Incus to a client (RFC 9110 §7.6).
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-/// Meant for the next hop alone, whether `Connection` names them or not. `Expect` is among them because hyper has
-/// answered it by the time a body flows.
+/// Hop-by-hop headers, whether `Connection` lists them or not. `Expect` is included because hyper has already answered it
+/// when the body arrives.
 const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     EXPECT,
@@ -23,14 +23,15 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     UPGRADE,
 ];
 
-/// With these, Incus takes the sender at its word about who the client is; that word is ours alone to give.
+/// Prefixes of headers that make Incus trust the sender's statement about the client's identity. Only the gateway may make
+/// such a statement.
 const IDENTITY: [&str; 2] = ["x-incus-forwarded-", "ssl-client-"];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Leaves of a client's headers what is for Incus, and says who the client is.
+/// Removes the client's headers that are not for Incus, and adds the forwarding headers.
 pub fn to_incus(headers: &mut HeaderMap, client: IpAddr) {
     drop_hop_by_hop(headers);
     drop_identity(headers);
@@ -38,7 +39,7 @@ pub fn to_incus(headers: &mut HeaderMap, client: IpAddr) {
     join_cookies(headers);
 }
 
-/// Drops what concerns one connection only (RFC 9110 §7.6.1).
+/// Removes hop-by-hop headers (RFC 9110 §7.6.1).
 pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -46,7 +47,7 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        // A client must not make us drop what the request needs to be understood.
+        // A client must not make the gateway remove the headers that frame and route the request.
         .filter(|name| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH)
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
@@ -54,7 +55,7 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Drops what speaks for somebody else.
+/// Removes headers that claim an identity.
 fn drop_identity(headers: &mut HeaderMap) {
     let speaks_for_others = |name: &&HeaderName| IDENTITY.iter().any(|prefix| name.as_str().starts_with(prefix));
     let names: Vec<HeaderName> = headers.keys().filter(speaks_for_others).cloned().collect();
@@ -63,29 +64,29 @@ fn drop_identity(headers: &mut HeaderMap) {
     }
 }
 
-/// Says who the client is, in the words that Nginx used. Incus reads none of them.
+/// Adds the client's address in the headers that Nginx sets. Incus reads none of them.
 fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
-    let address = HeaderValue::from_str(&client.to_string()).expect("an IP address is a header's value");
+    let address = HeaderValue::from_str(&client.to_string()).expect("an IP address is a valid header value");
     let mut chain: Vec<u8> = Vec::new();
     for earlier in headers.get_all(FORWARDED_FOR) {
         chain.extend_from_slice(earlier.as_bytes());
         chain.extend_from_slice(b", ");
     }
     chain.extend_from_slice(address.as_bytes());
-    let chain = HeaderValue::from_bytes(&chain).expect("header values joined by a comma are a header's value");
+    let chain = HeaderValue::from_bytes(&chain).expect("header values joined by commas are a valid header value");
     headers.insert(FORWARDED_FOR, chain);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.insert(REAL_IP, address);
 }
 
-/// HTTP/2 may split cookies over several fields; HTTP/1.1 has one (RFC 9113 §8.2.3).
+/// Joins cookies: HTTP/2 may split them over several fields, HTTP/1.1 allows one (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1 {
         let whole = crumbs.join(b"; ".as_slice());
         headers.insert(
             COOKIE,
-            HeaderValue::from_bytes(&whole).expect("cookies joined are a header's value"),
+            HeaderValue::from_bytes(&whole).expect("joined cookies are a valid header value"),
         );
     }
 }

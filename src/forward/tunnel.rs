@@ -1,4 +1,4 @@
-//! The two ways through a tunnel.
+//! Copies data between the two ends of a tunnel.
 
 use std::io;
 use std::pin::pin;
@@ -10,14 +10,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::upgraded_io::UpgradedIo;
 
-/// What goes one way at once, in bytes.
+/// Copy buffer of each direction, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;
 
-/// How long a client may take over what it has been sent, when Incus has broken off.
+/// Time for a client to read what it has been sent after Incus has aborted the connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Hands on what comes until both ends have ended. When one breaks off, this fails, and both streams are dropped unfinished,
-/// which the other end sees: the client not before it has got what Incus had sent.
+/// Copies in both directions until both ends have shut down. If one end aborts, this fails and drops both streams without a
+/// shutdown, which the other end notices. The client notices it only after it has received what Incus had sent.
 pub(super) async fn copy_bidirectional<C, I>(client: UpgradedIo<C>, incus: UpgradedIo<I>) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite,
@@ -30,17 +30,17 @@ where
     tokio::select! {
         ended = &mut up => match ended {
             Err(Broken::Reading(error)) => Err(error),
-            // Incus closes the streams of `exec` behind their last bytes, whatever its client says then.
+            // Incus closes the streams of `exec` after their last bytes, whatever the client sends then.
             Err(Broken::Writing(_)) | Ok(()) => linger(down.await).await,
         },
         ended = &mut down => match ended {
-            // It has ended, and in order.
+            // Incus has shut down gracefully.
             Ok(()) => match up.await {
                 Err(Broken::Reading(error)) => Err(error),
                 Err(Broken::Writing(_)) | Ok(()) => Ok(()),
             },
             Err(Broken::Writing(error)) => {
-                // The client has gone; Incus may have what it said before, but nobody waits for that.
+                // The client has gone. Incus may receive what the client sent before, within a time limit.
                 let _ = timeout(FAREWELL, up).await;
                 Err(error)
             }
@@ -49,8 +49,8 @@ where
     }
 }
 
-/// Gives the client time for what Incus had said before it broke off: dropped at once, the stream would destroy what the
-/// kernel still holds for it.
+/// Gives the client time to receive what Incus sent before it aborted: dropping the stream immediately would discard what the
+/// kernel still buffers.
 async fn linger(down: Result<(), Broken>) -> io::Result<()> {
     if let Err(Broken::Reading(_)) = down {
         sleep(FAREWELL).await;
@@ -58,11 +58,11 @@ async fn linger(down: Result<(), Broken>) -> io::Result<()> {
     Ok(down?)
 }
 
-/// Why not all went one way.
+/// Why a direction ended early.
 enum Broken {
-    /// Who speaks has broken off.
+    /// The sender has aborted.
     Reading(io::Error),
-    /// Who listens takes nothing more.
+    /// The receiver accepts no more data.
     Writing(io::Error),
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Whose connection was reset.
+    /// Stream whose connection was reset.
     struct Reset;
 
     impl AsyncRead for Reset {
@@ -126,44 +126,47 @@ mod tests {
         UpgradedIo { read_ahead, stream }
     }
 
-    /// What a client gets, and when.
+    /// Returns what the client receives.
     async fn heard(mut client: DuplexStream, length: usize) -> Vec<u8> {
         let mut heard = vec![0; length];
-        client.read_exact(&mut heard).await.expect("so much comes");
-        // It listens on.
-        assert_eq!(client.read(&mut [0]).await.expect("it is dropped"), 0);
+        client
+            .read_exact(&mut heard)
+            .await
+            .expect("the client receives all bytes");
+        // The client keeps reading.
+        assert_eq!(client.read(&mut [0]).await.expect("the stream is closed"), 0);
         heard
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_more_may_say_the_rest() {
         let (mut client, to_gateway) = duplex(100);
-        client.write_all(b"a word").await.expect("it is taken");
+        client.write_all(b"a word").await.expect("the write succeeds");
         let (mut incus, from_incus) = duplex(100);
         let joined = copy_bidirectional(upgraded(to_gateway), upgraded(tokio::io::join(from_incus, Reset)));
         let rest = async {
-            // The word is refused by then.
+            // By then, writing these bytes to Incus has failed.
             tokio::task::yield_now().await;
-            incus.write_all(&[7; 100_000]).await.expect("it is taken");
+            incus.write_all(&[7; 100_000]).await.expect("the write succeeds");
             drop(incus);
         };
         let (ended, heard, ()) = tokio::join!(joined, heard(client, 100_000), rest);
         assert_eq!(heard, [7; 100_000]);
-        ended.expect("Incus has ended in order");
+        ended.expect("Incus shut down gracefully");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_incus_said_before_it_broke_off_may_take_its_time() {
         for word in [&b""[..], b"a word that is refused before"] {
             let (mut client, to_gateway) = duplex(100);
-            client.write_all(word).await.expect("it is taken");
+            client.write_all(word).await.expect("the write succeeds");
             let incus = (&[7; 100_000][..]).chain(Reset);
             let begun = Instant::now();
             let joined = copy_bidirectional(upgraded(to_gateway), upgraded(tokio::io::join(incus, Reset)));
             let (ended, heard) = tokio::join!(async { (joined.await, begun.elapsed()) }, heard(client, 100_000));
             assert_eq!(heard, [7; 100_000]);
             assert_eq!(
-                ended.0.expect_err("it broke off").kind(),
+                ended.0.expect_err("Incus aborted").kind(),
                 io::ErrorKind::ConnectionReset
             );
             assert!(ended.1 >= FAREWELL, "{:?} after {word:?}", ended.1);
@@ -172,11 +175,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_client_that_has_gone() {
-        // Incus reads no more, and there is more to read.
+        // Incus does not read, and has more data to send.
         let (_incus, to_incus) = duplex(10);
         let client = tokio::io::join(tokio::io::repeat(7), Reset);
         let incus = tokio::io::join(tokio::io::repeat(7), to_incus);
         let ended = timeout(FAREWELL * 2, copy_bidirectional(upgraded(client), upgraded(incus))).await;
-        ended.expect("it ends").expect_err("the client has gone");
+        ended.expect("the copy ends").expect_err("the client aborted");
     }
 }

@@ -1,4 +1,4 @@
-//! 101 and the two pipes after it: websockets, `sftp`, `nbd`, `tcp`, and whatever Incus will think of.
+//! Protocol upgrades (101) and the tunnel that follows: WebSocket, `sftp`, `nbd`, `tcp`, and whatever Incus will add.
 
 use std::io;
 use std::rc::Rc;
@@ -21,14 +21,15 @@ use crate::telemetry::request_record::RequestRecord;
 use crate::upgraded_io::UpgradedIo;
 use crate::upstream::Tunnel;
 
-/// A client's wish to leave HTTP on this connection.
+/// A client's upgrade request.
 pub(super) struct Requested {
     protocol: HeaderValue,
     client: OnUpgrade,
 }
 
 impl Requested {
-    /// Only HTTP/1.1 has this wish (RFC 9110 §7.8), and it needs both headers.
+    /// Returns the upgrade that the request asks for. Only HTTP/1.1 has upgrades (RFC 9110 §7.8), and both headers are
+    /// required.
     pub(super) fn by(request: &mut Request<Incoming>) -> Option<Self> {
         if request.version() != Version::HTTP_11 || !names_upgrade(request) {
             return None;
@@ -39,13 +40,13 @@ impl Requested {
         })
     }
 
-    /// As the client spelt it: Incus compares it to the letter.
+    /// Returns the protocol exactly as the client spelled it: Incus compares it byte for byte.
     pub(super) fn protocol(&self) -> &HeaderValue {
         &self.protocol
     }
 
-    /// Answers 101. hyper sends that by itself and flushes it before it hands the stream over; only then may a byte
-    /// follow, for Incus's client throws away what comes in one record with the 101.
+    /// Responds with 101 and spawns the tunnel. hyper sends and flushes the response before it hands over the stream. No byte
+    /// may follow before that, because Incus's client discards what arrives in the same record as the 101.
     pub(super) fn accept(
         self,
         record: &Rc<RequestRecord>,
@@ -101,7 +102,7 @@ async fn pipe(client: OnUpgrade, incus: Box<Tunnel>, record: &Rc<RequestRecord>)
     tunnel::copy_bidirectional(UpgradedIo { read_ahead, stream }, *incus).await
 }
 
-/// The client's stream itself, from under hyper, and what hyper had read of it.
+/// Takes the client's stream from hyper, with the bytes that hyper has read ahead.
 async fn take_over(client: OnUpgrade) -> io::Result<UpgradedIo<ClientStream>> {
     let upgraded = client.await.map_err(io::Error::other)?;
     let parts = upgraded

@@ -21,7 +21,7 @@ pub(super) struct Listed {
     pub(super) is_certain: bool,
     /// Some of them can sign others.
     pub(super) have_authority: bool,
-    /// All of them.
+    /// All buckets.
     pub(super) fingerprints: HashSet<String>,
 }
 

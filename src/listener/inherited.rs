@@ -1,7 +1,7 @@
-//! Sockets that systemd has bound and holds (`sd_listen_fds(3)`): while the gateway restarts, connections wait there.
+//! Sockets that systemd binds and passes (`sd_listen_fds(3)`). While the gateway restarts, connections wait in their queues.
 //!
-//! They are known by their addresses, of which the configuration has each but once; systemd has but one name for all
-//! sockets of a unit.
+//! They are identified by address, which is unique in the configuration. The name does not help, because systemd has one for
+//! all sockets of a unit.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,11 +9,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use listenfd::ListenFd;
 use thiserror::Error;
 
-/// Those that nobody has taken yet.
+/// Inherited sockets that are not yet taken.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<(SocketAddr, TcpListener)>);
 
-/// A socket that is of no use.
+/// An inherited socket that cannot be used.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum InheritError {
@@ -28,8 +28,11 @@ pub enum InheritError {
 }
 
 impl Inherited {
-    /// Takes over what the environment names, all of which must be wanted: connections to a socket that nobody accepts
-    /// from would wait for ever.
+    /// Takes the sockets that the environment passes. Each must be in `wanted`, because connections to a socket that is never
+    /// accepted from would wait forever.
+    ///
+    /// # Errors
+    /// Returns the first socket that is not TCP or not wanted.
     pub fn from_environment(wanted: &[SocketAddr]) -> Result<Self, InheritError> {
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -46,7 +49,7 @@ impl Inherited {
         Ok(Self(sockets))
     }
 
-    /// The one for this address.
+    /// Takes the socket for this address.
     pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let index = self.0.iter().position(|(bound, _)| is_for(*bound, address))?;
         Some(self.0.swap_remove(index).1)
@@ -54,7 +57,7 @@ impl Inherited {
 }
 
 fn is_for(bound: SocketAddr, wanted: SocketAddr) -> bool {
-    // On a machine without IPv6, systemd takes "every address" for every IPv4 address, as we do.
+    // On a machine without IPv6, systemd binds `[::]` as `0.0.0.0`, as the gateway does.
     let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, wanted.port()));
     let is_every_address = wanted.is_ipv6() && wanted.ip().is_unspecified();
     bound == wanted || (bound == fallback && is_every_address && !super::has_ipv6())

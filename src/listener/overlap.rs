@@ -2,20 +2,20 @@
 
 use std::net::SocketAddr;
 
-/// An address of a table's `listen` that cannot be bound while the other table's is.
+/// Two `listen` addresses that cannot be bound at the same time.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Overlap {
-    /// The index of the table that has it, among those that were given.
+    /// Index of the table with the later address.
     pub table: usize,
-    /// The address.
+    /// The later address.
     pub address: SocketAddr,
-    /// The index of the table that has the other.
+    /// Index of the table with the earlier address.
     pub other_table: usize,
-    /// The other address.
+    /// The earlier address.
     pub other: SocketAddr,
 }
 
-/// Returns the first two addresses of some tables that the kernel does not bind beside each other.
+/// Returns the first two addresses of these tables that the kernel cannot bind at the same time.
 pub fn find_overlap(tables: &[&[SocketAddr]]) -> Option<Overlap> {
     let mut earlier: Vec<(usize, SocketAddr, bool)> = Vec::new();
     for (table, addresses) in tables.iter().enumerate() {
@@ -38,9 +38,9 @@ pub fn find_overlap(tables: &[&[SocketAddr]]) -> Option<Overlap> {
     None
 }
 
-/// Whether a socket bound to `address` takes the connections to `other`, too.
+/// Returns whether a socket bound to `address` also accepts the connections to `other`.
 fn covers(address: SocketAddr, only_v6: bool, other: SocketAddr) -> bool {
-    // The system chooses another port each time that it is asked for any.
+    // For port 0, the system chooses another port each time.
     if address.port() != other.port() || address.port() == 0 {
         return false;
     }
@@ -48,7 +48,7 @@ fn covers(address: SocketAddr, only_v6: bool, other: SocketAddr) -> bool {
         || address.ip().is_unspecified() && (address.is_ipv4() == other.is_ipv4() || address.is_ipv6() && !only_v6)
 }
 
-/// Next to an IPv4 address of the same port and table, an IPv6 one must not take IPv4 as well.
+/// Returns whether an IPv6 socket must not accept IPv4: the table has an IPv4 address with the same port.
 pub(super) fn is_only_v6(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
     let is_rival = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
     address.is_ipv6() && addresses.iter().any(is_rival)

@@ -5,14 +5,14 @@ use super::*;
 use crate::worker::runtime;
 
 const PROXY: &str = "192.0.2.1:1000";
-/// What stands in for TLS.
+/// Stand-in for the TLS bytes.
 const REST: &[u8] = b"\x16\x03\x01\r\nPROXY \n";
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// What is made of these pieces of a connection, and what is left of them.
+/// Returns the result of reading these chunks from a connection, and the remaining bytes.
 fn read(pieces: &[&[u8]]) -> (io::Result<SocketAddr>, Vec<u8>) {
     let talk = async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -22,7 +22,7 @@ fn read(pieces: &[&[u8]]) -> (io::Result<SocketAddr>, Vec<u8>) {
         let send = async {
             for piece in pieces {
                 client.write_all(piece).await?;
-                // So that the other side sees a part.
+                // Let the other side see a part.
                 tokio::task::yield_now().await;
             }
             client.shutdown().await
@@ -39,7 +39,7 @@ fn read(pieces: &[&[u8]]) -> (io::Result<SocketAddr>, Vec<u8>) {
     };
     runtime()
         .and_then(|runtime| runtime.block_on(talk))
-        .expect("loopback works")
+        .expect("loopback connections work")
 }
 
 fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn each_header_names_its_client() {
             b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 80\r\n".into(),
             "[2001:db8::7]:4711",
         ),
-        // An IPv4 client must not look like another one behind an IPv6 proxy.
+        // An IPv4 client must have the same address behind an IPv6 proxy.
         (
             b"PROXY TCP6 ::ffff:203.0.113.7 ::1 4711 80\r\n".into(),
             "203.0.113.7:4711",
@@ -86,7 +86,7 @@ fn each_header_names_its_client() {
     ];
     for (header, expected) in cases {
         let (named, rest) = read(&[&header, REST]);
-        assert_eq!(named.expect("a good header"), address(expected), "{header:?}");
+        assert_eq!(named.expect("a valid header"), address(expected), "{header:?}");
         assert_eq!(rest, REST, "{header:?}");
     }
 }
@@ -120,25 +120,25 @@ fn what_is_no_header_is_refused() {
 
 #[test]
 fn incus_is_told_in_one_kind_of_address() {
-    let told = |source, destination| {
+    let encode = |source, destination| {
         let mut text = [0; MAX_V1];
         let length = header(address(source), address(destination)).encode_to_slice_v1(&mut text);
-        String::from_utf8_lossy(&text[..length.expect("it fits")]).into_owned()
+        String::from_utf8_lossy(&text[..length.expect("the header fits")]).into_owned()
     };
     assert_eq!(
-        told("203.0.113.7:4711", "127.0.0.1:8553"),
+        encode("203.0.113.7:4711", "127.0.0.1:8553"),
         "PROXY TCP4 203.0.113.7 127.0.0.1 4711 8553\r\n"
     );
     assert_eq!(
-        told("[2001:db8::7]:4711", "127.0.0.1:8553"),
+        encode("[2001:db8::7]:4711", "127.0.0.1:8553"),
         "PROXY TCP6 2001:db8::7 ::ffff:127.0.0.1 4711 8553\r\n"
     );
     assert_eq!(
-        told("203.0.113.7:4711", "[::1]:8553"),
+        encode("203.0.113.7:4711", "[::1]:8553"),
         "PROXY TCP6 ::ffff:203.0.113.7 ::1 4711 8553\r\n"
     );
     let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
-    assert_eq!(told(longest, longest).len(), 104);
+    assert_eq!(encode(longest, longest).len(), 104);
 }
 
 proptest! {
@@ -160,7 +160,7 @@ proptest! {
         }
         pieces.push(rest);
         let (named, left) = read(&pieces);
-        prop_assert_eq!(named.expect("a good header"), address("203.0.113.7:4711"));
+        prop_assert_eq!(named.expect("a valid header"), address("203.0.113.7:4711"));
         prop_assert_eq!(left, REST);
     }
 }
@@ -173,7 +173,7 @@ proptest! {
         begin in prop::sample::select(vec![V1, V2, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN", b""]),
         rest in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b" .:\r\n0123\x11\x20\x21".to_vec())], 0..300),
     ) {
-        // Whatever it says, it is an address or an error.
+        // Any result is fine, as long as it does not panic.
         let _ = client(&[begin, &rest].concat(), address(PROXY));
     }
 }

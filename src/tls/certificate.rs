@@ -1,4 +1,4 @@
-//! What can be said of a certificate without trusting it: its fingerprint, names, dates and public key.
+//! Fields of a certificate, read without trusting it: its fingerprint, names, validity and public key.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,19 +14,19 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
-/// SHA-256 over a certificate's DER, as `incus config trust list --format json` shows it.
+/// SHA-256 of a certificate's DER, as in `incus config trust list --format json`.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
 
 impl Fingerprint {
-    /// That of a certificate.
+    /// Computes the fingerprint of a certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
         Self(bytes)
     }
 
-    /// Reads 64 hexadecimal digits; colons between them and upper case, as `openssl x509 -fingerprint` has them, are welcome.
+    /// Parses 64 hexadecimal digits. Accepts colons and upper case, as in the output of `openssl x509 -fingerprint`.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.replace(':', "").to_ascii_lowercase();
         let bytes = HEXLOWER.decode(digits.as_bytes()).ok()?;
@@ -46,7 +46,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The time in which a certificate is valid, both ends included (RFC 5280 §4.1.2.5).
+/// The validity period of a certificate, both ends included (RFC 5280 §4.1.2.5).
 #[derive(Clone, Copy, Debug)]
 pub struct Validity {
     not_before: i64,
@@ -55,6 +55,9 @@ pub struct Validity {
 
 impl Validity {
     /// Reads it from a certificate.
+    ///
+    /// # Errors
+    /// Fails if the certificate cannot be parsed.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, Malformed> {
         let parsed = parse(certificate)?;
         let validity = parsed.validity();
@@ -64,23 +67,23 @@ impl Validity {
         })
     }
 
-    /// Its end, in seconds since 1970.
+    /// Returns its end, in seconds since 1970.
     pub fn not_after(&self) -> i64 {
         self.not_after
     }
 
-    /// Whether `time` lies in it.
+    /// Returns whether it includes `time`.
     pub fn contains(&self, time: SystemTime) -> bool {
         (self.not_before..=self.not_after).contains(&unix(time))
     }
 
-    /// Whether it has not begun at `time`.
+    /// Returns whether it begins after `time`.
     pub fn is_ahead_of(&self, time: SystemTime) -> bool {
         unix(time) < self.not_before
     }
 
-    /// The time from `now` until it begins or until it has ended, whichever comes first. Up to a second too long: the
-    /// dates are whole seconds.
+    /// Returns the time from `now` until it begins or has ended, whichever is next. The result is up to a second too long,
+    /// because the dates are whole seconds.
     pub fn next_change(&self, now: SystemTime) -> Option<Duration> {
         let now = unix(now);
         let moments = [self.not_before, self.not_after.saturating_add(1)];
@@ -88,43 +91,43 @@ impl Validity {
         u64::try_from(next.saturating_sub(now)).ok().map(Duration::from_secs)
     }
 
-    /// The time from `now` to its end, if it has not ended.
+    /// Returns the time from `now` to its end, if it has not ended.
     pub fn time_left(&self, now: SystemTime) -> Option<Duration> {
         u64::try_from(self.not_after - unix(now)).ok().map(Duration::from_secs)
     }
 }
 
-/// The subject's distinguished name, for people to read.
+/// Returns the subject's distinguished name in human-readable form.
 pub fn subject(certificate: &CertificateDer<'_>) -> Result<String, Malformed> {
     Ok(parse(certificate)?.subject().to_string())
 }
 
-/// Whether it is signed by nobody but itself.
+/// Returns whether the issuer is the subject itself. Does not verify the signature.
 pub fn is_self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Malformed> {
     let parsed = parse(certificate)?;
     Ok(parsed.issuer() == parsed.subject())
 }
 
-/// The subject's common name, if it has one that is text.
+/// Returns the subject's common name, if it has one that is text.
 pub fn common_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, Malformed> {
     let parsed = parse(certificate)?;
     let name = parsed.subject().iter_common_name().next();
     Ok(name.and_then(|name| name.as_str().ok()).map(ToOwned::to_owned))
 }
 
-/// Whether it may sign others (RFC 5280 §4.2.1.9).
+/// Returns whether it may sign other certificates (RFC 5280 §4.2.1.9).
 pub fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, Malformed> {
     Ok(parse(certificate)?.is_ca())
 }
 
-/// The public key, in any version of X.509.
+/// Returns the public key, for any version of X.509.
 pub fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Malformed> {
     Ok(SubjectPublicKeyInfoDer::from(
         parse(certificate)?.public_key().raw.to_vec(),
     ))
 }
 
-/// Of the names of hosts that it is for, the first.
+/// Returns the first DNS name among the subject alternative names.
 pub fn first_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = parse(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
@@ -134,7 +137,7 @@ pub fn first_name(certificate: &CertificateDer<'_>) -> Option<String> {
     })
 }
 
-/// The size of its public key, if that is one of RSA.
+/// Returns the size of its public key in bits, if that is an RSA key.
 pub fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
     match parse(certificate).ok()?.public_key().parsed().ok()? {
         PublicKey::RSA(key) => Some(key.key_size()),
@@ -142,7 +145,7 @@ pub fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
     }
 }
 
-/// A moment in seconds since 1970, for people to read.
+/// Formats a time in seconds since 1970 for humans.
 pub fn date(at: u64) -> String {
     let moment = i64::try_from(at).ok().and_then(|at| ASN1Time::from_timestamp(at).ok());
     moment.map_or_else(
@@ -160,7 +163,7 @@ pub fn date(at: u64) -> String {
     )
 }
 
-/// The bytes are no X.509 certificate.
+/// The bytes are not an X.509 certificate.
 #[derive(Debug, Error)]
 #[error("it is no X.509 certificate ({0})")]
 pub struct Malformed(#[from] x509_parser::nom::Err<X509Error>);

@@ -1,4 +1,4 @@
-//! What clients will refuse in a certificate chain, though its first certificate and the private key are a pair.
+//! Faults of a certificate chain that clients reject although its first certificate and the private key match.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -8,18 +8,18 @@ use rustls::pki_types::CertificateDer;
 use super::certificate::{self, Malformed, Validity};
 use super::signature;
 
-/// A fault of a chain. Certificates are counted from 1.
+/// A fault of a chain. Certificates are numbered from 1.
 #[derive(Debug, Eq, PartialEq)]
 pub enum ChainFault {
-    /// The first certificate is alone, and not self-signed.
+    /// The first certificate is the only one, and not self-signed.
     Alone,
-    /// One behind the first has expired.
+    /// A certificate after the first has expired.
     Expired(usize, String),
-    /// One behind the first cannot be read.
+    /// A certificate after the first cannot be parsed.
     Malformed(usize),
-    /// One did not issue the certificate before it.
+    /// A certificate did not issue the one before it.
     NotIssuer(usize, String),
-    /// The dates of one behind the first have not begun.
+    /// The validity of a certificate after the first has not begun.
     NotYetValid(usize, String),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for ChainFault {
     }
 }
 
-/// Every fault of a chain at `now`, but for the dates of its first certificate.
+/// Returns all faults of a chain at `now`, except the validity of its first certificate.
 pub fn faults(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<ChainFault> {
     if let [only] = chain {
         let is_self_signed = certificate::is_self_signed(only).unwrap_or(true);
@@ -81,7 +81,7 @@ fn faults_of(
         return vec![ChainFault::Malformed(number)];
     };
     let mut faults = Vec::new();
-    // One that cannot be read is told of where it is the issuer.
+    // A certificate that cannot be parsed is reported in its role as the issuer.
     if !is_issued_by(issued, issuer).unwrap_or(true) {
         faults.push(ChainFault::NotIssuer(number, subject.clone()));
     }
@@ -93,13 +93,13 @@ fn faults_of(
     faults
 }
 
-/// Whether each certificate has issued the one before it.
+/// Returns whether each certificate has issued the one before it.
 pub fn is_chain(certificates: &[CertificateDer<'_>]) -> bool {
     let mut pairs = certificates.iter().zip(certificates.iter().skip(1));
     pairs.all(|(issued, issuer)| is_issued_by(issued, issuer).unwrap_or_default())
 }
 
-/// Whether `issuer` has issued it: the names agree, and the signature is by the issuer's key.
+/// Returns whether `issuer` has issued it: the names match, and the issuer's key verifies the signature.
 fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> Result<bool, Malformed> {
     let (issued, issuing) = (certificate::parse(certificate)?, certificate::parse(issuer)?);
     Ok(issued.issuer().as_raw() == issuing.subject().as_raw()
@@ -161,10 +161,10 @@ mod tests {
         let mixed = [leaf_der.clone(), root_der.clone(), middle_der.clone()];
         assert_eq!(faults(&mixed, within), [issuer(2, "root"), issuer(3, "middle")]);
         assert!(!is_chain(&mixed));
-        // The name alone makes no issuer: an intermediate that was renewed with another key.
+        // A matching name alone is not enough: an intermediate that was renewed with another key.
         let impostor = middle.self_signed(&keys[0]).expect("a certificate").der().clone();
         assert_eq!(faults(&[leaf_der.clone(), impostor], within), [issuer(2, "middle")]);
-        // Nor does the key alone.
+        // Nor is a matching key alone.
         let renamed = params("other", now)
             .self_signed(&keys[1])
             .expect("a certificate")

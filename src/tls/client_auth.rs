@@ -1,8 +1,8 @@
-//! Asks a client for a certificate, proves that it holds the key, and judges nothing.
+//! Requests a client certificate and verifies that the client holds its key, but does not authorize it.
 //!
-//! Who the certificate makes its holder is decided for every request, by [`crate::admin`]: a refused handshake would end
-//! `incus remote add` before it has seen the server's certificate, and a judgement made once would outlive a reload.
-//! The proof is all that TLS has to give: the signature of the handshake by the very certificate's key.
+//! [`crate::admin`] decides for every request who the client is. A rejected handshake would end `incus remote add` before it
+//! has read the server's certificate, and a decision made once would outlive a reload. The verification consists of the
+//! handshake signature by the certificate's key, which is all that TLS provides.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -11,7 +11,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::signature;
 
-/// The verifier of the admin port.
+/// The client certificate verifier of the admin port.
 #[derive(Debug)]
 pub(super) struct AskForCertificate;
 
@@ -20,7 +20,7 @@ impl ClientCertVerifier for AskForCertificate {
         false
     }
 
-    /// Empty: Go's TLS sends no certificate at all when the hints do not name its issuer.
+    /// Empty, because Go's TLS sends no certificate at all if the hints do not name its issuer.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -1,25 +1,25 @@
-//! What a PEM parser passes over without a word, and must not: a block that it has not read.
+//! Finds blocks of a PEM file that the parser would silently skip.
 //!
-//! The parser takes a line for the beginning of a block if it begins with `-----BEGIN `. An indented line, or one with
-//! four dashes, is text to it, and so is the block behind it: the second certificate of a file would become its first.
+//! The parser recognizes the beginning of a block by `-----BEGIN ` at the start of a line. It treats an indented line, or one
+//! with four dashes, as text, and skips the block: the second certificate of the file would become its first.
 
-/// What some editors put before the first byte.
+/// Byte order mark, which some editors add.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// What people, keyboards and word processors write for a dash.
+/// Characters that people, keyboards and word processors use as a dash.
 const DASHES: [char; 6] = ['-', '\u{2010}', '\u{2011}', '\u{2013}', '\u{2014}', '\u{2212}'];
 
-/// The text without a byte order mark.
+/// Returns the text without a byte order mark.
 pub(super) fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// Returns the number of the first line that begins or ends a block which is not read: one that is misspelt, one within
-/// another block, or one of a block that may hold a certificate in a form that is not read.
+/// Returns the number of the first line that begins or ends a block which the parser would skip: a misspelled marker, one
+/// within another block, or one of a block that may hold a certificate in an unsupported format.
 ///
-/// Keys, parameters and revocation lists stand beside certificates by custom, and certificates beside keys.
+/// Keys, parameters and revocation lists are accepted next to certificates, and certificates next to keys, as is common.
 pub(super) fn unread_line(text: &[u8]) -> Option<usize> {
     let mut within: Option<&[u8]> = None;
-    // As the parser ends lines. The second half of CRLF is an empty one, which does not count.
+    // Splits lines as the parser does. CRLF yields an additional empty line, which does not count.
     let lines = text.split(|byte| matches!(byte, b'\n' | b'\r'));
     let mut number = 1;
     let mut read = 0;
@@ -53,7 +53,7 @@ fn is_passed_over(label: &[u8]) -> bool {
     matches!(label, b"CERTIFICATE" | b"X509 CRL") || label.ends_with(b"KEY") || label.ends_with(b" PARAMETERS")
 }
 
-/// Whether somebody meant to begin or end a block of a certificate or a key: dashes, the word, and what it is.
+/// Returns whether the line looks like a marker of a certificate or key block: dashes, the word, and the type.
 fn is_like_a_marker(line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line).to_uppercase();
     let has_word = |word: &str| {

@@ -1,7 +1,7 @@
-//! Handshake signatures, checked against a certificate's bare public key.
+//! Verifies handshake signatures against a certificate's bare public key.
 //!
-//! rustls's own helpers read the certificate with webpki, which refuses X.509 v1. The signature is over the public key
-//! alone, so that is all this reads. The signature of one certificate by the key of another is checked likewise.
+//! rustls's own helpers parse the certificate with webpki, which rejects X.509 v1. A signature only depends on the public
+//! key, so only that is read. The signature of one certificate by the key of another is verified in the same way.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
@@ -18,7 +18,7 @@ pub(super) fn verify_tls12(
 ) -> Result<HandshakeSignatureValid, Error> {
     let spki = certificate::public_key(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let key = RawPublicKeyEntity::try_from(&spki).map_err(|_| CertificateError::BadEncoding)?;
-    // In TLS 1.2 a scheme names a hash and a kind of key, but no curve: any algorithm that fits the key will do.
+    // In TLS 1.2 a scheme names a hash and a key type, but no curve. Any algorithm that fits the key is accepted.
     algorithms()
         .mapping
         .iter()
@@ -41,7 +41,7 @@ pub(super) fn verify_tls13(
     verify_tls13_signature_with_raw_key(message, &spki, signature, &algorithms())
 }
 
-/// Whether it is a signature by this key, by whatever algorithm fits.
+/// Returns whether the signature is by this key, with any algorithm that fits.
 pub(super) fn is_by(key: &SubjectPublicKeyInfoDer<'_>, message: &[u8], signature: &[u8]) -> bool {
     RawPublicKeyEntity::try_from(key).is_ok_and(|key| {
         let mut algorithms = algorithms().all.iter();

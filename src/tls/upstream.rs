@@ -1,4 +1,4 @@
-//! What Incus sees of us, our client certificate, and what we hold against its own: a pin.
+//! TLS to Incus: the gateway's client certificate, and the pinned server certificate.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,27 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 use super::{CertifiedKey, PemError, provider, read_certificate, signature};
 use crate::file::Reader;
 
-/// How long a worker waits for the pinned file. All of its clients wait with it.
+/// Timeout of a worker for reading the pinned file. All of its clients wait meanwhile.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// TLS 1.3 alone, as Incus; no ALPN, for Incus would offer `h2` only, where upgrades are impossible.
+/// Creates the client configuration: only TLS 1.3, like Incus, and no ALPN, because Incus would offer only `h2`, which has no
+/// upgrades.
+///
+/// # Panics
+/// Panics if the provider has no TLS 1.3 cipher suite.
 pub fn client_config(identity: &CertifiedKey, pin: Arc<Pin>) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("aws-lc-rs has the cipher suites of TLS 1.3")
+        .expect("aws-lc-rs supports TLS 1.3")
         .dangerous()
         .with_custom_certificate_verifier(pin)
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
-    // Connections are pooled, so handshakes are rare; each one holds Incus to the pin of this moment.
+    // Connections are pooled, so handshakes are rare. Each one checks the current pin.
     config.resumption = Resumption::disabled();
     config
 }
 
-/// The certificate that Incus must present, byte for byte, whatever names and dates it has.
+/// The certificate that Incus must present, byte for byte, regardless of its names and validity.
 #[derive(Debug)]
 pub struct Pin(Option<PinnedFile>);
 
@@ -44,6 +48,9 @@ struct PinnedFile {
 
 impl Pin {
     /// Pins the certificate in a PEM file.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
     pub fn file(path: PathBuf) -> Result<Self, PemError> {
         let certificate = RwLock::new(read_certificate(&path)?);
         let reader = Mutex::default();
@@ -54,23 +61,23 @@ impl Pin {
         })))
     }
 
-    /// Takes whoever answers at the address of this machine: only root can listen in on loopback.
+    /// Pins nothing, for a server on the loopback interface, where only root can intercept. Returns `None` for other hosts.
     pub fn none_on_loopback(host: &str) -> Option<Self> {
         let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         loopback.then_some(Self(None))
     }
 
-    /// Whether both name the same file, and found the same certificate in it.
+    /// Returns whether both name the same file and have read the same certificate from it.
     pub fn is_same(&self, other: &Self) -> bool {
         self.path() == other.path() && self.certificate() == other.certificate()
     }
 
-    /// The file, if one is pinned.
+    /// Returns the file, if a certificate is pinned.
     pub fn path(&self) -> Option<&Path> {
         self.0.as_ref().map(|pinned| pinned.path.as_path())
     }
 
-    /// The certificate, if one is pinned.
+    /// Returns the certificate, if one is pinned.
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
         self.0.as_ref().map(PinnedFile::certificate)
     }
@@ -81,7 +88,8 @@ impl PinnedFile {
         self.certificate.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Incus may have renewed its certificate: what does not match is held against the file once more.
+    /// Returns whether the certificate matches. Incus may have renewed its certificate, so on a mismatch the file is read
+    /// again.
     fn accepts(&self, presented: &CertificateDer<'_>) -> bool {
         if self.certificate() == *presented {
             return true;

@@ -18,28 +18,28 @@ use super::request::{RequestBody, clone_head, is_repeatable};
 use super::response::UpstreamBody;
 use super::target::Target;
 
-/// After so long without an answer on a connection that stood before, Incus is knocked at; and so long it may take to
-/// open. Both together stay under the five seconds in which a client learns that Incus is away.
+/// Time without a response on a reused connection after which a new connection to Incus is tried, and the time for that
+/// connection to open. Both together stay below the five seconds within which a client learns that Incus is unavailable.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
-/// A client of Incus, for one worker.
+/// Client of Incus for one worker.
 #[derive(Debug)]
 pub struct Upstream {
     target: Arc<Target>,
     pool: Rc<Pool>,
 }
 
-/// What Incus answered.
+/// A response from Incus.
 #[derive(Debug)]
 pub enum UpstreamResponse {
-    /// A response whose body is still to come.
+    /// A response whose body has not been read.
     Response(Response<Box<UpstreamBody>>),
     /// 101, and the stream that the connection has become.
     Upgraded(Response<()>, Box<Tunnel>),
 }
 
 impl Upstream {
-    /// A client with an empty pool.
+    /// Creates a client with an empty pool.
     pub fn new(target: Arc<Target>) -> Self {
         Self {
             pool: Rc::new(Pool::new(Arc::clone(target.counts()))),
@@ -47,28 +47,31 @@ impl Upstream {
         }
     }
 
-    /// Whether it is a client of this Incus.
+    /// Returns whether it is a client of this target.
     pub fn is_for(&self, target: &Arc<Target>) -> bool {
         Arc::ptr_eq(&self.target, target)
     }
 
-    /// Sends a request, a client's or our own, and returns as soon as the head of the answer is there, however long that
-    /// takes.
+    /// Sends a request of a client or of the gateway itself, and returns when the header of the response has arrived, however
+    /// long that takes.
+    ///
+    /// # Errors
+    /// Fails if Incus cannot be reached, or does not respond with valid HTTP.
     pub async fn send(
         &self,
         client: Option<SocketAddr>,
         request: Request<RequestBody>,
     ) -> Result<UpstreamResponse, Error> {
         let asked = Instant::now();
-        // Boxed, for it has room for a connection in the making: every answer that does not ask Incus would be moved about
-        // with room for that, several times.
+        // Boxed, because the future holds a connection that is being opened. Unboxed, every response without a request to
+        // Incus would be moved several times with that size.
         let answer = Box::pin(self.send_with_retry(client, request)).await;
         match &answer {
             Ok(_) => self.target.counts().answers.observe(asked.elapsed()),
             Err(error) => self.target.counts().failed(error),
         }
         match &answer {
-            // That says nothing of Incus.
+            // A client's fault says nothing about Incus.
             Err(Error::Client(_)) => {}
             answer => self.target.note(answer.as_ref().err()),
         }
@@ -76,9 +79,12 @@ impl Upstream {
     }
 
     /// Fetches a JSON document of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Fails like [`Self::send`], and if the status is not 200 or the document is larger.
     pub async fn fetch(&self, path: &str, limit: usize) -> Result<Bytes, Error> {
         let document = self.fetch_document(path, limit).await;
-        // All others have been counted where they happened.
+        // All other errors were counted where they occurred.
         if let Err(error @ (Error::Status(..) | Error::TooLarge(_) | Error::Unusable)) = &document {
             self.target.counts().failed(error);
         }
@@ -87,7 +93,7 @@ impl Upstream {
 
     async fn fetch_document(&self, path: &str, limit: usize) -> Result<Bytes, Error> {
         let request = Request::get(path).header(HOST, self.host());
-        // A path and a host that were a URL's make a request.
+        // The path and the host come from a URL, so this is always a valid request.
         let request = request.body(RequestBody::Empty).map_err(|_| Error::Unusable)?;
         match self.send(None, request).await? {
             UpstreamResponse::Response(response) if response.status() == StatusCode::OK => {
@@ -98,12 +104,12 @@ impl Upstream {
         }
     }
 
-    /// What our own requests say as `Host`.
+    /// Returns the `Host` header of the gateway's own requests.
     pub fn host(&self) -> HeaderValue {
         self.target.host_header.clone()
     }
 
-    /// Closes connections that have been idle for so long that Incus may be about to.
+    /// Closes connections that have been idle for so long that Incus may be about to close them.
     pub fn close_idle(&self) {
         self.pool.close_idle();
     }
@@ -113,14 +119,14 @@ impl Upstream {
         client: Option<SocketAddr>,
         mut request: Request<RequestBody>,
     ) -> Result<UpstreamResponse, Error> {
-        // A pooled connection may have gone stale in the very moment of its use. Sending twice is right only where that
-        // does no more than sending once (RFC 9110 §9.2.2) and there is no body of which a part may be gone.
+        // A pooled connection may go stale at the moment of its use. Retrying is only correct if the request is idempotent
+        // (RFC 9110 §9.2.2) and has no body that may be partly consumed.
         while let Some(connection) = self.pool.take(&self.target, client).await {
             self.target.counts().reused.add(1);
             let spare = is_repeatable(&request).then(|| clone_head(&request));
             match self.send_on_reused(client, connection, request).await {
                 Ok(answer) => return Ok(answer),
-                // What cannot be parsed is an answer all the same.
+                // A response that cannot be parsed is still a response.
                 Err(SendError {
                     unsent,
                     error: Error::Http(source),
@@ -135,8 +141,8 @@ impl Upstream {
         self.exchange(connection, request).await.map_err(|failed| failed.error)
     }
 
-    /// An exchange on a connection that stood before. Nothing tells an Incus that hangs from one that waits for an
-    /// operation to end, but that the one lets nobody in any more.
+    /// Sends a request on a reused connection. An Incus that hangs looks like one that waits for an operation to end, except
+    /// that it accepts no new connections.
     async fn send_on_reused(
         &self,
         client: Option<SocketAddr>,
@@ -178,8 +184,8 @@ impl Upstream {
     }
 }
 
-/// Whether there is one way to tell where an answer ends (RFC 9112 §6.3). hyper goes by the chunks, but leaves a length
-/// beside them in the head: a client that goes by that would take a part for the whole.
+/// Returns whether the end of a response is unambiguous (RFC 9112 §6.3). hyper follows the chunks, but keeps a
+/// `Content-Length` next to them in the header: a client that follows it would take a part for the whole.
 fn is_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

@@ -1,4 +1,4 @@
-//! One connection to Incus: TCP, TLS with our certificate, HTTP/1.1.
+//! One connection to Incus: TCP, TLS with the gateway's client certificate, HTTP/1.1.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -29,20 +29,20 @@ use super::target::Target;
 use crate::upgraded_io::UpgradedIo;
 use crate::{proxy_protocol, socket_options};
 
-/// For TCP and TLS together. A client must have its answer within five seconds when Incus is away.
+/// Timeout for TCP and TLS together. A client must get a response within five seconds when Incus is unavailable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_HEADERS: usize = 256;
-/// The most that the head of an answer may be, in bytes, and the most that is read of a body at once: hyper has one limit
-/// for both, and what is read waits in memory for a client that does not.
+/// Maximum size of a response header, and of a single read of a body, in bytes. hyper has one limit for both, and data that
+/// was read is held in memory for a client that does not read.
 const MAX_READ: usize = 64 << 10;
 
 type Stream = TlsStream<TcpStream>;
 
-/// The stream under hyper. While it is idle, whatever arrives on it is an error: an answer that nobody has asked for would
-/// be taken for the next request's.
+/// The stream under hyper. While the connection is idle, any received byte is an error: an unsolicited response would be
+/// taken for the response to the next request.
 ///
-/// tokio reads a socket only once epoll has reported it. What has arrived since epoll was asked last is in the kernel alone,
-/// so that has to be asked too.
+/// tokio reads a socket only after epoll has reported it. Only the kernel knows what has arrived since the last epoll call,
+/// so the kernel must be asked too.
 #[derive(Debug)]
 struct Wire {
     stream: Stream,
@@ -74,7 +74,7 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    // Without these, hyper copies what it writes into one buffer.
+    // Without vectored writes, hyper copies what it writes into one buffer.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -89,43 +89,44 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Whether the kernel has bytes, an end or an error of this socket.
+/// Returns whether the kernel has received bytes, a shutdown or an error on this socket.
 fn has_arrived(socket: &TcpStream) -> bool {
     let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
     !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// A connection on which one request at a time is under way. It stands still unless somebody drives it.
+/// A connection that carries one request at a time. It makes no progress unless it is driven.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
-    /// Boxed, for the connection goes from hand to hand.
+    /// Boxed, because the connection is moved often.
     driver: Box<http1::Connection<TokioIo<Wire>, RequestBody>>,
-    /// Whether the next request is still to be written; see [`Wire`].
+    /// Whether the next request has not been written yet; see [`Wire`].
     is_idle: Rc<Cell<bool>>,
-    /// Whose requests it may carry, where Incus has been told.
+    /// The client that Incus was told, whose requests the connection may carry.
     client: Option<IpAddr>,
     ended: bool,
 }
 
-/// Incus's end of a tunnel.
+/// The tunnel's end at Incus.
 pub type Tunnel = UpgradedIo<TunnelStream>;
 
-/// What a connection has become after 101. Unless we have ended in order it is reset when it goes, though it be with the
-/// process: Go takes an end without a farewell for one in order, if it comes between two records.
+/// The stream that a connection becomes after 101. It is reset when dropped, even by the end of the process, unless it was
+/// shut down gracefully: Go takes a connection closed without `close_notify` for a graceful end, if it is closed between two
+/// records.
 #[derive(Debug)]
 pub struct TunnelStream(Stream);
 
 impl TunnelStream {
     fn new(stream: Stream) -> Self {
-        // Where this fails, the connection is gone already.
+        // If this fails, the connection is closed already.
         let _ = stream.get_ref().0.set_zero_linger();
         Self(stream)
     }
 }
 
 impl Connection {
-    /// For a client, or for ourselves, which matters only if Incus is told.
+    /// Opens a connection for a client or for the gateway itself, which only matters if Incus is told the client's address.
     pub(super) async fn open(target: &Target, client: Option<SocketAddr>) -> Result<Self, Error> {
         let stream = timeout(CONNECT_TIMEOUT, connect(target, client))
             .await
@@ -151,13 +152,13 @@ impl Connection {
         })
     }
 
-    /// Whether Incus takes it for this client's, or for our own.
+    /// Returns whether Incus attributes the connection to this client, or to the gateway itself.
     pub(super) fn is_for(&self, client: Option<IpAddr>) -> bool {
         self.client == client
     }
 
-    /// Sends a request, and its body for as long as no answer is there; what is left of that goes out while the answer's
-    /// body is read.
+    /// Sends a request, and its body until a response arrives. The rest of the body is sent while the response's body is
+    /// read.
     pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
         let mut answer = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
@@ -167,35 +168,35 @@ impl Connection {
         answer.await.map_err(|mut failed| SendError {
             unsent: failed.take_message(),
             error: match failed.into_error() {
-                // What hyper calls a user's is the body that a client sends through us.
+                // A user error in hyper's terms is an error of the body, which comes from the client.
                 error if error.is_user() => Error::Client(error),
                 error => Error::Http(error),
             },
         })
     }
 
-    /// Reads and writes what can be read and written.
+    /// Reads and writes as much as possible.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        // How it ended is told to whoever waits for an answer or a body.
+        // The waiting response or body reports how it ended.
         if !self.ended && self.driver.poll_without_shutdown(cx).is_ready() {
             self.ended = true;
         }
     }
 
-    /// Whether the connection can carry the next request: the last exchange is over, and nothing has arrived since. Until
-    /// the first byte of that request is written, whatever arrives ends the connection.
+    /// Returns whether the connection can carry the next request: the last exchange is complete, and nothing has arrived
+    /// since. Until the first byte of the next request is written, any received byte ends the connection.
     pub(super) fn is_fit_for_next(&mut self, cx: &mut Context<'_>) -> bool {
         self.is_idle.set(true);
         self.is_reusable(cx)
     }
 
-    /// Whether the last exchange is over on both sides and Incus has not closed the connection.
+    /// Returns whether the last exchange is complete on both sides and Incus has not closed the connection.
     pub(super) fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx);
         !self.ended && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(())))
     }
 
-    /// After 101, what the connection has become.
+    /// Returns the stream that the connection becomes after 101.
     pub(super) async fn into_tunnel(mut self) -> Tunnel {
         poll_fn(|cx| {
             self.drive(cx);
@@ -227,15 +228,15 @@ impl AsyncWrite for TunnelStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
-        // What is still on its way may take its time.
+        // Let the kernel deliver what it still buffers.
         let _ = SockRef::from(self.0.get_ref().0).set_linger(None);
         Poll::Ready(Ok(()))
     }
 }
 
-/// A request that failed, and what is left of it.
+/// A failed request, and the request itself if it can be sent again.
 pub(super) struct SendError {
-    /// The request as it was, if no byte of it went out.
+    /// The unmodified request, if no byte of it was sent.
     pub(super) unsent: Option<Request<RequestBody>>,
     pub(super) error: Error,
 }

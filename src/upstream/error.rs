@@ -1,4 +1,4 @@
-//! What can go wrong between us and Incus, in words for the log.
+//! Errors of requests to Incus, with messages for the log.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use thiserror::Error;
 
-/// Why Incus gave no answer, or not the whole of it.
+/// Why Incus sent no response, or an incomplete one.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -50,7 +50,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it is of an answer whose head made sense: then Incus is not away, and nothing has been said of it.
+    /// Returns whether the response had a valid header. Incus is available then, and the error has not been logged.
     pub(crate) fn is_of_an_answer(&self) -> bool {
         matches!(
             self,

@@ -1,5 +1,4 @@
-//! How Incus does, as all workers see it. They share these figures: what they tell of takes a thousand times longer than
-//! they do.
+//! Metrics of Incus. All workers share them: a request to Incus takes a thousand times longer than an update.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,32 +10,32 @@ use crate::counters::{Counter, Histogram};
 /// The record of one request and its response. Dropping it logs and counts the request.
 #[derive(Debug, Default)]
 pub struct UpstreamMetrics {
-    /// The time until the head of an answer was there.
+    /// Time until the header of a response arrived.
     pub answers: Histogram,
     /// Connections that were opened.
     pub opened: Counter,
-    /// Requests on a connection that had served another one.
+    /// Requests on a reused connection.
     pub reused: Counter,
-    /// What went wrong.
+    /// Errors by kind.
     pub errors: LabelMap<ErrorKind, Counter>,
     idle: AtomicU64,
 }
 
 impl UpstreamMetrics {
-    /// Counts what went wrong, unless a client is to blame.
+    /// Counts an error, unless the client caused it.
     pub fn failed(&self, error: &Error) {
         if let Some(kind) = ErrorKind::of(error) {
             self.errors.of(kind).add(1);
         }
     }
 
-    /// How many connections wait for a request.
+    /// Returns the number of idle connections.
     pub fn idle(&self) -> u64 {
         self.idle.load(Ordering::Relaxed)
     }
 }
 
-/// Counts an idle connection for as long as it is there.
+/// Counts an idle connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct IdleGuard(Arc<UpstreamMetrics>);
 
@@ -53,7 +52,7 @@ impl Drop for IdleGuard {
     }
 }
 
-/// What can go wrong between us and Incus.
+/// Kind of an upstream error.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "see `Error`")]
 pub enum ErrorKind {

@@ -1,4 +1,4 @@
-//! Connections that wait for their next request.
+//! Pool of idle connections.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,15 +13,16 @@ use super::connection::Connection;
 use super::metrics::{IdleGuard, UpstreamMetrics};
 use super::target::Target;
 
-/// Incus closes an idle connection after 29 s; ours are gone before, so that hardly a request meets a closed one.
+/// Maximum idle time. Incus closes an idle connection after 29 s; closing earlier makes it rare that a request meets a closed
+/// one.
 const MAX_IDLE: Duration = Duration::from_secs(20);
-/// A worker with more idle connections than this has had a peak that is over.
+/// Maximum number of idle connections per worker. More than this are left over from a peak.
 const MAX_CONNECTIONS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) counts: Arc<UpstreamMetrics>,
-    /// The one used last comes last and is used first: the others may grow old.
+    /// Last in, first out: the most recently used connection is reused first, and the others age out.
     idle: RefCell<Vec<Idle>>,
 }
 
@@ -51,8 +52,8 @@ impl Pool {
         }
     }
 
-    /// A connection that was open a moment ago, and that Incus takes for this client's. Where something has gone wrong
-    /// meanwhile, one that is silent may be dead, and what is sent on it lost.
+    /// Takes a connection that was open a moment ago and that Incus attributes to this client. After an error in the
+    /// meantime, a silent connection may be dead, and a request on it would be lost.
     pub(super) async fn take(&self, target: &Target, client: Option<SocketAddr>) -> Option<Connection> {
         let client = target.proxied_addr(client);
         poll_fn(|cx| {
@@ -60,7 +61,7 @@ impl Pool {
                 mut connection, since, ..
             }) = self.remove(client)
             {
-                // Nobody drove it meanwhile: this is where we see that Incus has closed it, or has sent what nobody asked for.
+                // Nothing has driven it meanwhile: this detects that Incus has closed it or has sent something unsolicited.
                 let is_trusted = since.elapsed() < MAX_IDLE && target.has_no_error_since(since);
                 if is_trusted && connection.is_fit_for_next(cx) {
                     return Poll::Ready(Some(connection));
@@ -103,45 +104,45 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-    /// A target, and word of every answer that was sent there: one to each request, and, where that is wanted, another one
-    /// that nobody has asked for.
+    /// Returns a target, and a channel that reports every response it sends: one per request, and with `adds_another` an
+    /// unsolicited one.
     fn incus(adds_another: bool) -> (Arc<Target>, Receiver<()>) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let key = rcgen::KeyPair::generate().expect("a key");
         let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
         let certificate = params.self_signed(&key).expect("a certificate");
         let [chain_file, key_file] = ["crt", "key"].map(|name| folder.path().join(name));
-        fs::write(&chain_file, certificate.pem()).expect("written");
-        fs::write(&key_file, key.serialize_pem()).expect("written");
+        fs::write(&chain_file, certificate.pem()).expect("write the file");
+        fs::write(&key_file, key.serialize_pem()).expect("write the file");
         let tls = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .expect("they are there")
+            .expect("the provider supports the default versions")
             .with_no_client_auth()
             .with_single_cert(
                 vec![certificate.der().clone()],
                 PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             )
-            .expect("a pair");
+            .expect("a matching pair");
         let tls = Arc::new(tls);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        let (tell, told) = channel();
+        let port = listener.local_addr().expect("the listener is bound").port();
+        let (sender, responses) = channel();
         thread::spawn(move || {
             for tcp in listener.incoming() {
                 let tls = ServerConnection::new(Arc::clone(&tls)).expect("a configuration");
                 let mut stream = StreamOwned::new(tls, tcp.expect("a connection"));
-                let tell = tell.clone();
+                let sender = sender.clone();
                 thread::spawn(move || {
-                    // Each request is less than this.
+                    // Each request is smaller than this.
                     while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
                         let _ = stream.write_all(ANSWER);
                         if adds_another {
-                            // Not before the first answer is taken.
-                            let _ = tell.send(());
+                            // Wait until the first response has been read.
+                            let _ = sender.send(());
                             thread::sleep(Duration::from_millis(50));
                             let _ = stream.write_all(ANSWER);
                         }
-                        let _ = tell.send(());
+                        let _ = sender.send(());
                     }
                 });
             }
@@ -152,40 +153,40 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port,
             server_name: "localhost".try_into().expect("a name"),
-            identity: CertifiedKey::load(&chain_file, &key_file).expect("a pair"),
-            pin: Arc::new(Pin::none_on_loopback("127.0.0.1").expect("it is this machine")),
+            identity: CertifiedKey::load(&chain_file, &key_file).expect("a matching pair"),
+            pin: Arc::new(Pin::none_on_loopback("127.0.0.1").expect("a loopback address")),
             proxy_protocol: false,
         };
-        (Arc::new(Target::new(&config, Arc::default())), told)
+        (Arc::new(Target::new(&config, Arc::default())), responses)
     }
 
     async fn ask(upstream: &Upstream) {
         let request = Request::post("/1.0").header(HOST, upstream.host());
         let request = request.body(RequestBody::Empty).expect("a request");
-        let answer = upstream.send(None, request).await.expect("an answer");
+        let answer = upstream.send(None, request).await.expect("a response");
         assert!(matches!(answer, UpstreamResponse::Response(response) if response.status() == 200));
     }
 
     #[tokio::test]
     async fn what_has_arrived_on_an_idle_connection_ends_it() {
-        let (target, told) = incus(true);
+        let (target, responses) = incus(true);
         let upstream = Upstream::new(Arc::clone(&target));
         for opened in 1..5 {
             ask(&upstream).await;
             assert_eq!(target.counts().opened.value(), opened);
-            // The thread waits here, so that epoll is not asked until the next request has been sent.
-            told.recv().expect("the first answer");
-            told.recv().expect("the answer nobody has asked for");
+            // This blocks the thread, so that epoll is not called before the next request has been sent.
+            responses.recv().expect("the first response");
+            responses.recv().expect("the unsolicited response");
         }
     }
 
     #[tokio::test]
     async fn a_silent_connection_is_used_again() {
-        let (target, told) = incus(false);
+        let (target, responses) = incus(false);
         let upstream = Upstream::new(Arc::clone(&target));
         for _ in 0..5 {
             ask(&upstream).await;
-            told.recv().expect("the answer");
+            responses.recv().expect("the response");
         }
         assert_eq!(target.counts().opened.value(), 1);
     }

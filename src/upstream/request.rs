@@ -1,4 +1,4 @@
-//! What goes up.
+//! Requests to Incus.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 /// The body of a request to Incus.
 pub enum RequestBody {
-    /// None.
+    /// No body.
     Empty,
     /// Of a client, streamed.
     Streamed(Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error>>>),
@@ -41,12 +41,13 @@ impl Body for RequestBody {
     }
 }
 
-/// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2), and nothing of a body may be gone.
+/// Returns whether the request can be sent twice: it is idempotent (RFC 9110 §9.2.2) and has no body that may be partly
+/// consumed.
 pub(super) fn is_repeatable(request: &Request<RequestBody>) -> bool {
     request.method().is_idempotent() && request.body().is_end_stream() && *request.method() != Method::CONNECT
 }
 
-/// A copy of a request that has no body.
+/// Clones a request that has no body.
 pub(super) fn clone_head(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut head = Request::new(RequestBody::Empty);
     head.method_mut().clone_from(request.method());

@@ -1,4 +1,4 @@
-//! What comes down.
+//! Responses from Incus.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use super::yield_budget::YieldBudget;
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
-    /// `None` once it has been given back.
+    /// `None` once it has been returned to the pool.
     connection: Option<Connection>,
     pool: Rc<Pool>,
     turn: YieldBudget,
@@ -38,7 +38,7 @@ impl UpstreamBody {
             turn: YieldBudget::default(),
         };
         if body.is_end_stream() {
-            // Nobody will read it.
+            // Empty bodies are not polled.
             poll_fn(|cx| {
                 body.give_back(cx);
                 Poll::Ready(())
@@ -83,7 +83,7 @@ impl Body for UpstreamBody {
             Pin::new(&mut this.incoming).poll_frame(cx)
         });
         let frame = ready!(polled);
-        // The reader may know from the length that this was the last frame, and never ask again.
+        // The reader may know from the length that this was the last frame, and not poll again.
         let is_over = frame
             .as_ref()
             .is_none_or(|frame| frame.is_ok() && this.incoming.is_end_stream());

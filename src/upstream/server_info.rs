@@ -1,4 +1,4 @@
-//! What Incus says of itself, and of what it thinks of us.
+//! Incus's information about itself and about the gateway's trust status.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use tokio::time::timeout;
 use super::client::Upstream;
 use super::error::Error;
 
-/// Incus's `/1.0` is a few kilobytes; this much is too much.
+/// Maximum size of Incus's `/1.0`, in bytes. It usually has a few kilobytes.
 pub const MAX_SERVER_INFO: usize = 1 << 20;
 
-/// The part of Incus's `/1.0` that matters to who keeps a gateway. What is optional, only who is trusted is told.
+/// The part of Incus's `/1.0` that the gateway's operator needs. Incus returns the optional fields only to trusted clients.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
-    /// Whether it trusts `upstream.client_certificate`.
+    /// Whether Incus trusts `upstream.client_certificate`.
     pub is_trusted: bool,
-    /// Such as `6.0.4`.
+    /// For example `6.0.4`.
     pub version: Option<String>,
-    /// `core.https_address`, empty where there is none.
+    /// `core.https_address`, or empty.
     pub core_address: String,
-    /// `cluster.https_address`, likewise.
+    /// `cluster.https_address`, or empty.
     pub cluster_address: String,
 }
 
-/// Why it says nothing.
+/// Why no information is available.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ServerInfoError {
@@ -36,10 +36,13 @@ pub enum ServerInfoError {
 }
 
 impl Upstream {
-    /// Asks it, and waits no longer than that.
-    pub async fn about(&self, patience: Duration) -> Result<ServerInfo, ServerInfoError> {
-        let body = timeout(patience, self.fetch("/1.0", MAX_SERVER_INFO)).await;
-        let body = body.unwrap_or(Err(Error::Timeout(patience)))?;
+    /// Requests the information, with a timeout of `time_limit`.
+    ///
+    /// # Errors
+    /// Fails if the request fails or times out, or if the response is not from Incus.
+    pub async fn about(&self, time_limit: Duration) -> Result<ServerInfo, ServerInfoError> {
+        let body = timeout(time_limit, self.fetch("/1.0", MAX_SERVER_INFO)).await;
+        let body = body.unwrap_or(Err(Error::Timeout(time_limit)))?;
         let ServerDocument { metadata } = serde_json::from_slice(&body)?;
         Ok(ServerInfo {
             is_trusted: metadata.auth == "trusted",

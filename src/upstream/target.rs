@@ -1,4 +1,4 @@
-//! Where Incus is, how it is known, and whether it was there the last time.
+//! The configured Incus server, and the last error from it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use super::metrics::UpstreamMetrics;
 use crate::config::UpstreamConfig;
 use crate::tls::upstream::{Pin, client_config};
 
-/// The Incus that a configuration names. All workers share it.
+/// The Incus server that a configuration names. All workers share it.
 #[derive(Debug)]
 pub struct Target {
     url: String,
@@ -29,16 +29,19 @@ pub struct Target {
     trouble: Mutex<LastError>,
 }
 
-/// What goes wrong, and what went wrong last.
+/// The current error and the time of the last one.
 #[derive(Debug, Default)]
 struct LastError {
-    /// So that the log tells of changes only.
+    /// The current error, so that the log contains only changes.
     present: Option<String>,
     last: Option<Instant>,
 }
 
 impl Target {
-    /// Makes no connection yet.
+    /// Creates a target, without a connection.
+    ///
+    /// # Panics
+    /// Panics if `config.authority` is not a valid header value.
     pub fn new(config: &UpstreamConfig, counts: Arc<UpstreamMetrics>) -> Self {
         Self {
             url: config.url.clone(),
@@ -47,7 +50,7 @@ impl Target {
             host: config.host.clone(),
             port: config.port,
             server_name: config.server_name.clone(),
-            host_header: HeaderValue::from_str(&config.authority).expect("a URL's authority is a header's value"),
+            host_header: HeaderValue::from_str(&config.authority).expect("a URL's authority is a valid header value"),
             tls: Arc::new(client_config(&config.identity, Arc::clone(&config.pin))),
             proxy_protocol: config.proxy_protocol,
             counts,
@@ -55,7 +58,7 @@ impl Target {
         }
     }
 
-    /// Whether a configuration means the same Incus, known by the same certificates, and spoken to alike.
+    /// Returns whether a configuration has the same URL, certificates and PROXY protocol setting.
     pub fn is_of(&self, config: &UpstreamConfig) -> bool {
         self.url == config.url
             && self.client == *config.identity.certificate()
@@ -63,32 +66,32 @@ impl Target {
             && self.proxy_protocol == config.proxy_protocol
     }
 
-    /// Whom Incus takes a connection for, if it is told.
+    /// Returns the client that Incus attributes a connection to, if it is told.
     pub(super) fn proxied_addr(&self, client: Option<SocketAddr>) -> Option<IpAddr> {
         client.filter(|_| self.proxy_protocol).map(|client| client.ip())
     }
 
-    /// How it does, this one and those before it.
+    /// Returns the metrics, which include those of earlier targets.
     pub fn counts(&self) -> &Arc<UpstreamMetrics> {
         &self.counts
     }
 
-    /// The certificate that it must present, if one is pinned.
+    /// Returns the certificate that Incus must present, if one is pinned.
     pub fn pinned(&self) -> Option<CertificateDer<'static>> {
         self.pin.certificate()
     }
 
-    /// As the configuration has it.
+    /// Returns the configured URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// `host:port`, for messages.
+    /// Returns `host:port`, for messages.
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// Keeps the log informed, once for any number of requests that meet the same trouble.
+    /// Logs a change of the error, once for any number of requests that meet the same error.
     pub(super) fn note(&self, trouble: Option<&Error>) {
         let mut known = self.trouble();
         if trouble.is_some() {
@@ -108,7 +111,7 @@ impl Target {
         }
     }
 
-    /// Whether nothing has gone wrong since then.
+    /// Returns whether no error has occurred since `then`.
     pub(super) fn has_no_error_since(&self, then: Instant) -> bool {
         self.trouble().last.is_none_or(|last| last < then)
     }

@@ -1,19 +1,19 @@
-//! Fairness: a worker answers many, so that nobody moves more than this at a time, however fast it could go on.
+//! Fairness between the tasks of a worker: a body yields after a limited number of bytes, even if more are available.
 
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
 
-/// What a body hands on, in bytes, before other tasks have their turn.
+/// Number of bytes that a body transfers before other tasks run.
 const TURN: usize = 128 << 10;
 
-/// How much of its turn a body has used.
+/// The used part of a body's turn, in bytes.
 #[derive(Debug, Default)]
 pub struct YieldBudget(usize);
 
 impl YieldBudget {
-    /// Polls a body, unless others are to go first.
+    /// Polls a body, or yields if its turn is over.
     pub fn poll<E>(
         &mut self,
         cx: &mut Context<'_>,

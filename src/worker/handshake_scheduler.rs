@@ -1,12 +1,12 @@
-//! Turns at the expensive part of TLS handshakes.
+//! Scheduling of the expensive part of TLS handshakes.
 //!
-//! rustls does a handshake's key exchange and signature within one poll: most of a millisecond with a key of RSA-2048,
+//! rustls performs a handshake's key exchange and signature within one poll: most of a millisecond with an RSA-2048 key,
 //! several with RSA-4096. If thousands of clients send their first message at once, thousands of such polls are ready at
-//! once, and all else waits behind them. So a worker takes at most [`STEPS`] steps of handshakes before every other task that
-//! is ready has had its turn. Handshakes beyond that queue: those of the admin port first, and on each port one of each
-//! network after the other, so that a crowd from one network delays itself.
+//! once, and everything else waits. A worker therefore runs at most [`STEPS`] handshake steps before every other ready task
+//! has run. Additional handshakes are queued: those of the admin port first, and on each port round-robin by network, so that
+//! a flood from one network delays itself.
 //!
-//! Without a queue, a step costs nothing but a count, and the wake-up of the one task that begins the next round.
+//! Without a queue, a step costs only a counter update and a wake-up of the task that begins the next round.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -23,20 +23,20 @@ use tokio::time::{Instant, sleep};
 use crate::admission::per_ip::IpPrefix;
 use crate::port::Port;
 
-/// Steps in a round: enough for handshakes to keep their share of a worker that also moves data, few enough that a dozen
-/// rounds, which is what an admin's new connection and its first request need, are not noticed.
+/// Steps per round: enough for handshakes to keep their share of a worker that also moves data, and few enough that a dozen
+/// rounds, which an administrator's new connection with its first request needs, are not noticeable.
 const STEPS: usize = 4;
-/// So many turns in a row are the admin port's, then one is the public port's, if anybody waits there: a crowd on the admin
-/// port does not close the public one.
+/// Number of consecutive turns for the admin port before one for the public port, if a handshake waits there. A flood on the
+/// admin port therefore does not block the public one.
 const ADMINS_IN_A_ROW: usize = 3;
 
-/// One worker's.
+/// Handshake scheduler of one worker.
 #[derive(Debug)]
 pub struct HandshakeScheduler {
-    /// Steps that are left in this round.
+    /// Remaining steps of this round.
     left: Cell<usize>,
     queue: RefCell<Queue>,
-    /// A round's first step was taken.
+    /// Notified of the first step in a round.
     begun: Notify,
 }
 
@@ -51,7 +51,7 @@ impl Default for HandshakeScheduler {
 }
 
 impl HandshakeScheduler {
-    /// Begins round after round. Between two of them every task runs that was ready.
+    /// Runs the rounds. All tasks that are ready run between two rounds.
     pub async fn give_turns(self: Rc<Self>) {
         loop {
             self.begun.notified().await;
@@ -61,7 +61,7 @@ impl HandshakeScheduler {
         }
     }
 
-    /// `false` if nobody waited.
+    /// Begins a round. Returns `false` if the queue was empty.
     fn begin_round(&self) -> bool {
         self.left.set(STEPS);
         let mut queue = self.queue.borrow_mut();
@@ -75,18 +75,18 @@ impl HandshakeScheduler {
         self.left.get() < STEPS
     }
 
-    /// Does a handshake, each step of it in its turn. `None` if its client took longer than `patience`. The time that it
-    /// waited for its turns is not the client's, but no more than another `patience` is added for that.
+    /// Performs a handshake, each step in its turn. Returns `None` if the client took longer than `time_limit`. The time that
+    /// the handshake waited for its turns does not count, up to another `time_limit`.
     pub async fn tls_handshake<H: Future + Unpin>(
         &self,
         port: Port,
         client: IpAddr,
-        patience: Duration,
+        time_limit: Duration,
         mut handshake: H,
     ) -> Option<H::Output> {
-        let mut due = Instant::now() + patience;
-        let latest = due + patience;
-        let mut timer = pin!(sleep(patience));
+        let mut due = Instant::now() + time_limit;
+        let latest = due + time_limit;
+        let mut timer = pin!(sleep(time_limit));
         let mut waiting: Option<Rc<Turn>> = None;
         std::future::poll_fn(|cx| {
             if self.poll_turn(port, client, &mut waiting, &mut due, cx).is_ready()
@@ -107,7 +107,7 @@ impl HandshakeScheduler {
         .await
     }
 
-    /// Completes when the next step may be taken, and moves `due` by the time that this took.
+    /// Completes when the next step may run, and extends `due` by the waiting time.
     fn poll_turn(
         &self,
         port: Port,
@@ -149,7 +149,7 @@ impl HandshakeScheduler {
     }
 }
 
-/// A handshake that waits for its turn.
+/// A queued handshake.
 #[derive(Debug)]
 struct Turn {
     since: Instant,
@@ -184,11 +184,11 @@ impl Queue {
     }
 }
 
-/// Those of one port: the first of each network in turn.
+/// Queue of one port, round-robin by network.
 #[derive(Debug, Default)]
 struct Line {
     groups: VecDeque<IpPrefix>,
-    /// None of them empty.
+    /// Never contains an empty queue.
     waiting: HashMap<IpPrefix, VecDeque<Rc<Turn>>>,
 }
 
@@ -204,7 +204,7 @@ impl Line {
     fn next(&mut self) -> Option<Rc<Turn>> {
         while let Some(group) = self.groups.pop_front() {
             let waiting = self.waiting.get_mut(&group)?;
-            // Those whose handshake has been given up meanwhile are held by the queue alone.
+            // A turn whose handshake has been cancelled has no other owner than the queue.
             let mut turns = std::iter::from_fn(|| waiting.pop_front());
             let next = turns.find(|turn| Rc::strong_count(turn) > 1);
             match waiting.is_empty() {
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// A handshake of so many steps that notes each of them by a name.
+    /// Returns a handshake with `count` steps that records each of them by `name`.
     fn steps(
         name: &'static str,
         count: usize,
@@ -242,8 +242,8 @@ mod tests {
         })
     }
 
-    /// Has these handshakes begin at once, by port and client, and returns whose steps were taken in which order; `.` is a
-    /// turn of another task that is always ready.
+    /// Starts these handshakes at once, by port and client, and returns the order of their steps. `.` is a turn of another
+    /// task that is always ready.
     async fn order(handshakes: &[(&'static str, Port, &'static str)]) -> Vec<&'static str> {
         let queue = Rc::new(HandshakeScheduler::default());
         let taken = Rc::new(RefCell::new(Vec::new()));
@@ -293,7 +293,7 @@ mod tests {
         let order: Vec<_> = run(order(&all)).into_iter().filter(|taken| *taken != ".").collect();
         let last = |name| order.iter().rposition(|taken| *taken == name).unwrap();
         assert!(last("other") <= STEPS + 2 * (ADMINS_IN_A_ROW + 1), "{order:?}");
-        // One in four is the public port's meanwhile.
+        // One in four turns belongs to the public port.
         assert!(last("admin") <= STEPS + 20 + 20 / ADMINS_IN_A_ROW + 1, "{order:?}");
         assert!(order[..last("admin")].iter().filter(|taken| **taken == "x").count() > STEPS);
     }
@@ -329,20 +329,23 @@ mod tests {
     #[test]
     fn waiting_for_a_turn_is_not_the_clients_time() {
         let begun = std::time::Instant::now();
-        let patience = Duration::from_millis(200);
+        let time_limit = Duration::from_millis(200);
         let queue = HandshakeScheduler::default();
         let client = "192.0.2.1".parse().unwrap();
         run(async {
-            // A client that says nothing.
+            // A client that sends nothing.
             let silent = std::future::pending::<()>();
-            assert_eq!(queue.tls_handshake(Port::Public, client, patience, silent).await, None);
+            assert_eq!(
+                queue.tls_handshake(Port::Public, client, time_limit, silent).await,
+                None
+            );
             let silence = begun.elapsed();
-            assert!(silence >= patience);
-            // Nobody gives turns.
+            assert!(silence >= time_limit);
+            // No round begins.
             queue.left.set(0);
             let ready = std::future::ready(());
-            assert_eq!(queue.tls_handshake(Port::Public, client, patience, ready).await, None);
-            assert!(begun.elapsed() >= silence + 2 * patience, "as much again");
+            assert_eq!(queue.tls_handshake(Port::Public, client, time_limit, ready).await, None);
+            assert!(begun.elapsed() >= silence + 2 * time_limit, "as much again");
         });
     }
 }
