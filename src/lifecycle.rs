@@ -1,7 +1,8 @@
-//! Start, signals, SIGTERM drain.
+//! Startup, signal handling, and the drain on SIGTERM.
 //!
-//! The configuration is loaded, both ports are bound and the process has confined itself before any worker starts. The main
-//! thread then only waits for signals and keeps the catalogue; each worker serves on a thread of its own.
+//! The configuration is loaded, the ports are bound and the process is sandboxed before any worker starts. After that, the
+//! main thread only handles signals, refreshes the catalogue and serves the monitoring endpoints; each worker serves
+//! connections on its own thread.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -38,10 +39,10 @@ use crate::telemetry::file::LogFileError;
 use crate::telemetry::log::Log;
 use crate::worker::{self, Shared, Worker};
 
-/// For workers to tell of what they were doing when they were told to end at once.
+/// How long workers have to log the requests that an immediate shutdown aborts.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Why the gateway does not run.
+/// The reason why the gateway cannot start or did not shut down cleanly.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RunError {
@@ -70,7 +71,7 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
     let observers = listener::bind("metrics", &config.metrics)?;
     let status = socket::open(config.status_socket.as_deref());
-    // A quota of processor time is read from files that are out of reach afterwards.
+    // The CPU quota is read from cgroup files, which the sandbox makes unreadable.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);
     log.write_apart()?;
@@ -82,7 +83,7 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     worker::runtime()?.block_on(run_control_loop(path, config, log, sockets, cores))
 }
 
-/// All that is bound.
+/// All bound sockets.
 struct Sockets {
     listeners: Vec<Listener>,
     observers: Vec<TcpListener>,
@@ -129,7 +130,7 @@ async fn run_control_loop(
         tracing::info!(%port, %address, "listening");
     }
     serve_monitoring(observers, status, facts, &shared, watchdog)?;
-    // The workers have sockets of their own; these must not keep the ports open in a drain.
+    // The workers have their own copies of these sockets. Open ones here would keep the ports open during a drain.
     drop(listeners);
     tracing::info!("ready");
     systemd::ready("serving");
@@ -148,7 +149,7 @@ async fn run_control_loop(
                 false => reloader.reload_what_is_renewed().await,
             }
         };
-        // Its files may be slow to read.
+        // Reading its files can be slow, so a termination signal interrupts it.
         tokio::select! {
             biased;
             () = signals.end() => break,
@@ -170,12 +171,12 @@ async fn run_control_loop(
         () = signals.end() => RunError::CutShort,
     };
     shared.cut.cancel();
-    // What is cut is still told of, unless a worker hangs.
+    // Aborted requests are still logged, unless a worker hangs.
     let _ = timeout(LAST_WORDS, workers.recv()).await;
     Err(why)
 }
 
-/// Until the process ends: who looks at it, sees it drain.
+/// Serves metrics, health and status until the process ends, so that a drain can be observed.
 fn serve_monitoring(
     sockets: Vec<TcpListener>,
     status: Option<UnixListener>,
@@ -220,7 +221,7 @@ fn start_workers(
         let (shared, pulse, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            // A worker's runtime never leaves its thread, so it has to be made there.
+            // A worker's runtime is not `Send`, so its own thread creates it.
             match worker::runtime() {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
@@ -281,7 +282,7 @@ impl Signals {
         }
     }
 
-    /// Leaves a SIGHUP for later.
+    /// Waits for a signal that ends the process. A SIGHUP stays pending.
     async fn end(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
