@@ -187,7 +187,7 @@ mod tests {
 
     /// Returns the words of each statement. Panics if one is not a simple statement.
     fn words(text: &str) -> Vec<Vec<String>> {
-        let statements = all(text).expect("this is right");
+        let statements = all(text).expect("valid input");
         statements
             .into_iter()
             .map(|statement| match statement {

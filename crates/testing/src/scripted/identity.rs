@@ -1,4 +1,4 @@
-//! The scripted upstream's certificate, and its wish to see the client's.
+//! The scripted upstream's certificate and TLS settings. It requests a client certificate.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls::version::TLS13;
 
 use crate::tls::trust::TrustAnybody;
 
-/// A fresh certificate, as settings and as PEM.
+/// Creates a certificate. Returns the TLS settings and the PEM.
 pub(super) fn make() -> (Arc<ServerConfig>, String) {
     let key = KeyPair::generate().expect("a key can be made");
     let certificate = CertificateParams::new(["scripted.test".to_owned()])
