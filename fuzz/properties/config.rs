@@ -1,7 +1,7 @@
-//! A `proxy.toml`, beside the certificates and keys `gate` and `other`.
+//! A `proxy.toml`, next to the certificates and keys `gate` and `other`.
 //!
-//! It becomes a configuration whose every value lies within what is documented, or an error that names the file and, if
-//! any, one of its lines.
+//! The result is a configuration whose values are all within the documented ranges, or an error that names the file and, if
+//! possible, one of its lines.
 
 use std::collections::HashSet;
 use std::fs;
