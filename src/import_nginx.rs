@@ -144,7 +144,7 @@ mod tests {
     fn translated(text: &[u8]) -> Result<String, ImportError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("nginx.conf");
-        std::fs::write(&file, text).expect("written");
+        std::fs::write(&file, text).expect("the file can be written");
         let incus = Incus {
             folder: folder.path().to_owned(),
             url: None,

@@ -136,15 +136,15 @@ async fn run_control_loop(
     systemd::ready("serving");
 
     loop {
-        let is_asked = tokio::select! {
-            asked = signals.next() => match asked {
+        let is_requested = tokio::select! {
+            event = signals.next() => match event {
                 SignalEvent::End => break,
                 SignalEvent::Reload => true,
             },
             () = reloader.time_to_look() => false,
         };
         let reload = async {
-            match is_asked {
+            match is_requested {
                 true => reloader.reload().await,
                 false => reloader.reload_what_is_renewed().await,
             }
@@ -161,7 +161,7 @@ async fn run_control_loop(
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
     shared.drain.cancel();
-    let why = tokio::select! {
+    let error = tokio::select! {
         // Each worker drops its sender when it has finished.
         _ = workers.recv() => {
             tracing::info!("drained");
@@ -173,7 +173,7 @@ async fn run_control_loop(
     shared.cut.cancel();
     // Aborted requests are still logged, unless a worker hangs.
     let _ = timeout(LAST_WORDS, workers.recv()).await;
-    Err(why)
+    Err(error)
 }
 
 /// Serves metrics, health and status until the process ends, so that a drain can be observed.
@@ -218,27 +218,27 @@ fn start_workers(
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let (shared, pulse, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (shared, heartbeat, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // A worker's runtime is not `Send`, so its own thread creates it.
             match worker::runtime() {
                 Ok(runtime) => {
-                    let _ = tell.send(Ok(()));
-                    runtime.block_on(work(shared, pulse, listeners));
+                    let _ = sender.send(Ok(()));
+                    runtime.block_on(work(shared, heartbeat, listeners));
                 }
-                Err(error) => drop(tell.send(Err(error))),
+                Err(error) => drop(sender.send(Err(error))),
             }
             drop(finished);
         })?;
-        told.recv().map_err(io::Error::other)??;
+        receiver.recv().map_err(io::Error::other)??;
     }
     Ok(workers)
 }
 
-async fn work(shared: Shared, pulse: Heartbeat, listeners: Vec<Listener>) {
+async fn work(shared: Shared, heartbeat: Heartbeat, listeners: Vec<Listener>) {
     let worker = Worker::start(shared);
-    tokio::task::spawn_local(pulse.beat());
+    tokio::task::spawn_local(heartbeat.beat());
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::task::spawn_local(listener.accept(worker.clone())))

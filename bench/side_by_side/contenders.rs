@@ -128,7 +128,7 @@ impl Contender {
     /// Returns the public address of the catalogue with this number of images.
     pub(crate) fn public(&self, images: usize) -> SocketAddr {
         let found = self.public.iter().find(|(count, _)| *count == images);
-        found.expect("the site has every catalogue that is asked for").1
+        found.expect("the site has every requested catalogue").1
     }
 
     /// Returns the ids of all its processes.

@@ -215,8 +215,10 @@ fn stand_in_for(site: &Site, dice: &mut Dice, time: Duration) {
         1 => dice.bytes(3000),
         _ => Vec::new(),
     };
-    let listener = TcpListener::bind(site.incus.address()).expect("nobody else has taken Incus's port");
-    listener.set_nonblocking(true).expect("a socket of ours");
+    let listener = TcpListener::bind(site.incus.address()).expect("Incus's port is free");
+    listener
+        .set_nonblocking(true)
+        .expect("a socket can be made non-blocking");
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

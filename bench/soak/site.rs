@@ -176,7 +176,7 @@ pub(crate) fn bounded(client: &Client) -> Command {
         .arg(plain.get_program())
         .current_dir(client.home());
     for (key, value) in plain.get_envs() {
-        command.env(key, value.expect("the client unsets nothing"));
+        command.env(key, value.expect("the client removes no variable"));
     }
     command
 }
@@ -185,14 +185,14 @@ pub(crate) fn bounded(client: &Client) -> Command {
 pub(crate) fn incus_reading(client: &Client, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Outcome> {
     let mut command = bounded(client);
     let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("timeout is there");
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("coreutils has timeout");
     let mut stdin = child.stdin.take().expect("stdin is a pipe");
     let output = thread::scope(|scope| {
         scope.spawn(move || {
             // The client may exit before it has read everything.
             let _ = stdin.write_all(input);
         });
-        child.wait_with_output().expect("our own child")
+        child.wait_with_output().expect("a child of this process")
     });
     match output.status.success() {
         true => Ok(output.stdout),

@@ -47,14 +47,15 @@ pub fn holds(data: &[u8]) {
             true => &mut list[0],
             false => &mut list["metadata"],
         };
-        let all = metadata.as_array_mut().expect("the snapshot was made of it");
+        let all = metadata.as_array_mut().expect("the snapshot was built from it");
         let is_theirs = |image: &Value| {
             let is_default = image.get("project").is_none_or(|project| project == "default");
             is_default && (shown == Visibility::All || image["public"] == true)
         };
         all.retain(is_theirs);
         let number = all.len();
-        let without = Snapshot::parse(server, list.to_string().as_bytes(), shown).expect("it has become smaller");
+        let without =
+            Snapshot::parse(server, list.to_string().as_bytes(), shown).expect("a subset of a valid list is valid");
         assert!(snapshot.is_same(&without));
         assert_eq!(told, self::told(&without), "what is hidden makes a difference");
         assert_eq!(snapshot.number_of_images(), number);
@@ -101,7 +102,7 @@ fn is_of_the_form([server, images, image_paths, aliases, alias_paths]: &[Value; 
             [&image["profiles"], &image["last_used_at"]],
             [&Value::Array(Vec::new()), &Value::from("0001-01-01T00:00:00Z")]
         );
-        let digits = image["fingerprint"].as_str().expect("a text");
+        let digits = image["fingerprint"].as_str().expect("a string");
         let is_one = (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
         assert!(is_one, "{digits:?} becomes a path");
     }

@@ -18,7 +18,7 @@ pub fn holds(data: &[u8]) {
     }
     let folder = FOLDER.with(|folder| folder.path().to_owned());
     let file = folder.join("nginx.conf");
-    fs::write(&file, data).expect("written");
+    fs::write(&file, data).expect("the file can be written");
     let incus = Incus {
         folder: folder.join("incus"),
         url: None,

@@ -66,7 +66,9 @@ pub fn holds(data: &[u8]) {
     let page = Page { title };
     let selector = asked.selector();
     let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
-    let matches = matches.expect("the end").expect("words are no patterns");
+    let matches = matches
+        .expect("the evaluation completes")
+        .expect("literal words are valid patterns");
     let found = (Arc::new(snapshot), Arc::new(matches));
     let html = body(asked.reply(&page, Ok(found)).into_body());
     is_of_the_template(&html);
@@ -110,7 +112,7 @@ fn is_of_the_template(html: &str) {
     let mut emitter = DefaultEmitter::default();
     emitter.naively_switch_states(true);
     for token in Tokenizer::new_with_emitter(html, emitter) {
-        match token.expect("a text can be read") {
+        match token.expect("reading a string succeeds") {
             Token::StartTag(tag) => {
                 let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let names = tag.attributes.keys().map(|key| format!(" {}", name(key)));

@@ -55,7 +55,9 @@ fn read(pieces: &[&[u8]]) -> Option<(SocketAddr, usize)> {
     let (mut proxy, gateway) = UnixStream::pair().expect("a pair of sockets");
     // A Unix socket pair uses no port and closes without delay, unlike TCP.
     let gateway = TcpStream::from(OwnedFd::from(gateway));
-    gateway.set_nonblocking(true).expect("a socket can be set so");
+    gateway
+        .set_nonblocking(true)
+        .expect("a socket can be made non-blocking");
     let send = async {
         for piece in pieces {
             // The write fails if the gateway has stopped reading.
@@ -76,8 +78,8 @@ fn read(pieces: &[&[u8]]) -> Option<(SocketAddr, usize)> {
         })
     });
     let mut rest = Vec::new();
-    let mut gateway = gateway.into_std().expect("it is idle");
-    std::io::Read::read_to_end(&mut gateway, &mut rest).expect("it was ended");
+    let mut gateway = gateway.into_std().expect("no operation is pending");
+    std::io::Read::read_to_end(&mut gateway, &mut rest).expect("the sending end was shut down");
     let sent = pieces.concat();
     assert!(sent.ends_with(&rest), "{rest:?} is not the end of {sent:?}");
     client.ok().map(|client| (client, rest.len()))

@@ -24,7 +24,7 @@ pub fn holds(data: &[u8]) {
     }
     match question {
         Ok(PublicRoute::Alias(name)) => {
-            let path: Uri = alias_path(&name).parse().expect("the path of an alias is one");
+            let path: Uri = alias_path(&name).parse().expect("the path of an alias is a valid URI");
             let again = PublicRoute::parse(&Method::GET, &path);
             assert!(
                 matches!(&again, Ok(PublicRoute::Alias(same)) if *same == name),
@@ -57,7 +57,7 @@ fn is_told_plainly(refusal: HttpError) {
     let ReplyBody::Whole(Some(body)) = Reply::from(refusal).into_body() else {
         panic!("a refusal has a body");
     };
-    let body: serde_json::Value = serde_json::from_slice(&body).expect("a refusal is JSON");
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("an error response is JSON");
     assert_eq!(body["type"], "error");
     assert_eq!(body["error_code"], status.as_u16());
 }

@@ -195,7 +195,7 @@ mod tests {
         let text = format!(
             "{before}\nserver {{ listen 1 ssl; ssl_verify_client on; {within}\nlocation / {{ proxy_pass https://127.0.0.1:1; }} }}"
         );
-        std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("written");
+        std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("the file can be written");
         let tree = tree::read(&file).expect("a configuration");
         let http = Http::of(&tree, &[]);
         let variables = ClientVariables::of(&http);

@@ -31,7 +31,7 @@ impl Browser {
     pub fn start() -> Self {
         let mut driver = Command::new("chromedriver");
         let mut driver = Started::by(driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()));
-        let said = BufReader::new(driver.stdout.take().expect("piped")).lines();
+        let said = BufReader::new(driver.stdout.take().expect("stdout is a pipe")).lines();
         let port = said.map_while(Result::ok).find_map(|line| {
             Some(
                 line.split_once("successfully on port ")?
@@ -41,7 +41,10 @@ impl Browser {
             )
         });
         let port = port.filter(|port| port.parse::<u16>().is_ok());
-        let url = format!("http://127.0.0.1:{}/session", port.expect("chromedriver says its port"));
+        let url = format!(
+            "http://127.0.0.1:{}/session",
+            port.expect("chromedriver prints its port")
+        );
         let profile = tempfile::tempdir().expect("a temporary folder");
         let options = json!({
             "args": [

@@ -180,7 +180,7 @@ impl Certificates {
     }
 
     fn self_signed(&self, name: &str, params: CertificateParams, key: &KeyPair) -> Certificate {
-        let certificate = params.self_signed(key).expect("a certificate can be made");
+        let certificate = params.self_signed(key).expect("a certificate can be created");
         self.write(name, &certificate.pem(), key)
     }
 
@@ -191,7 +191,7 @@ impl Certificates {
         let key = key();
         let certificate = params
             .signed_by(&key, &Issuer::from_params(&issuer_params, &issuer_key))
-            .expect("a certificate can be made");
+            .expect("a certificate can be created");
         self.write(name, &format!("{}{}", certificate.pem(), issuer.pem()), &key)
     }
 
@@ -248,12 +248,12 @@ impl Certificate {
 
     fn key_pair(&self) -> KeyPair {
         let pem = std::fs::read_to_string(&self.key).expect("a key's PEM file");
-        KeyPair::from_pem(&pem).expect("a key that rcgen has made")
+        KeyPair::from_pem(&pem).expect("a key that rcgen has created")
     }
 }
 
 fn key() -> KeyPair {
-    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key can be made")
+    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key can be created")
 }
 
 fn server(name: &str, names: &[&str]) -> CertificateParams {

@@ -160,8 +160,8 @@ impl Curl {
         if !output.status.success() {
             return Err(output.to_string());
         }
-        let (version, status) = output.stdout.split_once(' ').expect("as --write-out has it");
-        let headers = std::fs::read(headers).expect("what curl has written");
+        let (version, status) = output.stdout.split_once(' ').expect("the format of --write-out");
+        let headers = std::fs::read(headers).expect("curl has written the headers");
         Ok(Answer {
             version: version.to_owned(),
             status: status.parse().expect("a status code"),

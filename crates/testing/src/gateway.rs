@@ -21,7 +21,7 @@ const STARTING: Duration = Duration::from_secs(60);
 /// Returns the path of the binary. Cargo puts it next to the folder of the tests and benchmarks.
 pub fn binary() -> &'static str {
     static BINARY: LazyLock<String> = LazyLock::new(|| {
-        let this = std::env::current_exe().expect("a test is a program");
+        let this = std::env::current_exe().expect("a test has an executable");
         let binary = this.ancestors().nth(2).expect("Cargo's folders").join("incus-gate");
         assert!(binary.exists(), "there is no {}: build it first", binary.display());
         binary.into_os_string().into_string().expect("a path in UTF-8")
@@ -227,7 +227,7 @@ impl Gateway {
 
     /// Returns the exit status, if the gateway has exited.
     pub fn ended(&self) -> Option<ExitStatus> {
-        lock(&self.child).try_wait().expect("our own child")
+        lock(&self.child).try_wait().expect("a child of this process")
     }
 
     fn listening_on(&self, port: &str) -> SocketAddr {
@@ -243,7 +243,7 @@ impl Gateway {
         let line = self.log.wait_for(0, PATIENCE, |line| address_in(line).is_some());
         let address = line
             .and_then(|line| address_in(&line))
-            .expect("a line tells the address");
+            .expect("a log line contains the address");
         address.parse().expect("an address with a port")
     }
 
@@ -323,5 +323,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Formats a path as a TOML string.
 pub fn toml(path: &Path) -> String {
-    serde_json::Value::from(path.to_str().expect("a temporary folder's name is plain")).to_string()
+    serde_json::Value::from(path.to_str().expect("the name of a temporary folder is UTF-8")).to_string()
 }

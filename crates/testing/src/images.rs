@@ -67,7 +67,7 @@ impl Images {
         self.make(kind, description, |root| {
             let mut random = fs::File::open("/dev/urandom").map(|file| std::io::Read::take(file, mebibytes << 20));
             let random = random.as_mut().expect("the kernel has random numbers");
-            let mut file = fs::File::create(root.join("random")).expect("a temporary file can be made");
+            let mut file = fs::File::create(root.join("random")).expect("a temporary file can be created");
             std::io::copy(random, &mut file).expect("a temporary file can be written");
         })
     }
@@ -76,11 +76,11 @@ impl Images {
     pub fn bootable(&self, description: &str) -> Image {
         self.make(Kind::Split, description, |root| {
             for folder in ["bin", "sbin", "dev", "proc", "sys", "run", "tmp", "root"] {
-                fs::create_dir_all(root.join(folder)).expect("a temporary folder can be made");
+                fs::create_dir_all(root.join(folder)).expect("a temporary folder can be created");
             }
             fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
             for link in ["bin/sh", "bin/cat", "bin/ls", "bin/echo", "sbin/init"] {
-                std::os::unix::fs::symlink("/bin/busybox", root.join(link)).expect("a link can be made");
+                std::os::unix::fs::symlink("/bin/busybox", root.join(link)).expect("a link can be created");
             }
             // init only waits: without a terminal it must not start a shell.
             fs::write(root.join("etc/inittab"), "::sysinit:/bin/true\n").expect("a temporary file can be written");
@@ -96,7 +96,7 @@ impl Images {
             Kind::Split => fs::read(&image.files[0]).expect("the file just made"),
             Kind::Unified => Vec::new(),
         };
-        let at = find(&root, MARK.as_bytes()).expect("the mark stands in the archive as it is") + MARK.len();
+        let at = find(&root, MARK.as_bytes()).expect("the archive contains the mark uncompressed") + MARK.len();
         // The content can be changed in place: tar's checksums cover headers only.
         for number in 0..1_u64 << 32 {
             root[at..at + MARK_DIGITS].copy_from_slice(format!("{number:0MARK_DIGITS$}").as_bytes());
@@ -113,7 +113,7 @@ impl Images {
         let number = self.made.replace(self.made.get() + 1);
         let folder = self.folder.path().join(number.to_string());
         let root = folder.join("rootfs");
-        fs::create_dir_all(root.join("etc")).expect("a temporary folder can be made");
+        fs::create_dir_all(root.join("etc")).expect("a temporary folder can be created");
         fs::write(root.join("etc/mark"), format!("{MARK}{number:0MARK_DIGITS$}")).expect("a temporary file");
         fs::write(folder.join("metadata.yaml"), metadata(description)).expect("a temporary file can be written");
         fill(&root);
@@ -159,7 +159,7 @@ pub fn sha256(parts: &[&[u8]]) -> String {
 pub fn sha256_of(files: &[PathBuf]) -> String {
     let parts: Vec<Vec<u8>> = files
         .iter()
-        .map(|file| fs::read(file).expect("a file to read"))
+        .map(|file| fs::read(file).expect("the file can be read"))
         .collect();
     sha256(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }

@@ -108,7 +108,7 @@ impl Incus {
 
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
-        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("the file of a running daemon");
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("a running daemon has a pid file");
         pid.trim().parse().expect("a process id")
     }
 

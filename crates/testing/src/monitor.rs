@@ -35,7 +35,7 @@ impl Monitor {
         let mut command = incus.command();
         command.args(["monitor", "--type=logging", "--format=json"]);
         let mut client = Started::by(command.stdout(Stdio::piped()));
-        let output = BufReader::new(client.stdout.take().expect("it is piped"));
+        let output = BufReader::new(client.stdout.take().expect("stdout is a pipe"));
         let (tell, lines) = channel();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
@@ -70,7 +70,7 @@ impl Monitor {
     }
 
     fn next(&self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("Incus logs what it does");
+        let line = self.lines.recv_timeout(PATIENCE).expect("Incus logs requests");
         let entry: Value = serde_json::from_str(&line).expect("JSON");
         entry["metadata"].clone()
     }

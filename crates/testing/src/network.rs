@@ -28,7 +28,7 @@ pub fn own(test: &str, addresses: &[&str]) -> bool {
     // Each module of tests is its own file.
     let file = Path::new(Location::caller().file());
     let module = file.file_stem().expect("a file has a name").to_string_lossy();
-    let this = std::env::current_exe().expect("a test is a program");
+    let this = std::env::current_exe().expect("a test has an executable");
     let ran = Command::new("unshare")
         .arg("--net")
         .arg(this)
@@ -51,8 +51,8 @@ pub fn connect(from: &str, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
     socket
         .bind(&SocketAddr::new(from, 0).into())
-        .expect("it is one of this network's");
-    socket.connect(&to.into()).expect("somebody listens");
+        .expect("an address of this network");
+    socket.connect(&to.into()).expect("a listener accepts connections");
     socket.into()
 }
 

@@ -45,12 +45,12 @@ impl Manager {
 
     /// Returns the address of the public port.
     pub fn public(&self) -> SocketAddr {
-        self.public.local_addr().expect("it is bound")
+        self.public.local_addr().expect("the socket is bound")
     }
 
     /// Returns the address of the admin port.
     pub fn admin(&self) -> SocketAddr {
-        self.admin.local_addr().expect("it is bound")
+        self.admin.local_addr().expect("the socket is bound")
     }
 
     /// Returns the command of a gateway that sends its notifications to this manager.
@@ -67,7 +67,10 @@ impl Manager {
 
     /// Like [`Self::command`], and the gateway inherits both ports.
     pub fn command_with_sockets(&self) -> Command {
-        self.command_with([&self.public, &self.admin].map(|socket| OwnedFd::from(socket.try_clone().expect("a copy"))))
+        self.command_with(
+            [&self.public, &self.admin]
+                .map(|socket| OwnedFd::from(socket.try_clone().expect("a socket can be duplicated"))),
+        )
     }
 
     /// Like [`Self::command`], and the gateway inherits these sockets.

@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_millis(100);
 /// A request without a response after this time has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The sorted response times of one kind of client. A failure counts as [`PATIENCE`].
+/// The sorted response times of one kind of client. A failure counts as `PATIENCE`.
 #[derive(Debug, Default)]
 pub struct Times(Vec<Duration>);
 

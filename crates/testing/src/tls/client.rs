@@ -58,7 +58,7 @@ impl TlsClient {
     pub fn presenting_chain(self, chain: &[&Certificate], signer: &Certificate) -> Self {
         let chain = chain.iter().map(|certificate| certificate.der()).collect();
         let key = PrivateKeyDer::from_pem_file(&signer.key).expect("a key's PEM file");
-        let key = aws_lc_rs::sign::any_supported_type(&key).expect("a kind of key that rustls knows");
+        let key = aws_lc_rs::sign::any_supported_type(&key).expect("rustls supports this key type");
         self.present(CertifiedKey::new(chain, key));
         self
     }
@@ -133,8 +133,8 @@ impl TlsClient {
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(self.config.clone()), name);
         let mut hello = Vec::new();
-        let written = tls.expect("settings for a client").write_tls(&mut hello);
-        written.expect("a vector takes it");
+        let written = tls.expect("a valid client configuration").write_tls(&mut hello);
+        written.expect("writing to a vector succeeds");
         hello
     }
 
