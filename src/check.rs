@@ -1,6 +1,6 @@
-//! `incus-gate check`: loads what `run` would load, then tries the ports and Incus itself.
+//! `incus-gate check`: loads everything that `run` loads, then tests the ports and the connection to Incus.
 //!
-//! `settings` is what can be said without trying, of which `run` tells the log what is bad; `incus` what Incus says.
+//! `settings` inspects the configuration without any test (`run` logs its problems as warnings); `incus` queries Incus.
 
 mod incus;
 mod settings;
@@ -13,18 +13,18 @@ use crate::config::Config;
 use crate::listener;
 use crate::port::Port;
 
-/// At least one line said so.
+/// At least one finding is a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Failed;
 
-/// Prints a line for everything that was tried.
+/// Runs every check and prints a line for each finding.
 pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
     let mut report = Report { failed: false };
     report.add(&Finding::ok("config", &path.display().to_string()));
     for finding in settings::look(config) {
         report.add(&finding);
     }
-    // While the others are held: they may have been given the same address.
+    // The listeners stay open until all ports have been checked, because two of them may be configured with the same address.
     let public = check_port(&mut report, Port::Public.name(), &config.public.listen);
     let admin = check_port(&mut report, Port::Admin.name(), &config.admin.listen);
     if !config.metrics.is_empty() {
@@ -37,7 +37,7 @@ pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
     if report.failed { Err(Failed) } else { Ok(()) }
 }
 
-/// Tells the log what will hurt, without trying anything.
+/// Logs a warning for every problem that can be found without testing anything.
 pub fn warn(config: &Config) {
     for Finding { verdict, what, text } in settings::look(config) {
         if verdict != Verdict::Ok {
@@ -46,7 +46,7 @@ pub fn warn(config: &Config) {
     }
 }
 
-/// What was looked at, and how it is.
+/// The result of one check.
 struct Finding {
     verdict: Verdict,
     what: String,
@@ -65,7 +65,7 @@ impl Finding {
         Self::new(Verdict::Ok, what, text)
     }
 
-    /// It works, but not for ever, or not as it could.
+    /// It works, but only for a limited time or not as well as it could.
     fn warn(what: &str, text: &str) -> Self {
         Self::new(Verdict::Warn, what, text)
     }
@@ -106,7 +106,7 @@ fn check_port(report: &mut Report, table: &'static str, addresses: &[SocketAddr]
             report.add(&Finding::ok(&format!("{table}.listen"), "free"));
             Some(listeners)
         }
-        // By a gateway that runs already, most likely.
+        // Most likely a running gateway uses the address.
         Err(error) if error.is_in_use() => {
             report.add(&Finding::warn(&error.key(), &error.to_string()));
             None

@@ -1,4 +1,4 @@
-//! The commands: `run`, `check`, `status`, `images`, `init`, `import-nginx`.
+//! The subcommands: `run`, `check`, `status`, `images`, `init`, `import-nginx`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::lifecycle::{self, RunError};
 use crate::status::{self, StatusError};
 use crate::telemetry::log::Log;
 
-/// Puts an Incus server's images on the internet: published ones for everybody, all of Incus for admins.
+/// A TLS gateway in front of an Incus server: public images for everybody, the full Incus API for administrators.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
@@ -27,21 +27,21 @@ struct Arguments {
 enum Command {
     /// Load the configuration, bind both ports, and serve until SIGTERM
     Run(ConfigArgument),
-    /// Load all that `run` would load, then try the ports and Incus itself
+    /// Load everything that `run` loads, then test the ports and the connection to Incus
     Check(ConfigArgument),
-    /// Turn the configuration of an Nginx in front of Incus into a proxy.toml, and say what differs
+    /// Convert the configuration of an Nginx in front of Incus to a proxy.toml, and report the differences
     ImportNginx(ImportArguments),
-    /// Say how the running gateway is: ports, certificates, admins, Incus, figures. Exit code 1 unless it is ready
+    /// Show the state of the running gateway: ports, certificates, admins, Incus, metrics. Exit code 1 unless it is ready
     Status(StatusArguments),
-    /// List the images that strangers see at this moment
+    /// List the images that are currently public
     Images(StatusArguments),
-    /// Make certificates and a configuration for the Incus of this machine; what is there is kept
+    /// Create certificates and a configuration for the local Incus; existing files are kept
     Init(Box<init::Options>),
 }
 
 #[derive(Debug, clap::Args)]
 struct ConfigArgument {
-    /// The configuration; without it ./proxy.toml, then /etc/incus-gate/proxy.toml
+    /// The configuration file; default: ./proxy.toml, then /etc/incus-gate/proxy.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -50,24 +50,24 @@ struct ConfigArgument {
 struct StatusArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// For machines
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct ImportArguments {
-    /// Nginx's nginx.conf, or the one file of it that is about Incus
+    /// Nginx's nginx.conf, or the one included file that configures the proxy for Incus
     file: PathBuf,
-    /// Where to write the proxy.toml, which must not exist yet; without it, stdout
+    /// Where to write the proxy.toml; must not exist yet; default: stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where Incus is, if the report says that it was not recognised
+    /// The URL of Incus, if the report says that it was not detected
     #[arg(long, value_name = "URL", value_parser = import_nginx::incus_url)]
     incus: Option<String>,
 }
 
-/// How a command ended, in the codes of sysexits.h.
+/// The exit codes, as in sysexits.h.
 #[derive(Clone, Copy, Debug)]
 enum Exit {
     Done = 0,
@@ -85,17 +85,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// All commands and options, for what is made from them: manual pages and completions.
+/// Returns the definition of all commands and options, from which the manual pages and completions are generated.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Reads the arguments and does what they say.
+/// Parses the arguments, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(arguments) => arguments.command.execute().into(),
         Err(error) => {
-            // `--help` and `--version` end here too; a closed stderr leaves nobody to tell.
+            // `--help` and `--version` also end here. If stderr is closed, the message cannot be delivered.
             let _ = error.print();
             if error.use_stderr() {
                 Exit::Usage.into()
@@ -132,7 +132,7 @@ impl Command {
             Self::Status(arguments) => arguments.ask(status::status),
             Self::Run(argument) => match argument.load() {
                 Ok((path, config)) => {
-                    // Until the last word is said.
+                    // Kept until the error below is logged: dropping the log flushes it.
                     let log = Rc::new(Log::start(&config.log));
                     match lifecycle::run(path, config, Rc::clone(&log)) {
                         Ok(()) => Exit::Done,
@@ -204,7 +204,7 @@ impl ConfigArgument {
     }
 }
 
-/// A closed stderr leaves nobody to tell.
+/// Prints the error to stderr. If stderr is closed, the message cannot be delivered.
 fn complain(error: &dyn std::error::Error) {
     let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
 }

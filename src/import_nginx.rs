@@ -1,10 +1,9 @@
-//! `incus-gate import-nginx`: reads the configuration of an Nginx that stands in front of Incus, and writes the
-//! `proxy.toml` that does the same.
+//! `incus-gate import-nginx`: translates the configuration of an Nginx in front of Incus into an equivalent `proxy.toml`.
 //!
-//! `lexer` and `tree` know Nginx's grammar, with each directive's file and line. `site` and `roles` find what leads to
-//! Incus, `listen`, `target` and `clients` read it, `access`, `conditions` and `restrictions` read what kept people out, and `meaning` puts it
-//! together in a `proxy`. `fate` and `account` see to it that no directive is dropped in silence; `better` and `steps` say
-//! the rest of the `report`.
+//! `lexer` and `tree` parse Nginx's grammar and keep the file and line of each directive. `site` and `roles` find the
+//! locations that lead to Incus; `listen`, `target` and `clients` interpret them; `access`, `conditions` and `restrictions`
+//! interpret what denied access; `meaning` combines the results into a `proxy`. `fate` and `account` ensure that no directive
+//! is dropped silently. `better` and `steps` complete the `report`.
 
 mod access;
 mod account;
@@ -34,15 +33,15 @@ use self::meaning::Machine;
 pub use self::report::Outcome;
 use crate::config;
 
-/// Why nothing came out.
+/// The reason why the import failed.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// Nginx would not read it either.
+    /// The file is not valid Nginx configuration.
     #[error("{place}: {problem}; `nginx -t` says whether Nginx takes it")]
     Malformed {
         /// `file:line`
         place: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A file cannot be read.
@@ -50,12 +49,12 @@ pub enum ImportError {
     Unreadable {
         /// Path of the file.
         path: PathBuf,
-        /// The `include` that names it.
+        /// The place of the `include` that names the file.
         named: Option<String>,
         /// Error of the operating system.
         source: io::Error,
     },
-    /// What came out cannot be written.
+    /// The output file cannot be written.
     #[error("cannot write {}: {source}; {}", path.display(), if source.kind() == io::ErrorKind::AlreadyExists { "nothing is overwritten, name another file" } else { "name another file with --output, or be root" })]
     Unwritable {
         /// Path of the file.
@@ -65,35 +64,35 @@ pub enum ImportError {
     },
 }
 
-/// What an Nginx's configuration becomes.
+/// The result of translating an Nginx configuration.
 #[derive(Debug)]
 pub struct Translation {
-    /// The text of `proxy.toml`.
+    /// Returns the text of `proxy.toml`.
     pub config: String,
-    /// What there is to say of it.
+    /// The report for the administrator.
     pub report: String,
-    /// Whether it is all there.
+    /// Whether the configuration is complete.
     pub outcome: Outcome,
 }
 
-/// The Incus behind it.
+/// What is known about Incus besides Nginx's configuration.
 #[derive(Debug, Default)]
 pub struct Incus {
-    /// The folder of the one on this machine.
+    /// The folder of Incus on this machine.
     pub folder: PathBuf,
-    /// `https://HOST:PORT`, where the configuration does not tell which `proxy_pass` leads to Incus.
+    /// `https://HOST:PORT`, for a configuration that does not show which `proxy_pass` leads to Incus.
     pub url: Option<String>,
 }
 
-/// Reads the URL of an Incus as a person may write it.
+/// Parses the URL of Incus. The scheme, the port and a trailing slash are optional; the default port is 8443.
 pub fn incus_url(text: &str) -> Result<String, String> {
     let authority = text.strip_prefix("https://").unwrap_or(text);
     target::url(authority.strip_suffix('/').unwrap_or(authority), 8443)
 }
 
-/// Writes the configuration to `output`, or to stdout, and what there is to say of it to stderr. `url` is that of Incus.
+/// Writes the configuration to `output`, or to stdout, and the report to stderr. `url` is the URL of Incus.
 pub fn import(file: &Path, output: Option<&Path>, url: Option<String>) -> Result<Outcome, ImportError> {
-    // As Incus itself looks for it.
+    // The same lookup as Incus's own.
     let folder = std::env::var_os("INCUS_DIR").map_or_else(|| "/var/lib/incus".into(), PathBuf::from);
     let translation = translate(file, Incus { folder, url })?;
     let text = translation.config;
@@ -112,7 +111,7 @@ pub fn import(file: &Path, output: Option<&Path>, url: Option<String>) -> Result
     Ok(translation.outcome)
 }
 
-/// Reads the file and all that it includes.
+/// Translates the file and all files that it includes.
 pub fn translate(file: &Path, incus: Incus) -> Result<Translation, ImportError> {
     let file = std::path::absolute(file).map_err(|source| ImportError::Unreadable {
         path: file.to_owned(),
@@ -141,7 +140,7 @@ pub fn translate(file: &Path, incus: Incus) -> Result<Translation, ImportError> 
 mod tests {
     use super::*;
 
-    /// What comes out of a file with this text.
+    /// Returns the configuration that results from a file with this text.
     fn translated(text: &[u8]) -> Result<String, ImportError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("nginx.conf");

@@ -1,10 +1,10 @@
-//! `incus-gate init`: from an Incus to a gateway that is ready to start, in one command.
+//! `incus-gate init`: sets up a gateway for an existing Incus server in one command.
 //!
-//! Each step looks first whether it is done already, so that a second run changes nothing, and one that was broken off is
-//! gone on with. What is there is never overwritten. [`incus`] talks to the local Incus, [`pair`] makes certificates and
-//! keys, [`site`] finds out what clients see, [`text`] writes `proxy.toml`, [`difference`] says what of the
-//! command line is not so in the one that was there, [`next`] says what is left to do; [`ask`] asks
-//! before anything but our own files is touched.
+//! Each step first checks whether it is already done, so a second run changes nothing, and an interrupted run can be resumed.
+//! Existing files are never overwritten. [`incus`] talks to the local Incus, [`keypair`] creates certificates and keys,
+//! [`server_cert`] chooses the certificate that clients see, [`template`] writes `proxy.toml`, [`drift`] reports
+//! command-line options that an existing configuration does not match, and [`next_steps`] prints the remaining steps.
+//! [`prompt`] asks for confirmation before anything but the gateway's own files is changed.
 
 mod drift;
 mod incus;
@@ -35,45 +35,45 @@ use crate::config::{self, Config, ConfigError};
 use crate::port::Port;
 use crate::tls::CertifiedKeyError;
 
-/// What the command line says.
+/// The command-line options of `init`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The configuration to write; what is made goes into the folder `certs` beside it
+    /// The configuration file to write; certificates and keys are created in the folder `certs` next to it
     #[arg(long, value_name = "FILE", default_value = "/etc/incus-gate/proxy.toml")]
     config: PathBuf,
-    /// The name under which clients reach this server, such as lxc.example.org
+    /// The DNS name under which clients reach this server, such as lxc.example.org
     #[arg(long, value_name = "DNS")]
     name: Option<String>,
-    /// PEM file: the certificate that clients see, then its chain. Else it is certbot's for that name, or is made here
+    /// PEM file with the server certificate and its chain; default: certbot's for that name, or a new self-signed one
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
-    /// PEM file: its key
+    /// PEM file with its private key
     #[arg(long, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
-    /// An admin, for whom a certificate is made; may be given several times
+    /// The name of an administrator to create a certificate for; can be repeated
     #[arg(long = "admin", value_name = "NAME")]
     admins: Vec<String>,
-    /// Where strangers are served
+    /// The listen address of the public port
     #[arg(long, value_name = "ADDRESS", default_value_t = Port::Public.usual_address())]
     public: SocketAddr,
-    /// Where admins are served
+    /// The listen address of the admin port
     #[arg(long = "admin-listen", value_name = "ADDRESS", default_value_t = Port::Admin.usual_address())]
     admin: SocketAddr,
-    /// Make RSA keys of 4,096 bits, in place of ECDSA on P-384 as Incus itself does
+    /// Create RSA keys of 4,096 bits instead of ECDSA P-384, which Incus itself uses
     #[arg(long)]
     rsa: bool,
-    /// The folder of the local Incus; without it $INCUS_DIR, or /var/lib/incus
+    /// The folder of the local Incus; default: $INCUS_DIR, or /var/lib/incus
     #[arg(long, value_name = "DIR")]
     incus: Option<PathBuf>,
-    /// Certbot's folder
+    /// The folder of certbot's certificates
     #[arg(long, value_name = "DIR", default_value = "/etc/letsencrypt/live")]
     letsencrypt: PathBuf,
-    /// Ask nothing, and take what would be proposed
+    /// Do not prompt; accept every default
     #[arg(long)]
     yes: bool,
 }
 
-/// Why it could not be done, or not all of it.
+/// The reason why the setup failed or is incomplete.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum InitError {
@@ -105,7 +105,7 @@ pub enum InitError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
-/// Does it, and says what was done.
+/// Sets the gateway up, and prints what was done.
 pub fn init(options: &Options) -> Result<(), InitError> {
     if let Some(wrong) = options.admins.iter().find(|name| !is_admin_name(name)) {
         return Err(InitError::AdminName(wrong.clone()));
@@ -174,7 +174,7 @@ fn set_up(
     Ok(())
 }
 
-/// Lists admins who are not listed yet, at the end of the file that is there.
+/// Appends administrators who are not listed yet to the existing configuration file.
 fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressLog) -> Result<(), InitError> {
     let config = Config::load(&options.config)?;
     let is_listed = |name: &String| config.admin.clients.iter().any(|client| *client.name == **name);
@@ -184,7 +184,7 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressL
         admin(name, &pair, kind, done)?;
         let lines = template::admin(name, &pair, &options.config);
         let before = fs::read_to_string(&options.config).map_err(|source| unwritable(&options.config, source))?;
-        // Not every file goes on well with a table at its end.
+        // A table cannot be appended to every valid file.
         Config::parse_at(&options.config, before + &lines).map_err(|source| InitError::NotAdded {
             name: name.clone(),
             certificate: pair.certificate.clone(),
@@ -198,7 +198,7 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressL
     Ok(())
 }
 
-/// An admin who has a key already brings the certificate alone.
+/// Creates an administrator's key pair, unless only the certificate is there: then the administrator has the key.
 fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut ProgressLog) -> Result<(), InitError> {
     if pair.certificate.exists() && !pair.key.exists() {
         let certificate = pair.certificate.display();
@@ -209,10 +209,10 @@ fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut ProgressLog) -> Result<
     Ok(())
 }
 
-/// Whoever has the key is root to Incus: that is asked for, where it can be done here at all.
+/// Adds the gateway's certificate to Incus's trust store, after confirmation: its key grants root access through Incus.
 fn trust(options: &Options, client: &Pair, questions: &Prompter, done: &mut ProgressLog) -> Result<(), InitError> {
     let Ok(certificate) = client.read() else {
-        // A configuration that was there has its own.
+        // An existing configuration may use a client certificate of its own.
         return Ok(());
     };
     let incus = incus_of(options);
@@ -253,7 +253,7 @@ fn is_admin_name(name: &str) -> bool {
     config::is_admin_name(name) && !name.starts_with('.') && !matches!(name, "server" | "incus-client")
 }
 
-/// With all that leads to it. The gateway's user reads there, whatever the umask of who runs this.
+/// Creates a folder and its missing parents with mode 755, whatever the umask: the gateway's user reads there.
 fn make_folder(folder: &Path) -> io::Result<()> {
     let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     missing
@@ -288,7 +288,7 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// What was done, a line each.
+/// Prints what was done, one line per step, and records whether anything was changed or noted.
 #[derive(Debug, Default)]
 struct ProgressLog {
     changed: bool,
@@ -335,7 +335,7 @@ fn line(what: &str, which: impl fmt::Display) {
     say(&format!("  {what:<6} {which}"));
 }
 
-/// Whether or not somebody listens, what was begun is done.
+/// Prints a line. If stdout is closed, the steps still run.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }

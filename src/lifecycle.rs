@@ -1,7 +1,8 @@
-//! Start, signals, SIGTERM drain.
+//! Startup, signal handling, and the drain on SIGTERM.
 //!
-//! The configuration is loaded, both ports are bound and the process has confined itself before any worker starts. The main
-//! thread then only waits for signals and keeps the catalogue; each worker serves on a thread of its own.
+//! The configuration is loaded, the ports are bound and the process is sandboxed before any worker starts. After that, the
+//! main thread only handles signals, refreshes the catalogue and serves the monitoring endpoints; each worker serves
+//! connections on its own thread.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -38,10 +39,10 @@ use crate::telemetry::file::LogFileError;
 use crate::telemetry::log::Log;
 use crate::worker::{self, Shared, Worker};
 
-/// For workers to tell of what they were doing when they were told to end at once.
+/// How long workers have to log the requests that an immediate shutdown aborts.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Why the gateway does not run.
+/// The reason why the gateway cannot start or did not shut down cleanly.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RunError {
@@ -70,7 +71,7 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
     let observers = listener::bind("metrics", &config.metrics)?;
     let status = socket::open(config.status_socket.as_deref());
-    // A quota of processor time is read from files that are out of reach afterwards.
+    // The CPU quota is read from cgroup files, which the sandbox makes unreadable.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);
     log.write_apart()?;
@@ -82,7 +83,7 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     worker::runtime()?.block_on(run_control_loop(path, config, log, sockets, cores))
 }
 
-/// All that is bound.
+/// All bound sockets.
 struct Sockets {
     listeners: Vec<Listener>,
     observers: Vec<TcpListener>,
@@ -129,26 +130,26 @@ async fn run_control_loop(
         tracing::info!(%port, %address, "listening");
     }
     serve_monitoring(observers, status, facts, &shared, watchdog)?;
-    // The workers have sockets of their own; these must not keep the ports open in a drain.
+    // The workers have their own copies of these sockets. Open ones here would keep the ports open during a drain.
     drop(listeners);
     tracing::info!("ready");
     systemd::ready("serving");
 
     loop {
-        let is_asked = tokio::select! {
-            asked = signals.next() => match asked {
+        let is_requested = tokio::select! {
+            event = signals.next() => match event {
                 SignalEvent::End => break,
                 SignalEvent::Reload => true,
             },
             () = reloader.time_to_look() => false,
         };
         let reload = async {
-            match is_asked {
+            match is_requested {
                 true => reloader.reload().await,
                 false => reloader.reload_what_is_renewed().await,
             }
         };
-        // Its files may be slow to read.
+        // Reading its files can be slow, so a termination signal interrupts it.
         tokio::select! {
             biased;
             () = signals.end() => break,
@@ -160,7 +161,7 @@ async fn run_control_loop(
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
     shared.drain.cancel();
-    let why = tokio::select! {
+    let error = tokio::select! {
         // Each worker drops its sender when it has finished.
         _ = workers.recv() => {
             tracing::info!("drained");
@@ -170,12 +171,12 @@ async fn run_control_loop(
         () = signals.end() => RunError::CutShort,
     };
     shared.cut.cancel();
-    // What is cut is still told of, unless a worker hangs.
+    // Aborted requests are still logged, unless a worker hangs.
     let _ = timeout(LAST_WORDS, workers.recv()).await;
-    Err(why)
+    Err(error)
 }
 
-/// Until the process ends: who looks at it, sees it drain.
+/// Serves metrics, health and status until the process ends, so that a drain can be observed.
 fn serve_monitoring(
     sockets: Vec<TcpListener>,
     status: Option<UnixListener>,
@@ -217,27 +218,27 @@ fn start_workers(
             .iter()
             .map(Listener::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
-        let (shared, pulse, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (shared, heartbeat, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            // A worker's runtime never leaves its thread, so it has to be made there.
+            // A worker's runtime is not `Send`, so its own thread creates it.
             match worker::runtime() {
                 Ok(runtime) => {
-                    let _ = tell.send(Ok(()));
-                    runtime.block_on(work(shared, pulse, listeners));
+                    let _ = sender.send(Ok(()));
+                    runtime.block_on(work(shared, heartbeat, listeners));
                 }
-                Err(error) => drop(tell.send(Err(error))),
+                Err(error) => drop(sender.send(Err(error))),
             }
             drop(finished);
         })?;
-        told.recv().map_err(io::Error::other)??;
+        receiver.recv().map_err(io::Error::other)??;
     }
     Ok(workers)
 }
 
-async fn work(shared: Shared, pulse: Heartbeat, listeners: Vec<Listener>) {
+async fn work(shared: Shared, heartbeat: Heartbeat, listeners: Vec<Listener>) {
     let worker = Worker::start(shared);
-    tokio::task::spawn_local(pulse.beat());
+    tokio::task::spawn_local(heartbeat.beat());
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::task::spawn_local(listener.accept(worker.clone())))
@@ -281,7 +282,7 @@ impl Signals {
         }
     }
 
-    /// Leaves a SIGHUP for later.
+    /// Waits for a signal that ends the process. A SIGHUP stays pending.
     async fn end(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -1,10 +1,10 @@
-//! Arguments → command → exit code.
+//! The `incus-gate` binary: runs [`incus_gate::cli::main`] and exits with its code.
 
 use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
 
-/// Thousands of connections come and go: it gives their memory back, where the C library's keeps the holes between them.
+/// jemalloc returns the memory of short-lived connections to the system; glibc's allocator keeps it because of fragmentation.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

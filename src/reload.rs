@@ -1,4 +1,4 @@
-//! A new configuration takes the old one's place: asked for by SIGHUP, or because a certificate has been renewed.
+//! Configuration reload, on SIGHUP or when a certificate has been renewed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,19 +20,19 @@ use crate::systemd;
 use crate::telemetry::file::{LogFile, LogFileError};
 use crate::telemetry::log::Log;
 
-/// What is in force, and what it was made of.
+/// The current [`State`], and the files it was built from.
 #[derive(Debug)]
 pub struct Reloader {
     path: PathBuf,
     state: watch::Sender<Arc<State>>,
-    /// Certificates and keys as they were when they were loaded.
+    /// Certificates and keys, as they were when they were loaded.
     files: Files,
-    /// What was there when the last reload was refused: the same again need not be tried, nor told.
+    /// The files as they were when the last reload was rejected. The same files are neither retried nor logged again.
     refused: Option<Files>,
     every: Duration,
     reader: Reader,
     log: Rc<Log>,
-    /// As it was bound.
+    /// The addresses that are bound.
     listen: [(&'static str, Vec<SocketAddr>); 3],
     status_socket: Option<PathBuf>,
     metrics: Arc<Metrics>,
@@ -51,7 +51,7 @@ enum ReloadError {
 }
 
 impl Reloader {
-    /// Puts the first configuration in force. Like everything here, it must be called on the main thread's runtime.
+    /// Applies the initial configuration. Must be called on the main thread's runtime, like every method here.
     pub fn new(path: PathBuf, config: Config, log: Rc<Log>, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
         check::warn(&config);
         Ok(Self {
@@ -68,17 +68,17 @@ impl Reloader {
         })
     }
 
-    /// What is in force, and all that will be.
+    /// Returns a receiver for the current state and every later one.
     pub fn in_force(&self) -> watch::Receiver<Arc<State>> {
         self.state.subscribe()
     }
 
-    /// Waits until it is time to look whether a certificate has been renewed.
+    /// Waits for the next check for renewed certificates, one `reload.interval`.
     pub async fn time_to_look(&self) {
         tokio::time::sleep(self.every).await;
     }
 
-    /// Reloads if a certificate or key has changed since it was loaded, but not what has been refused already.
+    /// Reloads if a certificate or key has changed since it was loaded. Files that have already been rejected are skipped.
     pub async fn reload_what_is_renewed(&mut self) {
         let (files, all) = (self.files.clone(), self.files_of_a_reload());
         let now = match self.reader.run(move || (files.now() != files).then(|| all.now())).await {
@@ -94,7 +94,7 @@ impl Reloader {
         self.reload().await;
     }
 
-    /// A wrong new configuration is refused whole, and the old one runs on.
+    /// Reloads the configuration. An invalid one is rejected as a whole, and the old one stays in effect.
     pub async fn reload(&mut self) {
         systemd::reloading();
         let (path, files) = (self.path.clone(), self.files_of_a_reload());
@@ -139,7 +139,8 @@ impl Reloader {
         Ok(())
     }
 
-    /// Everything that a reload would read. Whoever mends proxy.toml after a refusal means to have what was refused.
+    /// Returns every file that a reload reads. It includes proxy.toml, because an administrator who fixes it after a rejection
+    /// expects the rejected certificates to be retried.
     fn files_of_a_reload(&self) -> Files {
         let mut files = self.files.clone();
         files.add(self.path.clone());
@@ -147,7 +148,7 @@ impl Reloader {
     }
 }
 
-/// All that needs a file system.
+/// Loads everything that requires the file system.
 fn load(path: &Path) -> Result<(Config, Option<LogFile>), ReloadError> {
     let config = Config::load(path)?;
     check::warn(&config);

@@ -1,8 +1,8 @@
-//! What the gateway takes from itself once its sockets are bound. By Landlock: whoever takes it over reads no more than it
-//! must, writes nothing but the audit log, runs nothing, and opens no further port. And nobody reads its memory, where root's
-//! key to a host is.
+//! The privileges that the gateway drops once its sockets are bound. Landlock limits what an attacker who takes over the
+//! process can do: read only the required files, write only the audit log, execute nothing, bind no further port. The process
+//! memory, which contains a key with root access to the host, is not readable by other processes.
 //!
-//! It holds for the thread that enters it and for all that this one starts.
+//! The restrictions apply to the thread that calls [`enter`] and to all threads it starts afterwards.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,11 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::config::Config;
 
-/// The newest that was tried. A kernel with less of it enforces what it knows.
+/// The newest Landlock ABI that has been tested. An older kernel enforces the part it supports.
 const NEWEST: ABI = ABI::V7;
 
-/// What the system reads to find a host by its name. Everybody may, and `upstream.url` may name one after a reload.
+/// The files that the C library reads to resolve a host name. They are world-readable, and `upstream.url` may contain a name
+/// after a reload.
 const NAMES: [&str; 5] = [
     "/etc/gai.conf",
     "/etc/host.conf",
@@ -27,9 +28,9 @@ const NAMES: [&str; 5] = [
     "/etc/resolv.conf",
 ];
 
-/// Enters it, as far as the kernel can, and says in the log how far that was.
+/// Enters the sandbox as far as the kernel supports it, and logs what is enforced.
 pub fn enter(path: &Path, config: &Config) {
-    // No core dump has our keys, and no other process of our user looks at them.
+    // Keeps the keys out of core dumps and away from other processes of the same user.
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!("others of the same user can read this process's memory: {error}");
     }
@@ -40,20 +41,22 @@ pub fn enter(path: &Path, config: &Config) {
     }
 }
 
-/// The audit log is opened anew when it has been renamed; it need be neither read nor shortened.
+/// Returns the folders with write access. The audit log is recreated after it has been renamed; it needs no read or truncate
+/// access.
 fn written(config: &Config) -> BTreeSet<PathBuf> {
     config.log.audit_file.iter().flat_map(|file| folders_of(file)).collect()
 }
 
-/// A renewed file is another file in the same folder, or where certbot's link then leads: in the folder where it led before.
+/// Returns the folders with read access. A renewed certificate is a new file in the same folder, or, with certbot's symbolic
+/// links, a new file in the folder of the previous link target.
 fn folders(path: &Path, config: &Config) -> BTreeSet<PathBuf> {
-    // Except Incus's certificate, which Incus overwrites in its place: beside it lies all that Incus has.
+    // Except Incus's certificate: Incus overwrites it in place, and its folder contains Incus's entire state.
     let pin = config.upstream.pin.path();
     let files = config.files.paths().filter(|file| Some(*file) != pin);
     files.chain([path]).flat_map(folders_of).collect()
 }
 
-/// Where a file is, and where its link leads.
+/// Returns the folder of a file, and the folder of its symbolic link target.
 fn folders_of(file: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let paths = [Some(file.to_owned()), file.canonicalize().ok()];
     paths.into_iter().flatten().filter_map(|file| match file.parent()? {
@@ -69,7 +72,7 @@ fn confine(
 ) -> Result<RestrictionStatus, RulesetError> {
     Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
-        // Connecting stays free: a reload may bring another port of Incus.
+        // Connecting is unrestricted: a reload may change Incus's port.
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(NEWEST))?
         .create()?

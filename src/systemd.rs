@@ -1,4 +1,4 @@
-//! What systemd is told (`sd_notify(3)`), and its watchdog. Without systemd nothing of it does anything.
+//! Notifications to systemd (`sd_notify(3)`) and its watchdog. Without systemd, all of this is a no-op.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// All is loaded, and the workers accept.
+/// Notifies systemd that everything is loaded and the workers accept connections.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
 }
 
-/// A reload has begun; [`ready`] ends it, whether it was refused or not.
+/// Notifies systemd that a reload has begun. [`ready`] ends it, whether it was rejected or not.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -20,12 +20,12 @@ pub fn reloading() {
     }
 }
 
-/// A drain has begun, which ends by itself within `limit`.
+/// Notifies systemd that a drain has begun, which ends within `limit`.
 pub fn stopping(limit: Duration) {
-    /// For what is left to do after it.
+    /// Time for the rest of the shutdown after the drain.
     const SPARE: Duration = Duration::from_secs(5);
     let status = format!("draining for up to {} s", limit.as_secs());
-    // So that TimeoutStopSec= need not be set along with limits.drain_timeout. 71 minutes are the most that fits in.
+    // So that TimeoutStopSec= need not be set along with limits.drain_timeout. A u32 of microseconds holds at most 71 minutes.
     let time = u32::try_from((limit + SPARE).as_micros()).unwrap_or(u32::MAX);
     notify(&[
         NotifyState::Stopping,
@@ -40,46 +40,46 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// A further line would be a further message.
+/// Joins the lines of `status`: in the `sd_notify` protocol, a line break starts another assignment.
 fn one_line(status: &str) -> String {
     status.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Tells systemd that all is well, as often as it wants to hear it (`WatchdogSec=`), and only while every worker answers:
-/// a mere timer would go on saying so while nobody is served.
+/// Sends systemd's watchdog its keep-alive (`WatchdogSec=`) only while every worker responds. A plain timer would keep sending
+/// it while no client is served.
 #[derive(Debug, Default)]
 pub struct Watchdog {
     workers: Vec<mpsc::Sender<oneshot::Sender<()>>>,
 }
 
-/// A worker's end of it.
+/// The worker's side of the [`Watchdog`].
 #[derive(Debug)]
 pub struct Heartbeat(mpsc::Receiver<oneshot::Sender<()>>);
 
 impl Heartbeat {
-    /// Answers from within the worker's own loop.
+    /// Responds from within the worker's event loop.
     pub async fn beat(mut self) {
         while let Some(asked) = self.0.recv().await {
-            // Who has asked may have lost patience.
+            // The watchdog's wait may have timed out.
             let _ = asked.send(());
         }
     }
 }
 
 impl Watchdog {
-    /// For one more worker.
+    /// Registers one more worker.
     pub fn pulse(&mut self) -> Heartbeat {
         let (ask, asked) = mpsc::channel(1);
         self.workers.push(ask);
         Heartbeat(asked)
     }
 
-    /// Runs for as long as the gateway does.
+    /// Sends keep-alives until the process ends. Returns immediately if systemd's watchdog is not enabled.
     pub async fn run(&self, drain: CancellationToken) {
         let Some(limit) = sd_notify::watchdog_enabled() else {
             return;
         };
-        // Twice as often as needed, as sd_watchdog_enabled(3) has it.
+        // Half the timeout, as sd_watchdog_enabled(3) recommends.
         let pause = limit / 2;
         let mut interval = interval(pause);
         loop {
@@ -92,12 +92,12 @@ impl Watchdog {
         }
     }
 
-    /// Whether every worker answers; in a drain, those who are left.
+    /// Returns whether every worker responds. During a drain, workers that have finished are ignored.
     pub async fn ask_everyone(&self, drain: &CancellationToken) -> bool {
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
             let lives = worker.send(answer).await.is_ok() && answered.await.is_ok();
-            // In a drain, those who are done end.
+            // During a drain, a worker that has finished ends.
             if !lives && !drain.is_cancelled() {
                 return false;
             }

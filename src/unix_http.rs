@@ -1,4 +1,4 @@
-//! A question to a server on a unix socket of this machine: Incus's own, or a gateway's.
+//! HTTP client for a server on a local Unix socket: Incus, or a running gateway.
 
 use std::io;
 use std::path::Path;
@@ -16,10 +16,10 @@ use tokio::time::timeout;
 
 use crate::worker;
 
-/// More than the list of any server's images in use.
+/// Maximum size of a response body, in bytes. Larger than the image list of any server in use.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// Why there is no answer.
+/// The reason why a request failed.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum LocalError {
@@ -31,7 +31,7 @@ pub enum LocalError {
     Timeout(Duration),
 }
 
-/// A request that is ready to be sent.
+/// Builds a request with the `Host` header that HTTP/1.1 requires.
 pub fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
     let host = HeaderValue::from_static("localhost");
     let mut request = Request::builder().method(method).uri(path).body(Full::new(body))?;
@@ -39,7 +39,7 @@ pub fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<B
     Ok(request)
 }
 
-/// Asks, on a runtime of its own, and waits no longer than that.
+/// Sends the request on a runtime of its own, and waits for the response for at most `patience`.
 pub fn ask(
     socket: &Path,
     request: Request<Full<Bytes>>,
@@ -74,7 +74,7 @@ async fn send(
         biased;
         answer = &mut exchange => answer,
         ended = &mut connection => match ended {
-            // The whole answer may have come with the end.
+            // The connection may end together with a complete response.
             Ok(()) => exchange.await,
             Err(error) => Err(error.into()),
         },

@@ -1,14 +1,14 @@
-//! What the pictures of both benches have in common: paper, type, colours, lines.
+//! Shared drawing code for the charts of both benchmarks: page, fonts, colours, lines.
 
 use std::path::Path;
 use std::{fs, io};
 
-/// From its left to its right.
+/// The width of a picture.
 pub const WIDTH: f64 = 960.0;
-/// To the left of all text.
+/// The left margin of all text.
 pub const MARGIN: f64 = 28.0;
 
-/// A picture in a page cannot know the page's colours, but it knows whether its reader likes it dark.
+/// The style sheet. An embedded picture does not know the page's colours, but it does know the reader's preferred scheme.
 const STYLE: &str = "
 text{font:12.5px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2933}
 .paper{fill:#ffffff;stroke:#d9dfe5}.title{font-size:21px;font-weight:700}.section{font-weight:700;font-size:13px}
@@ -17,40 +17,40 @@ text{font:12.5px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-se
 @media(prefers-color-scheme:dark){text{fill:#e4e9ee}.paper{fill:#12171d;stroke:#2b343d}.faint{fill:#93a0ad}.grid{stroke:#232b33}}
 ";
 
-/// What is said around a picture.
+/// The texts around a picture.
 #[derive(Debug)]
 pub struct Words<'a> {
-    /// In large letters.
+    /// The title.
     pub title: &'a str,
-    /// Below it, in small ones.
+    /// The smaller text below the title.
     pub subtitle: &'a str,
-    /// Where it is from.
+    /// The origin of the data.
     pub origin: &'a str,
-    /// For who cannot see it.
+    /// The accessible name, for screen readers.
     pub name: &'a str,
 }
 
-/// What has been drawn, and how far down it goes.
+/// The shapes drawn so far, and the current height.
 #[derive(Debug)]
 pub struct Picture {
     /// The shapes, in SVG.
     pub body: String,
-    /// Where the next one goes.
+    /// The y coordinate of the next shape.
     pub y: f64,
 }
 
 impl Picture {
-    /// Leaves room for the title, and perhaps more.
+    /// Creates a picture whose shapes start at `y`, below the title.
     pub fn below(y: f64) -> Self {
         Self { body: String::new(), y }
     }
 
-    /// At this height.
+    /// Draws a line of text at the current height.
     pub fn text(&mut self, x: f64, class: &str, content: &str) {
         self.body += &text(x, self.y, class, content);
     }
 
-    /// Puts it on paper; `style` is that of its own shapes.
+    /// Writes the picture to a file; `style` is the style sheet of its own shapes.
     pub fn write(&self, file: impl AsRef<Path>, words: &Words<'_>, style: &str) -> io::Result<()> {
         let height = self.y + 20.0;
         let svg = format!(
@@ -69,31 +69,31 @@ impl Picture {
     }
 }
 
-/// A line of text.
+/// Returns a line of text.
 pub fn text(x: f64, y: f64, class: &str, content: &str) -> String {
     let content = content.replace('&', "&amp;").replace('<', "&lt;");
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{content}</text>\n")
 }
 
-/// From one point to another.
+/// Returns a line between two points.
 pub fn line(class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) -> String {
     format!("<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>")
 }
 
-/// Through all of these.
+/// Returns a polyline through all points.
 pub fn curve(class: &str, points: &[(f64, f64)]) -> String {
     let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     format!("<polyline class=\"line {class}\" points=\"{}\"/>\n", points.join(" "))
 }
 
-/// The heights at which there is a line across: round numbers from zero up, the last no lower than the highest point.
+/// Returns the values of the grid lines: round numbers from zero up, the last one at or above the highest point.
 pub fn grid(highest: f64) -> Vec<f64> {
     let step = round_step(highest);
     let count = (highest / step).ceil() as u32;
     (0..=count).map(|number| f64::from(number) * step).collect()
 }
 
-/// Of two to five of those is the whole height.
+/// Returns a round step such that two to five of them cover the whole height.
 pub fn round_step(highest: f64) -> f64 {
     let power = 10_f64.powf(highest.log10().floor());
     let steps = [0.2, 0.25, 0.5, 1.0, 2.0].map(|step| step * power);

@@ -9,7 +9,7 @@ use picture::{Picture, Words};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.svg");
 
-/// Room for the title and the key.
+/// The height of the title and the legend.
 const HEAD: f64 = 118.0;
 
 const STYLE: &str = "
@@ -24,7 +24,7 @@ const STYLE: &str = "
 .dot.gateway,.name.gateway{fill:#2fb5b0}.dot.other,.name.other{fill:#93a0ad}}
 ";
 
-/// Draws it.
+/// Draws the picture and writes it.
 pub(crate) fn write(results: &Results, setting: &str) -> Result<()> {
     let Some(gateway) = results.gateway() else {
         return Ok(());

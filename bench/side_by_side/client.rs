@@ -1,7 +1,7 @@
-//! The clients' side of a connection: TLS as Incus's clients speak it, and HTTP/1.1 or 2 over it.
+//! The client side of a connection: TLS as Incus's clients use it, and HTTP/1.1 or HTTP/2 over it.
 //!
-//! It is made to be cheap, since a load that is slower than the proxy would measure itself: the server's signature is not
-//! verified here. Whether the answers are right is a matter of [`verify`](crate::verify), once, before anything is timed.
+//! It is optimized for low cost, because a load generator slower than the proxy would measure itself: it does not verify the
+//! server's signature. [`verify`](crate::verify) checks the responses once, before the measurements.
 
 mod upload;
 
@@ -29,23 +29,23 @@ use crate::Result;
 use testing::certificates::Certificate;
 use testing::tls::trust::TrustAnybody;
 
-/// Handshakes at a time, where many connections are wanted.
+/// Concurrent handshakes when many connections are opened.
 const CONNECTING: usize = 16;
 
-/// Of 1,500 bytes less the headers.
+/// The TCP payload of a 1,500-byte packet.
 const SEGMENT: u32 = 1_448;
 
-/// How it encrypts.
+/// The client's cipher preference.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Cipher {
-    /// What Go and the browsers prefer where the processor helps: AES-128, then AES-256, then ChaCha20.
+    /// The preference of Go and browsers on CPUs with AES instructions: AES-128, then AES-256, then ChaCha20.
     #[default]
     AsGo,
-    /// What clients prefer whose processor has no AES.
+    /// The preference of clients on CPUs without AES instructions.
     ChaCha20,
 }
 
-/// How a client connects.
+/// The settings of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     tls: Arc<ClientConfig>,
@@ -53,12 +53,12 @@ pub(crate) struct Client {
     resuming: bool,
 }
 
-/// What [`Client::new`] is told.
+/// The options of [`Client::new`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner<'a> {
     pub(crate) cipher: Cipher,
     pub(crate) h2: bool,
-    /// With a key exchange that holds against quantum computers, too.
+    /// Whether to offer a post-quantum key exchange.
     pub(crate) post_quantum: bool,
     pub(crate) presenting: Option<&'a Certificate>,
     pub(crate) resuming: bool,
@@ -79,7 +79,7 @@ impl Client {
                 ],
                 Cipher::ChaCha20 => vec![TLS13_CHACHA20_POLY1305_SHA256],
             },
-            // Debian's Incus is of before Go spoke X25519MLKEM768, and so is its OpenSSL.
+            // Debian's Incus was built before Go supported X25519MLKEM768, and neither does its OpenSSL.
             kx_groups: match manner.post_quantum {
                 true => vec![X25519MLKEM768, X25519],
                 false => vec![X25519],
@@ -118,7 +118,7 @@ impl Client {
         self.resuming
     }
 
-    /// Connects and shakes hands.
+    /// Connects and completes the handshake.
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection> {
         let tls = self.connect_tls(address).await?;
         let is_resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -137,7 +137,7 @@ impl Client {
         Ok(Connection { sender, is_resumed })
     }
 
-    /// So many of them, a few at a time, so that neither side waits for the other.
+    /// Opens `count` connections, a few at a time, so that neither side waits for the other.
     pub(crate) async fn connect_many(&self, address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
         let mut connections = Vec::with_capacity(count);
         let mut under_way = JoinSet::new();
@@ -154,15 +154,15 @@ impl Client {
         Ok(connections)
     }
 
-    /// TLS alone.
+    /// Opens a TLS connection without HTTP.
     pub(crate) async fn connect_tls(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         self.shake_hands(tcp).await
     }
 
-    /// The same as from afar: in segments as an Ethernet carries them, since the kernel measures its buffers by those, and
-    /// with no more than this kept of what the client does not read.
+    /// Like [`Self::connect_tls`], with properties of a remote client: Ethernet-sized segments, because the kernel accounts its
+    /// buffers by segment, and a limited buffer for data that the client does not read.
     pub(crate) async fn connect_tls_from_afar(
         &self,
         address: SocketAddr,
@@ -182,7 +182,7 @@ impl Client {
     }
 }
 
-/// One connection.
+/// A connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     sender: Sender,
@@ -196,7 +196,7 @@ enum Sender {
 }
 
 impl Connection {
-    /// Sends a request when the connection is free, and reads the head of the answer.
+    /// Sends a request when the connection is idle, and reads the head of the response.
     pub(crate) async fn send(&mut self, request: Request<Upload>) -> hyper::Result<Response<Incoming>> {
         match &mut self.sender {
             Sender::Http1(sender) => {
@@ -210,7 +210,7 @@ impl Connection {
         }
     }
 
-    /// Another sender of the same connection, where several requests can be under way.
+    /// Returns another sender for the same connection; `None` for HTTP/1.1, which has no concurrent requests.
     pub(crate) fn another(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else {
             return None;

@@ -1,40 +1,40 @@
-//! What was measured of every contender, round by round: the one form in which results come.
+//! The measurements of every contender, per round. All results have this form.
 
 use crate::contenders::{Contender, Kind};
 use crate::statistics::Spread;
 
-/// One line of the table.
+/// A row of the results table.
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {
-    /// For `--only`.
+    /// The name for `--only`.
     pub(crate) name: String,
     pub(crate) title: String,
     pub(crate) unit: Unit,
-    /// What the gateway is to reach.
+    /// The target for the gateway.
     pub(crate) target: Option<Target>,
-    /// The most that it may be as a part of Nginx as in the guide.
+    /// The maximum ratio to Nginx configured as in the guide.
     pub(crate) target_against_guide: Option<f64>,
-    /// Whose samples are the columns of `rounds`.
+    /// The contenders, in the order of the columns of `rounds`.
     pub(crate) contenders: Vec<Kind>,
     pub(crate) rounds: Vec<Vec<f64>>,
-    /// Rounds that count although something else used the machine meanwhile.
+    /// The number of rounds that count although other processes used the machine during them.
     pub(crate) disturbed: usize,
 }
 
-/// Of what the numbers are; less of it is always better.
+/// The unit of the numbers. Less is always better.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Unit {
     Bytes,
     Seconds,
-    /// Of CPU time.
+    /// CPU time.
     SecondsPerGigabyte,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
-    /// In the comparison's own unit.
+    /// An absolute value, in the comparison's own unit.
     AtMost(f64),
-    /// As a part of what tuned Nginx takes.
+    /// A ratio to tuned Nginx.
     PartOfNginx(f64),
 }
 
@@ -62,12 +62,12 @@ impl Comparison {
         self
     }
 
-    /// One contender's own numbers.
+    /// Returns the spread of one contender's numbers.
     pub(crate) fn of(&self, kind: &Kind) -> Option<Spread> {
         Spread::of(self.column(kind)?)
     }
 
-    /// The same as parts of another's: the ratios round by round, since what slows the machine slows both.
+    /// Returns the spread of the per-round ratios to another contender: what slows down the machine slows down both.
     pub(crate) fn ratio(&self, kind: &Kind, to: &Kind) -> Option<Spread> {
         Spread::of(
             self.column(kind)?
@@ -76,7 +76,7 @@ impl Comparison {
         )
     }
 
-    /// Whether the gateway has reached what it should; `None` where nothing was set.
+    /// Returns whether the gateway has reached its target; `None` if there is none.
     pub(crate) fn is_met(&self, gateway: &Kind) -> Option<bool> {
         match self.target? {
             Target::AtMost(most) => Some(self.of(gateway)?.median <= most),
@@ -90,13 +90,13 @@ impl Comparison {
     }
 }
 
-/// With two digits that count, also where it is small.
+/// Formats a ratio with two significant digits, even if it is small.
 pub(crate) fn show_ratio(ratio: f64) -> String {
     let decimals = if ratio < 0.095 { 3 } else { 2 };
     format!("{ratio:.decimals$}")
 }
 
-/// With commas between the thousands.
+/// Formats a number with commas between the thousands.
 pub(crate) fn show_count(count: usize) -> String {
     let digits = count.to_string();
     let groups: Vec<_> = digits
@@ -109,7 +109,7 @@ pub(crate) fn show_count(count: usize) -> String {
 }
 
 impl Unit {
-    /// With three digits that count.
+    /// Formats a number with three significant digits.
     pub(crate) fn show(self, number: f64) -> String {
         let (number, unit) = self.scale(number);
         let decimals = match number.abs() {
@@ -120,10 +120,10 @@ impl Unit {
         format!("{number:.decimals$} {unit}")
     }
 
-    /// A round number, with as few digits as it has.
+    /// Formats a round number with as few digits as possible.
     pub(crate) fn show_round(self, number: f64) -> String {
         let (number, unit) = self.scale(number);
-        // Of steps that were added up.
+        // Rounded, because the number is a sum of steps.
         format!("{} {unit}", (number * 100.0).round() / 100.0)
     }
 

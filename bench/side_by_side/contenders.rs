@@ -1,5 +1,5 @@
-//! Who is measured: the gateway, Nginx tuned, Nginx as in the guide that came before this gateway; HAProxy and Caddy; and
-//! the floor, which nobody can go below.
+//! The contenders: the gateway; Nginx, tuned and as in the guide that preceded this gateway; HAProxy and Caddy; and the
+//! floor, the minimum possible cost.
 
 pub(crate) mod floor;
 pub(crate) mod nginx;
@@ -21,13 +21,13 @@ use testing::certificates::Certificates;
 use testing::gateway::Gateway;
 use testing::scene::Setup;
 
-/// Which of them.
+/// The kind of contender.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Caddy,
-    /// What nobody can go below.
+    /// The minimum possible cost.
     Floor,
-    /// This binary.
+    /// The gateway with this binary.
     Gateway(PathBuf),
     Haproxy,
     NginxAsInTheGuide,
@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its program.
+    /// Returns the path of its program.
     pub(crate) fn binary(&self) -> &Path {
         match self {
             Self::Caddy => Path::new("/usr/bin/caddy"),
@@ -60,7 +60,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Names and versions of the others' programs.
+/// Returns the names and versions of the other programs.
 pub(crate) fn versions(kinds: &[Kind]) -> Vec<String> {
     let first_line = |program: &Path, argument: &str| {
         let output = Command::new(program).arg(argument).output();
@@ -83,16 +83,16 @@ pub(crate) fn versions(kinds: &[Kind]) -> Vec<String> {
     kinds.iter().filter_map(version).collect()
 }
 
-/// One of them, running.
+/// A running contender.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) kind: Kind,
-    /// One address for each number of images.
+    /// An address for each number of images.
     public: Vec<(usize, SocketAddr)>,
-    /// `None` where it has no admin port that would do.
+    /// `None` if it has no usable admin port.
     pub(crate) admin: Option<SocketAddr>,
     processes: Vec<Running>,
-    /// How long it took to write its configuration, and the like, before it was started.
+    /// The time to prepare it before the start, for example to write its configuration.
     pub(crate) prepared_in: Duration,
 }
 
@@ -103,7 +103,7 @@ enum Running {
 }
 
 impl Contender {
-    /// Whether it can do this work. Nginx as in the guide does so only where somebody wants to know, as it takes its time.
+    /// Returns whether it takes part in this item. Nginx as in the guide does so only in some, because it is slow.
     pub(crate) fn takes_part(&self, item: &Item) -> bool {
         match (&self.kind, item.port) {
             (Kind::Floor, _) => item.with_floor,
@@ -113,7 +113,7 @@ impl Contender {
         }
     }
 
-    /// Starts it on these cores, before every catalogue of the site.
+    /// Starts it on these cores, in front of every catalogue of the site.
     pub(crate) fn start(kind: &Kind, site: &Site, cores: &[usize]) -> Result<Self> {
         match kind {
             Kind::Caddy => rivals::caddy(site, cores),
@@ -125,13 +125,13 @@ impl Contender {
         }
     }
 
-    /// Where strangers find a catalogue of so many images.
+    /// Returns the public address of the catalogue with this number of images.
     pub(crate) fn public(&self, images: usize) -> SocketAddr {
         let found = self.public.iter().find(|(count, _)| *count == images);
-        found.expect("the site has every catalogue that is asked for").1
+        found.expect("the site has every requested catalogue").1
     }
 
-    /// All its processes.
+    /// Returns the ids of all its processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let of = |running: &Running| match running {
             Running::Gateway(gateway) => family(gateway.pid()),
@@ -141,7 +141,7 @@ impl Contender {
     }
 }
 
-/// One process for each catalogue, since a gateway has one upstream. Those that nobody asks do nothing.
+/// Starts a process for each catalogue, because a gateway has one upstream. Unused ones are idle.
 fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
     let mut contender = Contender {
         kind: Kind::Gateway(binary.to_owned()),
@@ -157,8 +157,8 @@ fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
         setup.server = site.server.clone();
         setup.local = site.local.clone();
         setup.admins = vec![("ops".to_owned(), site.ops.clone())];
-        // Room for the most connections that are measured, and time for readers that stop on purpose.
-        // As tuned Nginx: without a line for each request.
+        // Limits for the highest number of measured connections, and for readers that stall on purpose. Like tuned Nginx, it
+        // logs no requests.
         let no_records = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
         setup.more = format!("[limits]\nmax_connections = 8192\nsend_grace = \"5m\"\n{no_records}");
         let binary = binary.to_str().ok_or("the gateway's path is no text")?;

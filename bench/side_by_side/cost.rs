@@ -10,10 +10,10 @@ use crate::rounds::Field;
 use crate::statistics::shuffle;
 use crate::{Result, give_up_if_interrupted};
 
-/// For as long new requests are begun. One that keeps its core busy uses half a second of it.
+/// The time during which new requests are started. A contender that saturates its core uses half a second of CPU time.
 const SAMPLE: Duration = Duration::from_millis(510);
 
-/// Rounds of all items, in another order each time.
+/// Runs rounds of all items, each in a different order.
 pub(crate) async fn compare(field: &Field, items: &[Item], rounds: usize, results: &mut Vec<Comparison>) -> Result<()> {
     if items.is_empty() {
         return Ok(());
@@ -37,7 +37,7 @@ pub(crate) async fn compare(field: &Field, items: &[Item], rounds: usize, result
     Ok(())
 }
 
-/// What one contender uses for a unit of this work.
+/// Measures the cost of a unit of this work for one contender.
 pub(crate) async fn sample(contender: &Contender, item: &Item) -> Result<f64> {
     give_up_if_interrupted()?;
     let address = match item.port {

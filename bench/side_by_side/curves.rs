@@ -1,4 +1,4 @@
-//! How cost grows: with the number of open connections, with the number of images, and with the size of one.
+//! Growth of the cost with the number of open connections, the number of images, and the size of an image.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,20 +25,20 @@ pub(crate) const CONNECTIONS: &str = "curve-connections";
 pub(crate) const IMAGES: &str = "curve-images";
 pub(crate) const SIZES: &str = "curve-sizes";
 
-/// What grows where memory is followed over the size of an image.
+/// The horizontal axis of the memory curves over the size of an image.
 const BODY: &str = "size of the image";
-/// Requests that are under way at a time, over however many connections.
+/// Concurrent requests, whatever the number of connections.
 const UNDER_WAY: usize = 16;
-/// Clients that read the whole list at the same time.
+/// Clients that read the complete list concurrently.
 const READERS: usize = 16;
 
-/// One quantity over another, for each contender.
+/// One quantity as a function of another, for each contender.
 #[derive(Clone, Debug)]
 pub(crate) struct Curve {
     pub(crate) title: &'static str,
-    /// What grows.
+    /// The name of the horizontal axis.
     pub(crate) over: &'static str,
-    /// Whether that is a number of bytes.
+    /// Whether the horizontal axis is a number of bytes.
     over_bytes: bool,
     pub(crate) unit: Unit,
     pub(crate) points: Vec<usize>,
@@ -46,7 +46,7 @@ pub(crate) struct Curve {
     pub(crate) lines: Vec<(Kind, Vec<f64>)>,
 }
 
-/// CPU time per request, of 1 to 5,000 open connections that take turns.
+/// Measures the CPU time per request with 1 to 5,000 open connections that are used in turn.
 pub(crate) async fn over_connections(
     cores: &Cores,
     kinds: &[Kind],
@@ -94,7 +94,7 @@ pub(crate) async fn over_connections(
     Ok(curve)
 }
 
-/// The most memory that was ever used, when several clients have read a list of 1 to 50,000 images at the same time.
+/// Measures the peak memory after several clients have concurrently read a list of 1 to 50,000 images.
 pub(crate) async fn over_images(cores: &Cores, kinds: &[Kind]) -> Result<Curve> {
     let mut curve = Curve::new(
         "Most memory, of sixteen readers of the list",
@@ -129,7 +129,7 @@ async fn read_the_list(contender: &Contender, images: usize) -> Result<()> {
     }
     while let Some(length) = readers.join_next().await {
         let length = length??;
-        // An image's JSON is far longer than that.
+        // The JSON of an image is much longer than that.
         if length < images * 100 {
             return Err(format!("{length} bytes are no list of {images} images").into());
         }
@@ -137,7 +137,7 @@ async fn read_the_list(contender: &Contender, images: usize) -> Result<()> {
     Ok(())
 }
 
-/// The most memory that was ever used, when an image of each size has been downloaded, and another uploaded.
+/// Measures the peak memory after an image of each size has been downloaded, and after one has been uploaded.
 pub(crate) async fn over_sizes(cores: &Cores, kinds: &[Kind]) -> Result<[Curve; 2]> {
     let titles = ["Most memory, of a download", "Most memory, of an upload"];
     let mut curves = titles.map(|title| Curve::new(title, BODY, Unit::Bytes, &files::SIZES));
@@ -153,7 +153,7 @@ pub(crate) async fn over_sizes(cores: &Cores, kinds: &[Kind]) -> Result<[Curve; 
                     false => download(&contender, &files::sized(number), size).await?,
                     true => upload(&contender, &site, size).await?,
                 }
-                // Not before: an Nginx listens before it has its workers.
+                // Not earlier: Nginx listens before it has started its workers.
                 let pids = contender.pids();
                 wait_until_idle(&pids).await?;
                 line.push(memory(&pids, "VmHWM")? as f64);
@@ -193,7 +193,7 @@ async fn upload(contender: &Contender, site: &Site, size: usize) -> Result<()> {
     }
 }
 
-/// The length of an answer's body.
+/// Returns the length of a response body.
 async fn read(client: &Client, address: SocketAddr, request: Request<Upload>) -> Result<usize> {
     let mut connection = client.connect(address).await?;
     let answer = connection.send(request).await?;
@@ -209,7 +209,7 @@ async fn read(client: &Client, address: SocketAddr, request: Request<Upload>) ->
 }
 
 impl Curve {
-    /// A point as it is to be written.
+    /// Formats a point of the horizontal axis.
     pub(crate) fn name(&self, point: usize) -> String {
         match self.over_bytes {
             true => Unit::Bytes.show_round(point as f64),

@@ -1,7 +1,7 @@
-//! How long small answers take that are asked for at a fixed rate.
+//! Latency of small responses at a fixed request rate.
 //!
-//! The loop is open: a request is due at its time, whether or not the last ones are answered, and its latency counts from
-//! then. A contender that stands still for a while is not spared the requests of that while.
+//! The loop is open: a request is due at its scheduled time, whether or not earlier ones have been answered, and its latency
+//! is measured from then. A contender that stalls is charged for the requests that were due meanwhile.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -27,20 +27,20 @@ use testing::tls::TlsClient;
 
 const SAMPLE: Duration = Duration::from_millis(1_000);
 const CONNECTIONS: usize = 32;
-/// How many downloads make a core busy.
+/// The number of downloads that saturate a core.
 const DOWNLOADS: usize = 8;
-/// Until they are at full speed.
+/// The time until they are at full speed.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// One rate, and what goes on beside it.
+/// A request rate, and the concurrent load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     title: &'static str,
-    /// Requests a second.
+    /// Requests per second.
     rate: u32,
     beside_downloads: bool,
-    /// Of the 99th percentile.
+    /// The target for the 99th percentile, as a ratio.
     target: f64,
 }
 
@@ -70,14 +70,14 @@ pub(crate) const SETTINGS: [Setting; 3] = [
 
 const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// Three comparisons for each setting, one for each percentile.
+/// Adds three comparisons for each setting, one for each percentile.
 pub(crate) async fn compare(
     field: &Field,
     settings: &[Setting],
     rounds: usize,
     results: &mut Vec<Comparison>,
 ) -> Result<()> {
-    // Nginx as in the guide cannot answer so many, and the floor answers nothing.
+    // Nginx as in the guide cannot sustain the rate, and the floor sends no responses of its own.
     let is_able = |contender: &Contender| !matches!(contender.kind, Kind::Floor | Kind::NginxAsInTheGuide);
     let able: Vec<_> = (0..field.contenders.len())
         .filter(|&index| is_able(&field.contenders[index]))
@@ -108,7 +108,7 @@ pub(crate) async fn compare(
     Ok(())
 }
 
-/// Sorted latencies in seconds.
+/// Returns the sorted latencies in seconds.
 async fn sample(contender: &Contender, setting: Setting) -> Result<Vec<f64>> {
     give_up_if_interrupted()?;
     let address = contender.public(CATALOGUES[0]);
@@ -159,7 +159,7 @@ async fn next(ticks: &Mutex<mpsc::UnboundedReceiver<Instant>>) -> Option<Instant
     ticks.lock().await.recv().await
 }
 
-/// Says when each request is due. A thread of its own, since the runtime's timers know milliseconds only.
+/// Signals when each request is due. Runs on its own thread, because the runtime's timers have a resolution of 1 ms.
 fn pace(rate: u32, ticks: &mpsc::UnboundedSender<Instant>) {
     let start = Instant::now();
     for number in 0.. {
@@ -174,7 +174,7 @@ fn pace(rate: u32, ticks: &mpsc::UnboundedSender<Instant>) {
     }
 }
 
-/// Endless downloads by clients that do not even decrypt: what they leave of their core is the upstream's.
+/// Endless downloads by clients that do not even decrypt, so that most of their core is left for the upstream.
 struct Downloads {
     ended: Arc<AtomicBool>,
     bytes: Arc<AtomicU64>,
@@ -188,7 +188,7 @@ impl Downloads {
             bytes: Arc::default(),
             threads: Vec::new(),
         };
-        // A catalogue that has the endless image.
+        // A catalogue that contains the endless image.
         let address = contender.public(CATALOGUES[1]);
         let request = format!("GET /1.0/images/{ENDLESS}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut downloads = downloads;
@@ -201,7 +201,7 @@ impl Downloads {
             let mut tcp = raw.tcp().try_clone()?;
             let (ended, bytes) = (Arc::clone(&downloads.ended), Arc::clone(&downloads.bytes));
             downloads.threads.push(thread::spawn(move || {
-                // What is measured goes first.
+                // The measurement has priority.
                 machine::yield_to_others();
                 let mut buffer = vec![0; 256 << 10];
                 while !ended.load(Ordering::Relaxed) && !is_interrupted() {
@@ -218,7 +218,7 @@ impl Downloads {
         Ok(downloads)
     }
 
-    /// Fails when they have not kept the contender busy.
+    /// Ends the downloads. Fails if they did not keep the contender busy.
     fn end(self) -> Result<()> {
         self.ended.store(true, Ordering::Relaxed);
         for thread in self.threads {

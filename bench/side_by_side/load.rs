@@ -1,4 +1,4 @@
-//! A closed loop: so many requests under way at any time, for as long as a sample takes.
+//! A closed loop: a constant number of concurrent requests for the duration of a sample.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use crate::{Result, is_interrupted};
 
 const WARM_UP: Duration = Duration::from_millis(40);
 
-/// What is asked, and how.
+/// The requests to send, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) client: Client,
     pub(crate) request: Template,
-    /// How many connections at a time.
+    /// The number of concurrent connections.
     pub(crate) connections: usize,
-    /// How many requests at a time on each; more than one is for HTTP/2 only.
+    /// The number of concurrent requests per connection. More than one requires HTTP/2.
     pub(crate) streams: usize,
-    /// How many connections take turns with their requests, so that many are open and few are at work. Usually one.
+    /// The number of connections that share one request slot, so that many are open and few are active. Usually one.
     pub(crate) takes_turns: usize,
-    /// Whether each request has a connection of its own.
+    /// Whether each request uses a new connection.
     pub(crate) anew: bool,
 }
 
-/// A request that can be made again and again.
+/// A template from which identical requests are created.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     pub(crate) method: Method,
@@ -49,14 +49,14 @@ impl Template {
         }
     }
 
-    /// Whether one alone takes a good part of a sample's time.
+    /// Returns whether a single request takes a large part of a sample's time.
     fn is_large(&self) -> bool {
         self.upload > 0 || self.path.ends_with("/export")
     }
 
-    /// For this kind of connection.
+    /// Creates a request for this kind of connection.
     pub(crate) fn request(&self, address: SocketAddr, h2: bool) -> Result<Request<Upload>> {
-        // Go's io.Copy takes as much at a time.
+        // The buffer size of Go's io.Copy.
         let body = Upload::new(self.upload, Bytes::from_static(&[b'x'; 32 << 10]));
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
@@ -76,13 +76,13 @@ impl Template {
     }
 }
 
-/// What was done.
+/// The completed work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) requests: u64,
-    /// Of bodies, in both directions.
+    /// Body bytes, in both directions.
     pub(crate) bytes: u64,
-    /// Connections that went on with an earlier one's session.
+    /// Connections that resumed an earlier TLS session.
     pub(crate) resumed: u64,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Open {
 }
 
 impl Load {
-    /// Opens what stays open, so that only the requests are measured.
+    /// Opens the persistent connections, so that only the requests are measured.
     pub(crate) async fn open(&self, address: SocketAddr) -> Result<Open> {
         let mut senders = Vec::new();
         if !self.anew {
@@ -107,7 +107,7 @@ impl Load {
         Ok(Open { senders })
     }
 
-    /// Does small work of this kind until the first times are over, of a connection and of the caches.
+    /// Sends small requests of this kind, so that connections and caches are warm.
     pub(crate) async fn warm_up(&self, open: &mut Open, address: SocketAddr) -> Result<()> {
         let request = match self.request.is_large() {
             true => Template::get("/1.0"),
@@ -121,7 +121,7 @@ impl Load {
         Ok(())
     }
 
-    /// Asks until this moment, and awaits what is under way then.
+    /// Sends requests until the given time, and waits for the pending responses.
     pub(crate) async fn run(&self, open: &mut Open, address: SocketAddr, until: Instant) -> Result<Done> {
         let mut tasks = JoinSet::new();
         let request = self.request.request(address, self.client.is_h2())?;
@@ -164,7 +164,7 @@ async fn again_and_again(mut turns: Vec<Connection>, request: Request<Upload>, u
     Ok((done, turns))
 }
 
-/// As Incus's clients do: a connection, one request, which says that it is the last, and the end.
+/// Works as Incus's clients do: a new connection, a single request with `Connection: close`, and the end.
 async fn again_and_again_anew(
     client: Client,
     mut request: Request<Upload>,

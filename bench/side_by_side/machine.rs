@@ -1,25 +1,25 @@
-//! The machine: two of its cores, and what this process asks of it for itself.
+//! The machine: two of its cores, and the settings of this process.
 
 use std::fs;
 use std::process::Command;
 
 use crate::Result;
 
-/// Open files and sockets that the busiest item needs, of this process or another.
+/// Open file descriptors that the busiest item needs in a single process.
 const OPEN_FILES: usize = 15_000;
 
-/// Who runs where.
+/// The assignment of processes to cores.
 #[derive(Clone, Debug)]
 pub(crate) struct Cores {
-    /// The proxies.
+    /// The cores of the proxies.
     pub(crate) proxies: Vec<usize>,
-    /// The upstream and the load.
+    /// The cores of the upstream and the load.
     pub(crate) others: Vec<usize>,
 }
 
 impl Cores {
-    /// Two of those that this process may use: first the proxies have one and all others share the second; then everybody
-    /// has both.
+    /// Selects two of the allowed cores. In the first assignment, the proxies have one core and everything else shares the
+    /// other; in the second, everything has both.
     pub(crate) fn apart_and_shared() -> Result<(Self, Self)> {
         let (first, second) = allowed()?;
         let apart = Self {
@@ -34,19 +34,19 @@ impl Cores {
     }
 }
 
-/// As `taskset` takes it.
+/// Formats a list of cores for `taskset`.
 pub(crate) fn list(cores: &[usize]) -> String {
     let cores: Vec<_> = cores.iter().map(usize::to_string).collect();
     cores.join(",")
 }
 
-/// Moves this process, all its threads included.
+/// Moves this process with all its threads to these cores.
 pub(crate) fn move_to(cores: &[usize]) -> Result<()> {
     let own = std::process::id().to_string();
     run("taskset", &["-a", "-p", "-c", &list(cores), &own])
 }
 
-/// Lets this process, and whatever it starts, hold many sockets, and wake up when it wanted to.
+/// Raises the limit of open sockets and the timer precision, for this process and its children.
 pub(crate) fn prepare() -> Result<()> {
     let limits = fs::read_to_string("/proc/self/limits")?;
     let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
@@ -61,21 +61,21 @@ pub(crate) fn prepare() -> Result<()> {
     }
     let own = std::process::id().to_string();
     run("prlimit", &["--pid", &own, &format!("--nofile={allowed}:{allowed}")])?;
-    // The kernel may otherwise wake a thread 50 µs late, which is half the latency that is measured. Threads inherit it.
+    // Otherwise the kernel may wake a thread up to 50 µs late, which is half of the measured latency. Threads inherit it.
     fs::write("/proc/self/timerslack_ns", "1")?;
     Ok(())
 }
 
-/// Lets other threads of this core go before the one that calls this.
+/// Gives other threads on this core priority over the calling thread.
 pub(crate) fn yield_to_others() {
-    // "PID/task/TID"; where it does not work, all threads are equal.
+    // "PID/task/TID". If it fails, all threads have the same priority.
     let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
     if let Some(thread) = thread.file_name().and_then(|name| name.to_str()) {
         let _ = run("renice", &["-n", "19", "-p", thread]);
     }
 }
 
-/// What the numbers were measured on, in one line.
+/// Describes the machine in one line.
 pub(crate) fn description() -> String {
     let of = |path, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();

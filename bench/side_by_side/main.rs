@@ -1,24 +1,24 @@
-//! The gateway and Nginx side by side, on the same work, in one run: `make bench`.
+//! Compares the gateway with Nginx on the same work in a single run: `make bench`.
 //!
 //! ```text
 //!  core 1: client ──TLS──▶ core 0: the gateway │ Nginx, tuned │ Nginx as in the guide │ the floor ──TLS──▶ core 1: site
 //! ```
 //!
-//! # The way of a number
-//! 1. [`site`] is what everybody stands in front of: a fast server that answers as Incus would. [`contenders`] are those
-//!    who are measured. All are alive at once, each a [`process`] on cores that [`machine`] picks.
-//! 2. [`verify`] asks everything once and looks at every byte of the answers.
-//! 3. [`plan`] lists the work. [`rounds`] has every contender do it, one after the other, in another order each time, again
-//!    and again; a round in which something else used the machine is done again.
+//! # From the work to a number
+//! 1. [`site`] is the upstream of all contenders: a fast server that responds like Incus. [`contenders`] are the measured
+//!    proxies. All run at the same time, each as a [`process`] on cores that [`machine`] selects.
+//! 2. [`verify`] sends every request once and checks every byte of the responses.
+//! 3. [`plan`] lists the work. In [`rounds`], every contender does it, one after the other, in a different order each time. A
+//!    round during which other processes used the machine is repeated.
 //! 4. A sample is taken: of CPU time by [`cost`], with the [`load`] of a [`client`]; of [`latency`]; of [`memory`]; along
-//!    [`curves`]. What a process has used, [`measure`] reads from the kernel.
-//! 5. All samples of one thing are a [`comparison`]: the median of the ratios, round by round, with its quartiles
+//!    [`curves`]. [`measure`] reads the resource usage of a process from the kernel.
+//! 5. All samples of one quantity form a [`comparison`]: the median of the per-round ratios, with its quartiles
 //!    ([`statistics`]). [`report`] makes tables of them, [`chart`] a picture.
 //!
-//! Everything happens on the loopback interface, for a bounded time, and what was started is stopped at the end, also
-//! after a Ctrl-C.
+//! Everything uses the loopback interface and has a time limit. All started processes are stopped at the end, also after
+//! Ctrl-C.
 
-// What carries the load may be slow.
+// Large futures slow down only the measuring code, which does not matter.
 #![allow(clippy::large_futures)]
 
 mod chart;
@@ -62,36 +62,36 @@ use crate::site::Site;
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// As the gateway, for the floor's sake.
+/// The gateway's allocator, so that the floor is comparable.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 const ROUNDS_OF_CURVES: usize = 3;
 
-/// Measures the gateway and Nginx side by side, on this machine.
+/// Compares the gateway with Nginx on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "side_by_side")]
 struct Arguments {
-    /// Only what has this in its name; may be given several times. The results are printed, and written nowhere
+    /// Run only the measurements with this in their name; can be repeated. The results are printed, but not saved
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// How often everything is measured
+    /// The number of rounds
     #[arg(long, value_name = "N", default_value_t = 9)]
     rounds: usize,
-    /// Another binary of the gateway; may be given several times, to compare them
+    /// Another binary of the gateway; can be repeated to compare several
     #[arg(long, value_name = "PATH")]
     gateway: Vec<PathBuf>,
-    /// HAProxy and Caddy too
+    /// Also measure HAProxy and Caddy
     #[arg(long)]
     all: bool,
-    /// Cargo says this to every benchmark
+    /// Ignored: Cargo passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
 
-/// What this program does in another process of its own.
+/// Parts of this program that run in a separate process.
 #[derive(Debug, Subcommand)]
 enum Part {
     #[command(hide = true)]
@@ -119,7 +119,7 @@ fn be_the_floor(endless: &Loop) -> Result<()> {
 
 fn bench(arguments: &Arguments) -> Result<()> {
     machine::prepare()?;
-    // Before this process moves to one core, so that it does not follow.
+    // Started before this process moves to one core, so that the thread does not move with it.
     let _noticing = notice_signals()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut results = Results::new(kinds(arguments)?);
@@ -196,7 +196,7 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// The work at which Incus is quick enough, in front of a real one; and how long it takes to get to know it.
+/// Measures in front of a real Incus: the items for which it is fast enough, and the start time.
 async fn in_front_of_incus(
     arguments: &Arguments,
     cores: &Cores,
@@ -236,7 +236,7 @@ async fn in_front_of_incus(
     .await
 }
 
-/// Tuned Nginx and the gateway come first.
+/// Returns the contenders, tuned Nginx and the gateway first.
 fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
     let mut kinds = vec![Kind::NginxTuned];
     match arguments.gateway.is_empty() {
@@ -264,14 +264,14 @@ fn start(cores: &Cores, kinds: &[Kind], patience: &Patience) -> Result<Field> {
     Ok(Field::new(site, contenders?, patience))
 }
 
-/// For somebody who waits.
+/// Prints the progress.
 pub(crate) fn progress(what: &str) {
     eprintln!("{what}");
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody has asked us to end.
+/// Returns whether a signal has asked the program to stop.
 pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
@@ -283,7 +283,7 @@ pub(crate) fn give_up_if_interrupted() -> Result<()> {
     }
 }
 
-/// A signal only leaves a note: whoever is at work then stops, and what was started is stopped in order.
+/// Records signals in a flag. The current work then stops, and all started processes are stopped cleanly.
 fn notice_signals() -> Result<Runtime> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)

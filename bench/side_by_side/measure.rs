@@ -1,7 +1,7 @@
-//! What a process has used, and whether something else used the machine meanwhile.
+//! Resource usage of processes, and detection of other load on the machine.
 //!
-//! Wall-clock time tells little on a machine that is shared with others. The kernel's account of a process's own time,
-//! user and system, of all its threads, tells what the work has cost.
+//! Wall-clock time says little on a shared machine. The kernel's CPU time of a process, user and system, for all its threads,
+//! is the cost of the work.
 
 use std::fs;
 use std::process::Command;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// What the kernel counts in; 100 a second on every Linux.
+/// The unit of the kernel's counters: 100 ticks per second on every Linux.
 const TICK: Duration = Duration::from_millis(10);
-/// What others may use of the machine while a sample is taken, as a part of one core.
+/// The maximum CPU usage of other processes during a sample, as a fraction of one core.
 const TOLERANCE: f64 = 0.10;
-/// The kernel's sums over all processes are made of ticks, each of which is somebody's as a whole.
+/// The precision of the system-wide counters, in which each tick is attributed as a whole.
 const GRAIN: Duration = Duration::from_millis(30);
 const LOOK: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// CPU time of these processes so far.
+/// Returns the CPU time of these processes so far.
 pub(crate) fn cpu(pids: &[u32]) -> Result<Duration> {
     let mut ticks = 0;
     for pid in pids {
@@ -28,7 +28,7 @@ pub(crate) fn cpu(pids: &[u32]) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// Memory of these processes, in bytes; the field is `VmRSS`, or `VmHWM` for the most that it has been.
+/// Returns the memory of these processes, in bytes. The field is `VmRSS`, or `VmHWM` for the peak.
 pub(crate) fn memory(pids: &[u32], field: &str) -> Result<u64> {
     let mut kibibytes = 0;
     for pid in pids {
@@ -44,8 +44,8 @@ pub(crate) fn memory(pids: &[u32], field: &str) -> Result<u64> {
     Ok(kibibytes << 10)
 }
 
-/// What the kernel holds for the TCP connections of these processes: what was received and not yet read, and what was
-/// written and not yet acknowledged, in bytes.
+/// Returns the kernel memory for the TCP connections of these processes, in bytes: received and unread data, and sent and
+/// unacknowledged data.
 pub(crate) fn kernel_memory(pids: &[u32]) -> Result<u64> {
     let output = Command::new("ss").args(["-tmnpHO"]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -56,19 +56,19 @@ pub(crate) fn kernel_memory(pids: &[u32]) -> Result<u64> {
     Ok(ours.flat_map(socket_memory).sum())
 }
 
-/// Of a line that holds `skmem:(r0,rb131072,t0,tb87040,f0,w0,o0,bl0,d0)`: what is there to read, and to write.
+/// Parses the receive and send queues from a line with `skmem:(r0,rb131072,t0,tb87040,f0,w0,o0,bl0,d0)`.
 fn socket_memory(line: &str) -> Option<u64> {
     let (_, fields) = line.split_once("skmem:(")?;
     let (fields, _) = fields.split_once(')')?;
     let counted = fields.split(',').flat_map(|field| {
         let number = field.strip_prefix(['r', 'w'])?;
-        // "rb" is a limit, and no number.
+        // "rb" is a limit; the rest of that field does not parse as a number.
         number.parse::<u64>().ok()
     });
     Some(counted.sum())
 }
 
-/// Sockets and files that these processes hold open.
+/// Returns the number of open file descriptors of these processes.
 pub(crate) fn open_files(pids: &[u32]) -> Result<usize> {
     let mut count = 0;
     for pid in pids {
@@ -77,7 +77,7 @@ pub(crate) fn open_files(pids: &[u32]) -> Result<usize> {
     Ok(count)
 }
 
-/// Waits until none of the processes' threads has anything to do: work that is late belongs to the sample too.
+/// Waits until all threads of the processes are idle, because deferred work belongs to the sample too.
 pub(crate) async fn wait_until_idle(pids: &[u32]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut quiet_looks = 0;
@@ -95,7 +95,7 @@ fn is_idle(pids: &[u32]) -> Result<bool> {
     for pid in pids {
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = task?.path().join("stat");
-            // A thread may have ended since.
+            // A thread may have ended in the meantime.
             if stat(&path.to_string_lossy()).is_ok_and(|fields| fields[0] != "S") {
                 return Ok(false);
             }
@@ -104,14 +104,14 @@ fn is_idle(pids: &[u32]) -> Result<bool> {
     Ok(true)
 }
 
-/// The fields behind the name, which may hold anything.
+/// Returns the fields after the name, which can contain any character.
 fn stat(path: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(path)?;
     let (_, fields) = text.rsplit_once(')').ok_or("the kernel's stat has no name")?;
     Ok(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Watches for strangers at work.
+/// Detects CPU usage of unrelated processes.
 #[derive(Debug)]
 pub(crate) struct Watch {
     ours: Vec<u32>,
@@ -121,7 +121,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// From now on; `ours` are all processes that belong to the measurement.
+    /// Starts to watch. `ours` are all processes that belong to the measurement.
     pub(crate) fn begin(ours: Vec<u32>) -> Result<Self> {
         Ok(Self {
             begun: Instant::now(),
@@ -131,7 +131,7 @@ impl Watch {
         })
     }
 
-    /// Whether others have used so much of the machine that what was measured may be wrong.
+    /// Returns whether other processes used so much CPU time that the measurement may be wrong.
     pub(crate) fn was_disturbed(&self) -> Result<bool> {
         let busy = busy()?.saturating_sub(self.busy);
         let known = cpu(&self.ours)?.saturating_sub(self.known);
@@ -139,7 +139,7 @@ impl Watch {
     }
 }
 
-/// The time of all cores in which they were not idle; what the hypervisor gave to others is among it.
+/// Returns the non-idle time of all cores, including time that the hypervisor gave to other machines.
 fn busy() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let fields: Vec<u32> = text

@@ -1,7 +1,7 @@
-//! What waiting costs: the memory of clients that are connected and do nothing, or read no further; and the start.
+//! The cost of inactivity: memory of idle clients and of stalled readers; and the start time.
 //!
-//! Each round starts every contender afresh, one at a time: one that has worked before has memory to spare, and the
-//! kernel has not enough of it for the stalled downloads of all.
+//! Each round starts every contender afresh, one at a time: a process that has worked before has spare memory, and the kernel
+//! has too little TCP memory for the stalled downloads of all of them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -22,16 +22,16 @@ use crate::{Result, give_up_if_interrupted};
 
 const IDLE: usize = 2_000;
 const STALLED: usize = 500;
-/// What a stalled reader takes before it stops.
+/// The number of bytes that a stalled reader reads before it stops.
 const READ: usize = 64 << 10;
-/// What its kernel takes after that: what fills up then is the contender's side.
+/// The size of its kernel's receive buffer. Further data fills the buffers on the contender's side.
 const WINDOW: usize = 64 << 10;
-/// Memory hardly varies from one start to the next.
+/// The number of rounds. Memory hardly varies between starts.
 const ROUNDS: usize = 3;
 
 pub(crate) const START: &str = "start";
 
-/// What can be looked at.
+/// The kinds of measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Probe {
     Start,
@@ -70,12 +70,12 @@ impl Probe {
     fn takes_part(self, kind: &Kind) -> bool {
         match self {
             Self::Start => true,
-            // Nginx as in the guide would write each stalled download to the disk instead, and does the rest as the tuned one.
+            // Nginx as in the guide would buffer each stalled download on disk, and otherwise behaves like the tuned one.
             Self::Idle | Self::Stalled | Self::Binary => *kind != Kind::NginxAsInTheGuide,
         }
     }
 
-    /// A number for each comparison.
+    /// Returns a number for each comparison.
     async fn sample(self, kind: &Kind, site: &Site, cores: &Cores) -> Result<Vec<f64>> {
         if matches!(self, Self::Binary) {
             return Ok(vec![fs::metadata(kind.binary())?.len() as f64]);
@@ -92,7 +92,7 @@ impl Probe {
     }
 }
 
-/// Those comparisons of the probes that are wanted.
+/// Runs the selected probes and returns their comparisons.
 pub(crate) async fn compare(
     probes: &[Probe],
     site: &Site,
@@ -149,7 +149,7 @@ async fn first_answer(contender: &Contender, site: &Site) -> Result<()> {
     }
 }
 
-/// Clients that have had an answer and may want another one.
+/// Measures clients that have received a response and keep the connection open.
 async fn idle(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     let client = Client::new(Manner::default())?;
     let address = contender.public(site.catalogues[0].0);
@@ -163,7 +163,7 @@ async fn idle(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     Ok(vec![more.memory])
 }
 
-/// Clients that have begun to read a long answer and have stopped.
+/// Measures clients that have stopped in the middle of a long response.
 async fn stalled(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     let client = Client::new(Manner::default())?;
     let address = contender.public(site.catalogues[0].0);
@@ -187,7 +187,7 @@ struct Usage {
     files: usize,
 }
 
-/// For each of many connections.
+/// The additional memory per connection.
 struct More {
     memory: f64,
     kernel: f64,
@@ -204,9 +204,9 @@ impl Usage {
         })
     }
 
-    /// What is used now in addition, for each of so many connections, which must all be there.
+    /// Returns the additional memory per connection. Fails if not all connections are open.
     async fn more_for(&self, contender: &Contender, connections: usize) -> Result<More> {
-        // Whatever is freed a moment later is not what a connection costs.
+        // Memory that is freed shortly afterwards is not part of the cost of a connection.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = Self::of(contender).await?;
         let more_files = now.files.saturating_sub(self.files);

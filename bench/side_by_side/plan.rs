@@ -1,4 +1,4 @@
-//! What is measured by CPU time per unit of work, and what is to be reached.
+//! The items measured in CPU time per unit of work, and their targets.
 
 pub(crate) mod item;
 
@@ -11,14 +11,14 @@ use crate::comparison::show_count;
 use crate::load::{Load, Template};
 use crate::site::Site;
 
-/// The catalogues that everybody stands in front of, by their number of images.
+/// The catalogues of the site, by their number of images.
 pub(crate) const CATALOGUES: [usize; 3] = [1, SMALL, 5_000];
-/// One that has the images besides the one that is downloaded.
+/// The catalogue that also has images besides the one to download.
 pub(crate) const SMALL: usize = 100;
-/// What an admin sends.
+/// The size of an administrator's upload, in bytes.
 const UPLOAD: u64 = 300_000_000;
 
-/// Everything, in the order of the table.
+/// Returns all items, in the order of the table.
 pub(crate) fn items(site: &Site) -> Result<Vec<Item>> {
     let mut items = downloads(site)?;
     items.push(upload(site)?);
@@ -27,14 +27,14 @@ pub(crate) fn items(site: &Site) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// What Incus is quick enough for: its images, and its list where each asker has a handshake to make.
+/// The items for which Incus is fast enough: its images, and its list with a handshake for each request.
 pub(crate) const IN_FRONT_OF_INCUS: [(&str, &str); 3] = [
     ("download-h1-1", "incus-h1"),
     ("download-h2-1", "incus-h2"),
     ("images-1-new", "incus-new"),
 ];
 
-/// The same once more for a real Incus, if Incus is quick enough for it.
+/// Returns the items that are repeated in front of a real Incus.
 pub(crate) fn in_front_of_incus(site: &Site) -> Result<Vec<Item>> {
     let item = |item: Item| {
         let (_, name) = IN_FRONT_OF_INCUS.into_iter().find(|(name, _)| *name == item.name)?;
@@ -181,10 +181,10 @@ fn handshakes() -> Result<Vec<Item>> {
     ])
 }
 
-/// How small answers are asked for.
+/// The protocol of the requests for small responses.
 #[derive(Clone, Copy, Debug)]
 enum Speech {
-    /// A connection for each request, as Incus's clients do.
+    /// A new connection for each request, as with Incus's clients.
     Anew,
     Http1,
     Http2,
@@ -212,7 +212,7 @@ impl Speech {
         }
     }
 
-    /// What is so little where its own handshake is not most of the work.
+    /// Returns the target against the guide's Nginx; `None` where the handshake is most of the work.
     fn target_against_guide(self) -> Option<f64> {
         match self {
             Self::Anew => None,

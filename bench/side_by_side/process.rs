@@ -1,4 +1,4 @@
-//! Another program on cores of its own. It ends with its owner.
+//! Another program on given cores. It ends when its owner is dropped.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -11,17 +11,17 @@ use crate::Result;
 use crate::machine::list;
 use testing::run::signal;
 
-/// For a program that was asked to end.
+/// How long to wait after a program was asked to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Starts a program on the cores that come next, and has the kernel end it when this process is gone without a word.
+/// Starts a program on the cores that follow. The kernel ends it if this process dies.
 pub(crate) const STARTER: (&str, [&str; 4]) = ("setpriv", ["--pdeathsig", "TERM", "taskset", "-c"]);
 
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts it; what it says goes to `log`.
+    /// Starts the program. Its output goes to `log`.
     pub(crate) fn start(cores: &[usize], program: &str, arguments: &[&str], log: &Path) -> Result<Self> {
         let log = File::create(log)?;
         let child = Command::new(STARTER.0)
@@ -32,13 +32,13 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A Ctrl-C is for us, and we stop it in order.
+            // A Ctrl-C must reach only this process, which then stops the program cleanly.
             .process_group(0)
             .spawn()?;
         Ok(Self(child))
     }
 
-    /// It and its workers.
+    /// Returns the ids of the process and its workers.
     pub(crate) fn pids(&self) -> Vec<u32> {
         family(self.0.id())
     }
@@ -59,14 +59,14 @@ impl Drop for Process {
             sleep(Duration::from_millis(5));
         }
         for pid in family {
-            // Some may have ended.
+            // Some may have ended already.
             let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).output();
         }
         let _ = self.0.wait();
     }
 }
 
-/// A process and its children.
+/// Returns the ids of a process and its children.
 pub(crate) fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok());

@@ -1,4 +1,4 @@
-//! The results as tables of Markdown, for the terminal and for `docs/PERFORMANCE.md`.
+//! The results as Markdown tables, for the terminal and for `docs/PERFORMANCE.md`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::curves::Curve;
 use crate::statistics::Spread;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PERFORMANCE.md");
-/// What is between these lines is ours; what is around them is written by hand.
+/// The text between these lines is generated; the rest is written by hand.
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->\n";
 
@@ -21,11 +21,11 @@ pub(crate) struct Results {
     pub(crate) curves: Vec<Curve>,
 }
 
-/// What belongs together.
+/// A group of comparisons.
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) title: &'static str,
-    /// What tells its comparisons from others of the same title.
+    /// Distinguishes its comparisons from others with the same title.
     note: &'static str,
     pub(crate) comparisons: Vec<Comparison>,
 }
@@ -45,7 +45,7 @@ impl Results {
         }
     }
 
-    /// A new section, for results as they come: what was measured before something failed is told all the same.
+    /// Starts a section. Results are added as they arrive, so that a later failure does not lose them.
     pub(crate) fn begin(&mut self, title: &'static str, note: &'static str) -> &mut Vec<Comparison> {
         let comparisons = Vec::new();
         self.sections.push(Section {
@@ -57,7 +57,7 @@ impl Results {
         &mut last.expect("one was just pushed").comparisons
     }
 
-    /// All of it as Markdown.
+    /// Returns all results as Markdown.
     pub(crate) fn text(&self, setting: &str) -> String {
         let mut text = format!("{setting}\n");
         for section in self.sections.iter().filter(|section| !section.comparisons.is_empty()) {
@@ -69,7 +69,7 @@ impl Results {
         text + &self.verdict()
     }
 
-    /// Puts it into the document, in the place of the last results.
+    /// Replaces the previous results in the document.
     pub(crate) fn write(&self, setting: &str) -> Result<()> {
         let document = fs::read_to_string(DOCUMENT)?;
         let parts = document
@@ -82,7 +82,7 @@ impl Results {
         )?)
     }
 
-    /// The gateway that targets are for.
+    /// Returns the gateway that the targets apply to.
     pub(crate) fn gateway(&self) -> Option<&Kind> {
         self.kinds.iter().find(|kind| matches!(kind, Kind::Gateway(_)))
     }
@@ -151,7 +151,7 @@ impl Results {
         [target, is_met.map(met).unwrap_or_default().to_owned()]
     }
 
-    /// What is worse than Nginx, what has missed its target, what must be taken with care.
+    /// Lists results worse than Nginx's, missed targets, and results to be treated with caution.
     fn verdict(&self) -> String {
         let Some(gateway) = self.gateway() else {
             return String::new();
@@ -212,7 +212,7 @@ fn curve_table(curve: &Curve) -> String {
     markdown(&head, curve.points.iter().enumerate().map(row).collect())
 }
 
-/// Aligned, so that it can be read as it is.
+/// Formats a table with aligned columns, so that the source is readable.
 fn markdown(head: &[String], rows: Vec<Vec<String>>) -> String {
     let mut all = vec![head.to_vec()];
     all.extend(rows);

@@ -1,4 +1,4 @@
-//! Rounds: every contender does the same, one after the other, in another order each time.
+//! Rounds: every contender does the same work, one after the other, in a different order each time.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,12 +10,12 @@ use crate::measure::Watch;
 use crate::site::Site;
 use crate::statistics::shuffle;
 
-/// How often a disturbed round is done again, at most.
+/// The maximum number of attempts for a disturbed round.
 const ATTEMPTS: usize = 4;
-/// What may be spent on that in all, so that a machine that is never quiet ends the bench too.
+/// The maximum total time for repetitions, so that the benchmark also ends on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What is left of it.
+/// The remaining time for repetitions.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience(Rc<Cell<Duration>>);
 
@@ -24,7 +24,7 @@ impl Patience {
         Self(Rc::new(Cell::new(PATIENCE)))
     }
 
-    /// What has been spent.
+    /// Returns the time that has been spent.
     pub(crate) fn spent(&self) -> Duration {
         PATIENCE - self.0.get()
     }
@@ -38,7 +38,7 @@ impl Patience {
     }
 }
 
-/// Everybody at once, and what they stand in front of.
+/// All contenders, and the site behind them.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) site: Site,
@@ -55,7 +55,7 @@ impl Field {
         }
     }
 
-    /// One round of samples, in the order of `taking_part`, and whether something else used the machine meanwhile.
+    /// Takes a sample of each contender in `taking_part`, in that order. Also returns whether other load disturbed the round.
     pub(crate) async fn round<T>(
         &self,
         taking_part: &[usize],
@@ -81,7 +81,7 @@ impl Field {
         unreachable!("the last attempt returns")
     }
 
-    /// All processes whose work is known.
+    /// Returns all processes that belong to the benchmark.
     fn pids(&self) -> Vec<u32> {
         let own = std::iter::once(std::process::id());
         let theirs = self.contenders.iter().flat_map(Contender::pids);

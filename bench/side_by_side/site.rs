@@ -1,8 +1,8 @@
-//! What all contenders stand in front of, and the certificates.
+//! The upstream of all contenders, and the certificates.
 //!
-//! It is a fast TLS server that answers as Incus would ([`files`]), since Incus itself would be the bottleneck of small
-//! answers and of uploads, which it writes to a disk, and the proxies are what is measured. Where Incus is fast enough,
-//! the work is done once more in front of a real one.
+//! It is a fast TLS server that responds like Incus ([`files`]). Incus itself would be the bottleneck for small responses and
+//! for uploads, which it writes to disk, while the benchmark measures the proxies. Where Incus is fast enough, the work is
+//! repeated in front of a real one.
 
 pub(crate) mod files;
 
@@ -19,31 +19,31 @@ use testing::certificates::{Certificate, Certificates};
 use testing::images::{Images, Kind};
 use testing::incus::Incus;
 
-/// The image of the real Incus is somewhat larger.
+/// The size of the real Incus's image, which is slightly larger.
 const MEBIBYTES: u64 = 16;
 
 #[derive(Debug)]
 pub(crate) struct Site {
     /// Dropped before the folder.
     upstream: Upstream,
-    /// One address for each number of images, smallest first.
+    /// An address for each number of images, smallest first.
     pub(crate) catalogues: Vec<(usize, SocketAddr)>,
-    /// SHA-256 of the image that is downloaded.
+    /// SHA-256 of the image to download.
     pub(crate) fingerprint: String,
-    /// What clients see.
+    /// The server certificate of the contenders.
     pub(crate) server: Certificate,
-    /// What the upstream shows.
+    /// The server certificate of the upstream.
     pub(crate) pin: PathBuf,
-    /// What the upstream sees.
+    /// The contenders' client certificate for the upstream.
     pub(crate) local: Certificate,
-    /// The admin's.
+    /// The administrator's certificate.
     pub(crate) ops: Certificate,
-    /// The folder of the three.
+    /// The folder of these certificates.
     _certificates: Certificates,
     folder: TempDir,
 }
 
-/// What an upstream is known by.
+/// The properties of a started upstream.
 struct Started {
     upstream: Upstream,
     catalogues: Vec<(usize, SocketAddr)>,
@@ -58,7 +58,7 @@ enum Upstream {
 }
 
 impl Site {
-    /// The fast one, with a catalogue of each of these lengths.
+    /// Starts the fast server, with a catalogue of each of these lengths.
     pub(crate) fn of_files(cores: &[usize], catalogues: &[usize]) -> Result<Self> {
         Self::start(|folder, server, _| {
             let files = files::start(folder, server, cores, catalogues)?;
@@ -71,7 +71,7 @@ impl Site {
         })
     }
 
-    /// A real Incus with one image, on the cores of this process.
+    /// Starts a real Incus with one image, on the cores of this process.
     pub(crate) fn of_incus() -> Result<Self> {
         Self::start(|_, _, local| {
             let incus = Incus::start(&[local]);
@@ -86,9 +86,9 @@ impl Site {
         })
     }
 
-    /// The upstream is given the folder, the certificate of servers, and the one of the local client.
+    /// Starts a site. `upstream` gets the folder, the server certificate, and the contenders' client certificate.
     fn start(upstream: impl FnOnce(&Path, &Certificate, &Certificate) -> Result<Started>) -> Result<Self> {
-        // In memory, so that no disk is at work beside us.
+        // In memory, so that no disk I/O interferes.
         let folder = match Path::new("/dev/shm").is_dir() {
             true => tempfile::tempdir_in("/dev/shm")?,
             false => tempfile::tempdir()?,
@@ -121,12 +121,12 @@ impl Site {
         }
     }
 
-    /// For the contenders' own files.
+    /// Returns the folder for the contenders' own files.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A document as the upstream has it.
+    /// Returns a document of the upstream.
     pub(crate) fn document(&self, images: usize, path: &str) -> Result<Vec<u8>> {
         let name = match (&self.upstream, path) {
             (Upstream::Incus(incus), _) => return Ok(incus.run(&["query", "--raw", path]).ok().into_bytes()),
@@ -136,14 +136,14 @@ impl Site {
         Ok(fs::read(self.folder.path().join(name))?)
     }
 
-    /// Where an upload to `/1.0/uploads/NAME` arrives.
+    /// Returns the file to which an upload to `/1.0/uploads/NAME` is written.
     pub(crate) fn upload(&self, name: &str) -> PathBuf {
         self.folder.path().join("uploads/1.0/uploads").join(name)
     }
 }
 
-/// What a public certificate authority gives out today: ECDSA over P-256. The local client has one too, which is kind to
-/// a proxy that connects anew for each request: the guide that came before this gateway said RSA with 4,096 bits.
+/// Creates a certificate of the kind that public CAs issue today: ECDSA P-256. The client certificate has one too, in favour
+/// of proxies that open a connection for each request: the guide that preceded this gateway recommended RSA with 4,096 bits.
 fn p256(folder: &Path, name: &str) -> Result<Certificate> {
     let key = KeyPair::generate()?;
     let names = ["localhost", "127.0.0.1"].map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Medians and quartiles, and chance.
+//! Medians, quartiles, and random order.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -11,12 +11,12 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// Computes the spread; `None` if there are no samples.
     pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
-        // Between the two samples that are nearest.
+        // Interpolates between the two nearest samples.
         let at = |part: f64| {
             let place = part * last as f64;
             let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
@@ -30,13 +30,13 @@ impl Spread {
     }
 }
 
-/// The sample below which such a part of them lies.
+/// Returns the sample below which the given fraction of the samples lies.
 pub(crate) fn percentile(sorted: &[f64], part: f64) -> f64 {
     let place = (part * sorted.len() as f64) as usize;
     sorted[place.min(sorted.len() - 1)]
 }
 
-/// Another order each time.
+/// Shuffles the items randomly.
 pub(crate) fn shuffle<T>(items: &mut [T]) {
     for end in (1..items.len()).rev() {
         let random = RandomState::new().hash_one(end);

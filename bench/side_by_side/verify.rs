@@ -1,4 +1,4 @@
-//! Whether the answers are right: every contender is asked everything once before anything is timed.
+//! Verification of the responses: every request is sent to every contender once before anything is timed.
 
 use std::io::Read;
 
@@ -14,7 +14,7 @@ use crate::site::Site;
 use crate::{Result, give_up_if_interrupted};
 use testing::images::sha256;
 
-/// Fails with the first answer that is wrong.
+/// Fails on the first wrong response.
 pub(crate) async fn all(field: &Field, items: &[Item]) -> Result<()> {
     for item in items {
         for contender in field.contenders.iter().filter(|contender| contender.takes_part(item)) {
@@ -48,8 +48,8 @@ async fn verify(site: &Site, contender: &Contender, item: &Item) -> Result<()> {
     let is_right = match (&contender.kind, item.port) {
         (_, Port::Admin) => arrived(site, load.request.upload)?,
         _ if load.request.path.ends_with("/export") => sha256(&[&body]) == site.fingerprint,
-        // Strangers are not shown all that Incus shows to a proxy: the gateway's documents are its own.
-        // And Incus itself never says the same twice in the same order.
+        // The gateway shows strangers only a part of what Incus shows to a proxy, in documents of its own. Incus itself does
+        // not keep the order between responses.
         (Kind::Gateway(_), Port::Public(images)) => says_the_same(&body, &site.document(images, &load.request.path)?)?,
         (_, Port::Public(images)) if site.is_real() => {
             says_the_same(&body, &site.document(images, &load.request.path)?)?
@@ -62,7 +62,7 @@ async fn verify(site: &Site, contender: &Contender, item: &Item) -> Result<()> {
     }
 }
 
-/// The same images, or the same API.
+/// Returns whether both documents contain the same images, or the same API.
 fn says_the_same(ours: &[u8], original: &[u8]) -> Result<bool> {
     let told = |text: &[u8]| -> Result<Vec<Value>> {
         let document: Value = serde_json::from_slice(text)?;
@@ -78,7 +78,7 @@ fn says_the_same(ours: &[u8], original: &[u8]) -> Result<bool> {
     Ok(told(ours)? == told(original)?)
 }
 
-/// What came to the upstream, by its SHA-256. The next one starts anew.
+/// Returns whether the upload reached the upstream, by its SHA-256. Removes it for the next one.
 fn arrived(site: &Site, length: u64) -> Result<bool> {
     let path = site.upload("image");
     let arrived = std::fs::read(&path)?;

@@ -1,4 +1,4 @@
-//! All attacks on a release, and what others notice of them: `make siege`.
+//! All attacks on a release build, and their effect on other clients: `make siege`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,26 +8,26 @@ use clap::Parser;
 use testing::siege::report::WHOLE;
 use testing::siege::{Attack, Plan};
 
-/// Attacks a gateway in every known way, and says what everybody else notices
+/// Runs every known attack against a gateway, and reports the effect on other clients
 #[derive(Debug, Parser)]
 #[command(name = "siege")]
 struct Arguments {
-    /// How long an attack takes; those that need longer take twice as long
+    /// The duration of an attack, in seconds; some attacks take twice as long
     #[arg(long, value_name = "N", default_value_t = 30)]
     seconds: u64,
-    /// How many images Incus has
+    /// The number of images in Incus
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     images: usize,
-    /// From how many addresses; may be given several times
+    /// The number of attacking addresses; can be repeated
     #[arg(long, value_name = "N", default_values_t = [1, 4])]
     addresses: Vec<usize>,
-    /// Only the attacks that have this in their name; may be given several times
+    /// Run only the attacks with this in their name; can be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Another binary of the gateway
     #[arg(long, value_name = "PATH", default_value = testing::gateway::binary())]
     gateway: PathBuf,
-    /// Cargo says this to every benchmark
+    /// Ignored: Cargo passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }

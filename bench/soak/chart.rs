@@ -1,4 +1,4 @@
-//! The time as a picture: what was held, what was done, and when what went wrong.
+//! The run as a picture: resources in use, completed work, and the faults.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const LEFT: f64 = 268.0;
 const RIGHT: f64 = 932.0;
 const PANEL: f64 = 96.0;
 const ROW: f64 = 17.0;
-/// Single samples say little of what was done.
+/// The interval over which completed work is averaged, because single samples are too noisy.
 const MINUTE: f64 = 60.0;
 
 const STYLE: &str = "
@@ -28,7 +28,7 @@ const STYLE: &str = "
 
 type Line<'a> = (&'a str, &'a str, Vec<(f64, f64)>);
 
-/// Draws it.
+/// Draws the picture and writes it.
 pub(crate) fn write(verdict: &Verdict) -> Result<()> {
     let samples = &verdict.samples;
     let last = samples.last().map_or(1.0, |sample| sample.at);
@@ -95,7 +95,7 @@ pub(crate) fn write(verdict: &Verdict) -> Result<()> {
 
 struct Chart {
     picture: Picture,
-    /// From left to right.
+    /// The length of the horizontal axis.
     seconds: f64,
 }
 
@@ -104,7 +104,7 @@ impl Chart {
         LEFT + (RIGHT - LEFT) * (at / self.seconds).clamp(0.0, 1.0)
     }
 
-    /// Upwards from zero.
+    /// Draws a panel with a vertical axis from zero.
     fn panel(&mut self, title: &str, lines: &[Line<'_>]) {
         let numbers = lines.iter().flat_map(|(_, _, points)| points);
         let highest = numbers.fold(1.0_f64, |most, &(_, number)| most.max(number));
@@ -132,7 +132,7 @@ impl Chart {
         self.picture.y = foot + 22.0;
     }
 
-    /// A row for each kind, from a fault's beginning until all were served again.
+    /// Draws a row for each kind of fault, with bars from the start of the fault until service was restored.
     fn faults(&mut self, verdict: &Verdict) {
         self.picture.y += 12.0;
         self.picture

@@ -1,4 +1,4 @@
-//! The crowd: each client does one thing after the other, at random, until the end.
+//! The clients: each performs random actions, one after the other, until the end.
 
 mod admins;
 mod holders;
@@ -13,11 +13,11 @@ use crate::dice::Dice;
 use crate::ledger::Outcome;
 use crate::site::Site;
 
-/// What a client does. How it went stands in the error, if it went other than right.
+/// The result of an action. The error contains the outcome if it is not [`Outcome::Right`].
 type Done = Result<(), Outcome>;
 type Deed<Own> = (&'static str, fn(&Site, &Own, &mut Dice) -> Done);
 
-/// Sends them all.
+/// Starts all clients.
 pub(crate) fn send<'scope>(site: &'scope Site, scope: &'scope Scope<'scope, '_>, seed: u64) {
     for number in 0..3 {
         let own = strangers::Stranger::new(site);
@@ -48,12 +48,12 @@ fn keep_on<Own>(site: &Site, deeds: &[Deed<Own>], own: &Own, mut dice: Dice) {
             ),
         };
         site.ledger.enter(name, begun, outcome);
-        // Hours of it, not as much as there can be.
+        // A moderate load for hours, not the maximum load.
         site.pause(dice.time(0, 400));
     }
 }
 
-/// Or it is wrong, and this is why.
+/// Returns an error with this reason if the result is wrong.
 fn holds(is_right: bool, otherwise: impl FnOnce() -> String) -> Done {
     match is_right {
         true => Ok(()),

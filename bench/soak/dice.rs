@@ -1,13 +1,13 @@
-//! Chance that can be had again: the same seed throws the same dice.
+//! Reproducible random numbers: the same seed results in the same sequence.
 
 use std::time::Duration;
 
-/// SplitMix64, which is enough for who only wants variety.
+/// SplitMix64, which is sufficient for variety.
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// Everybody's own, so that who comes first is no matter.
+    /// Creates the sequence of one client, so that the scheduling of the clients does not influence it.
     pub(crate) fn of(seed: u64, whose: u64) -> Self {
         let mut dice = Self(seed ^ whose.wrapping_mul(0xd134_2543_de82_ef95));
         dice.next();
@@ -22,7 +22,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// From 0 to one less than this.
+    /// Returns a number from 0 to `limit` - 1.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
@@ -31,12 +31,12 @@ impl Dice {
         &from[self.below(from.len())]
     }
 
-    /// Between these two, in milliseconds.
+    /// Returns a duration in this range, in milliseconds.
     pub(crate) fn time(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.next() % (most - least + 1))
     }
 
-    /// So many bytes of noise.
+    /// Returns this many random bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);
         while bytes.len() < count {

@@ -1,4 +1,4 @@
-//! What goes wrong, one thing after the other, and how long it takes until everybody is served again.
+//! The faults, one at a time, and the time until service is restored.
 
 use std::fmt;
 use std::fs;
@@ -15,10 +15,10 @@ use testing::network::{Disturbed, Slow};
 use testing::scene::Setup;
 use testing::tls::TlsClient;
 
-/// After this, service has not come back.
+/// If service is not restored after this time, the run fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What goes wrong.
+/// The kind of fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) enum Fault {
     Killed,
@@ -55,7 +55,7 @@ impl Fault {
         Self::WrongConfiguration,
     ];
 
-    /// Whether a client may be told of an error then. What an admin of the gateway does must cost nobody anything.
+    /// Returns whether clients may see errors during the fault. The gateway's own maintenance must not cause any.
     pub(crate) fn excuses(self) -> bool {
         !matches!(self, Self::Renewed | Self::Reloaded | Self::WrongConfiguration)
     }
@@ -86,7 +86,7 @@ impl Fault {
             Self::IncusRenewed => {
                 site.incus.kill();
                 let renewed = site.certificates.server("incus");
-                // In its place, as Incus does by itself.
+                // Overwritten in place, as Incus itself does.
                 for (from, to) in [(&renewed.certificate, "server.crt"), (&renewed.key, "server.key")] {
                     let renewed = fs::read(from).expect("the file just made");
                     fs::write(site.incus.variable().join(to), renewed).expect("Incus has a certificate");
@@ -100,7 +100,7 @@ impl Fault {
             Self::LossyToClients => during(site, for_a_while, Disturbed::lossy(&to_clients(site))),
             Self::Slow => during(site, for_a_while, Slow::of("40mbit", 300)),
             Self::Renewed => {
-                // In place, as certbot does; for a moment certificate and key do not match.
+                // In place, as certbot does. For a moment, certificate and key do not match.
                 let seen = site.gateway.log().len();
                 site.certificates.server_issued_by(&site.authority, "server");
                 let line = site
@@ -145,7 +145,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Until the end, with quiet times in between in which nothing at all may fail.
+/// Causes faults until the end, separated by calm periods in which nothing may fail.
 pub(crate) fn happen(site: &Site, only: &[Fault], calm: u64, mut dice: Dice) {
     while !site.is_done() {
         site.pause(dice.time(1_000, calm * 1_000));
@@ -162,12 +162,12 @@ pub(crate) fn happen(site: &Site, only: &[Fault], calm: u64, mut dice: Dice) {
     }
 }
 
-/// It ends with what was passed.
+/// Waits while the disturbance is in effect. It ends when the argument is dropped.
 fn during<T>(site: &Site, time: Duration, _disturbance: T) {
     site.pause(time);
 }
 
-/// For strangers and for admins, instance included.
+/// Waits until strangers and administrators are served again, including the instance.
 fn wait_for_service(site: &Site, fault: Fault, dice: &mut Dice) {
     let deadline = Instant::now() + PATIENCE;
     let image = &site.published[0];
@@ -208,15 +208,17 @@ fn to_clients(site: &Site) -> [u16; 2] {
     [site.gateway.public_port(), site.gateway.admin_port()]
 }
 
-/// Somebody else listens where Incus was.
+/// Replaces Incus with another server on the same address.
 fn stand_in_for(site: &Site, dice: &mut Dice, time: Duration) {
     let says = match dice.below(3) {
         0 => b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}".to_vec(),
         1 => dice.bytes(3000),
         _ => Vec::new(),
     };
-    let listener = TcpListener::bind(site.incus.address()).expect("nobody else has taken Incus's port");
-    listener.set_nonblocking(true).expect("a socket of ours");
+    let listener = TcpListener::bind(site.incus.address()).expect("Incus's port is free");
+    listener
+        .set_nonblocking(true)
+        .expect("a socket can be made non-blocking");
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -226,9 +228,9 @@ fn stand_in_for(site: &Site, dice: &mut Dice, time: Duration) {
                     thread::sleep(Duration::from_millis(5));
                     continue;
                 };
-                // It may be gone already.
+                // The client may have closed the connection.
                 let _ = tcp.write_all(&says);
-                // Who says nothing, waits.
+                // A server that sends nothing keeps the connection open.
                 if says.is_empty() {
                     open.push(tcp);
                 }
@@ -239,7 +241,7 @@ fn stand_in_for(site: &Site, dice: &mut Dice, time: Duration) {
     });
 }
 
-/// An admin is let in, and is not any more.
+/// Adds an administrator, and removes them again.
 fn with_a_guest(site: &Site) {
     let reload = |setup: &Setup| {
         let seen = site.gateway.log().len();
@@ -256,7 +258,7 @@ fn with_a_guest(site: &Site) {
     reload(&site.setup);
     let is_out = |status: u16| status == 403;
     let again = client.connect(site.gateway.admin()).and_then(|mut raw| raw.get("/1.0"));
-    // The open connection was closed, or its next request is refused.
+    // Either the open connection was closed, or its next request is rejected.
     let old = raw.get("/1.0").map_or(true, |answer| is_out(answer.head.status));
     if !is_in || !old || !again.is_ok_and(|answer| is_out(answer.head.status)) {
         site.ledger.wrong("a guest was not let in, or stayed".to_owned());

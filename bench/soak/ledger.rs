@@ -1,4 +1,4 @@
-//! What came of everything that clients did, judged against the faults of that time.
+//! The outcomes of all client actions, judged against the faults at that time.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use crate::faults::Fault;
 
-/// For how long after service is back what had begun to fail may still fail, on a machine that others use too.
+/// How long after the recovery an action may still fail, on a shared machine.
 const AFTERMATH: Duration = Duration::from_secs(15);
 
-/// What came of one thing that a client did.
+/// The outcome of one client action.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// What it should be, every byte looked at.
+    /// The expected result, with every byte verified.
     Right,
-    /// It failed, and its client has been told so: right while there is a fault, wrong otherwise.
+    /// A failure that was reported to the client. It is acceptable during a fault, and wrong otherwise.
     Told(String),
-    /// A success that was none, or another answer than there may be.
+    /// A false success, or an unexpected response.
     Wrong(String),
 }
 
-/// Of one kind of things that clients do.
+/// The number of outcomes of one kind of action.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
     pub(crate) right: u64,
@@ -28,18 +28,18 @@ pub(crate) struct Count {
     pub(crate) wrong: u64,
 }
 
-/// A fault, and when it was.
+/// A fault and its times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) fault: Fault,
     pub(crate) begun: Instant,
-    /// When the cause was gone.
+    /// When the cause ended.
     pub(crate) ended: Option<Instant>,
-    /// When everybody was served again.
+    /// When service was restored.
     pub(crate) over: Option<Instant>,
 }
 
-/// All of it.
+/// All faults and outcomes.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     faults: Mutex<Vec<Entry>>,
@@ -69,7 +69,7 @@ impl Ledger {
         }
     }
 
-    /// Enters what began then and has ended now.
+    /// Records an action that began at `begun` and has ended now.
     pub(crate) fn enter(&self, what: &'static str, begun: Instant, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Told(why) if !self.is_excused(begun) => Outcome::Wrong(format!("no fault was near: {why}")),
@@ -88,7 +88,7 @@ impl Ledger {
         }
     }
 
-    /// What must not be, whoever saw it.
+    /// Records an error that must never happen.
     pub(crate) fn wrong(&self, what: String) {
         let shortened: String = what.chars().take(1500).collect();
         eprintln!("WRONG: {shortened}");

@@ -1,18 +1,18 @@
-//! Hours of mixed clients with faults at random: `make soak MINUTES=60`.
+//! Hours of mixed clients with random faults: `make soak MINUTES=60`.
 //!
 //! ```text
 //!  real incus clients, curl, bad clients ──TLS──▶ the gateway ──TLS──▶ a real Incus
 //!                                         ▲                    ▲
-//!                                 cut, lossy, slow     killed, stopped, restarted, somebody else, …
+//!                                 cut, lossy, slow     killed, stopped, restarted, replaced, …
 //! ```
 //!
-//! # The way of an hour
-//! 1. [`site`] starts it all in a network namespace of its own, so that networks can break and nobody else notices.
-//! 2. [`clients`] do one thing after the other, and look at every byte of what comes. [`faults`] come at random, with quiet
-//!    times in between. [`dice`] have a seed, which is printed.
-//! 3. The [`ledger`] judges: right; an error, told, while there is a fault; all else is wrong.
-//! 4. [`samples`] are taken of what the gateway holds. When all clients have gone, the [`verdict`] says whether it holds more
-//!    than it should, and [`chart`] draws it.
+//! # The course of a run
+//! 1. [`site`] starts everything in a separate network namespace, so that network faults affect nothing else.
+//! 2. [`clients`] perform actions, one after the other, and verify every byte of the responses. [`faults`] occur at random,
+//!    with calm periods in between. [`dice`] are seeded; the seed is printed.
+//! 3. The [`ledger`] judges each outcome: right; an error that was reported during a fault; anything else is wrong.
+//! 4. [`samples`] record the gateway's resources. When all clients have ended, the [`verdict`] decides whether any of them
+//!    leaked, and [`chart`] draws the run.
 
 mod chart;
 mod clients;
@@ -42,32 +42,32 @@ use crate::verdict::Verdict;
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// Tells this program that it is in its network already.
+/// Environment variable that marks a process that already runs inside the network.
 const INSIDE: &str = "INCUS_GATE_SOAK_NETWORK";
 
-/// Has mixed clients use the gateway while things go wrong, and looks for what is wrong then.
+/// Runs mixed clients against the gateway during random faults, and reports what is wrong.
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 pub(crate) struct Arguments {
-    /// For how long
+    /// The duration
     #[arg(long, value_name = "N", default_value_t = 60)]
     minutes: u64,
-    /// For the same dice again; who comes first is still a matter of chance
+    /// The seed, to repeat a run; the scheduling of the clients remains random
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Another binary of the gateway
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
-    /// Only the faults that have this in their name; may be given several times
+    /// Only the faults with this in their name; can be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// The longest quiet time between two faults, in seconds
+    /// The maximum calm period between two faults, in seconds
     #[arg(long, value_name = "N", default_value_t = 50)]
     calm: u64,
     /// Draw `docs/soak.svg`
     #[arg(long)]
     chart: bool,
-    /// Cargo says this to every benchmark
+    /// Ignored: Cargo passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -126,7 +126,7 @@ fn soak(arguments: &Arguments) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Nothing of what is broken there is anybody else's.
+/// Enters a private network, so that its faults affect no other process.
 fn enter_network() -> Result<()> {
     if std::env::var_os(INSIDE).is_some() {
         testing::run::run(Command::new("ip").args(["link", "set", "lo", "up"])).ok();
@@ -137,7 +137,8 @@ fn enter_network() -> Result<()> {
     Err(again.args(std::env::args_os().skip(1)).env(INSIDE, "1").exec().into())
 }
 
-/// In order, so that what was started is stopped. It does not keep the site, or nobody would end that after the last client.
+/// Ends the run cleanly on a signal, so that all processes are stopped. The reference is weak, so that it does not keep the
+/// site alive after the last client.
 fn end_on_signal(site: Weak<Site>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let entered = runtime.enter();

@@ -1,4 +1,4 @@
-//! What the gateway holds, every few seconds.
+//! The gateway's resource usage, sampled every few seconds.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,20 +12,20 @@ use testing::client::Curl;
 const EVERY: Duration = Duration::from_secs(5);
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/soak.csv");
 
-/// One moment.
+/// A sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// In seconds since the crowd came.
+    /// Seconds since the clients started.
     pub(crate) at: f64,
     pub(crate) memory: u64,
     pub(crate) files: usize,
     pub(crate) threads: u64,
-    /// Of clients.
+    /// Client connections.
     pub(crate) connections: u64,
-    /// Open to Incus without a request.
+    /// Idle connections to Incus.
     pub(crate) idle: u64,
     pub(crate) requests: u64,
-    /// In seconds.
+    /// CPU time in seconds.
     pub(crate) cpu: f64,
     pub(crate) count: Count,
 }
@@ -64,7 +64,7 @@ impl Sample {
     }
 }
 
-/// Until the end. They are in a file too, for who cannot wait.
+/// Takes samples until the end. They are also written to a file, which can be read during the run.
 pub(crate) fn take_all(site: &Site, since: Instant) -> Result<Vec<Sample>> {
     let mut file = File::create(FILE)?;
     file.write_all(b"seconds,memory,files,threads,connections,idle,requests,cpu,right,told,wrong\n")?;
@@ -78,7 +78,7 @@ pub(crate) fn take_all(site: &Site, since: Instant) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// All of a family.
+/// Returns the sum of all values of a metric family.
 fn sum(figures: &str, family: &str) -> u64 {
     let lines = figures.lines().filter(|line| line.starts_with(family));
     let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
@@ -90,7 +90,7 @@ fn threads(site: &Site) -> u64 {
     tasks.map_or(0, |tasks| tasks.count() as u64)
 }
 
-/// In user and system mode together.
+/// Returns the CPU time, user and system, in seconds.
 fn cpu(site: &Site) -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{}/stat", site.gateway.pid())).unwrap_or_default();

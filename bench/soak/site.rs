@@ -1,4 +1,4 @@
-//! A real Incus, the gateway in front of it, and what is in there.
+//! A real Incus with its content, and the gateway in front of it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,22 +19,22 @@ use testing::incus::Incus;
 use testing::run::{Output, run};
 use testing::scene::Setup;
 
-/// The one instance.
+/// The only instance.
 pub(crate) const INSTANCE: &str = "gate:one";
-/// For one command of a client, however it fares: longer than any fault, and then it hangs.
+/// The timeout of a client command, in seconds: longer than any fault, so that a command that exceeds it hangs.
 const PATIENCE: &str = "120";
 
-/// Everything.
+/// The complete setup.
 #[derive(Debug)]
 pub(crate) struct Site {
-    // Dropped in this order: the gateway goes before what it needs.
+    // Dropped in this order: the gateway before what it depends on.
     pub(crate) gateway: Gateway,
     pub(crate) incus: Incus,
     pub(crate) setup: Setup,
     pub(crate) certificates: Certificates,
-    /// Whom clients trust: the gateway's certificates change.
+    /// The CA that clients trust. The gateway's certificates change.
     pub(crate) authority: Certificate,
-    /// An admin now and then.
+    /// The certificate of a temporary administrator.
     pub(crate) guest: Certificate,
     pub(crate) published: Vec<Published>,
     pub(crate) private: Image,
@@ -42,12 +42,12 @@ pub(crate) struct Site {
     done: AtomicBool,
 }
 
-/// An image, and what it must be.
+/// An image, and its expected content.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) alias: String,
     pub(crate) fingerprint: String,
-    /// Of an image in one file.
+    /// The content of an image in one file.
     pub(crate) bytes: Option<Vec<u8>>,
 }
 
@@ -98,7 +98,7 @@ impl Site {
         }
     }
 
-    /// The certificate of the admin `ops`.
+    /// Returns the certificate of the administrator `ops`.
     pub(crate) fn ops(&self) -> &Certificate {
         &self.setup.admins[0].1
     }
@@ -111,7 +111,7 @@ impl Site {
         self.done.load(Ordering::SeqCst)
     }
 
-    /// A pause, cut short by the end.
+    /// Sleeps, but returns early at the end of the run.
     pub(crate) fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         while !self.is_done() {
@@ -122,12 +122,12 @@ impl Site {
         }
     }
 
-    /// By curl, on the public port.
+    /// Creates a curl request to the public port.
     pub(crate) fn public(&self, path: &str, dice: &mut Dice) -> Curl {
         self.curl(format!("{}{path}", self.gateway.public_url()), dice)
     }
 
-    /// By curl, as `ops`.
+    /// Creates a curl request to the admin port, as `ops`.
     pub(crate) fn admin(&self, path: &str, dice: &mut Dice) -> Curl {
         self.curl(format!("{}{path}", self.gateway.admin_url()), dice)
             .presenting(self.ops())
@@ -142,12 +142,12 @@ impl Site {
         }
     }
 
-    /// Some published image.
+    /// Returns a random published image.
     pub(crate) fn some_image(&self, dice: &mut Dice) -> &Published {
         dice.pick(&self.published)
     }
 
-    /// The real client, to whom this port is `gate`.
+    /// Creates a real client, for which this port is the remote `gate`.
     pub(crate) fn client(&self, admin: bool) -> Client {
         let (client, url) = match admin {
             true => (Client::admin(self.ops()), self.gateway.admin_url()),
@@ -162,12 +162,12 @@ impl Site {
     }
 }
 
-/// Runs the real client. It must end.
+/// Runs the real client, with a timeout.
 pub(crate) fn incus(client: &Client, arguments: &[impl AsRef<OsStr>]) -> Output {
     run(bounded(client).args(arguments))
 }
 
-/// The real client, for those who need more than arguments.
+/// Returns the real client's command with a timeout, for actions that need more than arguments.
 pub(crate) fn bounded(client: &Client) -> Command {
     let plain = client.command();
     let mut command = Command::new("timeout");
@@ -176,23 +176,23 @@ pub(crate) fn bounded(client: &Client) -> Command {
         .arg(plain.get_program())
         .current_dir(client.home());
     for (key, value) in plain.get_envs() {
-        command.env(key, value.expect("the client unsets nothing"));
+        command.env(key, value.expect("the client removes no variable"));
     }
     command
 }
 
-/// The same with something to read. What it wrote, or what it complained about.
+/// Like [`incus`], with input. Returns its output, or its error message.
 pub(crate) fn incus_reading(client: &Client, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Outcome> {
     let mut command = bounded(client);
     let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("timeout is there");
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("coreutils has timeout");
     let mut stdin = child.stdin.take().expect("stdin is a pipe");
     let output = thread::scope(|scope| {
         scope.spawn(move || {
-            // The client may end before it has read all.
+            // The client may exit before it has read everything.
             let _ = stdin.write_all(input);
         });
-        child.wait_with_output().expect("our own child")
+        child.wait_with_output().expect("a child of this process")
     });
     match output.status.success() {
         true => Ok(output.stdout),
@@ -203,7 +203,7 @@ pub(crate) fn incus_reading(client: &Client, arguments: &[&str], input: &[u8]) -
     }
 }
 
-/// What it wrote, or that it failed and said so.
+/// Returns the output, or a reported failure.
 pub(crate) fn ok(output: Output) -> Result<String, Outcome> {
     match output.status.success() {
         true => Ok(output.stdout),
@@ -213,13 +213,13 @@ pub(crate) fn ok(output: Output) -> Result<String, Outcome> {
 
 fn failed(code: Option<i32>, told: &str) -> Outcome {
     match code {
-        // By `timeout`.
+        // The exit code of `timeout`.
         Some(124) => Outcome::Wrong(format!("it hangs: {told}")),
         _ => Outcome::Told(told.to_owned()),
     }
 }
 
-/// The answer, if it is one of these; an error of the gateway, of Incus, or of curl, is told.
+/// Returns the response if it has one of these statuses. An error of the gateway, Incus or curl is a reported failure.
 pub(crate) fn answered(curl: Curl, statuses: &[u16]) -> Result<Answer, Outcome> {
     let answer = curl.send().map_err(Outcome::Told)?;
     if statuses.contains(&answer.status) {
@@ -235,7 +235,7 @@ pub(crate) fn answered(curl: Curl, statuses: &[u16]) -> Result<Answer, Outcome> 
     }
 }
 
-/// Whether an export is the whole image.
+/// Verifies that an export is the complete image.
 pub(crate) fn is_image(answer: &Answer, fingerprint: &str) -> Result<(), Outcome> {
     let found = std::panic::catch_unwind(|| export_fingerprint(answer)).unwrap_or_else(|_| "no export".to_owned());
     match found == fingerprint {

@@ -1,4 +1,4 @@
-//! Whether all was right, and nothing has grown.
+//! The verdict: whether all outcomes were right, and nothing has grown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,15 +11,15 @@ use crate::ledger::{Count, Entry};
 use crate::samples::Sample;
 use crate::site::Site;
 
-/// The gateway's, for who looks into what was wrong.
+/// The gateway's log, for the analysis of errors.
 const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/soak.log");
-/// For what the last clients have left, and connections to Incus that nobody uses any more.
+/// The time for the resources of the last clients and idle connections to Incus to be released.
 const SETTLING: Duration = Duration::from_secs(120);
-/// What is noise: an allocator's, and that of what is going on just then.
+/// The accepted growth, from the allocator and from current activity.
 const NOISE: f64 = 0.10;
 const NOISE_BYTES: f64 = (4 << 20) as f64;
 
-/// All there is to say.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) seed: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// Waits until the gateway has nothing more to do, then ends it.
+    /// Waits until the gateway is idle, then stops it and judges the run.
     pub(crate) fn of(site: &Site, before: Sample, samples: Vec<Sample>, begun: Instant, seed: u64) -> Self {
         let deadline = Instant::now() + SETTLING;
         let mut after = Sample::take(site, begun);
@@ -101,7 +101,7 @@ impl Verdict {
         }
     }
 
-    /// Ends the gateway, for its last lines.
+    /// Stops the gateway and checks its log.
     fn judge_log(&mut self, site: &Site) {
         site.gateway.signal("TERM");
         let status = site.gateway.exit_status();
@@ -121,7 +121,7 @@ impl Verdict {
         }
     }
 
-    /// For people, as Markdown.
+    /// Formats the verdict as Markdown.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let [early, late] = [sixth(&self.samples, 1), sixth(&self.samples, 5)];
@@ -202,7 +202,7 @@ impl Verdict {
     }
 }
 
-/// From the cause's end on.
+/// Returns the recovery time, measured from the end of the cause.
 fn time(entry: &Entry) -> Option<f64> {
     Some((entry.over? - entry.ended?).as_secs_f64())
 }

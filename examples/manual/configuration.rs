@@ -1,4 +1,4 @@
-//! incus-gate-proxy.toml(5), from the reference's section on the configuration: its table, key by key, then its remarks.
+//! incus-gate-proxy.toml(5), from the configuration section of the reference: its table, key by key, then its remarks.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
@@ -6,7 +6,7 @@ const HEADING: &str = "## Configuration\n";
 const TABLE: &str = "| key | default | meaning |";
 const VERSION: &str = concat!("incus-gate ", env!("CARGO_PKG_VERSION"));
 
-/// The page, or what of the reference is not where it was.
+/// Returns the page. Fails if the reference does not have the expected structure.
 pub(crate) fn page(reference: &str) -> Result<String, &'static str> {
     let (_, section) = reference
         .split_once(HEADING)
@@ -40,7 +40,7 @@ pub(crate) fn page(reference: &str) -> Result<String, &'static str> {
     Ok(page.render())
 }
 
-/// A cell ends at a bar that is not escaped.
+/// Splits a table row at unescaped bars.
 fn cells(row: &str) -> Option<[String; 3]> {
     let row = row.replace("\\|", "\0");
     let cells: Vec<_> = row
@@ -51,7 +51,7 @@ fn cells(row: &str) -> Option<[String; 3]> {
     cells.try_into().ok()
 }
 
-/// Empty lines part paragraphs; so does a new item of a list.
+/// Formats text. An empty line or a list item starts a paragraph.
 fn paragraphs<'a>(page: &mut Roff, lines: impl Iterator<Item = &'a str>) {
     for line in lines {
         match line.strip_prefix("- ") {
@@ -62,7 +62,7 @@ fn paragraphs<'a>(page: &mut Roff, lines: impl Iterator<Item = &'a str>) {
     }
 }
 
-/// Code is bold, a link is its text.
+/// Formats inline markup: code in bold, links as their text.
 fn inline(markdown: &str) -> Vec<Inline> {
     let text = without_links(markdown);
     let piece = |(place, piece)| if place % 2 == 0 { roman(piece) } else { bold(piece) };

@@ -1,7 +1,7 @@
-//! Writes what packages need and the gateway does not: manual pages and completions, made from the commands as the binary has
-//! them, and incus-gate-proxy.toml(5), made from docs/REFERENCE.md. `cargo run --example manual FOLDER`
+//! Generates files for packages: manual pages and completions from the binary's command definitions, and
+//! incus-gate-proxy.toml(5) from docs/REFERENCE.md. `cargo run --example manual FOLDER`
 //!
-//! The folder then has what goes under `share`.
+//! The folder then has the content of `share`.
 
 mod configuration;
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// incus-gate(1), a page for each subcommand, and one for the configuration.
+/// Writes incus-gate(1), a page for each subcommand, and one for the configuration.
 fn manual(share: &Path) -> Result<(), Box<dyn Error>> {
     clap_mangen::generate_to(incus_gate::cli::command(), folder(share, "man/man1")?)?;
     let reference = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/REFERENCE.md"))?;
@@ -29,7 +29,7 @@ fn manual(share: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Under the names by which each shell looks for them.
+/// Writes the completions with the file names that each shell expects.
 fn completions(share: &Path) -> Result<(), Box<dyn Error>> {
     for (shell, place, name) in [
         (Shell::Bash, "bash-completion/completions", NAME.to_owned()),

@@ -1,7 +1,7 @@
-//! Incus's answers, of which the catalogue is made: `/1.0`, and in the next line the list of images.
+//! Incus's responses from which the catalogue is built: `/1.0` on the first line, the list of images on the second.
 //!
-//! They make a snapshot or an error. What strangers get of a snapshot is the same whether the images that are not theirs
-//! to see are in the list or not; it has no field but those named here; and each alias is one of a published image.
+//! The result is a snapshot or an error. The public content of a snapshot is the same whether or not the list contains
+//! images that are not public; it has no fields but those named here; and each alias belongs to a published image.
 
 use http::HeaderMap;
 use incus_gate::config::Visibility;
@@ -37,24 +37,25 @@ pub fn holds(data: &[u8]) {
             continue;
         };
         let told = told(&snapshot);
-        // What nobody is shown may be broken in ways that nobody has looked for.
+        // The entries of images that are not public may be malformed in any way.
         let Ok(mut list) = serde_json::from_slice::<Value>(images) else {
             is_of_the_form(&told, snapshot.number_of_images());
             continue;
         };
-        // serde takes the values of an object without their names, too.
+        // serde also accepts a struct as an array of its values.
         let metadata = match list.is_array() {
             true => &mut list[0],
             false => &mut list["metadata"],
         };
-        let all = metadata.as_array_mut().expect("the snapshot was made of it");
+        let all = metadata.as_array_mut().expect("the snapshot was built from it");
         let is_theirs = |image: &Value| {
             let is_default = image.get("project").is_none_or(|project| project == "default");
             is_default && (shown == Visibility::All || image["public"] == true)
         };
         all.retain(is_theirs);
         let number = all.len();
-        let without = Snapshot::parse(server, list.to_string().as_bytes(), shown).expect("it has become smaller");
+        let without =
+            Snapshot::parse(server, list.to_string().as_bytes(), shown).expect("a subset of a valid list is valid");
         assert!(snapshot.is_same(&without));
         assert_eq!(told, self::told(&without), "what is hidden makes a difference");
         assert_eq!(snapshot.number_of_images(), number);
@@ -62,7 +63,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// All that strangers can get, as text: `/1.0`, images and their paths, aliases and theirs.
+/// Returns all public content as text: `/1.0`, images and their paths, aliases and their paths.
 fn told(snapshot: &Snapshot) -> [Value; 5] {
     let lists = [&snapshot.images, &snapshot.aliases];
     let [[images, image_paths], [aliases, alias_paths]] =
@@ -101,7 +102,7 @@ fn is_of_the_form([server, images, image_paths, aliases, alias_paths]: &[Value; 
             [&image["profiles"], &image["last_used_at"]],
             [&Value::Array(Vec::new()), &Value::from("0001-01-01T00:00:00Z")]
         );
-        let digits = image["fingerprint"].as_str().expect("a text");
+        let digits = image["fingerprint"].as_str().expect("a string");
         let is_one = (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
         assert!(is_one, "{digits:?} becomes a path");
     }

@@ -1,7 +1,7 @@
-//! A `proxy.toml`, beside the certificates and keys `gate` and `other`.
+//! A `proxy.toml`, next to the certificates and keys `gate` and `other`.
 //!
-//! It becomes a configuration whose every value lies within what is documented, or an error that names the file and, if
-//! any, one of its lines.
+//! The result is a configuration whose values are all within the documented ranges, or an error that names the file and, if
+//! possible, one of its lines.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,15 +21,15 @@ fn folder() -> TempDir {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         let certificate = params.self_signed(&key).expect("a certificate");
-        fs::write(folder.path().join(format!("{name}.crt")), certificate.pem()).expect("written");
-        fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).expect("written");
+        fs::write(folder.path().join(format!("{name}.crt")), certificate.pem()).expect("the file can be written");
+        fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).expect("the file can be written");
     }
     folder
 }
 
 pub fn holds(data: &[u8]) {
     let path = FOLDER.with(|folder| folder.path().join("proxy.toml"));
-    fs::write(&path, data).expect("written");
+    fs::write(&path, data).expect("the file can be written");
     match Config::load(&path) {
         Ok(config) => is_within_bounds(&config),
         Err(error) => is_told(&error, &path.display().to_string(), data),
@@ -40,7 +40,7 @@ fn is_told(error: &ConfigError, file: &str, data: &[u8]) {
     let message = error.to_string();
     assert!(message.contains(file), "{message}");
     if let ConfigError::Wrong { place, problem } = error {
-        let line = place.strip_prefix(file).expect("it begins with the file");
+        let line = place.strip_prefix(file).expect("the place begins with the file");
         let line = line.strip_prefix(':').map(|line| line.parse().expect("a number"));
         let lines = 1 + data.iter().filter(|byte| **byte == b'\n').count();
         assert!(line.is_none_or(|line| (1..=lines).contains(&line)), "{message}");

@@ -1,7 +1,7 @@
 //! A filter of the list of images.
 //!
-//! Whether it is one, and which images it lets through, is what Incus's own `filter.Parse` and `filter.Match` say, followed
-//! here step by step over images that are plain JSON.
+//! Whether it is valid and which images it selects must agree with Incus's own `filter.Parse` and `filter.Match`,
+//! reimplemented here step by step for images in plain JSON.
 
 use std::sync::LazyLock;
 
@@ -46,7 +46,7 @@ pub fn holds(data: &[u8]) {
             let holds = holds_for(clause, json) != clause.negated;
             matched = if clause.or { matched || holds } else { matched && holds };
         }
-        // Which patterns have no small automaton, only the automaton can tell.
+        // Only the automaton can tell which patterns exceed its size limit.
         if let Ok(matches) = filter.matcher().matches(image) {
             assert_eq!(matches, matched, "{clauses:?} for {json}");
         }
@@ -111,7 +111,7 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
     Some(clauses)
 }
 
-/// Whether there is such a field, and it can have such a value.
+/// Returns whether the field exists and can have this value.
 fn takes(field: &str, value: &str) -> bool {
     match field {
         "auto_update" | "cached" | "public" => boolean(value).is_some(),
@@ -121,7 +121,7 @@ fn takes(field: &str, value: &str) -> bool {
     }
 }
 
-/// As Go's `strconv.ParseBool` has it.
+/// Parses a boolean like Go's `strconv.ParseBool`.
 fn boolean(value: &str) -> Option<bool> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -148,7 +148,7 @@ fn holds_for(Clause { field, value, .. }: &Clause, image: &Value) -> bool {
             };
             let pattern = RegexBuilder::new(&pattern)
                 .case_insensitive(true)
-                // Go's classes are of ASCII, and it has no flags `u` and `x`.
+                // Go's character classes are ASCII, and it has no flags `u` and `x`.
                 .unicode(!value.contains('[') && !value.contains('\\'))
                 .size_limit(1 << 22)
                 .build()

@@ -1,7 +1,7 @@
-//! An admin's header fields, a line each, on their way to Incus and back.
+//! An administrator's header fields, one per line, on their way to Incus and back.
 //!
-//! What arrives is what RFC 9110 §7.6.1 leaves of them, nobody's word on who they are but the gateway's, and no field twice
-//! that was there once.
+//! The forwarded fields are those that RFC 9110 §7.6.1 leaves, none of them asserts an identity except the gateway's own, and
+//! no field is duplicated.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -50,7 +50,7 @@ fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
 }
 
-/// By name, and those of one name as they came.
+/// Returns the fields sorted by name. Fields with the same name keep their order.
 fn list(headers: &HeaderMap) -> Vec<Field> {
     let field = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
     let mut fields: Vec<_> = headers.iter().map(field).collect();
@@ -61,7 +61,7 @@ fn list(headers: &HeaderMap) -> Vec<Field> {
 fn beyond_one_hop(fields: &[Field]) -> Vec<Field> {
     let mut named: Vec<String> = ONE_HOP.map(str::to_owned).into();
     for (_, value) in fields.iter().filter(|(name, _)| name == "connection") {
-        // What is no text names nothing.
+        // A value that is not text names no fields.
         if value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
             let names = String::from_utf8_lossy(value).to_ascii_lowercase();
             named.extend(names.split(',').map(|name| name.trim().to_owned()));

@@ -1,5 +1,5 @@
-//! An `nginx.conf`. What is made of it is a `proxy.toml` as far as can be told without the files that it names: TOML, with
-//! no key that is unknown, in the wrong place or of the wrong kind.
+//! An `nginx.conf`. The result is a valid `proxy.toml`, as far as that can be checked without the files that it names: TOML
+//! without a key that is unknown, misplaced or of the wrong type.
 
 use std::fs;
 
@@ -12,13 +12,13 @@ thread_local! {
 }
 
 pub fn holds(data: &[u8]) {
-    // What lies elsewhere on this machine is no part of the input.
+    // Files elsewhere on this machine are not part of the input.
     if data.windows(7).any(|word| word == b"include") && data.contains(&b'/') {
         return;
     }
     let folder = FOLDER.with(|folder| folder.path().to_owned());
     let file = folder.join("nginx.conf");
-    fs::write(&file, data).expect("written");
+    fs::write(&file, data).expect("the file can be written");
     let incus = Incus {
         folder: folder.join("incus"),
         url: None,
@@ -28,7 +28,7 @@ pub fn holds(data: &[u8]) {
     };
     let text = translation.config;
     assert!(text.parse::<toml::Table>().is_ok(), "{text}");
-    // Without it, nobody has been told what is missing.
+    // An incomplete result needs a report.
     assert!(translation.outcome == Outcome::Complete || !translation.report.is_empty());
     let foreseen = Config::parse_at(&folder.join("proxy.toml"), text.clone());
     if let Err(ConfigError::Wrong { problem, .. }) = foreseen {

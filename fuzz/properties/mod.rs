@@ -1,7 +1,7 @@
-//! What holds for any input, each property a function that panics where it does not. The fuzzers look for such an input;
-//! `tests/e2e/fuzz_corpus.rs` goes through what they have found worth keeping.
+//! Properties that hold for any input. Each is a function that panics on a violation. The fuzzers search for such inputs;
+//! `tests/e2e/fuzz_corpus.rs` replays the inputs worth keeping.
 //!
-//! Inputs are text where they can be, so that a corpus can be read and written by hand.
+//! Inputs are text where possible, so that people can read and write the corpus.
 
 pub mod catalogue;
 pub mod config;

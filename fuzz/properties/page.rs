@@ -1,9 +1,9 @@
-//! The page for people, of images that say anything of themselves. The input's lines are the host, the search, the title,
-//! and six for each image: names (with tabs between them), description, architecture, type, day, fingerprint.
+//! The web page, for images with arbitrary content. The input's lines are the host, the search, the title, and six for each
+//! image: names (separated by tabs), description, architecture, type, day, fingerprint.
 //!
-//! A tokenizer of HTML as browsers have it finds the elements and attributes of the template, in their order, and no
-//! others; no control character; and nothing but words, plain or in single quotes, in the commands that people paste into
-//! a shell.
+//! An HTML tokenizer that conforms to browsers must find exactly the elements and attributes of the template, in their order;
+//! no control characters; and, in the commands that people paste into a shell, only words that are plain or in single
+//! quotes.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,7 +18,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 const SERVER: &[u8] = br#"{"metadata": {}}"#;
-/// The template: each element with its attributes in the alphabet's order, without white space.
+/// The template: each element with its attributes in alphabetical order, without white space.
 const TEMPLATE: &str = r"^
 <html lang><head><meta charset><meta content name><meta content name><title></title><link href rel><style></style></head>
 <header><h1><bdi></bdi></h1><p><a href rel></a></p></header>
@@ -37,16 +37,16 @@ const TEMPLATE: &str = r"^
   )*
   </ul><footer><p></p></footer><script></script>
 )$";
-/// What no image has a say in.
+/// Content that does not depend on any image.
 const FIXED: [&str; 2] = [
     include_str!("../../src/public/page/page.css"),
     include_str!("../../src/public/page/page.js"),
 ];
-/// What may be pasted into a shell.
+/// The commands that are safe to paste into a shell.
 const COMMAND: &str = r"^incus (remote add [a-z0-9_-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch ([a-z0-9_-]+:[A-Za-z0-9_./@+:%=,-]+|'[a-z0-9_-]+:[^\\'\u{2018}-\u{201b}\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+')( --vm)?)$";
 
 static PATTERNS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
-    // Spaces between attributes count, those at the ends of lines do not.
+    // Spaces between attributes are significant, those at the ends of lines are not.
     let template = TEMPLATE.lines().map(str::trim).collect::<String>();
     [template.as_str(), COMMAND].map(|pattern| Regex::new(pattern).expect("a pattern"))
 });
@@ -66,7 +66,9 @@ pub fn holds(data: &[u8]) {
     let page = Page { title };
     let selector = asked.selector();
     let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
-    let matches = matches.expect("the end").expect("words are no patterns");
+    let matches = matches
+        .expect("the evaluation completes")
+        .expect("literal words are valid patterns");
     let found = (Arc::new(snapshot), Arc::new(matches));
     let html = body(asked.reply(&page, Ok(found)).into_body());
     is_of_the_template(&html);
@@ -110,7 +112,7 @@ fn is_of_the_template(html: &str) {
     let mut emitter = DefaultEmitter::default();
     emitter.naively_switch_states(true);
     for token in Tokenizer::new_with_emitter(html, emitter) {
-        match token.expect("a text can be read") {
+        match token.expect("reading a string succeeds") {
             Token::StartTag(tag) => {
                 let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let names = tag.attributes.keys().map(|key| format!(" {}", name(key)));

@@ -1,7 +1,7 @@
-//! The beginning of a connection that a proxy brings. The first byte of the input says where it is cut in pieces.
+//! The beginning of a proxied connection. The first byte of the input determines how the rest is split into pieces.
 //!
-//! However it comes, the same is made of it: what a second reading of the protocol, written here, makes of it. No byte
-//! behind the header is taken; and a header of our own with that client in it is read as the same client.
+//! However it is split, the result is that of a second implementation of the protocol in this file. No byte after the header
+//! is consumed; and a header that the gateway would send for that client is parsed as the same client.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ pub fn holds(data: &[u8]) {
     let whole = read(&[bytes]);
     let expected = expected(bytes);
     assert_eq!(whole, expected, "of {:?}", String::from_utf8_lossy(bytes));
-    // Between the bytes that the cut has a 1 for, over and over.
+    // Splits before each byte whose bit in the repeated first byte is set.
     let mut pieces = Vec::new();
     let mut rest = bytes;
     for length in (1..=bytes.len())
@@ -50,15 +50,17 @@ thread_local! {
     static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
 }
 
-/// Whose connection it is, and how many bytes are left behind the header.
+/// Returns the client's address, and the number of bytes left after the header.
 fn read(pieces: &[&[u8]]) -> Option<(SocketAddr, usize)> {
     let (mut proxy, gateway) = UnixStream::pair().expect("a pair of sockets");
-    // Other than TCP's it takes no port, and no time to close.
+    // A Unix socket pair uses no port and closes without delay, unlike TCP.
     let gateway = TcpStream::from(OwnedFd::from(gateway));
-    gateway.set_nonblocking(true).expect("a socket can be set so");
+    gateway
+        .set_nonblocking(true)
+        .expect("a socket can be made non-blocking");
     let send = async {
         for piece in pieces {
-            // Of a gateway that reads no more it is not read.
+            // The write fails if the gateway has stopped reading.
             let _ = proxy.write_all(piece);
             yield_now().await;
         }
@@ -76,8 +78,8 @@ fn read(pieces: &[&[u8]]) -> Option<(SocketAddr, usize)> {
         })
     });
     let mut rest = Vec::new();
-    let mut gateway = gateway.into_std().expect("it is idle");
-    std::io::Read::read_to_end(&mut gateway, &mut rest).expect("it was ended");
+    let mut gateway = gateway.into_std().expect("no operation is pending");
+    std::io::Read::read_to_end(&mut gateway, &mut rest).expect("the sending end was shut down");
     let sent = pieces.concat();
     assert!(sent.ends_with(&rest), "{rest:?} is not the end of {sent:?}");
     client.ok().map(|client| (client, rest.len()))
@@ -94,7 +96,7 @@ fn expected(bytes: &[u8]) -> Option<(SocketAddr, usize)> {
 fn expected_v1(bytes: &[u8]) -> Option<(SocketAddr, usize)> {
     let length = 1 + bytes.iter().take(107).position(|byte| *byte == b'\n')?;
     let line = bytes[..length].strip_suffix(b"\r\n")?;
-    // Whatever stands behind it up to the end is to be ignored.
+    // Everything up to the end of the line is ignored.
     if let Some(rest) = line.strip_prefix(b"PROXY UNKNOWN") {
         return (!rest.contains(&b'\r')).then_some((PROXY, length));
     }
@@ -127,7 +129,7 @@ fn expected_v2(rest: &[u8]) -> Option<(SocketAddr, usize)> {
     let length = length + 4;
     let client = match (command, family) {
         (0x20, _) | (0x21, 0x00) => PROXY,
-        // A unix socket has no address that would mean anything to us.
+        // A Unix socket address does not identify a client.
         (0x21, 0x31 | 0x32) if body.len() >= 216 => PROXY,
         (0x21, 0x11) => {
             let [a, b, c, d, _, _, _, _, high, low, _, _, ..] = body else {

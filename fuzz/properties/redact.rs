@@ -1,12 +1,12 @@
-//! A request's target, as the log has it.
+//! A request target, as it is logged.
 //!
-//! Whatever stands where a secret could makes no difference to what is told: with another secret in its place, the same is
-//! told. And nothing that is told breaks a line, or fills the disk.
+//! Secrets do not influence the logged text: with other secrets in their place, it is the same. It contains no line break,
+//! and its length is limited.
 
 use http::Uri;
 use incus_gate::telemetry::redact::redact;
 
-/// Keys of Incus's queries whose values may be told.
+/// Query parameters of Incus whose values may be logged.
 const HARMLESS: &str =
     " all-projects cluster filter force path pool project public recursion recursive target timeout type wait ";
 
@@ -20,7 +20,7 @@ pub fn holds(data: &[u8]) {
         other.push('?');
         other.push_str(&without_secrets(query));
     }
-    // An authority, and who is named in it, is not told, so it may be another one.
+    // The authority, which can contain user information, is not logged, so it is replaced too.
     let other = match uri.authority() {
         Some(_) if uri.scheme().is_some() => format!("https://other{other}"),
         _ => other,
@@ -29,7 +29,7 @@ pub fn holds(data: &[u8]) {
     assert_eq!(told, redact(&other), "{other}");
 }
 
-/// Another reading of Go's `url.ParseQuery`.
+/// A second implementation of Go's `url.ParseQuery`.
 fn without_secrets(query: &str) -> String {
     let is_harmless = |key: &[u8]| {
         HARMLESS

@@ -1,7 +1,7 @@
-//! A request to the public port. Its first line is method and target, as HTTP has it, the others are header fields.
+//! A request to the public port. The first line is method and target, as in HTTP, the others are header fields.
 //!
-//! Whatever is accepted is one of the six questions, and nothing is in it but what the grammar, written here a second
-//! time, finds in the request: a name, the digits of a fingerprint, a filter, a yes or no.
+//! Every accepted request is one of the six routes, and contains only what a second implementation of the grammar in this
+//! file finds in it: a name, the digits of a fingerprint, a filter, a boolean.
 
 use http::{Method, Request, Uri};
 use incus_gate::framing;
@@ -24,7 +24,7 @@ pub fn holds(data: &[u8]) {
     }
     match question {
         Ok(PublicRoute::Alias(name)) => {
-            let path: Uri = alias_path(&name).parse().expect("the path of an alias is one");
+            let path: Uri = alias_path(&name).parse().expect("the path of an alias is a valid URI");
             let again = PublicRoute::parse(&Method::GET, &path);
             assert!(
                 matches!(&again, Ok(PublicRoute::Alias(same)) if *same == name),
@@ -50,14 +50,14 @@ fn request(data: &[u8]) -> Option<Request<()>> {
     request.body(()).ok()
 }
 
-/// A refusal is an error of Incus's form, whatever was asked.
+/// Asserts that a rejection is an error in Incus's format.
 fn is_told_plainly(refusal: HttpError) {
     let status = refusal.status();
     assert!(status.is_client_error() || status.is_server_error());
     let ReplyBody::Whole(Some(body)) = Reply::from(refusal).into_body() else {
         panic!("a refusal has a body");
     };
-    let body: serde_json::Value = serde_json::from_slice(&body).expect("a refusal is JSON");
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("an error response is JSON");
     assert_eq!(body["type"], "error");
     assert_eq!(body["error_code"], status.as_u16());
 }
@@ -127,7 +127,7 @@ fn fingerprint(segment: &str) -> Option<String> {
     is_one.then_some(digits)
 }
 
-/// Slashes may be bare in it; a segment between two of them that says "here" or "up" is a path's.
+/// Parses a name. It can contain unescaped slashes, but no segment that means "." or "..".
 fn name(text: &str) -> Option<String> {
     let name = String::from_utf8(unescape(text)?).ok()?;
     let is_step = |segment: &str| [".", ".."].map(|step| Some(step.into())).contains(&unescape(segment));
@@ -135,7 +135,7 @@ fn name(text: &str) -> Option<String> {
     (is_one && !name.chars().any(char::is_control)).then_some(name)
 }
 
-/// As Go's `url.ParseQuery` has it.
+/// Parses a query like Go's `url.ParseQuery`.
 fn parameters(query: &str) -> Vec<(String, String)> {
     let text = |part: &str| Some(String::from_utf8_lossy(&unescape(&part.replace('+', " "))?).into_owned());
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! What Incus itself says when it is asked.
+//! Checks that query Incus.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::config::{Config, UpstreamConfig};
 use crate::upstream::{ServerInfo, Target, Upstream};
 use crate::worker;
 
-/// For Incus to answer.
+/// How long to wait for Incus's response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks it, and judges what it says.
+/// Queries Incus and evaluates the response.
 pub(super) fn ask(config: &Config) -> Vec<Finding> {
     let what = format!("Incus at {}", config.upstream.url);
     let about = match fetch(&config.upstream) {
@@ -40,7 +40,8 @@ fn fetch(config: &UpstreamConfig) -> Result<ServerInfo, String> {
     about.map_err(|error| error.to_string())
 }
 
-/// Who reaches Incus itself needs no gateway: Incus lets in whom it trusts, and not only whom admin.clients lists.
+/// Returns a finding if clients can bypass the gateway. A client that reaches Incus directly needs only Incus's trust, not an
+/// entry in admin.clients.
 fn way_around(config: &UpstreamConfig, key: &str, address: &str) -> Option<Finding> {
     let what = format!("Incus's {key}");
     match Reach::of(address)? {
@@ -64,7 +65,7 @@ fn way_around(config: &UpstreamConfig, key: &str, address: &str) -> Option<Findi
     }
 }
 
-/// From where an address that Incus listens on can be reached.
+/// From where an address that Incus listens on is reachable.
 #[derive(Debug, Eq, PartialEq)]
 enum Reach {
     ThisMachine,
@@ -73,8 +74,8 @@ enum Reach {
 }
 
 impl Reach {
-    /// Incus takes a host or an address, with a port or without, in brackets or not; an empty one is every address. None:
-    /// it does not listen.
+    /// Parses an address as Incus does: a host or an IP address, with or without a port, with or without brackets; an empty
+    /// host means all addresses. Returns `None` if Incus does not listen.
     fn of(address: &str) -> Option<Self> {
         if address.is_empty() {
             return None;

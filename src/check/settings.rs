@@ -1,4 +1,4 @@
-//! What can be said of a configuration without trying it.
+//! Checks that only inspect the configuration and its files.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::tls::certificate::{self, Fingerprint, Validity};
 use crate::tls::{CertifiedKey, chain};
 
 const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
-/// What others than a file's owner and group may do with it.
+/// The permission bits of users other than a file's owner and group.
 const OTHERS: u32 = 0o007;
 
-/// Every finding, good and bad.
+/// Returns every finding, good and bad.
 pub(super) fn look(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     look_at_servers(&mut findings, config);
@@ -56,7 +56,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
 
 fn look_at_servers(findings: &mut Vec<Finding>, config: &Config) {
     let (public, admin) = (&config.public.tls, &config.admin.tls);
-    // From one [tls], most likely: once is enough.
+    // Both ports most likely use the same [tls] table: report it once.
     let ports = match public.is_same(admin) {
         true => vec![("public.tls and admin.tls", public)],
         false => vec![("public.tls", public), ("admin.tls", admin)],
@@ -130,9 +130,10 @@ fn dates(what: &str, certificate: &CertificateDer<'_>) -> Finding {
     }
 }
 
-/// A group may be the way to the gateway's own user; others never are.
+/// Warns if other users have access to a private key. Group access is allowed, because it may be how the gateway's user reads
+/// the key.
 fn openness(what: &str, private_key: &Path) -> Option<Finding> {
-    // It could be read a moment ago.
+    // The key was readable when it was loaded, so an error here is a race with a change.
     let mode = std::fs::metadata(private_key).ok()?.permissions().mode();
     (mode & OTHERS != 0).then(|| {
         let file = private_key.display();
@@ -144,7 +145,7 @@ fn openness(what: &str, private_key: &Path) -> Option<Finding> {
     })
 }
 
-/// Incus's clients that have pinned a certificate ask for its first name, to the letter.
+/// Incus clients that have pinned a certificate use its first name verbatim as the server name.
 fn first_name(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     let name = certificate::first_name(identity.certificate())?;
     name.contains('*').then(|| {
@@ -156,8 +157,8 @@ fn first_name(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     })
 }
 
-/// Measured of whole handshakes: RSA of 2048 bits takes three times the processor's time of ECDSA P-256, of 4096 bits twenty
-/// times. Incus's clients make one for each request.
+/// Measured with full handshakes: RSA with 2048 bits takes three times the CPU time of ECDSA P-256, with 4096 bits twenty
+/// times. Incus clients make a handshake for each request.
 fn slowness(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     let bits = certificate::rsa_bits(identity.certificate())?;
     let times = if bits > 3072 {

@@ -1,4 +1,4 @@
-//! `allow`, `deny`, `set_real_ip_from`: addresses as Nginx judges them, in the terms of a port of the gateway.
+//! Translation of `allow`, `deny` and `set_real_ip_from` into the address rules of a port.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use super::proxy::Sourced;
 use super::site::Route;
 use super::tree::Directive;
 
-/// What a port says of addresses.
+/// The address rules of a port.
 #[derive(Debug, Default)]
 pub(super) struct Access {
     pub(super) allow: Option<Sourced<Vec<String>>>,
@@ -17,7 +17,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Of all places that one port hands requests on from; why not, in words, where the port cannot say it.
+    /// Combines the rules of all routes of a port. Returns an error message if the port's rules cannot express them.
     pub(super) fn of(routes: &[&Route<'_>], have_proxy: bool) -> Result<Self, String> {
         let mut access = Self::default();
         if have_proxy {
@@ -54,7 +54,7 @@ impl Access {
     }
 }
 
-/// Everybody who is not denied; and of those, where some are allowed, they alone.
+/// Rules that accept every address that is not denied; if `allow` is not empty, only addresses that are also allowed.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Rules {
     allow: Vec<String>,
@@ -62,8 +62,8 @@ struct Rules {
 }
 
 impl Rules {
-    /// Nginx goes by the first that fits, the gateway's `deny` wins over its `allow`: both say the same only of rules that
-    /// deny first, then allow, then deny all the others.
+    /// Nginx applies the first matching rule, while the gateway's `deny` takes precedence over its `allow`. The two are
+    /// equivalent only for rules in the order deny, allow, deny all.
     fn read(directives: &[&Directive]) -> Option<Self> {
         let mut rules = Self::default();
         for directive in directives {
@@ -76,7 +76,7 @@ impl Rules {
                 _ => return None,
             }
         }
-        // Nobody is kept out who is not denied.
+        // Without a final `deny all`, every address that is not denied is accepted.
         rules.allow.clear();
         Some(rules)
     }
@@ -99,7 +99,7 @@ fn proxies(routes: &[&Route<'_>]) -> Result<Option<Sourced<Vec<String>>>, String
     Ok(Some(Sourced::new(proxies, place)))
 }
 
-/// As the configuration has it: with no address within the network.
+/// Returns the network as the configuration requires it: with all host bits zero.
 fn network(text: &str) -> Option<String> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),

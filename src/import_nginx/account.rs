@@ -1,4 +1,4 @@
-//! Every directive is accounted for: what no other module has read is named here, with its line.
+//! Accounting for every directive: one that no other module has interpreted is reported here, with its line.
 
 use super::fate::{Fate, fate};
 use super::report::{Report, lines};
@@ -31,13 +31,13 @@ pub(super) fn for_all(
 }
 
 struct Account<'a> {
-    /// What holds a port back has been said.
+    /// Directives that hold a port back. They have already been reported.
     guards: &'a [Guard<'a>],
     parts: &'a Parts<'a>,
 }
 
 impl Account<'_> {
-    /// Beside `http`.
+    /// Handles a directive outside the `http` block.
     fn outside(&self, directive: &Directive, report: &mut Report) {
         match directive.name.as_str() {
             "mail" | "stream" => report.lost_of(directive, "not about HTTP, and stays with Nginx"),
@@ -75,7 +75,7 @@ impl Account<'_> {
         }
     }
 
-    /// A `map` and the like: of interest only where Incus's servers use its variable.
+    /// Handles a `map` or similar block. It is relevant only if Incus's servers use its variable.
     fn variable(&self, map: &Directive, report: &mut Report) {
         let variable = map.arguments.last().map_or("", String::as_str);
         let is_used = self
@@ -141,7 +141,7 @@ impl Account<'_> {
     }
 }
 
-/// What Incus or its clients make something of, and what proxies usually add.
+/// Returns whether Incus or its clients interpret the header, or proxies commonly add it.
 fn is_usual(header: &str) -> bool {
     let header = header.to_ascii_lowercase();
     let exact = [
@@ -170,7 +170,7 @@ fn uses(directive: &Directive, variable: &str) -> bool {
     directive.arguments.iter().any(is_in) || directive.children().iter().any(|child| uses(child, variable))
 }
 
-/// For messages that speak of several at once.
+/// Returns the places of several directives, for a message about all of them.
 pub(super) fn together<'a>(directives: impl Iterator<Item = &'a Directive>) -> String {
     lines(&directives.map(|directive| directive.place.clone()).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! What gets better, said only where this configuration had the fault.
+//! The improvements over Nginx. Each is reported only if this configuration had the problem.
 
 use super::account::together;
 use super::conditions::ClientVariables;
@@ -115,7 +115,7 @@ fn admins<'a>(routes: &[&Route<'a>], http: &Http<'a>, report: &mut Report) {
     let untrusted: Vec<_> = routes
         .iter()
         .copied()
-        // To its unix socket, everybody is root.
+        // Incus treats every client of its Unix socket as root.
         .filter(|route| route.scope.one("proxy_ssl_certificate").is_none() && !is_socket_of_incus(route, http))
         .collect();
     if !untrusted.is_empty() {

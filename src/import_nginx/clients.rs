@@ -1,4 +1,4 @@
-//! Whom Nginx let in on the admin port: from certificates that it knows to those that `[[admin.clients]]` lists.
+//! The clients that Nginx admitted on the admin port: from the certificates it trusts to the entries of `[[admin.clients]]`.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -15,11 +15,11 @@ use super::tree::{Directive, Place};
 use crate::tls::certificate::{self, Fingerprint};
 use crate::tls::read_chain;
 
-/// The certificates of a file as a list of admins, each with a name of their own.
+/// The certificates of a file as a list of administrators with unique names.
 pub(super) struct Listed {
     pub(super) clients: Vec<Client>,
     pub(super) is_certain: bool,
-    /// Some of them can sign others.
+    /// Whether some of the certificates can sign others.
     pub(super) have_authority: bool,
     /// All buckets.
     pub(super) fingerprints: HashSet<String>,
@@ -85,12 +85,13 @@ pub(super) fn list(file: &Path, place: &Place, demands: &Demands<'_>, report: &m
     listed
 }
 
-/// What Nginx calls `$ssl_client_fingerprint`. It only finds again what Nginx has listed so; nothing rests on it.
+/// Computes Nginx's `$ssl_client_fingerprint`. It is only used to find certificates that Nginx lists by SHA-1; no access
+/// decision depends on it.
 fn sha1(certificate: &CertificateDer<'_>) -> String {
     HEXLOWER.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate).as_ref())
 }
 
-/// A name that the configuration takes, like the certificate's own.
+/// Returns a unique name that the configuration accepts, based on the certificate's common name.
 fn unique(taken: &mut HashSet<String>, common_name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
     let name: String = common_name
@@ -112,10 +113,10 @@ fn unique(taken: &mut HashSet<String>, common_name: &str) -> String {
     name
 }
 
-/// Of a file with certificates; thousands fit.
+/// The maximum size of a file of certificates, in bytes. Thousands of certificates fit.
 const LONGEST: u64 = 8 << 20;
 
-/// The file with a certificate or a key that a directive names.
+/// Returns the path of the certificate or key file that a directive names.
 pub(super) fn absolute(prefix: &Path, directive: &Directive) -> Result<PathBuf, String> {
     let value = directive.value();
     let is_elsewhere = ["data:", "engine:", "store:", "provider:"]
@@ -129,13 +130,13 @@ pub(super) fn absolute(prefix: &Path, directive: &Directive) -> Result<PathBuf, 
     }
     let path = prefix.join(value);
     match std::fs::metadata(&path) {
-        // Not to wait for a pipe, or read without end.
+        // A named pipe could block, and a device could be endless.
         Ok(found) if !found.is_file() || found.len() > LONGEST => Err(format!(
             "{}: {} is no file of certificates",
             directive.place,
             path.display()
         )),
-        // What is not there may be put there yet.
+        // A missing file may be created later.
         _ => Ok(path),
     }
 }

@@ -1,6 +1,6 @@
-//! What Nginx asked of a client's certificate beyond being signed by one of a file: conditions on variables that tell of it,
-//! by themselves or by a `map`. What is not read to the letter is never taken for understood.
-//! `expression` is what stands in the brackets of an `if`.
+//! Conditions on a client's certificate beyond its signature: `if` on the `$ssl_client_*` variables, directly or through a
+//! `map`. A condition counts as understood only if every part of it is.
+//! `expression` parses the expression of an `if`.
 
 mod expression;
 
@@ -10,33 +10,33 @@ use super::tree::Directive;
 
 const VERIFY: &str = "ssl_client_verify";
 const FINGERPRINT: &str = "ssl_client_fingerprint";
-/// A SHA-1, in hexadecimal digits.
+/// The length of a SHA-1 in hexadecimal digits.
 const SHA1: usize = 40;
 
-/// Variables that tell something of the client's certificate.
+/// Variables that depend on the client's certificate.
 #[derive(Debug)]
 pub(super) struct ClientVariables<'a> {
     maps: Vec<&'a Directive>,
-    /// Variables that something else sets, or a second map: what they tell depends on more than one of these.
+    /// Variables that are also set elsewhere, or by a second map, so that the map alone does not determine their value.
     are_set: Vec<&'a str>,
 }
 
-/// Conditions beyond "a certificate of the file".
+/// The conditions beyond a valid signature.
 #[derive(Debug, Default)]
 pub(super) struct Demands<'a> {
-    /// SHA-1, as Nginx has them; empty if it asked for none.
+    /// SHA-1 fingerprints, as Nginx writes them; empty if there is no condition on the fingerprint.
     pub(super) fingerprints: Vec<String>,
-    /// Which cannot be held against a certificate here.
+    /// Conditions that cannot be evaluated here.
     pub(super) other: Vec<&'a Directive>,
 }
 
-/// What one condition lets through.
+/// The clients that one condition admits.
 enum Demand {
-    /// Whoever was verified, as the gateway does anyway.
+    /// Every verified client, which the gateway requires anyway.
     Verified,
-    /// Whoever has one of these.
+    /// Clients with one of these fingerprints.
     Fingerprints(Vec<String>),
-    /// It cannot be said here.
+    /// Unknown: the condition cannot be evaluated here.
     Other,
 }
 
@@ -61,13 +61,13 @@ impl<'a> ClientVariables<'a> {
         }
     }
 
-    /// Whether a condition looks at the client's certificate.
+    /// Returns whether a condition depends on the client's certificate.
     pub(super) fn are_in(&self, condition: &Directive) -> bool {
         let mut names = condition.arguments.iter().flat_map(|argument| variables(argument));
         names.any(|name| name.starts_with("ssl_client_") || self.map_to(name).is_some())
     }
 
-    /// All that these routes are under.
+    /// Collects the conditions that apply to these routes.
     pub(super) fn demands(&self, routes: &[Route<'a>]) -> Demands<'a> {
         let mut demands = Demands::default();
         let conditions = routes.iter().flat_map(|route| route.conditions());
@@ -76,7 +76,7 @@ impl<'a> ClientVariables<'a> {
                 Demand::Verified => {}
                 Demand::Fingerprints(listed) if demands.fingerprints.is_empty() => demands.fingerprints = listed,
                 Demand::Fingerprints(listed) if demands.fingerprints == listed => {}
-                // Whether one of several lists was enough is not said here.
+                // With several lists, it is not known whether a match in one of them was sufficient.
                 Demand::Fingerprints(_) | Demand::Other => demands.other.push(condition.directive),
             }
         }
@@ -95,7 +95,7 @@ impl<'a> ClientVariables<'a> {
         };
         match (test.variable.as_str(), self.map_to(&test.variable)) {
             (_, Some(map)) => of_map(map, &test),
-            // One that refuses whoever was verified is beyond us.
+            // A condition that rejects verified clients is not supported.
             (VERIFY, None) if test.passes("SUCCESS") == Some(true) => Demand::Verified,
             (FINGERPRINT, None) if test.lets_through_what_fits => match test.how {
                 How::Is(wanted) => of_fingerprints(vec![wanted]),
@@ -107,9 +107,9 @@ impl<'a> ClientVariables<'a> {
     }
 }
 
-/// Whether a condition lets a request through for which its one variable has this value.
+/// Returns whether a condition admits a request for which its only variable has this value.
 pub(super) fn lets_through(condition: &Condition<'_>, value: &str) -> bool {
-    // Whatever is made of a request that it is true of.
+    // An unclear effect counts as a rejection.
     let effect = match condition.effect {
         Effect::LetsThrough => Effect::LetsThrough,
         Effect::Refuses | Effect::Unclear => Effect::Refuses,
@@ -118,7 +118,7 @@ pub(super) fn lets_through(condition: &Condition<'_>, value: &str) -> bool {
     test.and_then(|test| test.passes(value)) == Some(true)
 }
 
-/// In whatever block.
+/// Collects the variables that are set in any block.
 fn find_set<'a>(directives: &'a [Directive], found: &mut Vec<&'a str>) {
     for directive in directives {
         let name = match directive.name.as_str() {
@@ -131,14 +131,14 @@ fn find_set<'a>(directives: &'a [Directive], found: &mut Vec<&'a str>) {
     }
 }
 
-/// A `map` from one variable, whose value is then tested.
+/// Evaluates a test of a variable that a `map` derives from one other variable.
 fn of_map(map: &Directive, test: &Test) -> Demand {
     let entries = map.children();
     let is_special = |entry: &Directive| ["include", "hostnames", "volatile"].contains(&entry.name.as_str());
     if entries.iter().any(is_special) {
         return Demand::Other;
     }
-    // A `map` does not look at the case of letters.
+    // The keys of a `map` are case-insensitive.
     let value_of = |key: &str| {
         entries
             .iter()
@@ -152,7 +152,7 @@ fn of_map(map: &Directive, test: &Test) -> Demand {
             Some(true) => Demand::Verified,
             _ => Demand::Other,
         },
-        // Else it is a list of those who were refused.
+        // With a default that passes, the map is a denylist.
         (Some(FINGERPRINT), Some(false)) => {
             let mut listed = Vec::new();
             for entry in entries.iter().filter(|entry| entry.name != "default") {
@@ -168,7 +168,7 @@ fn of_map(map: &Directive, test: &Test) -> Demand {
     }
 }
 
-/// As Nginx writes them, in small letters. What is none fits no certificate, or several.
+/// Accepts SHA-1 fingerprints in Nginx's lower-case form. Anything else matches no certificate, or several.
 fn of_fingerprints(listed: Vec<String>) -> Demand {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_sha1 = |text: &String| text.len() == SHA1 && text.bytes().all(is_digit);
@@ -187,14 +187,15 @@ mod tests {
     const ONE: &str = "0123456789abcdef0123456789abcdef01234567";
     const TWO: &str = "1123456789abcdef0123456789abcdef01234567";
 
-    /// What is made of a server's directives, with what stands before the server. ONE and TWO are fingerprints.
+    /// Returns how the server directives `within`, after the directives `before` the server, are understood. ONE and TWO stand
+    /// for fingerprints.
     fn demanded(before: &str, within: &str) -> String {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("nginx.conf");
         let text = format!(
             "{before}\nserver {{ listen 1 ssl; ssl_verify_client on; {within}\nlocation / {{ proxy_pass https://127.0.0.1:1; }} }}"
         );
-        std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("written");
+        std::fs::write(&file, text.replace("ONE", ONE).replace("TWO", TWO)).expect("the file can be written");
         let tree = tree::read(&file).expect("a configuration");
         let http = Http::of(&tree, &[]);
         let variables = ClientVariables::of(&http);
@@ -245,7 +246,7 @@ mod tests {
                 "if ($ssl_client_fingerprint != ONE) { add_header X-No 1; }",
                 "0 not about certificates",
             ),
-            // Those are refused, or it cannot be told who is not.
+            // A denylist, or a condition whose admitted clients are unknown.
             ("", "if ($ssl_client_fingerprint = ONE) { break; } return 403;", "other"),
             (
                 "",

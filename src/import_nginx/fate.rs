@@ -1,18 +1,18 @@
-//! What becomes of each directive. The lists name what is known to be harmless on the way to Incus. Everything else that
-//! is in force there may have kept requests away, and holds the port back (`restrictions`).
+//! The classification of each directive. The lists contain directives known to be harmless on the route to Incus. Any other
+//! directive in effect there may have rejected requests, so it holds the port back (`restrictions`).
 
 use super::tree::Directive;
 
-/// Why a directive is neither taken over nor missed.
+/// How a directive is handled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fate {
-    /// Another module reads it, and reports what it cannot translate.
+    /// Another module interprets it, and reports what it cannot translate.
     Read,
-    /// The gateway has no need of it, for this reason.
+    /// The gateway does not need it, for this reason.
     Needless(&'static str),
-    /// The gateway cannot do it, and says so in these words. Nobody gets further for want of it.
+    /// The gateway has no equivalent, for this reason. Its absence gives no client more access.
     Lost(&'static str),
-    /// In no list: it may do anything, refuse requests included.
+    /// Not in any list: it may do anything, including reject requests.
     Unknown,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn fate(directive: &Directive) -> Fate {
     }
 }
 
-/// Settings for upstreams that speak something else than HTTP, in force and without effect where `proxy_pass` is.
+/// Prefixes of directives for upstreams with other protocols than HTTP. They have no effect on `proxy_pass`.
 const OTHER_UPSTREAMS: &[&str] = &["fastcgi_", "grpc_", "memcached_", "scgi_", "uwsgi_"];
 
 const READ: &[&str] = &[

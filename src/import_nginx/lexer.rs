@@ -1,7 +1,7 @@
-//! A file of Nginx's, cut into statements as Nginx itself does it (`ngx_conf_read_token`): what counts as a word, a quote,
-//! an escape or a comment is the same here, oddities included.
+//! Lexer for Nginx's configuration. It splits a file into statements exactly as `ngx_conf_read_token` does: words, quotes,
+//! escapes and comments follow the same rules, including the unusual ones.
 
-/// What ends with `;`, opens a block, or closes one.
+/// A statement: it ends with `;`, opens a block, or closes one.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Statement {
     /// `}`
@@ -12,7 +12,7 @@ pub(super) enum Statement {
     Simple { words: Vec<String>, line: u32 },
 }
 
-/// What is wrong, and in which line.
+/// A syntax error and its line.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Fault {
     pub(super) line: u32,
@@ -29,7 +29,7 @@ impl<'a> Lexer<'a> {
         Self { rest: text, line: 1 }
     }
 
-    /// The next statement; `None` at the end of the file.
+    /// Returns the next statement; `None` at the end of the file.
     pub(super) fn next(&mut self) -> Result<Option<Statement>, Fault> {
         let mut words = Vec::new();
         let mut line = self.line;
@@ -61,7 +61,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The line that is being read.
+    /// Returns the current line.
     pub(super) fn line(&self) -> u32 {
         self.line
     }
@@ -73,7 +73,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A comment begins where a word could, not within one.
+    /// Skips white space and comments. A comment starts only where a word could start, not within one.
     fn skip_blank(&mut self) {
         let mut in_comment = false;
         while let Some(&byte) = self.rest.first() {
@@ -116,7 +116,7 @@ impl<'a> Lexer<'a> {
     fn bare(&mut self) -> Result<String, Fault> {
         let text = self.rest;
         let mut length = 0;
-        // `${name}` is no block.
+        // The brace in `${name}` does not open a block.
         let mut after_dollar = false;
         loop {
             match self.rest.first() {
@@ -156,7 +156,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Of all backslashes only these few mean something; the others stay, for regular expressions.
+/// Resolves escape sequences. Only these few have a meaning; other backslashes stay, for regular expressions.
 fn unescape(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter();
@@ -185,9 +185,9 @@ mod tests {
         std::iter::from_fn(|| lexer.next().transpose()).collect()
     }
 
-    /// Simple statements as their words, in one line each.
+    /// Returns the words of each statement. Panics if one is not a simple statement.
     fn words(text: &str) -> Vec<Vec<String>> {
-        let statements = all(text).expect("this is right");
+        let statements = all(text).expect("valid input");
         statements
             .into_iter()
             .map(|statement| match statement {

@@ -1,4 +1,4 @@
-//! `listen`: an address as Nginx spells it, and as `proxy.toml` does.
+//! Parser for the addresses of `listen`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,13 +6,13 @@ use super::tree::{Directive, Place};
 
 #[derive(Clone, Debug)]
 pub(super) struct Listen<'a> {
-    /// `None` is one that is not of TCP, or a host's name.
+    /// `None` for a Unix socket or a host name.
     pub(super) address: Option<SocketAddr>,
     pub(super) is_tls: bool,
-    /// HTTP/3, over UDP.
+    /// Whether it is for HTTP/3, over UDP.
     pub(super) is_quic: bool,
     pub(super) has_proxy_protocol: bool,
-    /// IPv6 alone, as Nginx has it unless told otherwise.
+    /// Whether it accepts IPv6 only, which is Nginx's default for an IPv6 address.
     pub(super) is_only_v6: bool,
     pub(super) text: &'a str,
     pub(super) place: &'a Place,
@@ -33,7 +33,7 @@ impl<'a> Listen<'a> {
         }
     }
 
-    /// What a server without `listen` has.
+    /// Returns the default of a server without `listen`.
     pub(super) fn default_of(server: &'a Directive) -> Self {
         Self {
             address: parse("80"),
@@ -55,7 +55,7 @@ fn parse(text: &str) -> Option<SocketAddr> {
     if let Ok(address) = text.parse() {
         return Some(address);
     }
-    // The port may be missing, but not from `[::]:8554`, which is an address already.
+    // The port is optional. `[::]:8554` has already been parsed as a socket address.
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok()?),
         _ => (text, 80),

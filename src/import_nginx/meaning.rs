@@ -1,4 +1,4 @@
-//! From Nginx's tree to `proxy.toml`, and to the sentences about what differs.
+//! Translation of Nginx's tree into `proxy.toml`, and into the report of the differences.
 
 mod admins;
 mod ports;
@@ -19,15 +19,15 @@ use super::tree::{Directive, Place};
 use super::{Incus, units};
 use crate::tls::{certificate, read_certificate};
 
-/// Where the machine keeps what is not in Nginx's files.
+/// What the machine provides outside of Nginx's files.
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// Nginx's, where relative paths start.
+    /// Nginx's configuration prefix, the base of relative paths.
     pub(super) prefix: PathBuf,
     pub(super) incus: Incus,
 }
 
-/// `main` is what nginx.conf has around the file, if it is not that file.
+/// Translates the tree. `main` is the tree of the nginx.conf that includes the file, if it is another file.
 pub(super) fn translate(
     tree: &[Directive],
     main: &[Directive],
@@ -78,7 +78,7 @@ struct Translation<'m> {
 }
 
 impl Translation<'_> {
-    /// Nothing leads to Incus, as far as that can be seen.
+    /// Reports that nothing appears to lead to Incus.
     fn nothing(&mut self, file: &Path, http: &Http<'_>, parts: &Parts<'_>) {
         self.report.missing(format!(
             "{}: no server here was recognised as one that leads to Incus: none asks clients for a certificate, has one to show behind it, or has a location for `/1.0`{}",
@@ -151,7 +151,7 @@ impl Translation<'_> {
         self.pin(routes().next());
     }
 
-    /// Nginx holds Incus's certificate against an authority, if against anything; the gateway against itself.
+    /// Chooses the pin. Nginx verifies Incus's certificate against a CA, if at all; the gateway requires the exact certificate.
     fn pin(&mut self, route: Option<&Route<'_>>) {
         let Some(route) = route else { return };
         if route.scope.value("proxy_ssl_verify") == Some("on")
@@ -172,7 +172,7 @@ impl Translation<'_> {
             }
         }
         let is_here = self.proxy.url.as_ref().is_some_and(|url| is_loopback(&url.value));
-        // In a cluster it is the one that clients see.
+        // In a cluster, clients see the cluster's certificate.
         let own = ["cluster.crt", "server.crt"]
             .map(|name| self.machine.incus.folder.join(name))
             .into_iter()
@@ -205,7 +205,7 @@ impl Translation<'_> {
         Some(Pair { certificate, key })
     }
 
-    /// The gateway has one of each for both ports.
+    /// Translates the limits. The gateway has one value of each for both ports.
     fn limits(&mut self, tree: &[Directive], parts: &Parts<'_>) {
         let of_servers = |name: &'static str| -> Vec<&Directive> {
             parts
@@ -254,7 +254,7 @@ impl Translation<'_> {
     }
 }
 
-/// `a.conf:3-17`, from a block's name to its end.
+/// Returns the lines of a block, such as `a.conf:3-17`.
 pub(super) fn extent(directive: &Directive) -> String {
     let Place { file, line } = &directive.place;
     let end = directive.block.as_ref().map_or(*line, |block| block.end);

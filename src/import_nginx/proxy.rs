@@ -1,4 +1,4 @@
-//! `proxy.toml`, as it is going to be written: every value with where it came from.
+//! The `proxy.toml` to be written. Every value has a comment that states its origin.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::access::Access;
 use super::report::plain;
 
-/// A value, and what the comment behind it says.
+/// A value, and the comment that follows it.
 #[derive(Clone, Debug)]
 pub(super) struct Sourced<T> {
     pub(super) value: T,
@@ -21,7 +21,7 @@ impl<T> Sourced<T> {
     }
 }
 
-/// A certificate and its key.
+/// The paths of a certificate and its private key.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub(super) certificate: Sourced<PathBuf>,
@@ -29,27 +29,28 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Whether both are the same files, wherever that was said.
+    /// Returns whether both name the same files, regardless of their comments.
     fn is(&self, other: &Self) -> bool {
         self.certificate.value == other.certificate.value && self.key.value == other.key.value
     }
 }
 
-/// One port.
+/// The configuration of one port.
 #[derive(Debug, Default)]
 pub(super) struct Port {
-    /// Nothing where Nginx had no such port.
+    /// Empty if Nginx had no such port.
     pub(super) listen: Vec<Sourced<SocketAddr>>,
     pub(super) access: Access,
     pub(super) tls: Option<Pair>,
-    /// Nginx let in fewer than the gateway would: until somebody has decided, nobody from outside is.
+    /// Whether the port is held back because Nginx restricted access in a way the gateway does not. Until an administrator
+    /// decides, the port listens on loopback only.
     pub(super) is_held_back: bool,
-    /// An address of this machine alone, where Nginx had no such port, or until somebody has decided.
+    /// A loopback address, for a port that Nginx did not have or that is held back.
     pub(super) stand_in: Option<SocketAddr>,
 }
 
 impl Port {
-    /// Adds what Nginx listened on. What it made several sockets of, some within others, is one here.
+    /// Adds a listen address of Nginx. Overlapping addresses, for which Nginx opens several sockets, are merged into one.
     pub(super) fn add(&mut self, address: SocketAddr, comment: impl fmt::Display) {
         let mut added = Sourced::new(address, comment);
         if self.listen.iter().any(|known| known.value == address) {
@@ -72,7 +73,7 @@ impl Port {
         self.listen.push(added);
     }
 
-    /// Where the gateway is going to listen once all is decided.
+    /// Returns the addresses on which the gateway will listen once the port is no longer held back.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         match self.listen.is_empty() {
             true => self.stand_in.into_iter().collect(),
@@ -81,14 +82,14 @@ impl Port {
     }
 }
 
-/// Whether who listens on the one address gets what comes to the other as well. `[::]` is IPv4 too.
+/// Returns whether a listener on `one` also receives the connections to `other`. `[::]` includes IPv4.
 fn covers(one: SocketAddr, other: SocketAddr) -> bool {
     let (one_ip, other_ip) = (one.ip(), other.ip());
     let is_any_of_it = one_ip.is_unspecified() && (one_ip.is_ipv6() || other_ip.is_ipv4());
     one.port() == other.port() && (one_ip == other_ip || is_any_of_it)
 }
 
-/// Whether two programs, or two ports of one, cannot have these addresses both.
+/// Returns whether two sockets cannot be bound to these addresses at the same time.
 pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     covers(one, other) || covers(other, one)
 }
@@ -97,7 +98,7 @@ pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) name: String,
-    /// `None` where only Nginx could have told.
+    /// `None` if the certificate is not available here.
     pub(super) fingerprint: Option<String>,
     pub(super) comment: String,
 }
@@ -105,7 +106,7 @@ pub(super) struct Client {
 #[derive(Debug, Default)]
 pub(super) struct Proxy {
     pub(super) origin: String,
-    /// Where the names of files start.
+    /// The base of relative file names.
     pub(super) folder: String,
     pub(super) url: Option<Sourced<String>>,
     pub(super) identity: Option<Pair>,
@@ -113,9 +114,9 @@ pub(super) struct Proxy {
     pub(super) public: Port,
     pub(super) admin: Port,
     pub(super) clients: Vec<Client>,
-    /// Whether those are who Nginx let in; else they are for somebody to choose from.
+    /// Whether exactly these clients had access through Nginx. Otherwise they are commented out for an administrator to choose.
     pub(super) are_clients_certain: bool,
-    /// Keys of `[limits]`.
+    /// Keys and values of `[limits]`.
     pub(super) limits: Vec<(&'static str, Sourced<String>)>,
 }
 
@@ -288,7 +289,7 @@ fn placeholder(f: &mut fmt::Formatter<'_>, key: &str, example: &str, meaning: &s
     writeln!(f, "# {key} = \"{example}\"   # MISSING: {meaning}")
 }
 
-/// Whether the URL leads to this machine.
+/// Returns whether the URL leads to this machine.
 pub(super) fn is_loopback(url: &str) -> bool {
     let host = url
         .trim_start_matches("https://")
@@ -298,7 +299,7 @@ pub(super) fn is_loopback(url: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// In quotes, as TOML escapes it, in one line.
+/// Returns a TOML basic string on a single line.
 fn string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! What is said to the person who imports.
+//! The report for the administrator who runs the import.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -7,28 +7,28 @@ use std::rc::Rc;
 
 use super::tree::{Directive, Place};
 
-/// What came out.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// A configuration that is ready for `check`.
+    /// The configuration is ready for `check`.
     Complete,
-    /// One that lacks what only its reader can know.
+    /// The configuration lacks values that only the administrator knows.
     Incomplete,
-    /// None: nothing there leads to an Incus.
+    /// There is no configuration: nothing in the files leads to Incus.
     Nothing,
 }
 
-/// A sentence, and of which directives it is true.
+/// A statement, and the directives it applies to.
 #[derive(Debug)]
 struct Finding {
     text: String,
     of: Vec<(Place, String)>,
 }
 
-/// Sentences under three headings.
+/// The statements of the report, by category.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// Where the names of files start.
+    /// The base of relative file names.
     folder: String,
     open: Vec<Finding>,
     unguarded: Vec<Finding>,
@@ -40,7 +40,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Nothing to say yet.
+    /// Creates an empty report.
     pub(super) fn new(folder: String) -> Self {
         Self {
             folder,
@@ -48,42 +48,42 @@ impl Report {
         }
     }
 
-    /// Nginx gives more away than anybody can have wanted, today.
+    /// Reports that Nginx currently gives strangers access that nobody can have intended.
     pub(super) fn open_now(&mut self, directive: &Directive, text: &str) {
         push_of(&mut self.open, directive, text);
     }
 
-    /// Nginx kept people out where the gateway would not; the written file lets nobody in until somebody has decided.
+    /// Reports that Nginx restricted access where the gateway would not. The port is held back until an administrator decides.
     pub(super) fn unguarded(&mut self, text: String) {
         push(&mut self.unguarded, text);
     }
 
-    /// The same of a directive; what is true of several is said once.
+    /// Like [`Self::unguarded`], for a directive. Directives with the same text are combined.
     pub(super) fn unguarded_by(&mut self, directive: &Directive, text: &str) {
         push_of(&mut self.unguarded, directive, text);
     }
 
-    /// Without this the written file is not fit for use.
+    /// Reports a missing value, without which the configuration cannot be used.
     pub(super) fn missing(&mut self, text: String) {
         push(&mut self.missing, text);
     }
 
-    /// The same of a directive; what is true of several is said once.
+    /// Like [`Self::missing`], for a directive. Directives with the same text are combined.
     pub(super) fn missing_of(&mut self, directive: &Directive, text: &str) {
         push_of(&mut self.missing, directive, text);
     }
 
-    /// Nginx did it, the gateway does not.
+    /// Reports a feature of Nginx that the gateway does not have.
     pub(super) fn lost(&mut self, text: String) {
         push(&mut self.lost, text);
     }
 
-    /// The same of a directive; what is true of several is said once.
+    /// Like [`Self::lost`], for a directive. Directives with the same text are combined.
     pub(super) fn lost_of(&mut self, directive: &Directive, text: &str) {
         push_of(&mut self.lost, directive, text);
     }
 
-    /// Nginx had to be told, the gateway has not.
+    /// Reports a directive that Nginx needed and the gateway does not.
     pub(super) fn needless(&mut self, reason: &'static str, directive: &Directive) {
         let places = self.needless.entry(reason).or_default();
         places
@@ -105,7 +105,7 @@ impl Report {
     }
 }
 
-/// What is true of several locations is said once.
+/// Adds a statement unless it is already there, since several locations can lead to the same one.
 fn push(list: &mut Vec<Finding>, text: String) {
     if !list.iter().any(|known| known.of.is_empty() && known.text == text) {
         list.push(Finding { text, of: Vec::new() });
@@ -124,7 +124,7 @@ fn push_of(list: &mut Vec<Finding>, directive: &Directive, text: &str) {
 }
 
 impl fmt::Display for Finding {
-    /// `a.conf:3, 4: TEXT: DIRECTIVE, DIRECTIVE`, where TEXT may go on after a full stop.
+    /// Formats as `a.conf:3, 4: TEXT: DIRECTIVE, DIRECTIVE`. The sentences of TEXT after the first one follow the directives.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 3;
         if self.of.is_empty() {
@@ -188,7 +188,7 @@ fn items(f: &mut fmt::Formatter<'_>, mark: &str, findings: &[Finding]) -> fmt::R
         .try_for_each(|finding| writeln!(f, "  - {mark}{finding}."))
 }
 
-/// `a.conf:3, 4, 5; b.conf:1`
+/// Formats places as `a.conf:3, 4, 5; b.conf:1`.
 pub(super) fn lines(places: &[Place]) -> String {
     let mut by_file: Vec<(Rc<Path>, Vec<u32>)> = Vec::new();
     for place in places {
@@ -207,7 +207,7 @@ pub(super) fn lines(places: &[Place]) -> String {
     by_file.iter().map(list).collect::<Vec<_>>().join("; ")
 }
 
-/// Words of a file may hold anything: nothing of it may steer a terminal, or begin a line of its own.
+/// Escapes control characters: text from a file must not control the terminal or start a line of its own.
 pub(super) fn plain(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() {

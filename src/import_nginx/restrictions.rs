@@ -1,5 +1,5 @@
-//! What may have kept people out beyond the two ports' own rules. Only what is known to be harmless is passed over on the way
-//! to Incus: where the gateway would let in more than Nginx did, it must not do so unasked.
+//! Restrictions that go beyond the rules of the two ports. On the route to Incus, only directives known to be harmless are
+//! ignored: the gateway must not silently give more access than Nginx did.
 
 use regex_automata::Input;
 use regex_automata::hybrid::dfa::DFA;
@@ -12,7 +12,7 @@ use super::site::{Condition, Effect, Http, Route};
 use super::target::{Paths, is_computed, paths, upstream};
 use super::tree::Directive;
 
-/// A directive that the gateway has no equivalent of, and what such directives may have done.
+/// A directive without an equivalent in the gateway, and the effect that such directives may have had.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guard<'a> {
     pub(super) directive: &'a Directive,
@@ -34,7 +34,7 @@ const SOME_PATHS: &str = "the only paths that Nginx let admins reach, where the 
 const METHOD: &[&str] = &["$request_method"];
 
 pub(super) fn on_public<'a>(part: &Part<'a>, http: &Http<'a>) -> Vec<Guard<'a>> {
-    // Where no certificate is asked for, a condition on one is true of everybody, or of nobody. The port knows GET alone.
+    // Without client certificates, a condition on one has the same result for all clients. The public port accepts GET only.
     let is_understood = |condition: &Condition<'_>| {
         is_moot(condition)
             || is_of_the_one_port(condition.directive, part)
@@ -59,7 +59,7 @@ pub(super) fn on_public<'a>(part: &Part<'a>, http: &Http<'a>) -> Vec<Guard<'a>> 
     }
     if let Some(route) = part.public.first() {
         let is_reached = |path: &&str| part.public.iter().any(|route| reaches(route, path));
-        // Both list and images, or it was not the whole list that strangers got, or not the images.
+        // Strangers need both paths. With one of them they got only part of the list, or not the images.
         if !STRANGERS_PATHS.iter().all(is_reached) {
             found.push(Guard {
                 directive: route.location().unwrap_or(route.pass),
@@ -71,9 +71,9 @@ pub(super) fn on_public<'a>(part: &Part<'a>, http: &Http<'a>) -> Vec<Guard<'a>> 
     found
 }
 
-/// The same; admins of the gateway have all of Incus, whatever the method.
+/// Like [`on_public`], for the admin port, where the gateway allows every path and method of Incus.
 pub(super) fn on_admin<'a>(part: &Part<'a>, http: &Http<'a>, variables: &ClientVariables<'_>) -> Vec<Guard<'a>> {
-    // Conditions on certificates are held against those, and methods are looked at below.
+    // `conditions` evaluates the conditions on certificates; methods are checked below.
     let is_understood = |condition: &Condition<'_>| {
         let directive = condition.directive;
         is_moot(condition)
@@ -113,7 +113,7 @@ pub(super) fn on_admin<'a>(part: &Part<'a>, http: &Http<'a>, variables: &ClientV
     found
 }
 
-/// Locations that take one of these paths of Incus's, and do not lead there.
+/// Finds locations that match one of these Incus paths but do not lead to Incus.
 fn find_denied<'a>(part: &Part<'a>, directives: &'a [Directive], paths: &[&str], found: &mut Vec<Guard<'a>>) {
     for location in directives.iter().filter(|directive| directive.is("location")) {
         let mut routes = part.routes();
@@ -128,8 +128,8 @@ fn find_denied<'a>(part: &Part<'a>, directives: &'a [Directive], paths: &[&str],
     }
 }
 
-/// Whether a location gets requests for one of these paths, or for what is below them. `location /` gets what others leave,
-/// which is nothing of Incus's where it does not lead there itself.
+/// Returns whether a location matches one of these paths or a path below one. `location /` does not count: it gets what other
+/// locations leave, which is nothing of Incus's if it does not lead there itself.
 fn takes_one_of(location: &Directive, paths: &[&str]) -> bool {
     let pattern = location.arguments.last().map_or("", String::as_str);
     if pattern.starts_with('@') || pattern == "/" {
@@ -141,24 +141,24 @@ fn takes_one_of(location: &Directive, paths: &[&str]) -> bool {
             .any(|path| path.starts_with(prefix) || prefix.starts_with(path))
     };
     match location.value() {
-        // Files that begin with a dot.
+        // A location for files whose names begin with a dot.
         "~" | "~*" if pattern.starts_with(r"/\.") && !pattern.contains('|') => false,
         "~" | "~*" => paths.iter().any(|path| may_match(location, path, true)),
         _ => takes(pattern),
     }
 }
 
-/// What strangers get of the gateway: all else that it answers is part of the list.
+/// Paths that represent what strangers can request. All other responses of the public port contain part of the same list.
 const STRANGERS_PATHS: [&str; 2] = [
     "/1.0/images",
     "/1.0/images/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855/export",
 ];
 
-/// Whether requests for one of Incus's paths got there this way.
+/// Returns whether requests for this Incus path took this route.
 fn reaches(route: &Route<'_>, path: &str) -> bool {
     let is_exact = |location: &Directive| location.value() == "=";
     match (paths(route), route.location()) {
-        // Judged on its own.
+        // Reported separately.
         (Paths::Computed, _) => true,
         (Paths::Moved(prefix), Some(location)) if is_exact(location) => path == prefix,
         (Paths::Moved(prefix), _) => path.starts_with(prefix),
@@ -171,8 +171,8 @@ fn reaches(route: &Route<'_>, path: &str) -> bool {
     }
 }
 
-/// Whether a location's regular expression matches a path; or, `below`, some path that begins with it. What is none here is
-/// one of Nginx's that looks ahead or behind: it is taken to match whatever is `below`, and nothing else.
+/// Returns whether a location's regular expression matches the path or, with `below`, any path that begins with it. An
+/// expression with look-around, which Nginx supports and this engine does not, is assumed to match with `below` only.
 fn may_match(location: &Directive, path: &str, below: bool) -> bool {
     let pattern = location.arguments.last().map_or("", String::as_str);
     let syntax = syntax::Config::new().case_insensitive(location.value() == "~*");
@@ -185,7 +185,7 @@ fn may_match(location: &Directive, path: &str, below: bool) -> bool {
             .try_search_fwd(&mut cache, &Input::new(path))
             .is_ok_and(|end| end.is_some());
     }
-    // As long as any of its states is alive, more may follow that matches.
+    // As long as the state is not dead, further bytes may lead to a match.
     let mut step = || {
         let mut state = dfa.start_state_forward(&mut cache, &Input::new(path)).ok()?;
         for byte in path.bytes() {
@@ -217,7 +217,7 @@ fn on_both<'a>(route: &Route<'a>, http: &Http<'a>, is_understood: impl Fn(&Condi
         directive,
         effect: INTERNAL,
     }));
-    // The one variable of Nginx's own that says what is asked for.
+    // The only built-in variable that changes the request when it is set.
     let sets = route.scope.everywhere("set").filter(|set| set.value() == "$args");
     found.extend(sets.map(|directive| Guard {
         directive,
@@ -251,7 +251,7 @@ fn on_both<'a>(route: &Route<'a>, http: &Http<'a>, is_understood: impl Fn(&Condi
     found
 }
 
-/// About what makes no difference here: the gateway answers by whatever name it is asked, over TLS alone.
+/// Returns whether a condition is irrelevant: the gateway accepts every host name, and only TLS.
 fn is_moot(condition: &Condition<'_>) -> bool {
     let is_of_tls =
         |(variable, value): (&str, &str)| is_about(condition.directive, &[variable]) && lets_through(condition, value);
@@ -259,7 +259,7 @@ fn is_moot(condition: &Condition<'_>) -> bool {
         || [("$scheme", "https"), ("$https", "on")].into_iter().any(is_of_tls)
 }
 
-/// Likewise, where all come to the same port.
+/// Returns whether a condition is irrelevant because the server has only one port.
 fn is_of_the_one_port(condition: &Directive, part: &Part<'_>) -> bool {
     part.server.listens.len() == 1 && is_about(condition, &["$server_port"])
 }
@@ -277,6 +277,6 @@ fn is_about(condition: &Directive, variables: &[&str]) -> bool {
         let begins_name = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || "_{".contains(c));
         argument.split('$').skip(1).filter(begins_name)
     });
-    // What it is compared with may be a client's word.
+    // A second variable could be controlled by the client.
     variables.contains(&first.trim_end_matches(')')) && names.count() == 1
 }

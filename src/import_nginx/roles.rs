@@ -1,4 +1,4 @@
-//! Which of Nginx's servers is the port for strangers, and which the one for admins.
+//! Classification of Nginx's servers: which one is the port for strangers, and which one the port for administrators.
 
 use super::conditions::ClientVariables;
 use super::site::{Http, Route, Server, Verification};
@@ -9,9 +9,9 @@ use super::tree::Directive;
 #[derive(Debug)]
 pub(super) struct Part<'a> {
     pub(super) server: Server<'a>,
-    /// Its routes for everybody.
+    /// Its routes without a client certificate.
     pub(super) public: Vec<Route<'a>>,
-    /// Its routes for who has shown a certificate.
+    /// Its routes that require a client certificate.
     pub(super) admin: Vec<Route<'a>>,
 }
 
@@ -21,18 +21,18 @@ impl<'a> Part<'a> {
     }
 }
 
-/// All servers of a file.
+/// All servers of a configuration.
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     pub(super) incus: Vec<Part<'a>>,
-    /// Not Incus's.
+    /// Servers that do not lead to Incus.
     pub(super) others: Vec<Server<'a>>,
-    /// Where Incus is; else why that cannot be told.
+    /// The address of Incus. If it is `None`, `problems` contains the reason.
     pub(super) target: Option<Target<'a>>,
     pub(super) problems: Vec<String>,
 }
 
-/// `incus` is the URL of Incus, where that was said.
+/// Classifies the servers. `incus` is the URL of Incus, if it was given.
 pub(super) fn parts<'a>(http: &Http<'a>, variables: &ClientVariables<'a>, incus: Option<&str>) -> Parts<'a> {
     let servers: Vec<_> = http.servers().collect();
     let leads_to = |url: &str| {
@@ -61,7 +61,7 @@ pub(super) fn parts<'a>(http: &Http<'a>, variables: &ClientVariables<'a>, incus:
         let likelihood = judge.likelihood(server, route);
         Some((likelihood, target(route, http).ok().filter(|_| likelihood > 0)?))
     });
-    // The first of those that are as likely.
+    // The first of equally likely targets wins.
     let best = targets.reduce(|best, other| if other.0 > best.0 { other } else { best });
     let best = best.map(|(_, target)| target);
     let told = incus.filter(|_| judge.takes_computed).map(|url| Target {
@@ -85,7 +85,7 @@ pub(super) fn parts<'a>(http: &Http<'a>, variables: &ClientVariables<'a>, incus:
         }
     }
     for server in likely {
-        // What leads elsewhere tells nothing of Incus. Where nothing leads to it, all may have been meant to.
+        // A route to another target is unrelated to Incus. Without a known target, every likely route may lead to Incus.
         let leads_to_incus = |route: &&Route<'a>| match (target(route, http), &parts.target) {
             (Ok(target), Some(chosen)) => target.url == chosen.url,
             (Err(_), Some(_)) => judge.takes_computed && is_computed(route) || is_socket_of_incus(route, http),
@@ -111,12 +111,12 @@ pub(super) fn is_socket_of_incus<'a>(route: &Route<'a>, http: &Http<'a>) -> bool
 struct Judge<'j, 'a> {
     http: &'j Http<'a>,
     incus: Option<&'j str>,
-    /// No `proxy_pass` has the address of Incus that was given, so those that variables decide on are meant.
+    /// No `proxy_pass` has the given address of Incus, so routes whose target depends on variables are assumed to lead there.
     takes_computed: bool,
 }
 
 impl<'a> Judge<'_, 'a> {
-    /// Whether it has Incus's paths or its address, shows a certificate to what is behind it, or its server asks for one.
+    /// Scores how likely a route leads to Incus: by its address, its paths, and client certificates on either side.
     fn likelihood(&self, server: &Server<'a>, route: &Route<'a>) -> u8 {
         let shows_certificate = route.scope.one("proxy_ssl_certificate").is_some();
         let is_at = |incus: &str| target(route, self.http).is_ok_and(|target| target.url == incus);
@@ -132,7 +132,7 @@ impl<'a> Judge<'_, 'a> {
 fn is_for_admins(server: &Server<'_>, route: &Route<'_>, variables: &ClientVariables<'_>) -> bool {
     match server.verification() {
         Verification::None => false,
-        // Of what leads to an internal location, any condition may be.
+        // Any condition of the server may guard the way to an internal location.
         Verification::Optional if route.is_internal() => asks_for_certificate(server, variables),
         Verification::Optional => route
             .conditions()
@@ -141,7 +141,7 @@ fn is_for_admins(server: &Server<'_>, route: &Route<'_>, variables: &ClientVaria
     }
 }
 
-/// Whether any condition of the server looks at the client's certificate.
+/// Returns whether any condition of the server depends on the client's certificate.
 pub(super) fn asks_for_certificate(server: &Server<'_>, variables: &ClientVariables<'_>) -> bool {
     fn any(directives: &[Directive], variables: &ClientVariables<'_>) -> bool {
         directives

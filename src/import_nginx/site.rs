@@ -1,4 +1,4 @@
-//! What of Nginx's tree leads to Incus: servers, and within them the places that hand requests on.
+//! The part of Nginx's tree that leads to Incus: servers, and the locations in them that proxy requests.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use super::listen::Listen;
 use super::target::{Paths, paths};
 use super::tree::Directive;
 
-/// What is in force at one place: its own directives, then those of each block around it.
+/// The directives in effect at one place: its own, then those of each enclosing block.
 #[derive(Clone, Debug)]
 pub(super) struct Scope<'a>(Vec<&'a [Directive]>);
 
@@ -18,12 +18,12 @@ impl<'a> Scope<'a> {
         Self(levels)
     }
 
-    /// Those of this name on the innermost level that has one: a level replaces what is around it, and never adds to it.
+    /// Returns the directives of this name on the innermost level that has one: a level replaces the outer ones.
     pub(super) fn all(&self, name: &str) -> Vec<&'a Directive> {
         self.any_of(&[name])
     }
 
-    /// The same, for directives of one module that replace each other.
+    /// Like [`Self::all`], for directives of one module that replace each other.
     pub(super) fn any_of(&self, names: &[&str]) -> Vec<&'a Directive> {
         let on = |level: &&'a [Directive]| -> Vec<&'a Directive> {
             level
@@ -42,12 +42,12 @@ impl<'a> Scope<'a> {
         self.all(name).into_iter().next()
     }
 
-    /// The value of a directive that has one.
+    /// Returns the value of a directive with a single argument.
     pub(super) fn value(&self, name: &str) -> Option<&'a str> {
         self.one(name).map(Directive::value)
     }
 
-    /// All that is in force, but for what a directive of the same name further in replaces.
+    /// Returns all directives in effect, without those that a directive of the same name on an inner level replaces.
     pub(super) fn in_force(&self) -> Vec<&'a Directive> {
         let mut found: Vec<&'a Directive> = Vec::new();
         let mut further_in: HashSet<&str> = HashSet::new();
@@ -58,7 +58,7 @@ impl<'a> Scope<'a> {
         found
     }
 
-    /// All of this name, on whatever level: `if` and the like add up.
+    /// Returns the directives of this name on all levels, for `if` and others that accumulate.
     pub(super) fn everywhere(&self, name: &str) -> impl Iterator<Item = &'a Directive> {
         self.0
             .iter()
@@ -68,18 +68,18 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The `http` block, or the file that stands in it.
+/// The `http` block, or a file that nginx.conf includes in it.
 #[derive(Debug)]
 pub(super) struct Http<'a> {
     pub(super) directives: &'a [Directive],
-    /// What nginx.conf has on the same level, where that file is not part of it.
+    /// The directives of the `http` block of nginx.conf, if that is another file.
     pub(super) around: &'a [Directive],
-    /// Whether the block itself was there.
+    /// Whether the block itself is present.
     pub(super) is_whole: bool,
 }
 
 impl<'a> Http<'a> {
-    /// `main` is that of nginx.conf, where `tree` is that of a file which it includes.
+    /// Finds the block. `main` is the tree of nginx.conf if `tree` is that of a file it includes.
     pub(super) fn of(tree: &'a [Directive], main: &'a [Directive]) -> Self {
         let block = |tree: &'a [Directive]| tree.iter().find(|directive| directive.is("http"));
         Self {
@@ -113,7 +113,7 @@ pub(super) struct Server<'a> {
     pub(super) routes: Vec<Route<'a>>,
 }
 
-/// A `proxy_pass`, and the blocks of the server around it, outermost first.
+/// A `proxy_pass`, and the blocks of the server that enclose it, outermost first.
 #[derive(Clone, Debug)]
 pub(super) struct Route<'a> {
     pub(super) pass: &'a Directive,
@@ -131,7 +131,7 @@ impl<'a> Server<'a> {
         if listens.is_empty() {
             listens.push(Listen::default_of(directive));
         }
-        // The way it was done before 1.15.
+        // `ssl on`, the syntax before Nginx 1.15.
         if scope.value("ssl") == Some("on") {
             for listen in &mut listens {
                 listen.is_tls = !listen.is_quic;
@@ -150,7 +150,7 @@ impl<'a> Server<'a> {
         names.flat_map(|names| &names.arguments).map(String::as_str)
     }
 
-    /// Whether Nginx asks clients for a certificate, and insists on one.
+    /// Returns whether Nginx requests a client certificate, and whether it requires one.
     pub(super) fn verification(&self) -> Verification {
         match self.scope.value("ssl_verify_client") {
             Some("on") => Verification::Required,
@@ -193,12 +193,12 @@ fn find_routes<'a>(
 }
 
 impl<'a> Route<'a> {
-    /// The innermost location around it.
+    /// Returns the innermost location that encloses it.
     pub(super) fn location(&self) -> Option<&'a Directive> {
         self.blocks.iter().copied().rev().find(|block| block.is("location"))
     }
 
-    /// The location's pattern, as it is written.
+    /// Returns the location's pattern, as written.
     pub(super) fn pattern(&self) -> &'a str {
         let location = self.location();
         location
@@ -206,7 +206,7 @@ impl<'a> Route<'a> {
             .map_or("/", String::as_str)
     }
 
-    /// Whether it takes whatever no other location takes, or leads to all of Incus from a prefix of its own.
+    /// Returns whether it takes every request that no other location takes, or maps its own prefix to all of Incus.
     pub(super) fn takes_all(&self) -> bool {
         let is_any = matches!(self.pattern(), "/" | "^/" | "^" | ".*" | "^/.*" | "^/.*$" | "^/(.*)$");
         let is_exact = self.blocks.iter().any(|block| block.value() == "=");
@@ -217,18 +217,18 @@ impl<'a> Route<'a> {
         leads_to_all && !is_exact
     }
 
-    /// Whether requests get here from elsewhere in Nginx only, under conditions that stand there.
+    /// Returns whether it is reached only through other locations of Nginx, which have their own conditions.
     pub(super) fn is_internal(&self) -> bool {
         self.pattern().starts_with('@') || self.scope.one("internal").is_some()
     }
 
-    /// Whether the pattern is one of Incus's own paths, in a regular expression or not.
+    /// Returns whether the pattern, literal or regular expression, is one of Incus's own paths.
     pub(super) fn is_of_incus(&self) -> bool {
         let pattern = self.pattern().replace('\\', "");
         pattern.trim_start_matches(['^', '(']).starts_with("/1.0")
     }
 
-    /// Every condition that it is under: those around it, and those before it, but for those that do nothing to a request.
+    /// Returns every condition that applies to it: those that enclose it and those before it, except those without an effect.
     pub(super) fn conditions(&self) -> impl Iterator<Item = Condition<'a>> {
         let around = self.blocks.iter().copied().filter(|block| block.is("if"));
         let around = around.map(|directive| Condition {
@@ -242,18 +242,18 @@ impl<'a> Route<'a> {
         }))
     }
 
-    /// What answers in its place, whatever a request is.
+    /// Returns a `return` that responds in its place to every request.
     pub(super) fn overruled_by(&self) -> Option<&'a Directive> {
         self.scope.everywhere("return").next()
     }
 
-    /// Whether a block is around it.
+    /// Returns whether the block encloses it.
     pub(super) fn is_in(&self, block: &Directive) -> bool {
         self.blocks.iter().any(|around| std::ptr::eq(*around, block))
     }
 }
 
-/// An `if`, and what it does with a request that it is true of.
+/// An `if`, and its effect on requests for which it is true.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condition<'a> {
     pub(super) directive: &'a Directive,
@@ -263,18 +263,18 @@ pub(super) struct Condition<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Effect {
     LetsThrough,
-    /// Whatever the answer is, it is not Incus's.
+    /// The response does not come from Incus.
     Refuses,
-    /// It sets something, goes elsewhere within Nginx, or skips what comes after it.
+    /// It sets a variable, redirects internally, or skips the directives after it.
     Unclear,
 }
 
-/// Nothing, where it has no say in who is answered by whom.
+/// Returns the effect; `None` if the condition does not influence which requests reach Incus.
 fn effect(condition: &Directive) -> Option<Effect> {
     let is_refusal = |child: &&Directive| match child.name.as_str() {
         "return" => true,
         "deny" => child.value() == "all",
-        // To an address that its client is to ask.
+        // A redirect, after which the client sends another request.
         "rewrite" => child
             .arguments
             .iter()
@@ -288,7 +288,7 @@ fn effect(condition: &Directive) -> Option<Effect> {
         .filter(|child| matches!(fate(child), Fate::Read | Fate::Unknown));
     match (rest.next(), rest.next()) {
         (None, _) => None,
-        // What a browser asks before a script's request is no request yet.
+        // A response to a CORS preflight request.
         (Some(only), None) if only.is("return") && only.value() == "204" && is_of_options(condition) => None,
         (Some(only), None) if is_refusal(&only) => Some(Effect::Refuses),
         _ => Some(Effect::Unclear),
@@ -301,7 +301,7 @@ fn is_of_options(condition: &Directive) -> bool {
     text.split_whitespace().eq(["$request_method", "=", "OPTIONS"])
 }
 
-/// A location that ends in a refusal, such as `return 403`.
+/// Returns whether a location ends in a rejection, such as `return 403`.
 pub(super) fn is_refusal(block: &Directive) -> bool {
     let children = block.children();
     let denies = |child: &Directive| child.is("deny") && child.value() == "all";

@@ -1,4 +1,4 @@
-//! What there is to do, in its order.
+//! The remaining steps of a migration, in order.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,7 +37,7 @@ pub(super) fn say(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     report.next("To go back: `systemctl disable --now incus-gate incus-gate.socket`, put the blocks back, `nginx -t && systemctl reload nginx`.".to_owned());
 }
 
-/// What of Nginx's files goes. Blocks that serve more than Incus do not go whole.
+/// Lists the blocks to remove from Nginx. A block that serves more than Incus stays in part.
 fn blocks(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     let has_more = |part: &&Part<'_>| {
         !own_answers(part).is_empty()
@@ -80,7 +80,7 @@ fn blocks(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
     }
 }
 
-/// What a server answers beside Incus: locations of its own, or files.
+/// Returns what a server serves besides Incus: its own locations, or files.
 fn own_answers<'a>(part: &Part<'a>) -> Vec<&'a Directive> {
     let children = part.server.directive.children();
     let locations = || children.iter().filter(|child| child.is("location"));
@@ -89,13 +89,13 @@ fn own_answers<'a>(part: &Part<'a>) -> Vec<&'a Directive> {
         location.value().starts_with('@') || location.children().iter().any(|child| child.is("internal"))
     };
     let own = locations().filter(|location| !leads_on(location) && !is_closed(location) && !is_refusal(location));
-    // Files are what `location /` leaves.
+    // `location /` catches every request that would otherwise be served from `root`.
     let has_rest = locations().any(|location| location.arguments.concat() == "/");
     let files = children.iter().filter(|child| !has_rest && child.is("root"));
     own.chain(files).collect()
 }
 
-/// Whether a server only refused whoever asked for another name, as a catch-all beside others does.
+/// Returns whether a server only rejects requests for other names, like the catch-all server of a configuration.
 fn is_moot(server: &Server<'_>) -> bool {
     let mut children = server.directive.children().iter();
     let refuses = children.any(|child| child.is("return") && child.value().starts_with('4'))
@@ -103,7 +103,7 @@ fn is_moot(server: &Server<'_>) -> bool {
     refuses && server.routes.is_empty()
 }
 
-/// What systemd hands over must be what the file says, or the gateway does not start.
+/// Explains how to adapt the socket unit. If systemd's sockets do not match the configuration, the gateway does not start.
 fn sockets(proxy: &Proxy, report: &mut Report) {
     let listens = [proxy.public.addresses(), proxy.admin.addresses()];
     let units = [Port::Public, Port::Admin].map(Port::usual_address);
@@ -122,7 +122,7 @@ fn sockets(proxy: &Proxy, report: &mut Report) {
         true => "Once `listen` is decided: the",
         false => "The",
     };
-    // Nginx's `listen 8554` is IPv4 alone. Whether IPv6 is welcome is not ours to say.
+    // Nginx's `listen 8554` is IPv4 only. Whether to add IPv6 is the administrator's decision.
     let is_v4 = listens.iter().any(|address| address.ip() == Ipv4Addr::UNSPECIFIED);
     report.next(format!(
         "{the} units of systemd hold {}: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
@@ -132,7 +132,7 @@ fn sockets(proxy: &Proxy, report: &mut Report) {
     ));
 }
 
-/// The gateway has a user of its own, and systemd shows it no homes.
+/// Explains how to give the gateway access to its keys: it runs as its own user, and systemd hides /home and /root.
 fn keys(proxy: &Proxy, report: &mut Report) {
     let pairs = [&proxy.identity, &proxy.public.tls, &proxy.admin.tls];
     let pairs = || pairs.into_iter().flatten();
@@ -159,9 +159,9 @@ fn keys(proxy: &Proxy, report: &mut Report) {
     }
 }
 
-/// A port is one program's.
+/// Reports ports that Nginx would still need. Two programs cannot share a port.
 fn shared_ports(parts: &Parts<'_>, proxy: &Proxy, report: &mut Report) {
-    // Certbot's challenges and the like may go to another port; a site may not.
+    // Certbot's challenges and the like can move to another port; a website cannot.
     let is_site = |directive: &&Directive| {
         let pattern = directive.arguments.last().map_or("", String::as_str);
         let is_minor = ["/.", "/favicon.ico", "/robots.txt"]

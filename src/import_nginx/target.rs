@@ -1,4 +1,4 @@
-//! `proxy_pass`: which Incus a request goes to.
+//! The target of `proxy_pass`: the Incus server that receives a request.
 
 use super::site::{Http, Route};
 use super::tree::Directive;
@@ -8,30 +8,30 @@ use super::tree::Directive;
 pub(super) struct Target<'a> {
     /// `https://HOST:PORT`
     pub(super) url: String,
-    /// Where that is written.
+    /// The place of the directive that contains it.
     pub(super) place: String,
-    /// Further servers of the same `upstream`.
+    /// The other servers of the same `upstream`.
     pub(super) others: Vec<&'a Directive>,
     /// The `upstream` block.
     pub(super) upstream: Option<&'a Directive>,
 }
 
-/// The paths that Incus is asked for, compared with those of the requests.
+/// The relation between the paths of requests and the paths sent to Incus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Paths<'a> {
     Same,
-    /// The location's prefix becomes this one.
+    /// The location's prefix is replaced by this one.
     Moved(&'a str),
-    /// Variables decide.
+    /// The path depends on variables.
     Computed,
 }
 
-/// Reads the path that follows the address in a `proxy_pass`.
+/// Parses the path that follows the address in a `proxy_pass`.
 pub(super) fn paths<'a>(route: &Route<'a>) -> Paths<'a> {
     let rest = behind_scheme(route.pass.value());
     let path = match rest.strip_prefix("unix:") {
         Some(socket) => socket.split_once(':').map_or("", |(_, path)| path),
-        // After the address, of which variables may be a part.
+        // The path begins after the address, which may contain variables.
         None => match rest.find('/') {
             Some(slash) => &rest[slash..],
             None => SAME.into_iter().find(|same| rest.ends_with(same)).unwrap_or_default(),
@@ -46,10 +46,10 @@ pub(super) fn paths<'a>(route: &Route<'a>) -> Paths<'a> {
     }
 }
 
-/// What stands for the whole of what is asked for, as if nothing stood there.
+/// Paths that expand to the original request URI, equivalent to no path.
 const SAME: [&str; 3] = ["$request_uri", "$uri$is_args$args", "$uri?$args"];
 
-/// Reads the `proxy_pass`; why not, in words, where it leads to nothing the gateway could reach.
+/// Parses the `proxy_pass`. Returns an error message if the gateway cannot reach its target.
 pub(super) fn target<'a>(route: &Route<'a>, http: &Http<'a>) -> Result<Target<'a>, String> {
     let text = resolve(route);
     let Some(rest) = text.strip_prefix("https://") else {
@@ -86,7 +86,7 @@ pub(super) fn target<'a>(route: &Route<'a>, http: &Http<'a>) -> Result<Target<'a
         return Err(format!("upstream `{authority}` has no server"));
     };
     Ok(Target {
-        // Nginx's default here is 80, whatever the scheme.
+        // In an `upstream` block, Nginx's default port is 80, whatever the scheme.
         url: url(first.value(), 80)?,
         place: first.place.to_string(),
         others: servers().filter(|server| !std::ptr::eq(*server, first)).collect(),
@@ -94,7 +94,7 @@ pub(super) fn target<'a>(route: &Route<'a>, http: &Http<'a>) -> Result<Target<'a
     })
 }
 
-/// The unix socket that a `proxy_pass` leads to.
+/// Returns the Unix socket that a `proxy_pass` leads to.
 pub(super) fn socket<'a>(route: &Route<'a>, http: &Http<'a>) -> Option<String> {
     let path = |text: &str| {
         let path = text.strip_prefix("unix:")?;
@@ -108,19 +108,19 @@ pub(super) fn socket<'a>(route: &Route<'a>, http: &Http<'a>) -> Option<String> {
     })
 }
 
-/// Whether a unix socket is one on which Incus takes everybody for root.
+/// Returns whether this is Incus's (or LXD's) own Unix socket, where every client is root.
 pub(super) fn is_of_incus(socket: &str) -> bool {
     ["/incus/unix.socket", "/lxd/unix.socket"]
         .iter()
         .any(|end| socket.ends_with(end))
 }
 
-/// Whether variables decide which server a request goes to.
+/// Returns whether the target server depends on variables.
 pub(super) fn is_computed(route: &Route<'_>) -> bool {
     authority(behind_scheme(&resolve(route))).contains('$')
 }
 
-/// The `upstream` block that requests go through.
+/// Returns the `upstream` block that requests go through.
 pub(super) fn upstream<'a>(route: &Route<'a>, http: &Http<'a>) -> Option<&'a Directive> {
     http.upstream(authority(behind_scheme(&resolve(route))))
 }
@@ -129,7 +129,7 @@ fn behind_scheme(text: &str) -> &str {
     text.split_once("://").map_or(text, |(_, rest)| rest)
 }
 
-/// Host and port, up to the path or the variable that stands for it.
+/// Returns host and port, up to the path or the variable that contains it.
 fn authority(rest: &str) -> &str {
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);
     let same = SAME.iter().find_map(|same| rest.strip_suffix(same));
@@ -137,10 +137,10 @@ fn authority(rest: &str) -> &str {
         .unwrap_or(authority)
 }
 
-/// Puts in what `set` says in the blocks around it, the way to have names looked up again and again. What is not clear, or
-/// said twice, stays.
+/// Substitutes variables that `set` defines in the enclosing blocks, a common way to make Nginx resolve names repeatedly.
+/// Variables that are unknown or have several values stay.
 fn resolve(route: &Route<'_>) -> String {
-    // More than anybody writes, should one be made of itself.
+    // Limits for variables that contain themselves; no real configuration comes close.
     const ROUNDS: usize = 8;
     const LONGEST: usize = 4_096;
     let mut text = route.pass.value().to_owned();
@@ -186,13 +186,13 @@ fn value<'a>(name: &str, route: &Route<'a>) -> Option<&'a str> {
         .map(|set| set.arguments.get(1));
     match values.next() {
         Some(first) if values.all(|other| other == first) => first.map(String::as_str),
-        // The gateway's ports have TLS, and only what comes over TLS is compared.
+        // The gateway's ports are TLS only, so only requests over TLS are relevant.
         None if name == "scheme" => Some("https"),
         _ => None,
     }
 }
 
-/// `https://HOST:PORT`, if that is what an address amounts to.
+/// Returns `https://HOST:PORT`, or an error message if `authority` is not a TCP address.
 pub(super) fn url(authority: &str, default_port: u16) -> Result<String, String> {
     if authority.starts_with("unix:") {
         return Err(format!(

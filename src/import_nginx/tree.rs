@@ -1,4 +1,4 @@
-//! Nginx's configuration as a tree: every directive with its file and line, every `include` replaced by what it names.
+//! Nginx's configuration as a tree. Every directive has its file and line, and every `include` is replaced by its files.
 
 use std::fmt;
 use std::fs::File;
@@ -11,14 +11,14 @@ use glob::{MatchOptions, Pattern};
 use super::ImportError;
 use super::lexer::{Fault, Lexer, Statement};
 
-/// Blocks within blocks, and files within files. Nginx's own never come near.
+/// Maximum nesting of blocks and files. No real configuration comes close.
 const DEPTH: usize = 32;
-/// Files that are read, one read twice counted twice.
+/// Maximum number of files. A file that is included twice counts twice.
 const FILES: usize = 1_000;
-/// Of all files together.
+/// Maximum total size of all files.
 const BYTES: u64 = 8 << 20;
 
-/// A file and a line, for messages. Files below Nginx's folder are named from there.
+/// A file and a line, for messages. The path is relative to Nginx's folder if the file is below it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Place {
     pub(super) file: Rc<Path>,
@@ -48,12 +48,12 @@ pub(super) struct Block {
 }
 
 impl Directive {
-    /// Those within its block.
+    /// Returns the directives of its block.
     pub(super) fn children(&self) -> &[Self] {
         self.block.as_ref().map_or(&[], |block| &block.directives)
     }
 
-    /// Its first argument, or nothing.
+    /// Returns its first argument, or an empty string.
     pub(super) fn value(&self) -> &str {
         self.arguments.first().map_or("", String::as_str)
     }
@@ -64,7 +64,7 @@ impl Directive {
 }
 
 impl fmt::Display for Directive {
-    /// As it stands there, in backquotes; its beginning, if it is long.
+    /// Formats the directive in backquotes, truncated if it is long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 100;
         let words = [std::slice::from_ref(&self.name), &self.arguments].concat().join(" ");
@@ -75,8 +75,8 @@ impl fmt::Display for Directive {
     }
 }
 
-/// Where Nginx has relative paths start: the folder of `nginx.conf`, for this file or one of those that it includes. Where none
-/// is above the file, it is part of a copy, and what distributions call such folders tells.
+/// Returns the base of Nginx's relative paths: the folder of the `nginx.conf` at or above the file. If there is none, the
+/// file belongs to a partial copy, and the base is inferred from the folder names that distributions use.
 pub(super) fn prefix(file: &Path) -> PathBuf {
     let folder = file.parent().unwrap_or_else(|| Path::new("/"));
     let of_main = folder.ancestors().find(|folder| folder.join("nginx.conf").is_file());
@@ -87,7 +87,7 @@ pub(super) fn prefix(file: &Path) -> PathBuf {
     of_main.or(above).unwrap_or(folder).to_owned()
 }
 
-/// Reads a file and all that it includes. `file` is absolute.
+/// Reads a file and all files it includes. `file` must be absolute.
 pub(super) fn read(file: &Path) -> Result<Vec<Directive>, ImportError> {
     let mut reader = Reader {
         prefix: prefix(file),
@@ -100,10 +100,10 @@ pub(super) fn read(file: &Path) -> Result<Vec<Directive>, ImportError> {
 
 struct Reader {
     prefix: PathBuf,
-    /// How many more may be read.
+    /// How many more files may be read.
     files: usize,
     bytes: u64,
-    /// Those that include the one that is being read.
+    /// The chain of files that include the current one, to detect cycles.
     open: Vec<PathBuf>,
 }
 
@@ -208,7 +208,7 @@ impl Reader {
         }
     }
 
-    /// A pattern may fit no file, a name must.
+    /// Reads the included files. A pattern may match no file; a plain name must exist.
     fn include(&mut self, place: &Place, arguments: &[String], depth: usize) -> Result<Vec<Directive>, ImportError> {
         let [pattern] = arguments else {
             return Err(malformed(
@@ -224,7 +224,7 @@ impl Reader {
         if !text.starts_with('/') {
             text = format!("{}/{text}", Pattern::escape(&self.prefix.to_string_lossy()));
         }
-        // To glob(3) they are one; to the crate, every folder below.
+        // glob(3) treats `**` as `*`; the `glob` crate treats it as any depth of folders.
         while text.contains("**") {
             text = text.replace("**", "*");
         }
@@ -253,7 +253,7 @@ impl Reader {
     }
 
     fn text(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        // Looked at before it is opened: a named pipe would make us wait.
+        // Checked before the file is opened, because opening a named pipe blocks.
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is not a file"));
         }

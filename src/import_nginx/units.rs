@@ -1,8 +1,8 @@
-//! Nginx's durations and sizes, in the words of `proxy.toml`.
+//! Conversion of Nginx's durations and sizes to the syntax of `proxy.toml`.
 
 use super::tree::Directive;
 
-/// `"30"`, `"30s"`, `"1m 30s"`, `"500ms"`, `"1d"`: from a millisecond to a day, as the configuration takes them.
+/// Converts `"30"`, `"30s"`, `"1m 30s"`, `"500ms"` or `"1d"`. The range is a millisecond to a day, as in the configuration.
 pub(super) fn duration(text: &str) -> Option<String> {
     const UNITS: [(&str, u64); 6] = [
         ("", 1_000),
@@ -30,8 +30,8 @@ pub(super) fn duration(text: &str) -> Option<String> {
     }
 }
 
-/// `large_client_header_buffers NUMBER SIZE`, all together; never less than the default, for Incus's clients put an
-/// image's properties there.
+/// Converts the total size of `large_client_header_buffers NUMBER SIZE`. The result is at least the default, because Incus
+/// clients send image properties in headers.
 pub(super) fn head_size(buffers: &Directive) -> Option<String> {
     const DEFAULT: u64 = 64;
     let [number, size] = buffers.arguments.as_slice() else {

@@ -1,5 +1,5 @@
-//! What was asked for, or found, and is not so in the configuration that was there: that is never overwritten, and its
-//! owner is told.
+//! Differences between the command line, the local Incus and an existing configuration. The configuration is never
+//! overwritten, so the differences are reported.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::port::Port;
 use crate::tls::read_certificate;
 use crate::tls::upstream::Pin;
 
-/// Tells of each difference.
+/// Reports each difference.
 pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &mut ProgressLog) {
     let file = options.config.display();
     for option in unheeded(options, config) {
@@ -22,10 +22,10 @@ pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &m
             "{option} is not so in {file}, which is kept as it is; change it there"
         ));
     }
-    // Whoever finds none is told so where its trust is asked for.
+    // An unreachable Incus is reported when the certificate is added to its trust store.
     let Ok((url, certificate)) = incus.seen() else { return };
     let upstream = &config.upstream;
-    // Of an Incus elsewhere, this one knows nothing.
+    // If the configured Incus is remote, the local one is unrelated.
     if Pin::none_on_loopback(&upstream.host).is_none() {
         return;
     }
@@ -43,7 +43,7 @@ pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &m
     }
 }
 
-/// The options that would have made another configuration.
+/// Returns the options that would have produced a different configuration.
 fn unheeded(options: &Options, config: &Config) -> Vec<String> {
     let shown = config.public.tls.certificate();
     let is_for = |name: &String| {

@@ -1,4 +1,4 @@
-//! The Incus of this machine, by its unix socket: who may open that is root to it already.
+//! Client for the local Incus over its Unix socket. Access to that socket is equivalent to root.
 
 use std::fs;
 use std::io;
@@ -19,24 +19,24 @@ use super::{InitError, ProgressLog};
 use crate::tls::certificate::Fingerprint;
 use crate::unix_http;
 
-/// Where Incus listens, if nobody has said otherwise.
+/// The address at which Incus is assumed or configured to listen by default.
 const USUAL: &str = "127.0.0.1:8553";
-/// Incus's own port, where an address names none.
+/// Incus's default port, for an address without a port.
 const PORT: u16 = 8443;
-/// For a server on this very machine.
+/// How long to wait for a response of the local server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The local daemon.
+/// The local Incus daemon, identified by its folder.
 #[derive(Debug)]
 pub(super) struct Incus {
     folder: PathBuf,
 }
 
-/// How the gateway reaches it.
+/// How the gateway reaches Incus.
 #[derive(Debug)]
 pub(super) struct Reached {
     pub(super) url: String,
-    /// Its certificate's file, if that is here.
+    /// The file of Incus's certificate, if it is readable here.
     pub(super) pin: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// Why nothing is known of the local Incus.
+/// The reason why a request to the local Incus failed.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum LocalError {
@@ -70,12 +70,12 @@ impl Incus {
         Self { folder }
     }
 
-    /// Its address and its certificate. One that listens on no TCP port is asked to listen on this machine's own.
+    /// Returns Incus's address and certificate. If Incus listens on no TCP port, offers to make it listen on loopback.
     pub(super) fn reached(&self, questions: &Prompter, done: &mut ProgressLog) -> Result<Reached, InitError> {
         let server = match self.server() {
             Ok(server) => server,
             Err(error) => {
-                // Perhaps it is elsewhere, or we are not root: the configuration can be written all the same.
+                // Incus may run elsewhere, or this process is not root: the configuration can still be written.
                 done.note(error);
                 let url = format!("https://{USUAL}");
                 return Ok(Reached {
@@ -98,7 +98,7 @@ impl Incus {
         })
     }
 
-    /// The same, asking for nothing and changing nothing; without an address, if it listens on none.
+    /// Like [`Self::reached`], but without prompts or changes. The address is `None` if Incus listens on no TCP port.
     pub(super) fn seen(&self) -> Result<(Option<String>, Option<PathBuf>), LocalError> {
         let server = self.server()?;
         Ok((server.url(), self.pin(server.is_cluster)))
@@ -113,7 +113,7 @@ impl Incus {
         })
     }
 
-    /// Whether the certificate is in its trust store.
+    /// Returns whether the certificate is in Incus's trust store.
     pub(super) fn trusts(&self, certificate: &CertificateDer<'_>) -> Result<bool, LocalError> {
         let certificates = self.ask(Method::GET, "/1.0/certificates", None, "list its trust store")?;
         let path = format!("/1.0/certificates/{}", Fingerprint::of(certificate));
@@ -122,7 +122,7 @@ impl Incus {
             .is_some_and(|all| all.iter().any(|one| *one == path)))
     }
 
-    /// Puts it there.
+    /// Adds the certificate to Incus's trust store.
     pub(super) fn trust(&self, certificate: &CertificateDer<'_>) -> Result<(), LocalError> {
         let body = json!({
             "name": "incus-gate",
@@ -139,7 +139,7 @@ impl Incus {
         fs::metadata(&file).is_ok().then_some(file)
     }
 
-    /// The answer's `metadata`.
+    /// Sends a request and returns the `metadata` of the response.
     fn ask(&self, method: Method, path: &str, body: Option<&Value>, what: &str) -> Result<Value, LocalError> {
         let socket = self.folder.join("unix.socket");
         let strange = |error: &dyn std::error::Error| LocalError::Strange(error.to_string());
@@ -166,10 +166,10 @@ impl Incus {
     }
 }
 
-/// How this machine reaches what Incus listens on.
+/// Returns the address at which this machine reaches Incus, given the one Incus listens on.
 fn local(address: &str) -> String {
     let (host, port) = match address.rsplit_once(':') {
-        // Of an IPv6 address without a port, the last part is none.
+        // The last group of an IPv6 address without a port is not a port.
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.to_owned()),
         _ => (address, PORT.to_string()),
     };

@@ -1,4 +1,4 @@
-//! A certificate and its key, made here: self-signed, good for ten years, and for one purpose.
+//! Generation of certificates and keys: self-signed, valid for ten years, for a single purpose.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -17,41 +17,41 @@ use x509_parser::time::ASN1Time;
 use crate::tls::{PemError, read_certificate};
 
 const VALID_FOR: Duration = Duration::from_hours(24 * 3650);
-/// Clocks of clients may be slow.
+/// Tolerance for clients whose clocks are behind.
 const VALID_BEFORE: Duration = Duration::from_hours(24);
-/// Whose members may read a key: the group of the user that the systemd unit names.
+/// The group that may read the keys: that of the user in the systemd unit.
 const GROUP: &str = "incus-gate";
 
-/// Two files of one name.
+/// The paths of a certificate and its private key.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
 }
 
-/// What the key is.
+/// The type of the key.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// As Incus makes its own.
+    /// The type that Incus generates for itself.
     EcdsaP384,
     Rsa4096,
 }
 
-/// What the certificate is good for.
+/// The extended key usage of the certificate.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     Client,
     Server,
 }
 
-/// When a pair was made.
+/// Whether a pair was created now or existed before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Made {
     Before,
     Now,
 }
 
-/// Why there is no such pair.
+/// The reason why the pair could not be created.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum PairError {
@@ -71,7 +71,7 @@ impl Pair {
         }
     }
 
-    /// Makes it, if it is not there.
+    /// Creates the pair unless it exists.
     pub(super) fn make(&self, name: &str, purpose: Purpose, kind: Kind) -> Result<Made, PairError> {
         match (self.certificate.exists(), self.key.exists()) {
             (true, true) => return Ok(Made::Before),
@@ -80,7 +80,7 @@ impl Pair {
             (false, true) => return Err(half(&self.key, &self.certificate)),
         }
         let (certificate, key) = make(name, purpose, kind)?;
-        // Aside, and then under their names, so that a failure leaves no half of a pair.
+        // The files are written to a temporary folder and then linked to their names, so that a failure leaves no partial pair.
         let aside = self.certificate.with_extension(format!("new.{}", std::process::id()));
         let write = || {
             DirBuilder::new()
@@ -116,7 +116,7 @@ fn make(name: &str, purpose: Purpose, kind: Kind) -> Result<(String, String), rc
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    // A client's key that could sign would make more clients.
+    // A client certificate that could sign others would create further clients.
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = match purpose {
@@ -134,12 +134,13 @@ fn make(name: &str, purpose: Purpose, kind: Kind) -> Result<(String, String), rc
 
 fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    // Whatever the umask of who runs this.
+    // Independent of the umask.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content.as_bytes())
 }
 
-/// Where the package or systemd has made the group, and we are root. Else the next steps say how.
+/// Makes a key readable for the group, if the package or systemd has created the group and this process is root. Otherwise
+/// the next steps contain the commands.
 fn open_to_group(key: &Path) {
     if let Some(group) = group()
         && chown(key, None, Some(group)).is_ok()
@@ -148,7 +149,7 @@ fn open_to_group(key: &Path) {
     }
 }
 
-/// The number of the group that the unit's user is in.
+/// Returns the id of the group of the systemd unit's user.
 pub(super) fn group() -> Option<u32> {
     let groups = fs::read_to_string("/etc/group").ok()?;
     let line = groups

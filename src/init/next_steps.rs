@@ -1,4 +1,4 @@
-//! What is left to do, as commands to copy.
+//! The remaining steps, as commands to copy.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::keypair::{Pair, group};
 use crate::config::{Config, DEFAULT_PATHS};
 use crate::tls::certificate::{Fingerprint, first_name, is_self_signed};
 
-/// For the server, for strangers, for admins.
+/// Returns the steps for the server, for strangers and for administrators.
 pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String {
     let shown = config.public.tls.certificate();
     let host = first_name(shown).unwrap_or_else(|| "THIS-SERVER".to_owned());
@@ -22,7 +22,7 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
     let file = options.config.display();
 
     let mut text = String::from("Next, on this server:\n");
-    // Where systemd's unit looks for it.
+    // The path that the systemd unit uses.
     if options.config == Path::new(DEFAULT_PATHS[1]) {
         text += &with_systemd(options, config, folder);
         text += "  Or without systemd, in the foreground:\n";
@@ -56,7 +56,7 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
     text
 }
 
-/// The unit has a user of its own.
+/// Returns the steps to run as a systemd service, which has a user of its own.
 fn with_systemd(options: &Options, config: &Config, folder: &Path) -> String {
     let mut text = String::new();
     if group().is_none() {
@@ -70,7 +70,7 @@ fn with_systemd(options: &Options, config: &Config, folder: &Path) -> String {
     text + "  systemctl daemon-reload && systemctl enable --now incus-gate\n"
 }
 
-/// So that this user reads a key of certbot's, which root alone may.
+/// Returns the commands that let this user read a certbot key, which by default only root can.
 fn for_certbot(state: &Path, file: &Path) -> Option<String> {
     let name = file.strip_prefix(state).ok()?.iter().next()?.display();
     let folder = state.parent()?.display();
@@ -79,7 +79,7 @@ fn for_certbot(state: &Path, file: &Path) -> Option<String> {
     ))
 }
 
-/// All addresses of a port have the same port, or the admin knows better.
+/// Returns the port number of the first address. Usually all addresses have the same one.
 fn port(addresses: &[SocketAddr]) -> u16 {
     addresses.first().map_or(0, SocketAddr::port)
 }

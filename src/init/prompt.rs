@@ -1,4 +1,4 @@
-//! Questions to whoever sits at the terminal.
+//! Prompts on the terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::say;
 
-/// Nobody answers.
+/// The reason why a prompt got no answer.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum AskError {
@@ -16,7 +16,7 @@ pub enum AskError {
     Unreadable(#[from] io::Error),
 }
 
-/// Asks, or takes what would be proposed.
+/// Prompts the user, or accepts every default with `--yes`.
 #[derive(Debug)]
 pub(super) struct Prompter {
     yes: bool,
@@ -30,7 +30,7 @@ impl Prompter {
         }
     }
 
-    /// Proposes yes.
+    /// Asks a yes-or-no question. The default is yes.
     pub(super) fn yes_or_no(&self, question: &str) -> Result<bool, AskError> {
         if self.yes {
             return Ok(true);
@@ -44,7 +44,7 @@ impl Prompter {
         }
     }
 
-    /// Proposes an answer, and asks again until one will do.
+    /// Asks for a value with a default, and repeats the prompt until `will_do` accepts it.
     pub(super) fn text(&self, question: &str, proposal: &str, will_do: fn(&str) -> bool) -> Result<String, AskError> {
         if self.yes {
             return Ok(proposal.to_owned());
@@ -59,7 +59,7 @@ impl Prompter {
         }
     }
 
-    /// Proposes nothing.
+    /// Asks for an optional value. Returns `None` for an empty answer, and always with `--yes`.
     pub(super) fn text_if_asked(&self, question: &str, will_do: fn(&str) -> bool) -> Result<Option<String>, AskError> {
         if self.yes {
             return Ok(None);

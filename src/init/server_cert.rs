@@ -1,4 +1,4 @@
-//! The name and the certificate that clients see.
+//! The choice of the server name and the certificate that clients see.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use super::prompt::Prompter;
 use super::{InitError, Options};
 use crate::tls::CertifiedKey;
 
-/// What `[tls]` names.
+/// The files for the `[tls]` table.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) certificate: PathBuf,
     pub(super) private_key: PathBuf,
-    /// For whom to make them.
+    /// The pair to create and the name in its certificate; `None` if the files exist.
     made_for: Option<(Pair, String)>,
 }
 
 impl Site {
-    /// The files that were named, or certbot's, or such as are to be made.
+    /// Chooses the files given on the command line, else certbot's, else a pair to be created.
     pub(super) fn find(options: &Options, folder: &Path, questions: &Prompter) -> Result<Self, InitError> {
         if let Some(name) = &options.name
             && !is_server_name(name)
@@ -61,13 +61,13 @@ impl Site {
         })
     }
 
-    /// The pair that is to be made, and for which name.
+    /// Returns the pair to create, and the name in its certificate.
     pub(super) fn to_make(&self) -> Option<(&Pair, &str)> {
         self.made_for.as_ref().map(|(pair, name)| (pair, name.as_str()))
     }
 }
 
-/// The folder of the name that was given, or the only one.
+/// Returns certbot's folder for the given name, or the only one there is.
 fn certbots(options: &Options) -> Option<PathBuf> {
     let is_one = |folder: &PathBuf| folder.join("fullchain.pem").exists() && folder.join("privkey.pem").exists();
     if let Some(name) = &options.name {
@@ -79,7 +79,8 @@ fn certbots(options: &Options) -> Option<PathBuf> {
     found.next().is_none().then_some(first)
 }
 
-/// Incus's clients send the first name in the handshake, where nothing but a DNS name may stand.
+/// Returns whether `name` is a DNS name without a wildcard. Incus clients send a certificate's first name as SNI, which must
+/// be a DNS name (RFC 6066, section 3).
 fn is_server_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -94,7 +95,7 @@ fn is_server_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label) && !is_number
 }
 
-/// What this machine is called.
+/// Returns the host name of this machine, or `localhost`.
 fn own_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
@@ -103,7 +104,7 @@ fn own_name() -> String {
     }
 }
 
-/// The configuration's own folder is another one than ours.
+/// Returns the absolute path: relative paths in the configuration start at its own folder, not at the current one.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

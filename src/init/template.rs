@@ -1,4 +1,4 @@
-//! `proxy.toml`, as it is written.
+//! The text of a new `proxy.toml`.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::incus::Reached;
 use super::keypair::Pair;
 use super::server_cert::Site;
 
-/// The whole file.
+/// Returns the complete file.
 pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, admins: &[String]) -> String {
     let folder = options.config.parent().unwrap_or_else(|| Path::new(""));
     let path = |path: &Path| quoted(path.strip_prefix(folder).unwrap_or(path).to_string_lossy());
@@ -57,7 +57,7 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
     text
 }
 
-/// The lines that let one more admin in.
+/// Returns the lines that add an administrator.
 pub(super) fn admin(name: &str, pair: &Pair, config: &Path) -> String {
     let folder = config.parent().unwrap_or_else(|| Path::new(""));
     let certificate = pair.certificate.strip_prefix(folder).unwrap_or(&pair.certificate);

@@ -1,4 +1,4 @@
-//! A bar for each comparison, as long as the gateway's part of what Nginx takes.
+//! A bar for each comparison: the gateway's value as a fraction of Nginx's.
 
 use super::dot;
 use crate::comparison::{Comparison, Target, show_ratio};
@@ -7,14 +7,14 @@ use crate::report::Results;
 use crate::statistics::Spread;
 use picture::{MARGIN, Picture, WIDTH, line, text};
 
-/// Where bars begin, and how far it is to as much as Nginx.
+/// The left end of the bars, and the length of a bar for a value equal to Nginx's.
 const LEFT: f64 = 388.0;
 const SCALE: f64 = 310.0;
-/// A bar that is longer is broken off.
+/// The maximum length. A longer bar is truncated.
 const LONGEST: f64 = 1.12;
 const ROW: f64 = 19.0;
 const THICKNESS: f64 = 11.0;
-/// Where the numbers end.
+/// The right end of the numbers.
 const RATIO: f64 = LEFT + SCALE * LONGEST + 46.0;
 const RIGHT: f64 = WIDTH - MARGIN;
 
@@ -44,7 +44,7 @@ pub(super) fn draw(picture: &mut Picture, results: &Results, gateway: &Kind) {
     }
 }
 
-/// What the signs mean.
+/// Draws the legend.
 pub(super) fn key(results: &Results, y: f64) -> String {
     let middle = y - 4.0;
     let mut drawn = String::new();
@@ -80,7 +80,7 @@ struct Row<'a> {
     numbers: String,
 }
 
-/// `None` where there is nothing to compare with.
+/// Returns a row; `None` if there is nothing to compare with.
 fn row<'a>(comparison: &'a Comparison, gateway: &Kind) -> Option<Row<'a>> {
     let nginx = comparison.of(&Kind::NginxTuned)?.median;
     let own = comparison.of(gateway)?.median;

@@ -1,4 +1,4 @@
-//! A small picture for each curve, two in a row.
+//! A small chart for each curve, two in a row.
 
 use super::dot;
 use crate::contenders::Kind;
@@ -7,11 +7,11 @@ use picture::{self, MARGIN, Picture, WIDTH, line, text};
 
 const GAP: f64 = 36.0;
 const PANEL: f64 = (WIDTH - MARGIN * 2.0 - GAP) / 2.0;
-/// Of a panel, with what is written around it.
+/// The height of a panel including its labels.
 const HEIGHT: f64 = 218.0;
-/// Between a panel's edge and where the lines are.
+/// The distance between a panel's left edge and its plot area.
 const INSET: f64 = 58.0;
-/// At the right, for the lines' names.
+/// The width on the right for the names of the lines.
 const NAMES: f64 = 92.0;
 
 pub(super) fn draw(picture: &mut Picture, curves: &[Curve]) {
@@ -25,7 +25,7 @@ pub(super) fn draw(picture: &mut Picture, curves: &[Curve]) {
     }
 }
 
-/// Upwards from zero, and to the right by tenfold steps.
+/// Draws a panel with a linear vertical axis from zero and a logarithmic horizontal axis.
 fn panel(curve: &Curve, left: f64, top: f64) -> String {
     let (x0, x1) = (left + INSET, left + PANEL - NAMES);
     let (y0, y1) = (top + HEIGHT - 52.0, top + 30.0);

@@ -1,4 +1,4 @@
-//! What an admin sends.
+//! The request body of an administrator.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// A body of so many bytes, sent as Incus's client sends an image: without telling its length.
+/// A body of a given size, sent as Incus's client sends an image: without a Content-Length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Upload {
     left: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// `piece` again and again.
+    /// Creates a body that repeats `piece`.
     pub(crate) fn new(length: u64, piece: Bytes) -> Self {
         Self { left: length, piece }
     }

@@ -1,6 +1,6 @@
-//! The floor: what it costs to decrypt and encrypt between two sockets, with the gateway's own TLS, and to do nothing else.
+//! The floor: the cost of only decrypting and encrypting between two sockets, with the gateway's own TLS.
 //!
-//! It knows no HTTP and judges nobody, so it takes part only where that is enough.
+//! It parses no HTTP and authorizes no client, so it takes part only where that is sufficient.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,10 +22,10 @@ use crate::process::Process;
 use crate::site::Site;
 use testing::incus::free_address;
 
-/// What is copied at a time, in bytes; as much as the gateway does.
+/// The size of a copy, in bytes; the same as in the gateway.
 const BUFFER_SIZE: usize = 64 << 10;
 
-/// One loop, before one catalogue.
+/// A copy loop in front of one catalogue.
 #[derive(Debug, Args)]
 pub(crate) struct Loop {
     listen: SocketAddr,
@@ -36,7 +36,7 @@ pub(crate) struct Loop {
     client_key: PathBuf,
 }
 
-/// Before the smallest catalogue alone: it has the image that is downloaded.
+/// Starts it in front of the smallest catalogue only, which has the image to download.
 pub(super) fn start(site: &Site, cores: &[usize]) -> Result<Contender> {
     let &(images, upstream) = site.catalogues.first().ok_or("a site has a catalogue")?;
     let listen = free_address();
@@ -66,7 +66,7 @@ pub(super) fn start(site: &Site, cores: &[usize]) -> Result<Contender> {
 }
 
 impl Loop {
-    /// Copies until it is ended.
+    /// Copies until the process is ended.
     pub(crate) async fn run(&self) -> Result<()> {
         let shown = CertifiedKey::load(&self.certificate, &self.key)?;
         let mut shown = server::public_config(&shown)?;

@@ -1,4 +1,4 @@
-//! Nginx: as the guide that came before this gateway set it up, and as somebody would who knows Nginx well.
+//! Nginx, configured as in the guide that preceded this gateway, and as tuned by an expert.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -14,14 +14,14 @@ use testing::incus::free_address;
 
 pub(super) const PROGRAM: &str = "/usr/sbin/nginx";
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What both say upwards. Headers set anywhere in a location hide all those set around it.
+/// The request headers that both set. A header set in a location replaces all those of the enclosing blocks.
 const HEADERS: &str = "
             proxy_set_header Host $host;
             proxy_set_header X-Real-IP $remote_addr;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;";
 
-/// Starts one with this configuration and waits until it listens.
+/// Starts Nginx with this configuration and waits until it listens.
 pub(crate) fn start(folder: &Path, name: &str, cores: &[usize], configuration: &str) -> Result<Process> {
     let path = folder.join(format!("{name}.conf"));
     let log = folder.join(format!("{name}.log"));
@@ -47,8 +47,8 @@ events {{ worker_connections 32768; }}"
     )
 }
 
-/// All that its manual offers: kept connections to the upstream, whose sessions are resumed where one is new; buffers
-/// for the largest records; no temporary files; uploads passed on as they come.
+/// Starts Nginx with all optimizations of its manual: keep-alive connections to the upstream with session resumption,
+/// buffers for the largest records, no temporary files, and unbuffered uploads.
 pub(super) fn tuned(site: &Site, cores: &[usize]) -> Result<Contender> {
     let public: Vec<_> = site
         .catalogues
@@ -133,8 +133,8 @@ http {{
     })
 }
 
-/// Its server blocks word for word, in what Debian's `nginx.conf` puts around them. Its admin port reaches nothing, and
-/// is left out.
+/// Starts Nginx with the guide's verbatim server blocks, inside Debian's `nginx.conf`. Its admin port is omitted, because it
+/// does not reach Incus.
 pub(super) fn as_in_the_guide(site: &Site, cores: &[usize]) -> Result<Contender> {
     let folder = site.folder().display();
     let public: Vec<_> = site

@@ -1,4 +1,4 @@
-//! HAProxy and Caddy, set up by their manuals to do what tuned Nginx does.
+//! HAProxy and Caddy, configured according to their manuals to do the same as tuned Nginx.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::site::Site;
 use testing::certificates::Certificate;
 use testing::incus::free_address;
 
-/// Buffers of the usual 16 KB: larger ones made it no faster here, and cost memory.
+/// Starts HAProxy with its default buffers of 16 KB: larger ones made it no faster here, and cost memory.
 pub(super) fn haproxy(site: &Site, cores: &[usize]) -> Result<Contender> {
     let folder = site.folder();
     let server = in_one_file(&site.server, folder, "haproxy-server.pem")?;
@@ -137,11 +137,11 @@ pub(super) fn caddy(site: &Site, cores: &[usize]) -> Result<Contender> {
     )
 }
 
-/// Where one of them will listen.
+/// The addresses of a contender.
 struct Ports {
     public: Vec<(usize, SocketAddr)>,
     admin: SocketAddr,
-    /// The catalogue that the admin port is in front of.
+    /// The catalogue behind the admin port.
     last: usize,
 }
 
@@ -159,7 +159,7 @@ impl Ports {
         })
     }
 
-    /// Starts it and waits until it listens there.
+    /// Starts the program and waits until it listens.
     fn start(self, kind: Kind, site: &Site, cores: &[usize], arguments: &[&str]) -> Result<Contender> {
         let log = site.folder().join(format!("{kind}.log"));
         let program = kind.binary().to_str().ok_or("a program's path is no text")?;
@@ -179,7 +179,7 @@ impl Ports {
     }
 }
 
-/// A certificate and its key, as HAProxy wants them.
+/// Writes a certificate and its key to one file, as HAProxy requires.
 fn in_one_file(certificate: &Certificate, folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     let parts = [fs::read(&certificate.certificate)?, fs::read(&certificate.key)?];

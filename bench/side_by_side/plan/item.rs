@@ -1,4 +1,4 @@
-//! One kind of work, and what is to be reached with it.
+//! One kind of work, and its target.
 
 use super::CATALOGUES;
 use crate::comparison::Target;
@@ -7,24 +7,24 @@ use crate::load::Load;
 /// One kind of work.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
-    /// For `--only`.
+    /// The name for `--only`.
     pub(crate) name: String,
     pub(crate) title: String,
     pub(crate) per: Per,
     pub(crate) port: Port,
     pub(crate) target: Option<Target>,
-    /// Whether Nginx as in the guide is measured too.
+    /// Whether Nginx as in the guide takes part.
     pub(crate) with_guide: bool,
-    /// Whether the floor is measured too.
+    /// Whether the floor takes part.
     pub(crate) with_floor: bool,
-    /// The most that the gateway may use, as a part of what Nginx as in the guide does.
+    /// The maximum ratio to Nginx as in the guide.
     pub(crate) target_against_guide: Option<f64>,
-    /// Whether it is measured again with everybody on both cores.
+    /// Whether it is repeated with all processes on both cores.
     again_on_both_cores: bool,
     pub(crate) load: Load,
 }
 
-/// What the cost is divided by.
+/// The divisor of the cost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Per {
     Gigabyte,
@@ -34,7 +34,7 @@ pub(crate) enum Per {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Port {
     Admin,
-    /// The one in front of a catalogue of so many images.
+    /// The port in front of the catalogue with this number of images.
     Public(usize),
 }
 
@@ -80,18 +80,18 @@ impl Item {
         self
     }
 
-    /// The same once more for another upstream.
+    /// Returns the same item in front of a real Incus.
     pub(super) fn in_front_of_incus(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self.with_guide = false;
         self
     }
 
-    /// The same once more for both cores, if it is to be.
+    /// Returns the same item on both cores; `None` if it is not repeated.
     pub(crate) fn on_both_cores(mut self) -> Option<Self> {
         self.name += "-both";
         self.with_guide = false;
-        // It has one thread.
+        // The floor has only one thread.
         self.with_floor = false;
         self.again_on_both_cores.then_some(self)
     }

@@ -1,4 +1,4 @@
-//! A fast TLS server that answers as Incus would: Nginx, serving files.
+//! A fast TLS server that responds like Incus: Nginx, serving files.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,27 +14,27 @@ use testing::certificates::Certificate;
 use testing::images::sha256;
 use testing::incus::free_address;
 
-/// The size of the image that is downloaded. No more, as a sample ends with the last download that was begun in time.
+/// The size of the image to download. It is small, because a sample ends with the last download that started in time.
 const IMAGE: u64 = 16 << 20;
-/// The size of an image that nobody reads to its end.
+/// The size of an image that is never read to its end.
 const ENDLESS_IMAGE: u64 = 1 << 40;
-/// Its fingerprint, which need not be right.
+/// The fingerprint of that image, which need not be correct.
 pub(crate) const ENDLESS: &str = "ee00000000000000000000000000000000000000000000000000000000000000";
-/// Sizes of images that are there to be downloaded once, in catalogues of a hundred images or more.
+/// Sizes of images to download once, in catalogues of a hundred images or more.
 pub(crate) const SIZES: [usize; 4] = [1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
 
-/// The fingerprint of the image of such a size, which is the number in [`SIZES`].
+/// Returns the fingerprint of the image whose size has this index in [`SIZES`].
 pub(crate) fn sized(number: usize) -> String {
     format!("{:064x}", number + 1)
 }
 
-/// Where it listens, and what it has.
+/// A running server and its content.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) process: Process,
-    /// One address for each number of images.
+    /// An address for each number of images.
     pub(super) catalogues: Vec<(usize, SocketAddr)>,
-    /// SHA-256 of the image that is downloaded.
+    /// SHA-256 of the image to download.
     pub(super) fingerprint: String,
 }
 
@@ -64,9 +64,9 @@ pub(super) fn start(folder: &Path, server: &Certificate, cores: &[usize], catalo
     })
 }
 
-/// Each write of a download is followed by a look at the other connections (`sendfile_max_chunk`): an upstream that
-/// starves its small answers would hide it when a proxy does. What waits in its own socket (`sndbuf`) is bounded, or
-/// hundreds of stalled downloads would use up all the memory that the kernel has for TCP.
+/// Returns Nginx's configuration. With `sendfile_max_chunk`, Nginx checks the other connections after each write of a
+/// download: an upstream that starves small responses would hide the same fault of a proxy. `sndbuf` limits the data in a
+/// socket, because hundreds of stalled downloads would otherwise use up the kernel's TCP memory.
 fn configuration(catalogues: &[(usize, SocketAddr)], folder: &Path, server: &Certificate, workers: usize) -> String {
     let folder = folder.display();
     let servers: String = catalogues
@@ -124,7 +124,7 @@ fn write_image(folder: &Path) -> Result<String> {
     Ok(fingerprint)
 }
 
-/// As long as that of a real Incus, 13 KB, of which the names of its API's extensions are most.
+/// Returns a document as long as that of a real Incus, 13 KB, most of which are the names of API extensions.
 fn server_json() -> String {
     let extensions: Vec<_> = (0..450)
         .map(|number| format!("an_extension_of_the_api_{number:03}"))
@@ -141,11 +141,11 @@ fn server_json() -> String {
     }))
 }
 
-/// Nine hundred bytes for each image, as a real one's with the usual properties.
+/// Returns a list with nine hundred bytes per image, like a real image with the usual properties.
 fn images_json(count: usize, fingerprint: &str) -> String {
     let others = (1..).map(|number| format!("{number:064x}"));
     let fingerprints = [fingerprint.to_owned(), ENDLESS.to_owned()].into_iter().chain(others);
-    // With one image only, that is the one which is downloaded.
+    // In a catalogue with one image, that is the one to download.
     let images: Vec<_> = fingerprints
         .take(count)
         .enumerate()

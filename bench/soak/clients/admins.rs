@@ -1,4 +1,4 @@
-//! Who works on Incus from afar. What was confirmed to them must be so, whatever comes in between.
+//! Administrators who manage Incus remotely. A confirmed change must persist, whatever faults occur.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ use testing::client::{Answer, Client};
 use testing::images::{Images, Kind, sha256};
 use testing::run::signal;
 
-/// For an answer that no fault gets in the way of.
+/// How long to retry until no fault interferes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ fn files(_: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     })
 }
 
-/// Each has a profile: Incus refuses who has looked at one that somebody else has changed since.
+/// Changes a profile. Each administrator has one, because Incus rejects an update of a profile that was changed meanwhile.
 fn set(_: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     let profile = format!("gate:{}", profile(admin.number));
     let value = dice.next().to_string();
@@ -97,7 +97,7 @@ fn profile(number: u64) -> String {
     format!("soak{number}")
 }
 
-/// The image is there when its import was confirmed, the same to the byte, and gone when its removal was.
+/// Imports and deletes an image. After the confirmed import it must be there unchanged, after the deletion it must be gone.
 fn import(site: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     let kind = *dice.pick(&[Kind::Split, Kind::Unified]);
     let image = Images::new().random(kind, "imported", 1 + dice.below(5) as u64);
@@ -111,12 +111,12 @@ fn import(site: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     arguments.extend(image.files.iter().map(|file| file.display().to_string()));
     arguments.push("gate:".to_owned());
     if let Err(outcome) = ok(incus(&admin.client, &arguments)) {
-        // It may have been imported all the same.
+        // The import may have succeeded despite the error.
         let _ = incus(&admin.client, &["image", "delete", &format!("gate:{fingerprint}")]);
         return Err(outcome);
     }
     let export = format!("/1.0/images/{fingerprint}/export");
-    // Where Incus is slow, as on a busy machine, strangers' list may be older than a moment.
+    // When Incus is slow, as on a busy machine, the public list may be older than usual.
     let answer = in_the_end(site, || match answered(site.public(&export, dice), &[200, 404])? {
         answer if answer.status == 404 => Err(Outcome::Told("a confirmed import is lost".to_owned())),
         answer => Ok(answer),
@@ -131,7 +131,7 @@ fn import(site: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     holds(answer.status == 404, || "what was deleted is there again".to_owned())
 }
 
-/// Asks until no fault is in the way.
+/// Repeats a request until no fault interferes.
 fn in_the_end(site: &Site, mut ask: impl FnMut() -> Result<Answer, Outcome>) -> Result<Answer, Outcome> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -142,7 +142,7 @@ fn in_the_end(site: &Site, mut ask: impl FnMut() -> Result<Answer, Outcome>) -> 
     }
 }
 
-/// Events reach who listens.
+/// Checks that events reach a client that listens for them.
 fn monitor(site: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     let alias = format!("event-{}", sha256(&[&dice.bytes(16)]));
     let mut command = bounded(&admin.client);
@@ -155,16 +155,16 @@ fn monitor(site: &Site, admin: &Admin, dice: &mut Dice) -> Done {
     let events = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
     let (tell, told) = channel();
     thread::spawn(move || {
-        // An empty one ends each.
+        // Each event is followed by an empty line.
         for line in events.lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
-            // Nobody may be waiting any more.
+            // The receiver may have been dropped.
             let _ = tell.send(line);
         }
     });
     let seen = (|| {
         let fingerprint = site.some_image(dice).fingerprint.as_str();
         let name = format!("gate:{alias}");
-        // Until it listens, there is nothing to hear.
+        // Events before the client listens are lost.
         for _ in 0..20 {
             ok(incus(&admin.client, &["image", "alias", "create", &name, fingerprint]))?;
             ok(incus(&admin.client, &["image", "alias", "delete", &name]))?;
@@ -178,7 +178,7 @@ fn monitor(site: &Site, admin: &Admin, dice: &mut Dice) -> Done {
         }
         Err(Outcome::Told("no event came".to_owned()))
     })();
-    // It ends by itself only when it is cut off.
+    // The client ends on its own only if its connection breaks.
     signal(child.id(), "TERM");
     child.wait().map_err(|error| Outcome::Wrong(error.to_string()))?;
     seen

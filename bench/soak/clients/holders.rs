@@ -1,4 +1,4 @@
-//! Who keeps its connections, and asks over them now and then, whatever came in between.
+//! Clients that keep their connections open, and use them occasionally, whatever happened in between.
 
 use super::{Deed, Done};
 use crate::dice::Dice;
@@ -10,8 +10,8 @@ pub(super) const DEEDS: [Deed<()>; 2] = [("kept connections", http1), ("kept con
 
 const QUESTIONS: [&str; 3] = ["/1.0", "/1.0/images?recursion=1", "/1.0/images/aliases/small"];
 
-/// Strangers' small answers are there while Incus is away; but what another Incus has, to which another certificate is a hint,
-/// must be known first.
+/// Judges a status. Small public responses stay available while Incus is down; but after a change of the upstream certificate,
+/// which may mean another Incus, the list must be fetched first.
 fn judge(status: u16) -> Done {
     match status {
         200 => Ok(()),

@@ -1,4 +1,4 @@
-//! Who wants something else than is offered, or to wear it out.
+//! Clients that send invalid requests, or try to exhaust resources.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -34,7 +34,7 @@ fn noise(site: &Site, _: &(), dice: &mut Dice) -> Done {
     let mut tcp = TcpStream::connect(port(site, dice)).map_err(told)?;
     tcp.set_read_timeout(Some(Duration::from_secs(30))).map_err(told)?;
     let size = 1 + dice.below(5000);
-    // A reset comes when it has seen enough.
+    // The gateway resets the connection when it has read enough.
     let _ = tcp.write_all(&dice.bytes(size));
     let mut came = Vec::new();
     let _ = tcp.read_to_end(&mut came);
@@ -53,8 +53,8 @@ fn hang_up(site: &Site, _: &(), dice: &mut Dice) -> Done {
 }
 
 fn crowd(site: &Site, _: &(), dice: &mut Dice) -> Done {
-    // With more than half of `limits.reserved_admin_connections` the gateway makes room, and that may meet an admin who is not known
-    // yet: tests/e2e/crowd.rs is about that.
+    // Above half of `limits.reserved_admin_connections`, the gateway evicts connections, which can affect an administrator who
+    // is not authenticated yet. tests/e2e/crowd.rs tests that.
     let (to, most) = match dice.below(2) {
         0 => (site.gateway.public(), 150),
         _ => (site.gateway.admin(), 20),

@@ -1,4 +1,4 @@
-//! Who comes for the images.
+//! Clients that use the public images.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ pub(super) const DEEDS: [Deed<Stranger>; 7] = [
     ("incus image list and info", client_list),
 ];
 
-/// While Incus is away the list stays as it was, so nothing but the network excuses an error.
+/// Reads the list. It stays available while Incus is down, so only a network fault excuses an error.
 fn list(site: &Site, _: &Stranger, dice: &mut Dice) -> Done {
     let answer = answered(site.public("/1.0/images?recursion=1", dice), &[200])?;
     let listed = answer.json();
@@ -52,7 +52,7 @@ fn download(site: &Site, _: &Stranger, dice: &mut Dice) -> Done {
 }
 
 fn slow_download(site: &Site, _: &Stranger, dice: &mut Dice) -> Done {
-    // A megabyte at 200 kB a second: long enough for a fault to come in between.
+    // A megabyte at 200 kB per second: long enough for a fault to interfere.
     let image = &site.published[1];
     let path = format!("/1.0/images/{}/export", image.fingerprint);
     let curl = site.public(&path, dice).with(["--limit-rate", "200k"]);
@@ -88,7 +88,7 @@ fn export(site: &Site, stranger: &Stranger, dice: &mut Dice) -> Done {
     ));
     let files = fs::read_dir(&into).map_err(|error| Outcome::Wrong(error.to_string()))?;
     let mut files: Vec<_> = files.flatten().map(|file| file.path()).collect();
-    // `meta-…` comes before the root's file.
+    // The metadata file `meta-…` precedes the root file system.
     files.sort_by_key(|path| {
         !path
             .file_name()

@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium, driven by chromedriver (W3C WebDriver).
+//! Headless Chromium, controlled through chromedriver (W3C WebDriver).
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use super::client::Curl;
 use super::run::Started;
 
-/// What stands for an element in WebDriver's answers.
+/// The key of an element reference in WebDriver's responses.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// One window.
+/// A browser window.
 #[derive(Debug)]
 pub struct Browser {
     session: String,
@@ -27,11 +27,11 @@ pub struct Browser {
 pub struct Element(String);
 
 impl Browser {
-    /// Takes any certificate, as a user who has clicked through.
+    /// Starts a browser that accepts every certificate, like a user who ignores the warning.
     pub fn start() -> Self {
         let mut driver = Command::new("chromedriver");
         let mut driver = Started::by(driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()));
-        let said = BufReader::new(driver.stdout.take().expect("piped")).lines();
+        let said = BufReader::new(driver.stdout.take().expect("stdout is a pipe")).lines();
         let port = said.map_while(Result::ok).find_map(|line| {
             Some(
                 line.split_once("successfully on port ")?
@@ -41,7 +41,10 @@ impl Browser {
             )
         });
         let port = port.filter(|port| port.parse::<u16>().is_ok());
-        let url = format!("http://127.0.0.1:{}/session", port.expect("chromedriver says its port"));
+        let url = format!(
+            "http://127.0.0.1:{}/session",
+            port.expect("chromedriver prints its port")
+        );
         let profile = tempfile::tempdir().expect("a temporary folder");
         let options = json!({
             "args": [
@@ -72,12 +75,12 @@ impl Browser {
         self.post("url", &json!({"url": url}));
     }
 
-    /// What a script returns. It runs even where the page's own may not.
+    /// Runs a script and returns its value. It runs even if the page's CSP forbids scripts.
     pub fn run(&self, script: &str) -> Value {
         self.post("execute/sync", &json!({"script": script, "args": []}))
     }
 
-    /// The texts of all elements that are shown, as a reader sees them.
+    /// Returns the rendered texts of all visible elements.
     pub fn texts(&self, selector: &str) -> Vec<String> {
         let script = format!(
             "return [...document.querySelectorAll({})].filter(e => e.checkVisibility()).map(e => e.innerText)",
@@ -101,7 +104,7 @@ impl Browser {
         Element(found[ELEMENT].as_str().expect("an element").to_owned())
     }
 
-    /// Types, key by key; `\u{e000}` and what follows are WebDriver's special keys.
+    /// Types the text key by key. `\u{e000}` and the code points after it are WebDriver's special keys.
     pub fn type_into(&self, element: &Element, text: &str) {
         self.post(&format!("element/{}/value", element.0), &json!({"text": text}));
     }
@@ -110,12 +113,12 @@ impl Browser {
         self.post(&format!("element/{}/click", element.0), &json!({}));
     }
 
-    /// A command of Chromium's own protocol.
+    /// Sends a command of the Chrome DevTools Protocol.
     pub fn devtools(&self, command: &str, parameters: &Value) {
         self.post("goog/cdp/execute", &json!({"cmd": command, "params": parameters}));
     }
 
-    /// What it complains about: refused styles and scripts, errors of scripts, failed requests.
+    /// Returns the messages of the browser's console: blocked styles and scripts, script errors, failed requests.
     pub fn complaints(&self) -> Vec<String> {
         self.log("browser")
             .iter()
@@ -123,7 +126,7 @@ impl Browser {
             .collect()
     }
 
-    /// Where it has sent requests to, over the network.
+    /// Returns the URLs of all requests that the browser sent over the network.
     pub fn requests(&self) -> Vec<String> {
         let request = |entry: &Value| {
             let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
@@ -134,7 +137,7 @@ impl Browser {
         self.log("performance").iter().filter_map(request).collect()
     }
 
-    /// A picture of the whole page.
+    /// Writes a screenshot of the whole page to a PNG file.
     pub fn picture(&self, file: &Path) {
         let picture = self.post(
             "goog/cdp/execute",
@@ -173,7 +176,7 @@ fn post(url: &str, body: &Value) -> Value {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser ends with its session.
+        // Deleting the session ends the browser.
         let _ = Curl::get(&self.session).method("DELETE").send();
     }
 }

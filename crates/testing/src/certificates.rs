@@ -1,4 +1,4 @@
-//! Certificates of every kind that a test shows or expects, made by rcgen; those that rcgen cannot make, by openssl.
+//! Certificates of every kind that a test presents or expects. rcgen creates them; openssl creates those that rcgen cannot.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -20,46 +20,46 @@ use x509_parser::x509::X509Version;
 
 use super::images::sha256;
 
-/// Makes certificates into a folder of its own, as `NAME.crt` and `NAME.key`.
+/// Creates certificates in its own folder, as `NAME.crt` and `NAME.key`.
 #[derive(Debug)]
 pub struct Certificates(TempDir);
 
 /// A certificate and its key, as PEM files.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// What stands in the certificate, and what follows it in a chain.
+    /// The certificate, followed by its chain.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
 }
 
 impl Certificates {
-    /// A new, empty folder.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    /// Where they are.
+    /// Returns the folder of the certificates.
     pub fn folder(&self) -> &Path {
         self.0.path()
     }
 
-    /// Self-signed, for `localhost`, `127.0.0.1` and `::1`.
+    /// Creates a self-signed certificate for `localhost`, `127.0.0.1` and `::1`.
     pub fn server(&self, name: &str) -> Certificate {
         self.server_for(name, &["localhost", "127.0.0.1", "::1"])
     }
 
-    /// Self-signed, for these names and addresses.
+    /// Creates a self-signed certificate for these names and addresses.
     pub fn server_for(&self, name: &str, names: &[&str]) -> Certificate {
         self.self_signed(name, server(name, names), &key())
     }
 
-    /// For `localhost`, `127.0.0.1` and `::1`, issued by `issuer`, which must be an [`authority`](Self::authority).
+    /// Creates a certificate for `localhost`, `127.0.0.1` and `::1`. `issuer` must be an [`authority`](Self::authority).
     pub fn server_issued_by(&self, issuer: &Certificate, name: &str) -> Certificate {
         self.issued(name, &server(name, &["localhost", "127.0.0.1", "::1"]), issuer)
     }
 
-    /// For `localhost` and `127.0.0.1`, with all that Let's Encrypt puts into its certificates, and for as long.
+    /// Creates a certificate for `localhost` and `127.0.0.1` with the extensions and the validity period of Let's Encrypt.
     pub fn server_as_of_lets_encrypt(&self, issuer: &Certificate, name: &str) -> Certificate {
         let mut params = server(name, &["localhost", "127.0.0.1"]);
         let now = SystemTime::now();
@@ -74,22 +74,22 @@ impl Certificates {
         self.issued(name, &params, issuer)
     }
 
-    /// What `incus` makes for itself: v3, ECDSA P-384, CA:FALSE, for client authentication, signed by itself.
+    /// Creates a client certificate like those of `incus`: self-signed, v3, ECDSA P-384, CA:FALSE, for client authentication.
     pub fn client(&self, name: &str) -> Certificate {
         self.self_signed(name, client(name), &key())
     }
 
-    /// What `openssl req -x509` makes: CA:TRUE, signed by itself. It can issue others.
+    /// Creates a certificate like those of `openssl req -x509`: self-signed, CA:TRUE. It can issue others.
     pub fn authority(&self, name: &str) -> Certificate {
         self.self_signed(name, authority(name), &key())
     }
 
-    /// A client certificate that `issuer` has signed.
+    /// Creates a client certificate that `issuer` has signed.
     pub fn client_issued_by(&self, issuer: &Certificate, name: &str) -> Certificate {
         self.issued(name, &client(name), issuer)
     }
 
-    /// A client certificate whose dates are over.
+    /// Creates an expired client certificate.
     pub fn expired(&self, name: &str) -> Certificate {
         let mut params = client(name);
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -97,21 +97,21 @@ impl Certificates {
         self.self_signed(name, params, &key())
     }
 
-    /// A server's that has this many days left, and half a day.
+    /// Creates a server certificate that expires in this many days and twelve hours.
     pub fn server_for_days(&self, name: &str, days: u64) -> Certificate {
         let mut params = server(name, &["localhost", "127.0.0.1", "::1"]);
         params.not_after = (SystemTime::now() + Duration::from_hours(24 * days + 12)).into();
         self.self_signed(name, params, &key())
     }
 
-    /// A client certificate that begins only in a far future.
+    /// Creates a client certificate that becomes valid in the year 3000.
     pub fn not_yet_valid(&self, name: &str) -> Certificate {
         let mut params = client(name);
         params.not_before = date_time_ymd(3000, 1, 1);
         self.self_signed(name, params, &key())
     }
 
-    /// Another certificate over the key of `other`, with its subject too.
+    /// Creates another certificate with the key and the subject of `other`.
     pub fn same_key(&self, other: &Certificate, name: &str) -> Certificate {
         let params = client(&stem(&other.certificate));
         let certificate = self.self_signed(name, params, &other.key_pair());
@@ -119,12 +119,13 @@ impl Certificates {
         certificate
     }
 
-    /// Another certificate with the subject of `other`, over a key of its own.
+    /// Creates another certificate with the subject of `other` and a new key.
     pub fn same_subject(&self, other: &Certificate, name: &str) -> Certificate {
         self.self_signed(name, client(&stem(&other.certificate)), &key())
     }
 
-    /// As the guide that came before this gateway made it: `openssl req -x509 -newkey rsa:…`, hence CA:TRUE.
+    /// Creates a certificate with `openssl req -x509 -newkey rsa:…`, the command of the guide that preceded this gateway. It
+    /// has CA:TRUE.
     pub fn openssl_rsa(&self, name: &str) -> Certificate {
         let made = self.named(name);
         openssl(&[
@@ -146,7 +147,7 @@ impl Certificates {
         made
     }
 
-    /// X.509 version 1, which has no extensions at all.
+    /// Creates an X.509 version 1 certificate, which has no extensions.
     pub fn openssl_v1(&self, name: &str) -> Certificate {
         let made = self.named(name);
         let request = self.folder().join(format!("{name}.csr"));
@@ -179,18 +180,18 @@ impl Certificates {
     }
 
     fn self_signed(&self, name: &str, params: CertificateParams, key: &KeyPair) -> Certificate {
-        let certificate = params.self_signed(key).expect("a certificate can be made");
+        let certificate = params.self_signed(key).expect("a certificate can be created");
         self.write(name, &certificate.pem(), key)
     }
 
-    /// The chain holds the issuer too, as a server's must.
+    /// Creates a certificate whose file also contains the issuer, as a server's chain must.
     fn issued(&self, name: &str, params: &CertificateParams, issuer: &Certificate) -> Certificate {
         let issuer_params = authority(&stem(&issuer.certificate));
         let issuer_key = issuer.key_pair();
         let key = key();
         let certificate = params
             .signed_by(&key, &Issuer::from_params(&issuer_params, &issuer_key))
-            .expect("a certificate can be made");
+            .expect("a certificate can be created");
         self.write(name, &format!("{}{}", certificate.pem(), issuer.pem()), &key)
     }
 
@@ -198,7 +199,7 @@ impl Certificates {
         let made = self.named(name);
         std::fs::write(&made.certificate, pem).expect("a temporary file can be written");
         std::fs::write(&made.key, key.serialize_pem()).expect("a temporary file can be written");
-        // As `openssl` and `incus` leave it.
+        // The mode that `openssl` and `incus` use.
         std::fs::set_permissions(&made.key, Permissions::from_mode(0o600)).expect("our own file");
         made
     }
@@ -212,28 +213,28 @@ impl Certificates {
 }
 
 impl Certificate {
-    /// The certificate itself, without its chain.
+    /// Returns the certificate without its chain.
     pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_file(&self.certificate).expect("a certificate's PEM file")
     }
 
-    /// SHA-256 of the DER, as `incus config trust list` shows it.
+    /// Returns the SHA-256 of the DER, in the format of `incus config trust list`.
     pub fn fingerprint(&self) -> String {
         sha256(&[&self.der()])
     }
 
-    /// The text of the file.
+    /// Returns the text of the PEM file.
     pub fn pem(&self) -> String {
         std::fs::read_to_string(&self.certificate).expect("a certificate's PEM file")
     }
 
-    /// What is as good as the certificate itself where Incus trusts it: a JWT that its key has signed, good for an hour.
+    /// Returns a JWT signed with the key, valid for an hour. Where Incus trusts the certificate, it also accepts this token.
     pub fn token(&self) -> String {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .expect("a clock after 1970");
         let (sub, exp, nbf) = (self.fingerprint(), now.as_secs() + 3600, now.as_secs() - 60);
-        // Incus 6.0 writes the claims anew before it looks at the signature, and takes no other order than its own.
+        // Incus 6.0 serializes the claims again before it verifies the signature, so they must be in its own order.
         let claims = format!(r#"{{"sub":"{sub}","exp":{exp},"nbf":{nbf}}}"#);
         let part = |part: &str| BASE64URL_NOPAD.encode(part.as_bytes());
         let signed = format!("{}.{}", part(r#"{"alg":"ES384","typ":"JWT"}"#), part(&claims));
@@ -247,12 +248,12 @@ impl Certificate {
 
     fn key_pair(&self) -> KeyPair {
         let pem = std::fs::read_to_string(&self.key).expect("a key's PEM file");
-        KeyPair::from_pem(&pem).expect("a key that rcgen has made")
+        KeyPair::from_pem(&pem).expect("a key that rcgen has created")
     }
 }
 
 fn key() -> KeyPair {
-    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key can be made")
+    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key can be created")
 }
 
 fn server(name: &str, names: &[&str]) -> CertificateParams {
@@ -285,7 +286,7 @@ fn subject(name: &str) -> DistinguishedName {
     subject
 }
 
-/// The name that the file was given is the subject's.
+/// Returns the file name without its extension, which is also the subject's common name.
 fn stem(path: &Path) -> String {
     let stem = path.file_stem().expect("a certificate's file has a name");
     stem.to_string_lossy().into_owned()

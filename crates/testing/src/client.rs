@@ -1,4 +1,4 @@
-//! The real `incus` client as somebody far away, and curl.
+//! The real `incus` client on a remote machine, and curl.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -9,16 +9,16 @@ use tempfile::TempDir;
 use super::certificates::Certificate;
 use super::run::{Output, run};
 
-/// The real client, in a home of its own and with no daemon near it.
+/// The real `incus` client, with its own home folder and without a local daemon.
 #[derive(Debug)]
 pub struct Client {
     home: TempDir,
-    /// Certificates that it takes for authorities, as the system's own.
+    /// The CA certificates that replace the system's.
     trusts: Option<OsString>,
 }
 
 impl Client {
-    /// One with no certificate; it makes one by itself when it feels like it.
+    /// Creates a client without a certificate. `incus` generates one when it needs one.
     pub fn stranger() -> Self {
         Self {
             home: tempfile::tempdir().expect("a temporary folder"),
@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// One who has this certificate.
+    /// Creates a client with this certificate.
     pub fn admin(certificate: &Certificate) -> Self {
         let client = Self::stranger();
         for (from, to) in [
@@ -38,23 +38,23 @@ impl Client {
         client
     }
 
-    /// One whose system trusts this authority.
+    /// Makes the client trust this CA, as if the system did.
     pub fn trusting(mut self, authority: &Certificate) -> Self {
         self.trusts = Some(authority.certificate.clone().into());
         self
     }
 
-    /// Where it keeps its remotes; tests put their files here too.
+    /// Returns the home folder, which contains the remotes. Tests put their files here too.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// Runs it to its end.
+    /// Runs the client and waits until it exits.
     pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Output {
         run(self.command().args(arguments))
     }
 
-    /// Its command, for those who need more than arguments.
+    /// Returns the client's command, for tests that need more than arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new("incus");
         command
@@ -69,30 +69,30 @@ impl Client {
     }
 }
 
-/// A request by curl. It sends the path as it is spelt, and does not look at the server's certificate until told to.
+/// A request by curl. It sends the path unchanged, and does not verify the server's certificate unless told to.
 #[derive(Debug)]
 pub struct Curl {
     url: String,
     arguments: Vec<OsString>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub struct Answer {
     /// `1.1` or `2`.
     pub version: String,
     /// The status code.
     pub status: u16,
-    /// In their order, names in lower case.
+    /// The headers in their order, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// As it came.
+    /// The body as received.
     pub body: Vec<u8>,
-    /// What curl has said to its user; with `--verbose` more.
+    /// curl's messages on stderr; more with `--verbose`.
     pub complaints: String,
 }
 
 impl Curl {
-    /// GET of this URL.
+    /// Creates a GET request for this URL.
     pub fn get(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -100,13 +100,13 @@ impl Curl {
         }
     }
 
-    /// Further arguments as curl knows them, such as `--http1.1`, `--tls-max 1.2` or `--header "Range: bytes=0-9"`.
+    /// Adds arguments of curl, such as `--http1.1`, `--tls-max 1.2` or `--header "Range: bytes=0-9"`.
     pub fn with<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// Another method.
+    /// Sets the method.
     pub fn method(self, method: &str) -> Self {
         match method {
             "HEAD" => self.with(["--head"]),
@@ -114,23 +114,23 @@ impl Curl {
         }
     }
 
-    /// One header.
+    /// Adds a header.
     pub fn header(self, line: &str) -> Self {
         self.with(["--header", line])
     }
 
-    /// Shows this certificate when it is asked for one.
+    /// Presents this certificate when the server requests one.
     pub fn presenting(self, certificate: &Certificate) -> Self {
         self.with([OsString::from("--cert"), certificate.certificate.clone().into()])
             .with([OsString::from("--key"), certificate.key.clone().into()])
     }
 
-    /// Trusts this certificate as the server's, or as its issuer, and nothing else.
+    /// Trusts only this certificate, as the server's or as its issuer.
     pub fn trusting(self, certificate: &Certificate) -> Self {
         self.with([OsString::from("--cacert"), certificate.certificate.clone().into()])
     }
 
-    /// The answer; or curl's complaint and exit code in words.
+    /// Sends the request. Returns the response, or curl's error message and exit code.
     pub fn send(self) -> Result<Answer, String> {
         const HEADERS: &str = "headers";
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -160,19 +160,19 @@ impl Curl {
         if !output.status.success() {
             return Err(output.to_string());
         }
-        let (version, status) = output.stdout.split_once(' ').expect("as --write-out has it");
-        let headers = std::fs::read(headers).expect("what curl has written");
+        let (version, status) = output.stdout.split_once(' ').expect("the format of --write-out");
+        let headers = std::fs::read(headers).expect("curl has written the headers");
         Ok(Answer {
             version: version.to_owned(),
             status: status.parse().expect("a status code"),
             headers: last_head(&String::from_utf8_lossy(&headers)),
-            // Without a body curl makes no file.
+            // Without a body, curl creates no file.
             body: std::fs::read(body).unwrap_or_default(),
             complaints: output.stderr,
         })
     }
 
-    /// The answer; or the test fails.
+    /// Sends the request and returns the response. Panics if curl fails.
     #[track_caller]
     pub fn answer(self) -> Answer {
         self.send().unwrap_or_else(|complaint| panic!("{complaint}"))
@@ -180,7 +180,7 @@ impl Curl {
 }
 
 impl Answer {
-    /// A header's value; of several, the first.
+    /// Returns the value of a header; the first one of several.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers
@@ -188,19 +188,19 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
     }
 }
 
-/// Heads of `100 Continue` and the like come before the one that counts.
+/// Returns the headers of the final response, without those of `100 Continue` and other interim responses.
 fn last_head(text: &str) -> Vec<(String, String)> {
     let heads = text.split("\r\n\r\n").filter(|head| !head.trim().is_empty());
     let lines = heads.last().unwrap_or_default().lines().skip(1);

@@ -1,5 +1,5 @@
-//! A clock that only the gateway goes by: libfaketime, between it and the system's. What the kernel counts since it was
-//! started goes on as ever, as it does when a real clock is moved.
+//! A wall clock that only the gateway uses, provided by libfaketime. The monotonic clock is unchanged, as it is when an
+//! administrator sets the system's clock.
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,27 @@ use std::process::{Command, Stdio};
 
 use super::gateway::binary;
 
-/// The clock's file.
+/// The file that contains the clock's offset.
 #[derive(Debug)]
 pub struct Clock(PathBuf);
 
 impl Clock {
-    /// One that is right, with its file in a folder that the gateway reads.
+    /// Creates a clock without an offset. Its file is in a folder that the gateway can read.
     pub fn right(folder: &Path) -> Self {
         let clock = Self(folder.join("clock"));
         clock.moved("+0");
         clock
     }
 
-    /// Moves it by so much from what is right, such as `+400d` or `-10y`.
+    /// Sets the offset from the system's clock, such as `+400d` or `-10y`.
     pub fn moved(&self, offset: &str) {
-        // What is read is never half of it.
+        // Renamed into place, so that a partial file is never read.
         let new = self.0.with_extension("new");
         std::fs::write(&new, offset).expect("a temporary file can be written");
         std::fs::rename(new, &self.0).expect("our own file");
     }
 
-    /// The gateway's command line, to start it with.
+    /// Returns the gateway's command, which uses this clock.
     pub fn command(&self) -> Command {
         let library = format!("/usr/lib/{ARCH}-linux-gnu/faketime/libfaketimeMT.so.1");
         assert!(Path::new(&library).exists(), "libfaketime is installed");

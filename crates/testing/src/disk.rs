@@ -1,4 +1,4 @@
-//! A file system of a test's own, which can be full.
+//! A private file system that can be full.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use super::run::run;
 
 const BALLAST: &str = "ballast";
 
-/// A small one; it is gone when this is dropped.
+/// A small file system. It is unmounted when the value is dropped.
 #[derive(Debug)]
 pub struct Disk(TempDir);
 
 impl Disk {
-    /// An empty one.
+    /// Mounts an empty one.
     pub fn mount() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         run(Command::new("mount")
@@ -25,18 +25,18 @@ impl Disk {
         Self(folder)
     }
 
-    /// Where it is.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Takes all room that there is.
+    /// Uses up all free space.
     pub fn fill(&self) {
         let full = fs::write(self.path().join(BALLAST), vec![0; 1 << 20]);
         full.expect_err("there is still room");
     }
 
-    /// Gives it back.
+    /// Frees the space again.
     pub fn make_room(&self) {
         fs::remove_file(self.path().join(BALLAST)).expect("the disk was full");
     }

@@ -1,4 +1,4 @@
-//! The gateway's own binary under test.
+//! The gateway's binary, the subject of the tests.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -13,15 +13,15 @@ use tempfile::TempDir;
 
 use super::run::signal;
 
-/// For what a healthy gateway does in far less.
+/// Timeout for operations that a healthy gateway completes much faster.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// For its start, which takes seconds under valgrind: aws-lc gathers entropy. On a busy machine more.
+/// Timeout for the start, which takes seconds under valgrind because aws-lc gathers entropy, and longer on a busy machine.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// The binary: Cargo puts it beside the folder in which the tests and the benchmarks are.
+/// Returns the path of the binary. Cargo puts it next to the folder of the tests and benchmarks.
 pub fn binary() -> &'static str {
     static BINARY: LazyLock<String> = LazyLock::new(|| {
-        let this = std::env::current_exe().expect("a test is a program");
+        let this = std::env::current_exe().expect("a test has an executable");
         let binary = this.ancestors().nth(2).expect("Cargo's folders").join("incus-gate");
         assert!(binary.exists(), "there is no {}: build it first", binary.display());
         binary.into_os_string().into_string().expect("a path in UTF-8")
@@ -29,7 +29,7 @@ pub fn binary() -> &'static str {
     &BINARY
 }
 
-/// A running gateway; it is killed when it is dropped.
+/// A running gateway. It is killed when the value is dropped.
 #[derive(Debug)]
 pub struct Gateway {
     folder: TempDir,
@@ -38,34 +38,34 @@ pub struct Gateway {
     log: Arc<Log>,
 }
 
-/// One that has ended before it was ready.
+/// A gateway that exited before it was ready.
 #[derive(Debug)]
 pub struct Ended {
-    /// How.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it said.
+    /// The log lines.
     pub log: Vec<String>,
 }
 
 impl Gateway {
-    /// Starts one with this configuration, and waits until it is ready.
+    /// Starts a gateway with this configuration, and waits until it is ready. Panics if it exits.
     pub fn start(configuration: &str) -> Self {
         Self::try_start(configuration).unwrap_or_else(|ended| panic!("the gateway does not start: {ended:#?}"))
     }
 
-    /// The same, for configurations that it should refuse.
+    /// Like [`Self::start`], for configurations that the gateway may reject.
     pub fn try_start(configuration: &str) -> Result<Self, Ended> {
         Self::try_start_by(OsStr::new(binary()), &[], configuration)
     }
 
-    /// The same, with the gateway's command line behind a program that ends up as the gateway, such as `prlimit`.
+    /// Like [`Self::try_start`], through a program that then executes the gateway, such as `prlimit`.
     pub fn try_start_by(program: &OsStr, arguments: &[&str], configuration: &str) -> Result<Self, Ended> {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         Self::try_start_command(command, configuration)
     }
 
-    /// The same, with all that a service manager may have set up.
+    /// Like [`Self::try_start`], with a command prepared as by a service manager.
     pub fn try_start_command(mut command: Command, configuration: &str) -> Result<Self, Ended> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("proxy.toml");
@@ -99,92 +99,92 @@ impl Gateway {
         Err(Ended { status, log })
     }
 
-    /// Where the public port is.
+    /// Returns the address of the public port.
     pub fn public(&self) -> SocketAddr {
         self.listening_on("public")
     }
 
-    /// Where the admin port is.
+    /// Returns the address of the admin port.
     pub fn admin(&self) -> SocketAddr {
         self.listening_on("admin")
     }
 
-    /// The public port's number.
+    /// Returns the number of the public port.
     pub fn public_port(&self) -> u16 {
         self.public().port()
     }
 
-    /// The admin port's number.
+    /// Returns the number of the admin port.
     pub fn admin_port(&self) -> u16 {
         self.admin().port()
     }
 
-    /// `https://localhost:PORT` of the public port.
+    /// Returns `https://localhost:PORT` of the public port.
     pub fn public_url(&self) -> String {
         format!("https://localhost:{}", self.public_port())
     }
 
-    /// `https://localhost:PORT` of the admin port.
+    /// Returns `https://localhost:PORT` of the admin port.
     pub fn admin_url(&self) -> String {
         format!("https://localhost:{}", self.admin_port())
     }
 
-    /// `http://127.0.0.1:PORT` of the listener for metrics.
+    /// Returns `http://127.0.0.1:PORT` of the metrics listener.
     pub fn metrics_url(&self) -> String {
         format!("http://{}", self.listening_on("metrics"))
     }
 
-    /// The configuration's file.
+    /// Returns the path of the configuration.
     pub fn configuration(&self) -> PathBuf {
         self.folder.path().join("proxy.toml")
     }
 
-    /// Writes another configuration; see [`signal`](Self::signal) for making the gateway read it.
+    /// Writes another configuration. [`signal`](Self::signal) makes the gateway reload it.
     pub fn reconfigure(&self, configuration: &str) {
         std::fs::write(self.configuration(), configuration).expect("a temporary file can be written");
     }
 
-    /// Where it tells how it is, by the usual configuration.
+    /// Returns the path of the status socket in the default test configuration.
     pub fn status_socket(&self) -> PathBuf {
         self.folder.path().join("status.sock")
     }
 
-    /// A command of the binary, of this gateway's configuration.
+    /// Returns a command of the binary with this gateway's configuration.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binary());
         command.arg(name).arg("--config").arg(self.configuration());
         command
     }
 
-    /// Every line of the log so far.
+    /// Returns all log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// How many these are.
+    /// Returns the number of log lines so far.
     pub fn log_length(&self) -> usize {
         lock(&self.log.state).lines.len()
     }
 
-    /// Waits for a line that holds this text, those written before included.
+    /// Waits for a log line that contains this text. Earlier lines count too.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
         self.wait_for_log_after(0, text)
     }
 
-    /// The same, but of the lines after so many (`gateway.log().len()` before what should cause one).
+    /// Like [`Self::wait_for_log`], ignoring the first `count` lines (`gateway.log().len()` before the cause of the line).
     #[track_caller]
     pub fn wait_for_log_after(&self, count: usize, text: &str) -> String {
         let found = self.wait_for_line_after(count, |line| line.contains(text));
         found.unwrap_or_else(|| panic!("no line of the log holds {text:?}"))
     }
 
-    /// The first line after so many that is wanted, if one comes.
+    /// Waits for a matching line after the first `count` ones. Returns `None` if there is none in time.
     pub fn wait_for_line_after(&self, count: usize, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
         self.log.wait_for(count, PATIENCE, is_wanted)
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -194,29 +194,29 @@ impl Gateway {
         signal(self.pid, name);
     }
 
-    /// The most memory that it has held so far, in bytes.
+    /// Returns the peak resident memory, in bytes.
     pub fn memory_peak(&self) -> u64 {
         self.memory("VmHWM:")
     }
 
-    /// The memory that it holds now, in bytes.
+    /// Returns the current resident memory, in bytes.
     pub fn memory_now(&self) -> u64 {
         self.memory("VmRSS:")
     }
 
-    /// How many files and sockets it holds open.
+    /// Returns the number of open file descriptors.
     pub fn open_files(&self) -> usize {
         let folder = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
         folder.expect("the process runs").count()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the gateway exits.
     #[track_caller]
     pub fn exit_status(&self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.ended() {
-                // Its last words have then come too.
+                // The last log lines have then been read too.
                 self.log.wait_for_the_end();
                 return status;
             }
@@ -225,13 +225,13 @@ impl Gateway {
         }
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, if the gateway has exited.
     pub fn ended(&self) -> Option<ExitStatus> {
-        lock(&self.child).try_wait().expect("our own child")
+        lock(&self.child).try_wait().expect("a child of this process")
     }
 
     fn listening_on(&self, port: &str) -> SocketAddr {
-        // In both forms that the log has.
+        // In both log formats, text and JSON.
         let texts = [
             format!("listening port={port} address="),
             format!(r#""message":"listening","port":"{port}","address":""#),
@@ -243,7 +243,7 @@ impl Gateway {
         let line = self.log.wait_for(0, PATIENCE, |line| address_in(line).is_some());
         let address = line
             .and_then(|line| address_in(&line))
-            .expect("a line tells the address");
+            .expect("a log line contains the address");
         address.parse().expect("an address with a port")
     }
 
@@ -261,7 +261,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let mut child = lock(&self.child);
-        // It may have ended already.
+        // It may have exited already.
         let _ = child.kill();
         let _ = child.wait();
         if std::thread::panicking() {
@@ -301,12 +301,12 @@ impl Log {
         lock(&self.state).lines.clone()
     }
 
-    /// The first such line after so many; `None` after this time, or when there will be none.
+    /// Waits for the first matching line after `count` lines. Returns `None` after the timeout, or when the log has ended.
     fn wait_for(&self, count: usize, patience: Duration, is_it: impl Fn(&str) -> bool) -> Option<String> {
         let found = |state: &LogState| state.lines.iter().skip(count).find(|line| is_it(line)).cloned();
         let waiting = |state: &mut LogState| !state.ended && found(state).is_none();
         let state = self.changed.wait_timeout_while(lock(&self.state), patience, waiting);
-        found(&state.expect("nobody panics while holding this").0)
+        found(&state.expect("no thread panics while holding the lock").0)
     }
 
     fn wait_for_the_end(&self) {
@@ -318,10 +318,10 @@ impl Log {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics while holding this")
+    mutex.lock().expect("no thread panics while holding the lock")
 }
 
-/// A path as a string of TOML.
+/// Formats a path as a TOML string.
 pub fn toml(path: &Path) -> String {
-    serde_json::Value::from(path.to_str().expect("a temporary folder's name is plain")).to_string()
+    serde_json::Value::from(path.to_str().expect("the name of a temporary folder is UTF-8")).to_string()
 }

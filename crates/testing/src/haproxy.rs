@@ -1,4 +1,4 @@
-//! A real HAProxy, which says in the PROXY protocol whose connections it brings.
+//! A real HAProxy, which sends the client's address in the PROXY protocol.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use super::gateway::PATIENCE;
 use super::incus::free_address;
 use super::run::Started;
 
-/// The proxy; it is killed when it is dropped.
+/// A running HAProxy. It is killed when the value is dropped.
 #[derive(Debug)]
 pub struct Haproxy {
     _child: Started,
@@ -19,7 +19,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts one in front of a port; `how` is `send-proxy`, `send-proxy-v2` or the like.
+    /// Starts HAProxy in front of a port. `how` is a server option such as `send-proxy` or `send-proxy-v2`.
     pub fn before(port: SocketAddr, how: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("haproxy.cfg");
@@ -45,12 +45,12 @@ impl Haproxy {
         proxy
     }
 
-    /// Where it listens.
+    /// Returns the listen address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as an URL.
+    /// Returns the listen address as a URL.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }

@@ -1,4 +1,4 @@
-//! Valid images of any kind, and what their fingerprints must be.
+//! Valid images of every kind, and their expected fingerprints.
 
 use std::cell::Cell;
 use std::fs;
@@ -14,29 +14,29 @@ use super::client::Answer;
 use super::incus::Incus;
 use super::run::run;
 
-/// Stands in every image's root, so that another number makes another fingerprint.
+/// A mark in every image's root file system. A different number after it results in a different fingerprint.
 const MARK: &str = "mark:";
 const MARK_DIGITS: usize = 16;
 
-/// Makes images into a folder of its own.
+/// Creates images in its own folder.
 #[derive(Debug)]
 pub struct Images {
     folder: Arc<TempDir>,
     made: Cell<usize>,
 }
 
-/// One image, as the one or two files that `incus image import` takes.
+/// An image, as the one or two files that `incus image import` takes.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// `[unified]` or `[metadata, rootfs]`.
     pub files: Vec<PathBuf>,
-    /// SHA-256 over the files, one after the other.
+    /// SHA-256 of the concatenated files.
     pub fingerprint: String,
-    /// The files are there as long as this is.
+    /// Keeps the files.
     _folder: Arc<TempDir>,
 }
 
-/// In one file or in two.
+/// Whether an image consists of one or two files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Split,
@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 impl Images {
-    /// A new, empty folder.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         Self {
             folder: Arc::new(tempfile::tempdir().expect("a temporary folder")),
@@ -52,42 +52,42 @@ impl Images {
         }
     }
 
-    /// A small image in two files, with this description.
+    /// Creates a small image in two files, with this description.
     pub fn split(&self, description: &str) -> Image {
         self.make(Kind::Split, description, |_| {})
     }
 
-    /// A small image in one file, with this description.
+    /// Creates a small image in one file, with this description.
     pub fn unified(&self, description: &str) -> Image {
         self.make(Kind::Unified, description, |_| {})
     }
 
-    /// An image of somewhat more than so many MiB that do not compress.
+    /// Creates an image slightly larger than this many MiB, with incompressible content.
     pub fn random(&self, kind: Kind, description: &str, mebibytes: u64) -> Image {
         self.make(kind, description, |root| {
             let mut random = fs::File::open("/dev/urandom").map(|file| std::io::Read::take(file, mebibytes << 20));
             let random = random.as_mut().expect("the kernel has random numbers");
-            let mut file = fs::File::create(root.join("random")).expect("a temporary file can be made");
+            let mut file = fs::File::create(root.join("random")).expect("a temporary file can be created");
             std::io::copy(random, &mut file).expect("a temporary file can be written");
         })
     }
 
-    /// An image whose root can start: busybox is its shell and its init.
+    /// Creates an image that can boot, with busybox as shell and init.
     pub fn bootable(&self, description: &str) -> Image {
         self.make(Kind::Split, description, |root| {
             for folder in ["bin", "sbin", "dev", "proc", "sys", "run", "tmp", "root"] {
-                fs::create_dir_all(root.join(folder)).expect("a temporary folder can be made");
+                fs::create_dir_all(root.join(folder)).expect("a temporary folder can be created");
             }
             fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
             for link in ["bin/sh", "bin/cat", "bin/ls", "bin/echo", "sbin/init"] {
-                std::os::unix::fs::symlink("/bin/busybox", root.join(link)).expect("a link can be made");
+                std::os::unix::fs::symlink("/bin/busybox", root.join(link)).expect("a link can be created");
             }
-            // Nothing but waiting: there is no terminal to ask at.
+            // init only waits: without a terminal it must not start a shell.
             fs::write(root.join("etc/inittab"), "::sysinit:/bin/true\n").expect("a temporary file can be written");
         })
     }
 
-    /// A small image whose fingerprint is as wanted. Three hexadecimal digits are found at once.
+    /// Creates a small image whose fingerprint satisfies `wanted`. Three given hexadecimal digits are found instantly.
     pub fn with_fingerprint(&self, kind: Kind, description: &str, wanted: impl Fn(&str) -> bool) -> Image {
         let mut image = self.make(kind, description, |_| {});
         let path = image.files.last().expect("an image has files").clone();
@@ -96,8 +96,8 @@ impl Images {
             Kind::Split => fs::read(&image.files[0]).expect("the file just made"),
             Kind::Unified => Vec::new(),
         };
-        let at = find(&root, MARK.as_bytes()).expect("the mark stands in the archive as it is") + MARK.len();
-        // A tar archive has check sums over its headers only.
+        let at = find(&root, MARK.as_bytes()).expect("the archive contains the mark uncompressed") + MARK.len();
+        // The content can be changed in place: tar's checksums cover headers only.
         for number in 0..1_u64 << 32 {
             root[at..at + MARK_DIGITS].copy_from_slice(format!("{number:0MARK_DIGITS$}").as_bytes());
             image.fingerprint = sha256(&[&metadata, &root]);
@@ -113,7 +113,7 @@ impl Images {
         let number = self.made.replace(self.made.get() + 1);
         let folder = self.folder.path().join(number.to_string());
         let root = folder.join("rootfs");
-        fs::create_dir_all(root.join("etc")).expect("a temporary folder can be made");
+        fs::create_dir_all(root.join("etc")).expect("a temporary folder can be created");
         fs::write(root.join("etc/mark"), format!("{MARK}{number:0MARK_DIGITS$}")).expect("a temporary file");
         fs::write(folder.join("metadata.yaml"), metadata(description)).expect("a temporary file can be written");
         fill(&root);
@@ -135,7 +135,7 @@ impl Images {
 }
 
 impl Image {
-    /// Imports it through the unix socket.
+    /// Imports it into Incus through the Unix socket.
     pub fn import(&self, incus: &Incus, options: &[&str]) {
         let mut command = incus.command();
         command
@@ -146,7 +146,7 @@ impl Image {
     }
 }
 
-/// SHA-256 over the parts, one after the other, in hexadecimal digits.
+/// Returns the SHA-256 of the concatenated parts, in hexadecimal.
 pub fn sha256(parts: &[&[u8]]) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -155,16 +155,16 @@ pub fn sha256(parts: &[&[u8]]) -> String {
     HEXLOWER.encode(context.finish().as_ref())
 }
 
-/// The same over files.
+/// Returns the SHA-256 of the concatenated files, in hexadecimal.
 pub fn sha256_of(files: &[PathBuf]) -> String {
     let parts: Vec<Vec<u8>> = files
         .iter()
-        .map(|file| fs::read(file).expect("a file to read"))
+        .map(|file| fs::read(file).expect("the file can be read"))
         .collect();
     sha256(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// The fingerprint of what an export has brought, in one file or in two.
+/// Returns the fingerprint of an exported image of one or two files.
 #[track_caller]
 pub fn export_fingerprint(answer: &Answer) -> String {
     let kind = answer.header("content-type").expect("an export has a type");
@@ -177,7 +177,7 @@ pub fn export_fingerprint(answer: &Answer) -> String {
     sha256(&parts.iter().map(|(_, content)| *content).collect::<Vec<_>>())
 }
 
-/// Names and contents of a multipart body. Incus closes it twice.
+/// Returns the names and contents of a multipart body. Incus sends the closing delimiter twice.
 fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<(String, &'a [u8])> {
     let delimiter = format!("\r\n--{boundary}");
     let mut rest = body

@@ -1,4 +1,4 @@
-//! A real Incus daemon that is gone without a trace when it is dropped.
+//! A real Incus daemon, removed with all its state when the value is dropped.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use super::certificates::Certificate;
 use super::run::{Output, run, signal};
 
-/// For what a healthy daemon does in far less.
+/// Timeout for operations that a healthy daemon completes much faster.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/throwaway-incus");
 
-/// The daemon. It listens on a port of 127.0.0.1 that it keeps over a restart.
+/// A running daemon. It listens on a port of 127.0.0.1 that it keeps over a restart.
 #[derive(Debug)]
 pub struct Incus {
     folder: TempDir,
@@ -23,7 +23,7 @@ pub struct Incus {
 }
 
 impl Incus {
-    /// Starts one that trusts these client certificates.
+    /// Starts a daemon that trusts these client certificates.
     pub fn start(trusted: &[&Certificate]) -> Self {
         loop {
             let incus = Self {
@@ -31,7 +31,7 @@ impl Incus {
                 address: free_address(),
             };
             let up = incus.up(trusted);
-            // Somebody else was quicker: another port, then.
+            // Another process took the port in the meantime: try another port.
             if !up.stderr.contains("address already in use") {
                 up.ok();
                 return incus;
@@ -39,27 +39,27 @@ impl Incus {
         }
     }
 
-    /// Where it listens.
+    /// Returns the listen address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as an URL.
+    /// Returns the listen address as a URL.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// The certificate that it shows.
+    /// Returns the path of the server certificate.
     pub fn server_certificate(&self) -> PathBuf {
         self.variable().join("server.crt")
     }
 
-    /// The real client on its unix socket: as root, all is allowed.
+    /// Runs the real client on the Unix socket, with root's permissions.
     pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Output {
         run(self.command().args(arguments))
     }
 
-    /// The same, for those who need more than arguments.
+    /// Returns the client's command, for tests that need more than arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new("incus");
         command
@@ -68,12 +68,12 @@ impl Incus {
         command
     }
 
-    /// Its log so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("incusd.log")).unwrap_or_default()
     }
 
-    /// Stops it in order; its state stays.
+    /// Stops the daemon cleanly. Its state is kept.
     pub fn stop(&self) {
         self.script("stop").ok();
     }
@@ -83,7 +83,7 @@ impl Incus {
         self.up(&[]).ok();
     }
 
-    /// Kills it with no chance to close anything in order, and waits until it is gone.
+    /// Kills the daemon with SIGKILL, and waits until it has ended.
     pub fn kill(&self) {
         let pid = self.pid();
         signal(pid, "KILL");
@@ -94,7 +94,7 @@ impl Incus {
         }
     }
 
-    /// Lets it hang: its sockets stay open, nothing answers. Ends with the value that it returns.
+    /// Suspends the daemon: its sockets stay open but do not respond. It resumes when the returned value is dropped.
     pub fn pause(&self) -> Paused {
         let pid = self.pid();
         signal(pid, "STOP");
@@ -106,13 +106,13 @@ impl Incus {
         Paused(pid)
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
-        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("the file of a running daemon");
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("a running daemon has a pid file");
         pid.trim().parse().expect("a process id")
     }
 
-    /// `INCUS_DIR`
+    /// Returns `INCUS_DIR`.
     pub fn variable(&self) -> PathBuf {
         self.folder.path().join("var")
     }
@@ -137,7 +137,7 @@ impl Drop for Incus {
         if std::thread::panicking() {
             eprintln!("--- incusd at {}\n{}", self.address, self.log());
         }
-        // A failure here must not hide the test's own.
+        // A failure here must not hide the failure of the test.
         let down = self.script("down");
         if !down.status.success() {
             eprintln!("{down}");
@@ -145,7 +145,7 @@ impl Drop for Incus {
     }
 }
 
-/// A daemon that hangs; it goes on when this is dropped.
+/// A suspended daemon. It resumes when this is dropped.
 #[derive(Debug)]
 pub struct Paused(u32);
 
@@ -155,19 +155,19 @@ impl Drop for Paused {
     }
 }
 
-/// A signal to stop takes its time to reach every thread.
+/// Returns whether every thread has stopped. SIGSTOP takes time to reach all of them.
 fn is_stopped(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running daemon");
     threads.flatten().all(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The state comes behind the name, which stands in brackets.
+        // The state follows the name, which is in parentheses.
         stat.rsplit(')')
             .next()
             .is_some_and(|rest| rest.trim_start().starts_with('T'))
     })
 }
 
-/// An address of 127.0.0.1 that nobody listens on.
+/// Returns a free address of 127.0.0.1.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound socket has an address")

@@ -1,4 +1,4 @@
-//! A crowd of clients that ask without a pause, each time over a new connection, and never twice for the same.
+//! Clients that send requests without a pause, each over a new connection and for a different path.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use super::gateway::PATIENCE;
 use super::tls::http1::Answer;
 use super::tls::{End, TlsClient};
 
-/// What the crowd is told, and tells.
+/// State that the clients share with the test.
 #[derive(Debug, Default)]
 pub struct Load {
     served: AtomicUsize,
@@ -17,7 +17,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// One more client, until the load ends. It fails with the first answer that `judge` does not take.
+    /// Adds a client, which runs until the load ends. It fails on the first response that `judge` rejects.
     pub fn ask<'scope, 'env>(
         &'env self,
         scope: &'scope Scope<'scope, 'env>,
@@ -34,7 +34,7 @@ impl Load {
         });
     }
 
-    /// Returns when so many more have been served.
+    /// Waits until `count` more requests have been served.
     pub fn wait_for_more(&self, count: usize) {
         let goal = self.served.load(Ordering::SeqCst) + count;
         let deadline = Instant::now() + PATIENCE;
@@ -44,7 +44,7 @@ impl Load {
         }
     }
 
-    /// However the test ends, so do the clients.
+    /// Ends the clients when the returned value is dropped, also when the test fails.
     pub fn until_dropped(&self) -> impl Drop + '_ {
         struct Done<'a>(&'a AtomicBool);
         impl Drop for Done<'_> {
@@ -56,7 +56,7 @@ impl Load {
     }
 }
 
-/// For who must always be served.
+/// Accepts only successful responses, for clients that must always be served.
 #[track_caller]
 pub fn served(answer: Result<Answer, End>) {
     match answer {

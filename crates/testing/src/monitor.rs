@@ -1,4 +1,4 @@
-//! What a real Incus logs of the requests that it gets.
+//! The requests that a real Incus logs.
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
@@ -11,35 +11,35 @@ use super::gateway::PATIENCE;
 use super::incus::Incus;
 use super::run::Started;
 
-/// `incus monitor`, from before the first request on.
+/// `incus monitor`, connected before the first request.
 #[derive(Debug)]
 pub struct Monitor {
     _client: Started,
     lines: Receiver<String>,
 }
 
-/// A request, as Incus has read it.
+/// A request, as Incus parsed it.
 #[derive(Debug)]
 pub struct Logged {
-    /// `GET`, for example.
+    /// The method, for example `GET`.
     pub method: String,
     /// The request target.
     pub target: String,
-    /// Who asked; nobody who is known by an address, over the unix socket.
+    /// The client's address; `None` over the Unix socket.
     pub client: Option<IpAddr>,
 }
 
 impl Monitor {
-    /// Listens to a daemon.
+    /// Starts to monitor a daemon.
     pub fn of(incus: &Incus) -> Self {
         let mut command = incus.command();
         command.args(["monitor", "--type=logging", "--format=json"]);
         let mut client = Started::by(command.stdout(Stdio::piped()));
-        let output = BufReader::new(client.stdout.take().expect("it is piped"));
+        let output = BufReader::new(client.stdout.take().expect("stdout is a pipe"));
         let (tell, lines) = channel();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok).filter(|line| !line.is_empty()) {
-                // Nobody may listen any more.
+                // The receiver may have been dropped.
                 let _ = tell.send(line);
             }
         });
@@ -48,7 +48,7 @@ impl Monitor {
         monitor
     }
 
-    /// The next request.
+    /// Waits for the next request.
     pub fn request(&self) -> Logged {
         loop {
             let entry = self.next();
@@ -70,7 +70,7 @@ impl Monitor {
     }
 
     fn next(&self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("Incus logs what it does");
+        let line = self.lines.recv_timeout(PATIENCE).expect("Incus logs requests");
         let entry: Value = serde_json::from_str(&line).expect("JSON");
         entry["metadata"].clone()
     }

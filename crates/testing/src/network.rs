@@ -1,4 +1,4 @@
-//! A network of a test's own: clients have other addresses there than this machine's loopback, and it can be disturbed.
+//! A private network for a test, in which clients have addresses other than loopback and packets can be dropped or delayed.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -10,11 +10,11 @@ use socket2::{Domain, Socket, Type};
 
 use super::run::run;
 
-/// Tells the test that it is in there already.
+/// Environment variable that marks a test that already runs inside the network.
 const INSIDE: &str = "INCUS_GATE_TEST_NETWORK";
 
-/// Has a test run once more, in a network namespace that has these addresses and no way out. Returns `false` outside of it,
-/// once the test has run there; it must then do nothing more.
+/// Runs the test again in a network namespace that has these addresses and no route out. Outside of it, returns `false` once
+/// the test has run there; the caller must then do nothing more.
 #[must_use]
 #[track_caller]
 pub fn own(test: &str, addresses: &[&str]) -> bool {
@@ -25,10 +25,10 @@ pub fn own(test: &str, addresses: &[&str]) -> bool {
         }
         return true;
     }
-    // Each module of tests is a file of its own.
+    // Each module of tests is its own file.
     let file = Path::new(Location::caller().file());
     let module = file.file_stem().expect("a file has a name").to_string_lossy();
-    let this = std::env::current_exe().expect("a test is a program");
+    let this = std::env::current_exe().expect("a test has an executable");
     let ran = Command::new("unshare")
         .arg("--net")
         .arg(this)
@@ -51,12 +51,12 @@ pub fn connect(from: &str, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
     socket
         .bind(&SocketAddr::new(from, 0).into())
-        .expect("it is one of this network's");
-    socket.connect(&to.into()).expect("somebody listens");
+        .expect("an address of this network");
+    socket.connect(&to.into()).expect("a listener accepts connections");
     socket.into()
 }
 
-/// Connects as a proxy that announces this client.
+/// Connects like a proxy, and sends a PROXY header with this client's address.
 pub fn announce(client: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let mut tcp = TcpStream::connect(to)?;
     let kind = if client.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -66,12 +66,12 @@ pub fn announce(client: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// What becomes of packets from and to some ports, until this is dropped; one at a time.
+/// A packet filter for some ports, in effect until it is dropped. Only one can exist at a time.
 #[derive(Debug)]
 pub struct Disturbed(());
 
 impl Disturbed {
-    /// As nftables says it, in a network of one's own.
+    /// Installs an nftables rule with this verdict in the test's own network.
     fn by(ports: &[u16], verdict: &str) -> Self {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let ports = ports.join(", ");
@@ -83,18 +83,18 @@ impl Disturbed {
         Self(())
     }
 
-    /// Packets vanish.
+    /// Drops all packets.
     pub fn cut(ports: &[u16]) -> Self {
         Self::by(ports, "drop")
     }
 
-    /// Who sends anything is told that the other end has reset the connection.
+    /// Answers every packet with a TCP reset.
     pub fn reset(ports: &[u16]) -> Self {
-        // The reset itself must arrive.
+        // The resets themselves must pass.
         Self::by(ports, "tcp flags & rst == 0 reject with tcp reset")
     }
 
-    /// One packet in twenty vanishes.
+    /// Drops five percent of the packets at random.
     pub fn lossy(ports: &[u16]) -> Self {
         Self::by(ports, "numgen random mod 100 < 5 drop")
     }
@@ -106,7 +106,7 @@ impl Drop for Disturbed {
     }
 }
 
-/// The whole network takes little at a time, so that packets queue for up to so many milliseconds; until this is dropped.
+/// A bandwidth limit for the whole network, with a queue of up to this many milliseconds, in effect until it is dropped.
 #[derive(Debug)]
 pub struct Slow(());
 
@@ -127,7 +127,7 @@ impl Drop for Slow {
     }
 }
 
-/// A program of iproute2.
+/// Runs `ip` of iproute2.
 pub fn ip(arguments: &[&str]) {
     run(Command::new("ip").args(arguments)).ok();
 }

@@ -1,31 +1,31 @@
-//! Other programs' doings, with messages that tell what went wrong.
+//! Other programs, with messages that say what failed.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// What a program has said and how it ended.
+/// The output and the exit status of a program.
 #[derive(Debug)]
 pub struct Output {
     /// The command line, for messages.
     pub command: String,
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// As text.
+    /// Standard output as text.
     pub stdout: String,
-    /// As text.
+    /// Standard error as text.
     pub stderr: String,
 }
 
 impl Output {
-    /// What it wrote, if it has succeeded; or the test fails with all there is to know.
+    /// Returns stdout. Panics with all details if the program failed.
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(self.status.success(), "this should have succeeded: {self}");
         self.stdout
     }
 
-    /// What it complained about, if it has failed; or the test does.
+    /// Returns stderr. Panics if the program succeeded.
     #[track_caller]
     pub fn fails(self) -> String {
         assert!(!self.status.success(), "this should have failed: {self}");
@@ -45,7 +45,7 @@ impl fmt::Display for Output {
     }
 }
 
-/// Runs a command to its end, with nothing to read from.
+/// Runs a command until it exits, with an empty stdin.
 #[track_caller]
 pub fn run(command: &mut Command) -> Output {
     let line = format!("{command:?}");
@@ -59,12 +59,12 @@ pub fn run(command: &mut Command) -> Output {
     }
 }
 
-/// A program that runs beside a test; it is killed when this is dropped, also by a test that fails.
+/// A program that runs during a test. It is killed when the value is dropped, also when the test fails.
 #[derive(Debug)]
 pub struct Started(Child);
 
 impl Started {
-    /// Starts it, with nothing to read from.
+    /// Starts the program, with an empty stdin.
     #[track_caller]
     pub fn by(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).spawn();
@@ -88,13 +88,13 @@ impl DerefMut for Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Sends a signal, by its name or number, to a process of ours.
+/// Sends a signal, by name or number, to a process.
 pub fn signal(pid: u32, name: &str) {
     run(Command::new("kill").args(["-s", name, &pid.to_string()])).ok();
 }

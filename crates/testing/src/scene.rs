@@ -1,4 +1,4 @@
-//! The usual scene: a real Incus, the gateway in front of it, one admin.
+//! The usual setup: a real Incus, the gateway in front of it, and one administrator.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use super::gateway::{Gateway, toml};
 use super::incus::Incus;
 use super::scripted::Scripted;
 
-/// Everything that a configuration says, to be changed before it becomes text.
+/// The values of a configuration, which a test can change before the text is generated.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// `upstream.url`
     pub upstream: String,
     /// `upstream.server_certificate`
     pub pin: Option<PathBuf>,
-    /// What the gateway shows to Incus.
+    /// The gateway's client certificate for Incus.
     pub local: Certificate,
-    /// What clients see on both ports.
+    /// The server certificate of both ports.
     pub server: Certificate,
-    /// Names and certificates.
+    /// Names and certificates of the administrators.
     pub admins: Vec<(String, Certificate)>,
     /// `public.listen`
     pub public: String,
@@ -33,14 +33,14 @@ pub struct Setup {
     pub more_public: String,
     /// Further lines of the table `[admin]`.
     pub more_admin: String,
-    /// `status.socket`: each gateway's own, beside its configuration.
+    /// `status.socket`, next to each gateway's configuration.
     pub status: String,
     /// Further tables.
     pub more: String,
 }
 
 impl Setup {
-    /// The usual one, with one admin `ops`.
+    /// Creates the usual configuration, with one administrator `ops`.
     pub fn new(certificates: &Certificates, upstream: &str, pin: &Path) -> Self {
         Self {
             upstream: upstream.to_owned(),
@@ -59,7 +59,7 @@ impl Setup {
         }
     }
 
-    /// The text of `proxy.toml`.
+    /// Returns the text of `proxy.toml`.
     pub fn text(&self) -> String {
         let pin = match &self.pin {
             Some(pin) => format!("server_certificate = {}", toml(pin)),
@@ -123,7 +123,7 @@ fn admin_table(name: &str, admin: &Certificate) -> String {
 /// A real Incus with the gateway in front of it.
 #[derive(Debug)]
 pub struct Scene {
-    // Dropped in this order: the gateway goes before what it needs.
+    // Dropped in this order: the gateway before what it depends on.
     pub gateway: Gateway,
     pub incus: Incus,
     pub setup: Setup,
@@ -131,12 +131,12 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The usual one.
+    /// Starts the usual setup.
     pub fn start() -> Self {
         Self::start_with(|_| {})
     }
 
-    /// One whose configuration is changed a little.
+    /// Starts the usual setup with a modified configuration.
     pub fn start_with(change: impl FnOnce(&mut Setup)) -> Self {
         let certificates = Certificates::new();
         let mut setup = Setup::new(&certificates, "", Path::new(""));
@@ -153,26 +153,26 @@ impl Scene {
         }
     }
 
-    /// The certificate of the admin `ops`.
+    /// Returns the certificate of the administrator `ops`.
     pub fn ops(&self) -> &Certificate {
         &self.setup.admins[0].1
     }
 
-    /// The real client of a stranger, to whom the public port is the remote `gate`.
+    /// Creates a client without a certificate, for which the public port is the remote `gate`.
     pub fn stranger(&self) -> Client {
         let client = Client::stranger();
         client.run(&self.remote_add()).ok();
         client
     }
 
-    /// Another Incus, to whose client the public port is the remote `gate`.
+    /// Starts another Incus, for whose client the public port is the remote `gate`.
     pub fn other_incus(&self) -> Incus {
         let other = Incus::start(&[]);
         other.run(&self.remote_add()).ok();
         other
     }
 
-    /// GET on the public port.
+    /// Sends a GET request to the public port.
     pub fn get(&self, path: &str) -> Answer {
         Curl::get(format!("{}{path}", self.gateway.public_url())).answer()
     }
@@ -182,7 +182,7 @@ impl Scene {
         ["remote", "add", "gate", &url, "--public", "--accept-certificate"].map(str::to_owned)
     }
 
-    /// Has the public port look at Incus anew: a name that it does not know is not denied without that.
+    /// Makes the public port refresh its list: it does so before it rejects an unknown name.
     pub fn refresh(&self) {
         assert_eq!(self.get("/1.0/images/aliases/no-such-name").status, 404);
     }
@@ -198,12 +198,12 @@ pub struct ScriptedScene {
 }
 
 impl ScriptedScene {
-    /// The usual one.
+    /// Starts the usual setup.
     pub fn before(upstream: &Scripted) -> Self {
         Self::before_with(upstream, |_| {})
     }
 
-    /// One whose configuration is changed a little.
+    /// Starts the usual setup with a modified configuration.
     pub fn before_with(upstream: &Scripted, change: impl FnOnce(&mut Setup)) -> Self {
         let certificates = Certificates::new();
         let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -216,7 +216,7 @@ impl ScriptedScene {
         }
     }
 
-    /// The certificate of the admin `ops`.
+    /// Returns the certificate of the administrator `ops`.
     pub fn ops(&self) -> &Certificate {
         &self.setup.admins[0].1
     }

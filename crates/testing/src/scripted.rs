@@ -1,8 +1,8 @@
-//! An upstream that does what a real Incus cannot be made to do: it tears answers, stalls, talks nonsense.
+//! An upstream with faults that a real Incus cannot be made to have: truncated responses, stalls, protocol violations.
 //!
-//! TLS 1.3, no ALPN, a certificate of its own to be pinned; it asks for a client certificate. A script is a function that is
-//! given the head of each request and the [`Wire`]; what it returns says what becomes of the connection. `/1.0` and the
-//! list of images, which the gateway asks for by itself, are answered here.
+//! It uses TLS 1.3 without ALPN and its own certificate, which can be pinned, and requests a client certificate. A script is
+//! a function that gets the head of each request and the [`Wire`]; its return value determines what happens to the
+//! connection. This module answers `/1.0` and the list of images, which the gateway requests on its own.
 
 pub mod catalogue;
 mod identity;
@@ -23,7 +23,7 @@ use rustls::pki_types::CertificateDer;
 pub use self::catalogue::FINGERPRINT;
 pub use self::wire::{Then, Wire};
 
-/// The upstream; it ends, and cuts all its connections, when it is dropped.
+/// A running upstream. When it is dropped, it stops and closes all connections.
 #[derive(Debug)]
 pub struct Scripted {
     address: SocketAddr,
@@ -31,42 +31,42 @@ pub struct Scripted {
     shared: Arc<Shared>,
 }
 
-/// What each request is answered with.
+/// The function that responds to each request.
 pub type Script = dyn Fn(&Request, &mut Wire) -> Then + Send + Sync;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which connection brought it, from 0.
+    /// The index of the connection, from 0.
     pub connection: usize,
-    /// Which one on that connection it was, from 0.
+    /// The index of the request on that connection, from 0.
     pub number: usize,
-    /// To the empty line, that included.
+    /// Request line and headers, including the empty line.
     pub head: Vec<u8>,
-    /// As far as the script has read it, its framing included.
+    /// The part of the body that the script has read, including its framing.
     pub body: Vec<u8>,
-    /// What the client has shown.
+    /// The client's certificate.
     pub client: Option<CertificateDer<'static>>,
 }
 
 impl Request {
-    /// `GET /1.0 HTTP/1.1`
+    /// Returns the request line, such as `GET /1.0 HTTP/1.1`.
     pub fn line(&self) -> String {
         let text = String::from_utf8_lossy(&self.head);
         text.split("\r\n").next().unwrap_or_default().to_owned()
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> String {
         self.line().split(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// The target as it was spelt.
+    /// Returns the request target, unchanged.
     pub fn target(&self) -> String {
         self.line().split(' ').nth(1).unwrap_or_default().to_owned()
     }
 
-    /// All fields in their order, names in lower case.
+    /// Returns all fields in their order, with names in lower case.
     pub fn fields(&self) -> Vec<(String, String)> {
         let text = String::from_utf8_lossy(&self.head).into_owned();
         let lines = text.split("\r\n").skip(1).filter(|line| !line.is_empty());
@@ -77,7 +77,7 @@ impl Request {
         lines.map(field).collect()
     }
 
-    /// Every value of a field.
+    /// Returns every value of a field.
     pub fn values(&self, name: &str) -> Vec<String> {
         let fields = self.fields().into_iter();
         fields
@@ -86,7 +86,7 @@ impl Request {
             .collect()
     }
 
-    /// The one value of a field; `None` if it is not there.
+    /// Returns the value of a field; `None` if it is absent. Panics if it occurs more than once.
     pub fn field(&self, name: &str) -> Option<String> {
         let mut values = self.values(name);
         assert!(values.len() < 2, "{name} came {} times", values.len());
@@ -95,12 +95,12 @@ impl Request {
 }
 
 impl Scripted {
-    /// Starts it; `script` answers everything but what the gateway asks for by itself.
+    /// Starts an upstream. `script` handles all requests but those that the gateway sends on its own.
     pub fn start(script: impl Fn(&Request, &mut Wire) -> Then + Send + Sync + 'static) -> Self {
         Self::start_bare(move |request, wire| catalogue::answer(request, wire).unwrap_or_else(|| script(request, wire)))
     }
 
-    /// Starts it; `script` answers everything.
+    /// Starts an upstream whose `script` handles all requests.
     pub fn start_bare(script: impl Fn(&Request, &mut Wire) -> Then + Send + Sync + 'static) -> Self {
         let directory = tempfile::tempdir().expect("a temporary folder");
         let (tls, pem) = identity::make();
@@ -126,22 +126,22 @@ impl Scripted {
         upstream
     }
 
-    /// What goes into the config as `upstream.url`.
+    /// Returns the value for `upstream.url`.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// Where it listens.
+    /// Returns the listen address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The PEM file to be pinned.
+    /// Returns the path of the PEM file to pin.
     pub fn certificate(&self) -> PathBuf {
         self.directory.path().join("server.crt")
     }
 
-    /// Presents a new certificate from now on, and closes what is open. The file stays as it is; the new PEM is returned.
+    /// Presents a new certificate from now on, closes open connections, and returns the new PEM. The file is unchanged.
     pub fn renew(&self) -> String {
         let (tls, pem) = identity::make();
         *lock(&self.shared.tls) = tls;
@@ -149,12 +149,12 @@ impl Scripted {
         pem
     }
 
-    /// Cuts every connection.
+    /// Closes every connection abruptly.
     pub fn cut(&self) {
         self.shared.cut();
     }
 
-    /// What came, except what the gateway asks for by itself (and what tests ask for that is spelt the same).
+    /// Returns the requests so far, except those that the gateway sends on its own, and identical ones of the test.
     pub fn requests(&self) -> Vec<Request> {
         let requests = lock(&self.shared.requests).clone();
         requests
@@ -163,7 +163,7 @@ impl Scripted {
             .collect()
     }
 
-    /// The one request that came.
+    /// Returns the only request so far. Panics if there is none or more than one.
     pub fn request(&self) -> Request {
         let mut requests = self.requests();
         assert_eq!(
@@ -175,7 +175,7 @@ impl Scripted {
         requests.remove(0)
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until this many requests have arrived.
     pub fn wait_for_requests(&self, count: usize) -> Vec<Request> {
         let deadline = Instant::now() + super::tls::PATIENCE;
         loop {
@@ -194,12 +194,12 @@ impl Scripted {
         }
     }
 
-    /// How many connections came with a handshake.
+    /// Returns the number of connections that completed the handshake.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// How many bytes scripts have got rid of.
+    /// Returns the number of bytes that scripts have sent.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::SeqCst)
     }
@@ -210,7 +210,7 @@ impl Drop for Scripted {
         *lock(&self.shared.ended) = true;
         self.shared.changed.notify_all();
         self.shared.cut();
-        // Wakes the accept loop, which then sees that it has ended.
+        // Wakes up the accept loop, which then stops.
         drop(TcpStream::connect(self.address));
     }
 }
@@ -245,7 +245,7 @@ impl Shared {
             lock(&self.open).insert(number, copy);
             let shared = Arc::clone(self);
             thread::spawn(move || {
-                // A script that panics must not leave the connection open.
+                // Closes the connection even if the script panics.
                 let _open = Open(&shared, number);
                 shared.serve(tcp, number);
             });
@@ -300,7 +300,7 @@ impl Shared {
     }
 }
 
-/// While it lives, the upstream can cut the connection.
+/// Registers the connection while it is alive, so that the upstream can close it.
 struct Open<'a>(&'a Shared, usize);
 
 impl Drop for Open<'_> {
@@ -320,5 +320,5 @@ fn read_head(wire: &mut Wire) -> Option<Vec<u8>> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics while holding this")
+    mutex.lock().expect("no thread panics while holding the lock")
 }

@@ -1,4 +1,4 @@
-//! A service manager as a service sees it: it holds the sockets, and hears how the service is.
+//! A service manager from the view of a service: it passes sockets and receives notifications.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::gateway::{PATIENCE, binary};
 
-/// The manager; what it holds is closed when it is dropped.
+/// The service manager. Its sockets are closed when it is dropped.
 #[derive(Debug)]
 pub struct Manager {
     messages: Mutex<Receiver<Vec<String>>>,
@@ -23,16 +23,16 @@ pub struct Manager {
     admin: TcpListener,
 }
 
-/// Puts the sockets where sd_listen_fds(3) has them; `exec` keeps the process id.
+/// Moves the sockets to the descriptors that sd_listen_fds(3) expects; `exec` keeps the process id.
 const HAND_OVER: &str = r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_FDS=2 LISTEN_PID=$$ exec "$@""#;
 
 impl Manager {
-    /// Binds both ports.
+    /// Binds both ports and the notification socket.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         let (heard, messages) = channel();
-        // Always heard at once: a service waits for its manager. It ends when there is nobody to tell.
+        // Received immediately, because a service waits for its manager. The thread ends when the receiver is dropped.
         thread::spawn(move || while heard.send(receive(&socket)).is_ok() {});
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self {
@@ -43,34 +43,37 @@ impl Manager {
         }
     }
 
-    /// The public port.
+    /// Returns the address of the public port.
     pub fn public(&self) -> SocketAddr {
-        self.public.local_addr().expect("it is bound")
+        self.public.local_addr().expect("the socket is bound")
     }
 
-    /// The admin port.
+    /// Returns the address of the admin port.
     pub fn admin(&self) -> SocketAddr {
-        self.admin.local_addr().expect("it is bound")
+        self.admin.local_addr().expect("the socket is bound")
     }
 
-    /// For a gateway that tells this manager how it is.
+    /// Returns the command of a gateway that sends its notifications to this manager.
     pub fn command(&self) -> Command {
         self.command_of(Path::new(binary()))
     }
 
-    /// The same with another binary.
+    /// Like [`Self::command`], with another binary.
     pub fn command_of(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.notify_from(command)
     }
 
-    /// The same, and it inherits both ports.
+    /// Like [`Self::command`], and the gateway inherits both ports.
     pub fn command_with_sockets(&self) -> Command {
-        self.command_with([&self.public, &self.admin].map(|socket| OwnedFd::from(socket.try_clone().expect("a copy"))))
+        self.command_with(
+            [&self.public, &self.admin]
+                .map(|socket| OwnedFd::from(socket.try_clone().expect("a socket can be duplicated"))),
+        )
     }
 
-    /// The same, and it inherits these.
+    /// Like [`Self::command`], and the gateway inherits these sockets.
     pub fn command_with(&self, [third, fourth]: [OwnedFd; 2]) -> Command {
         let mut command = Command::new("sh");
         command
@@ -80,21 +83,21 @@ impl Manager {
         self.notify_from(command)
     }
 
-    /// The next message that holds this line; those before it are passed over.
+    /// Waits for the next message that contains this line. Messages before it are discarded.
     #[track_caller]
     pub fn wait_for(&self, line: &str) -> Vec<String> {
         self.hear(line, PATIENCE)
             .unwrap_or_else(|| panic!("no message says {line:?}"))
     }
 
-    /// Whether a message holds this line within such a time.
+    /// Returns whether a message that contains this line arrives within the given time.
     pub fn hears(&self, line: &str, within: Duration) -> bool {
         self.hear(line, within).is_some()
     }
 
     fn hear(&self, line: &str, within: Duration) -> Option<Vec<String>> {
         let deadline = Instant::now() + within;
-        let messages = self.messages.lock().expect("nobody panics while holding this");
+        let messages = self.messages.lock().expect("no thread panics while holding the lock");
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let lines = messages.recv_timeout(left).ok()?;

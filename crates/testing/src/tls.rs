@@ -1,7 +1,7 @@
-//! A TLS client that hides nothing: any chain with any key, one record at a time, and how the stream ended.
+//! A TLS client with full control: any chain with any key, one record at a time, and the way the stream ended.
 //!
-//! It blocks, with a deadline on every read, and trusts every server. [`http1`] reads answers from it, [`frames`] makes
-//! HTTP/2 of it frame by frame, [`http2`] runs hyper's over the same settings.
+//! It is blocking, with a deadline on every read, and trusts every server. [`http1`] reads HTTP/1.1 responses from it,
+//! [`frames`] sends single HTTP/2 frames, and [`http2`] runs hyper with the same TLS settings.
 
 mod client;
 pub mod frames;
@@ -19,23 +19,23 @@ use rustls::Error;
 pub use self::client::TlsClient;
 pub use self::raw::Raw;
 
-/// For everything that has no time of its own in a test.
+/// The default timeout of a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a stream ended, or why nothing came.
+/// The way a stream ended, or the reason why nothing was received.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// In order: with TLS's own word for the end.
+    /// Cleanly, with TLS close_notify.
     CloseNotify,
-    /// TCP ended in order, but TLS did not: to be taken for a cut.
+    /// TCP was closed without TLS close_notify, which means truncation.
     Cut,
     /// A TCP reset.
     Reset,
-    /// The server refused by an alert, or spoke something that is no TLS.
+    /// The server sent an alert, or something that is not TLS.
     Tls(Error),
-    /// Nothing more came before the deadline.
+    /// Nothing was received before the deadline.
     Silence,
-    /// No connection came about.
+    /// The connection could not be established.
     Unreachable(ErrorKind),
 }
 

@@ -1,8 +1,8 @@
-//! The expression of an `if`: one variable, and what it is held against.
+//! The expression of an `if`: one variable, and what it is compared with.
 
 use super::super::site::{Condition, Effect};
 
-/// The one test that an `if` has, turned so that it says what gets through.
+/// The single comparison of an `if`, normalized to state which requests it admits.
 pub(super) struct Test {
     pub(super) variable: String,
     pub(super) how: How,
@@ -10,7 +10,7 @@ pub(super) struct Test {
 }
 
 pub(super) enum How {
-    /// Neither empty nor 0.
+    /// Neither empty nor `0`.
     IsSet,
     /// `=`
     Is(String),
@@ -18,9 +18,9 @@ pub(super) enum How {
     Fits(Choice),
 }
 
-/// A pattern that is nothing but a choice of words, such as `^(a|b)$`. All others are beyond us.
+/// A regular expression that is only an alternation of literal words, such as `^(a|b)$`. No others are supported.
 pub(super) struct Choice {
-    /// In small letters, where their case does not count.
+    /// In lower case if the match is case-insensitive.
     pub(super) words: Vec<String>,
     is_of_any_case: bool,
     is_from_the_start: bool,
@@ -35,7 +35,7 @@ impl Choice {
         let group = group.map(|group| group.strip_prefix("?:").unwrap_or(group));
         let words = group.unwrap_or(rest).split('|');
         let words: Vec<_> = words.map(|word| in_case(word, is_of_any_case)).collect();
-        // In `^a|b$` each sign is of one word alone.
+        // In `^a|b$`, each anchor applies to one word only.
         let is_of_all = group.is_some() || words.len() == 1 || !(is_from_the_start || is_to_the_end);
         let is_word = |word: &String| {
             word.bytes()
@@ -86,7 +86,7 @@ impl Test {
         words.retain(|word| !word.is_empty());
         let (tested, operator, value) = match *words.as_slice() {
             [tested] => (tested, "", ""),
-            // Compared with nothing, of which the lexer leaves no word.
+            // A comparison with the empty string, for which the lexer leaves no word.
             [tested, operator @ ("=" | "!=")] => (tested, operator, ""),
             [tested, operator, value] => (tested, operator, value),
             _ => return None,
@@ -96,7 +96,7 @@ impl Test {
             .map_or((false, operator), |rest| (true, rest));
         let how = match operator {
             "" => How::IsSet,
-            // What it is compared with is known only when a request comes.
+            // The right side is known only when a request arrives.
             "=" if value.contains('$') => return None,
             "=" => How::Is(value.to_owned()),
             "~" => How::Fits(Choice::read(value, false)?),
@@ -110,9 +110,9 @@ impl Test {
         })
     }
 
-    /// Whether a request gets through for which the variable has this value; `None` if that cannot be told.
+    /// Returns whether a request is admitted if the variable has this value; `None` if that is unknown.
     pub(super) fn passes(&self, value: &str) -> Option<bool> {
-        // Of what a `map` puts together when a request comes.
+        // The value of a `map` entry can contain variables, which are known only when a request arrives.
         if value.contains('$') {
             return None;
         }
@@ -125,7 +125,7 @@ impl Test {
     }
 }
 
-/// The name, where a text is one variable and nothing else.
+/// Returns the variable's name if the text is exactly one variable.
 pub(super) fn variable(text: &str) -> Option<&str> {
     let rest = text.strip_prefix('$')?;
     let name = rest
@@ -135,7 +135,7 @@ pub(super) fn variable(text: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(is_of_a_name)).then_some(name)
 }
 
-/// The names of all variables in a text.
+/// Returns the names of all variables in a text.
 pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
     text.split('$').skip(1).map(|rest| {
         let rest = rest.strip_prefix('{').unwrap_or(rest);

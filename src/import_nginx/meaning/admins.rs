@@ -1,4 +1,4 @@
-//! `[[admin.clients]]`, from `ssl_client_certificate` and the conditions on what it lets in.
+//! `[[admin.clients]]`, from `ssl_client_certificate` and the conditions on client certificates.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -73,7 +73,7 @@ impl Translation<'_> {
         }
     }
 
-    /// Who was let in on one address alone gets all that the gateway's one admin port listens on.
+    /// Reports administrators who could connect to some addresses only: the gateway's single admin port listens on all of them.
     fn apart(&mut self, admin: &[&Part<'_>], variables: &ClientVariables<'_>) {
         let addresses = |part: &Part<'_>| -> BTreeSet<_> {
             let listens = part.server.listens.iter().filter(|listen| listen.is_tls);
@@ -93,7 +93,7 @@ impl Translation<'_> {
         let Some((first, others)) = admin.split_first() else {
             return;
         };
-        // Where neither is the same for all, some two parts differ in both.
+        // If neither the administrators nor the addresses are the same for all parts, some two parts differ in both.
         let has_other_admins = others.iter().any(|other| admins(other) != admins(first));
         let elsewhere = others.iter().find(|other| addresses(other) != addresses(first));
         if let Some(other) = elsewhere.filter(|_| has_other_admins) {

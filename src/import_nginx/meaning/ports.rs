@@ -14,7 +14,7 @@ use crate::port;
 use crate::port::Port::{Admin, Public};
 
 impl Translation<'_> {
-    /// What holds a port back is returned, too.
+    /// Translates both ports. Returns the directives that hold a port back.
     pub(super) fn ports<'a>(
         &mut self,
         http: &Http<'a>,
@@ -61,7 +61,7 @@ impl Translation<'_> {
         [from_strangers, from_admins].concat()
     }
 
-    /// Who may connect; where the gateway cannot say it as Nginx did, nobody from outside.
+    /// Translates the address rules. If the gateway cannot express them, the port is held back: it listens on loopback only.
     fn addresses(&mut self, which: port::Port, parts: &[&Part<'_>], routes: Vec<&Route<'_>>, guards: &[Guard<'_>]) {
         let port = match which {
             Public => &mut self.proxy.public,
@@ -171,7 +171,7 @@ impl Translation<'_> {
         }
     }
 
-    /// No two ports can have the same address, nor can Incus, and the servers that stay with Nginx.
+    /// Resolves address conflicts between the two ports, Incus, and the servers that stay with Nginx.
     fn part_ways(&mut self, others: &[Server<'_>]) {
         let stay = others.iter().flat_map(|other| &other.listens);
         let mut taken: Vec<_> = stay.filter_map(|listen| listen.address).collect();
@@ -221,7 +221,7 @@ fn usual(port: port::Port) -> u16 {
     port.usual_address().port()
 }
 
-/// An address that collides with none: of the wanted port, else of the first from the usual one on.
+/// Returns a free address: with the wanted port, else with the first free port from the default one upwards.
 fn free(ip: IpAddr, wanted: u16, which: port::Port, taken: &[SocketAddr]) -> SocketAddr {
     let is_free = |address: &SocketAddr| !taken.iter().any(|other| collide(*other, *address));
     let mut addresses = [wanted]
@@ -231,7 +231,7 @@ fn free(ip: IpAddr, wanted: u16, which: port::Port, taken: &[SocketAddr]) -> Soc
     addresses.find(is_free).unwrap_or_else(|| SocketAddr::new(ip, wanted))
 }
 
-/// Where Incus is on this machine.
+/// Returns Incus's address, if the URL contains an IP address or `localhost`.
 fn local_address(url: &str) -> Option<SocketAddr> {
     let authority = url.strip_prefix("https://")?;
     let ip = |host: &str| match host {

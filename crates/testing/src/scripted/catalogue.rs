@@ -1,10 +1,10 @@
-//! What the gateway asks Incus for by itself, answered in Incus's form with one published image.
+//! Responses in Incus's format, with one published image, to the requests that the gateway sends on its own.
 
 use serde_json::{Value, json};
 
 use super::{Request, Then, Wire};
 
-/// The image's, 64 digits.
+/// The image's fingerprint, 64 digits.
 pub const FINGERPRINT: &str = "5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed";
 
 pub(super) fn asks(request: &Request) -> bool {

@@ -1,4 +1,4 @@
-//! The scripted upstream's certificate, and its wish to see the client's.
+//! The scripted upstream's certificate and TLS settings. It requests a client certificate.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use rustls::version::TLS13;
 
 use crate::tls::trust::TrustAnybody;
 
-/// A fresh certificate, as settings and as PEM.
+/// Creates a certificate. Returns the TLS settings and the PEM.
 pub(super) fn make() -> (Arc<ServerConfig>, String) {
-    let key = KeyPair::generate().expect("a key can be made");
+    let key = KeyPair::generate().expect("a key can be created");
     let certificate = CertificateParams::new(["scripted.test".to_owned()])
         .and_then(|params| params.self_signed(&key))
-        .expect("a certificate can be made");
+        .expect("a certificate can be created");
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
@@ -24,6 +24,6 @@ pub(super) fn make() -> (Arc<ServerConfig>, String) {
             vec![certificate.der().clone()],
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         )
-        .expect("the key is the certificate's");
+        .expect("the key matches the certificate");
     (Arc::new(config), certificate.pem())
 }

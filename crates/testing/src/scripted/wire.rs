@@ -1,4 +1,4 @@
-//! What a script reads from and writes to.
+//! The connection from which a script reads and to which it writes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,22 +12,22 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::super::tls::PATIENCE;
 use super::{Request, Shared};
 
-/// What becomes of a connection.
+/// What happens to a connection after a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Then {
-    /// It waits for its next request.
+    /// It waits for the next request.
     KeepAlive,
-    /// It ends in order, with TLS's close_notify.
+    /// It is closed cleanly, with TLS close_notify.
     Close,
-    /// TCP ends in order, TLS does not.
+    /// TCP is closed cleanly, without TLS close_notify.
     Cut,
     /// It is reset.
     Reset,
-    /// It stays as it is until the upstream is dropped.
+    /// It stays open and idle until the upstream is dropped.
     Hold,
 }
 
-/// One connection. Each `write` is one TLS record, up to 16 KiB.
+/// A connection. Each `write` is one TLS record of up to 16 KiB.
 #[derive(Debug)]
 pub struct Wire {
     tls: StreamOwned<ServerConnection, TcpStream>,
@@ -93,7 +93,7 @@ impl Wire {
         false
     }
 
-    /// A whole answer with its length.
+    /// Sends a complete response with a Content-Length.
     pub fn answer(&mut self, status: &str, kind: &str, body: &[u8]) -> Then {
         let length = body.len();
         let mut bytes =
@@ -102,7 +102,7 @@ impl Wire {
         self.say(&bytes)
     }
 
-    /// These bytes; then the connection waits for its next request, unless it is gone.
+    /// Sends these bytes. The connection then waits for its next request, unless it is closed.
     pub fn say(&mut self, bytes: impl AsRef<[u8]>) -> Then {
         match self.write_all(bytes.as_ref()).and_then(|()| self.flush()) {
             Ok(()) => Then::KeepAlive,
@@ -110,13 +110,13 @@ impl Wire {
         }
     }
 
-    /// These bytes, and nothing more as long as the upstream lives.
+    /// Sends these bytes, and nothing more until the upstream is dropped.
     pub fn hold_after(&mut self, bytes: impl AsRef<[u8]>) -> Then {
         self.say(bytes);
         Then::Hold
     }
 
-    /// Reads the request's body to its end, framing and all, and has it recorded. `None` if it breaks off.
+    /// Reads and records the complete request body including its framing. Returns `None` if it is truncated.
     pub fn read_body(&mut self) -> Option<Vec<u8>> {
         let mut content = Vec::new();
         match self.body {
@@ -133,7 +133,7 @@ impl Wire {
         Some(content)
     }
 
-    /// The next chunk of the request's body; an empty one is the last.
+    /// Reads the next chunk of the request body. The last one is empty.
     pub fn read_chunk(&mut self) -> Option<Vec<u8>> {
         let line = self.read_line()?;
         let length = usize::from_str_radix(line.trim_end(), 16).ok()?;
@@ -142,7 +142,7 @@ impl Wire {
         Some(chunk)
     }
 
-    /// Sends what comes back, until the client ends; then ends too. After 101.
+    /// Echoes received bytes until the client closes the connection, then closes it too. For use after a 101 response.
     pub fn echo(&mut self) -> Then {
         let mut part = [0; 16 << 10];
         loop {
@@ -158,10 +158,10 @@ impl Wire {
         }
     }
 
-    /// Says that no more comes from here, and goes on reading.
+    /// Closes the sending direction, and keeps the receiving one open.
     pub fn finish(&mut self) {
         self.tls.conn.send_close_notify();
-        // The other end may be gone.
+        // The peer may have closed the connection.
         let _ = self.tls.flush();
         self.end_tcp();
     }
@@ -170,7 +170,7 @@ impl Wire {
         let _ = self.tls.sock.shutdown(Shutdown::Write);
     }
 
-    /// A socket closed with something unread in it is reset, and what we sent last is lost with it.
+    /// Reads the remaining input. Closing a socket with unread data resets it, and the data sent last is lost.
     fn drain(&mut self) {
         let mut part = [0; 16 << 10];
         let _ = self.tls.sock.set_read_timeout(Some(PATIENCE));

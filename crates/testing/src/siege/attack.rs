@@ -1,4 +1,4 @@
-//! What attackers do, all of it within today's limits.
+//! The attacks. All of them stay within the default limits.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,18 +14,18 @@ use crate::network;
 use crate::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
 use crate::tls::{Raw, TlsClient};
 
-/// Requests a second of one address: a little less than are permitted.
+/// Requests per second and address, slightly below the limit.
 const RATE: u32 = 45;
-/// How many come at once at the beginning.
+/// Size of the initial burst, in requests.
 const BURST: usize = 200;
-/// Connections that wait for their answers.
+/// Number of connections with a pending response.
 const WAITING: usize = 100;
-/// Connections that an address may have on the public port, without one for chance.
+/// Connections per address on the public port: the limit minus one spare.
 const CONNECTIONS: usize = 255;
-/// Streams of one connection.
+/// Streams per connection.
 const STREAMS: u32 = 32;
 
-/// One of them.
+/// The kind of attack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attack {
     PlainLists,
@@ -43,7 +43,7 @@ pub enum Attack {
 }
 
 impl Attack {
-    /// All but plain lists, which they are compared with.
+    /// All attacks but plain lists, the baseline.
     pub const ALL: [Self; 11] = [
         Self::HostilePatterns,
         Self::Filters,
@@ -58,12 +58,12 @@ impl Attack {
         Self::SilentMonitors,
     ];
 
-    /// Whether images change meanwhile.
+    /// Returns whether the images change during the attack.
     pub fn needs_changes(self) -> bool {
         self == Self::SlowReaders
     }
 
-    /// How much longer than others it takes until it hurts.
+    /// Returns the factor by which the attack must run longer than others to have an effect.
     pub fn length(self) -> u64 {
         match self {
             Self::UnreadStreams | Self::SlowReaders => 2,
@@ -71,7 +71,7 @@ impl Attack {
         }
     }
 
-    /// Attacks from one address until then; returns how many requests or connections that were.
+    /// Attacks from one address until the given time. Returns the number of requests or connections.
     pub fn run(self, site: &Site, number: usize, until: Instant) -> usize {
         let from = attacker(number);
         match self {
@@ -139,7 +139,7 @@ fn filter(text: &str) -> String {
     get(&format!("/1.0/images?filter={text}"), "")
 }
 
-/// Turns: a burst, and then so many a second.
+/// A request schedule: a burst, followed by a constant rate.
 struct Turns {
     begun: Instant,
     taken: usize,
@@ -155,7 +155,7 @@ impl Turns {
         }
     }
 
-    /// Waits for the next one; `false` when it is over.
+    /// Waits for the next request's time. Returns `false` when the attack is over.
     fn next(&mut self) -> bool {
         let late = self.taken.saturating_sub(BURST);
         let due = self.begun + Duration::from_secs_f64(late as f64 / f64::from(RATE));
@@ -165,7 +165,7 @@ impl Turns {
     }
 }
 
-/// Asks over many connections, and reads an answer when its connection's next turn comes.
+/// Sends requests over many connections. A response is read when its connection is used again.
 fn ask(site: &Site, from: IpAddr, until: Instant, request: impl Fn(usize) -> String) -> usize {
     let client = TlsClient::tls13();
     let mut waiting: VecDeque<Raw> = VecDeque::new();
@@ -176,7 +176,7 @@ fn ask(site: &Site, from: IpAddr, until: Instant, request: impl Fn(usize) -> Str
             _ => None,
         };
         let connection = ready.map_or_else(|| client.connect_announced(from, site.gateway.public()), Ok);
-        // One that is refused is asked for again in the next turn.
+        // A rejected connection is retried at the next request's time.
         let Ok(mut raw) = connection else { continue };
         if raw.send(request(done)).is_ok() {
             done += 1;
@@ -186,14 +186,14 @@ fn ask(site: &Site, from: IpAddr, until: Instant, request: impl Fn(usize) -> Str
     done
 }
 
-/// The connection, once its answer is read, if there will be another one.
+/// Reads the response, and returns the connection if it can be reused.
 fn answered(mut raw: Raw, until: Instant) -> Option<Raw> {
     raw.patience = until.saturating_duration_since(Instant::now());
     let answer = raw.read_answer().ok()?;
     (answer.head.field("connection") != Some("close")).then_some(raw)
 }
 
-/// As many as an address may have, every second, on both ports.
+/// Opens the maximum number of connections of an address every second, on both ports.
 fn hellos(site: &Site, from: IpAddr, until: Instant) -> usize {
     let hello = TlsClient::tls13().hello();
     let mut done = 0;
@@ -215,7 +215,7 @@ fn hellos(site: &Site, from: IpAddr, until: Instant) -> usize {
     done
 }
 
-/// With a window of zero where answers are not to be sent.
+/// Opens an HTTP/2 connection. A window of zero prevents the server from sending response bodies.
 fn connect_http2(from: IpAddr, port: std::net::SocketAddr, window: u32) -> Option<Raw> {
     const INITIAL_WINDOW_SIZE: u16 = 4;
     let mut raw = TlsClient::tls13().alpn(&["h2"]).connect_announced(from, port).ok()?;
@@ -235,7 +235,7 @@ fn stream(number: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block(fields))
 }
 
-/// Takes what has come, if anything has, without looking at it.
+/// Reads and discards the available input.
 fn take(raw: &Raw, most: usize) {
     let mut part = vec![0; most];
     let mut tcp = raw.tcp();
@@ -244,9 +244,9 @@ fn take(raw: &Raw, most: usize) {
     let _ = tcp.set_nonblocking(false);
 }
 
-/// Without a certificate, on the admin port; what comes back is neither looked at nor acknowledged.
+/// Sends requests to the admin port without a certificate. Responses are neither parsed nor acknowledged.
 fn refused_streams(site: &Site, from: IpAddr, until: Instant) -> usize {
-    /// Streams at once, and how often.
+    /// Streams per batch, and the pause between batches.
     const BATCH: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(50);
     let path = format!("/1.0/{}", "x".repeat(1_000));
@@ -269,7 +269,7 @@ fn refused_streams(site: &Site, from: IpAddr, until: Instant) -> usize {
     done
 }
 
-/// Filtered lists that nobody reads, on as many connections as there may be.
+/// Requests filtered lists that it does not read, on the maximum number of connections.
 fn unread_streams(site: &Site, from: IpAddr, until: Instant) -> usize {
     let mut open: VecDeque<Raw> = VecDeque::new();
     let (mut turns, mut done) = (Turns::new(until), 0);
@@ -295,7 +295,7 @@ fn unread_streams(site: &Site, from: IpAddr, until: Instant) -> usize {
     done
 }
 
-/// A new one for each change; each takes 4 KiB a second.
+/// Requests a list after each change, and reads each response at 4 KiB per second.
 fn slow_readers(site: &Site, from: IpAddr, until: Instant) -> usize {
     const TICK: Duration = Duration::from_millis(500);
     let client = TlsClient::tls13();
@@ -328,7 +328,7 @@ fn slow_readers(site: &Site, from: IpAddr, until: Instant) -> usize {
     done
 }
 
-/// Of one /60: as many as each of its /64 may have.
+/// Opens idle connections from a /60: the maximum for each of its /64 prefixes.
 fn idle_connections(site: &Site, number: usize, until: Instant) -> usize {
     let client = TlsClient::tls13();
     let prefix = u16::try_from(number).expect("few attackers") << 4;
@@ -347,7 +347,7 @@ fn idle_connections(site: &Site, number: usize, until: Instant) -> usize {
 }
 
 fn silent_monitors(site: &Site, until: Instant) -> usize {
-    /// As many as one attacker opens.
+    /// The number of connections that one attacker opens.
     const SILENT: usize = 200;
     let mut open: Vec<TcpStream> = Vec::new();
     let mut done = 0;

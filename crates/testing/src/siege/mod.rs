@@ -1,4 +1,4 @@
-//! Attacks that a stranger can make within the limits, and what everybody else notices of them.
+//! Attacks that a stranger can make within the limits, and their effect on other clients.
 //!
 //! ```text
 //!  attackers (nice 15) ──PROXY──▶ ┌─────────────┐
@@ -6,9 +6,9 @@
 //!  /healthz ─────────────────────▶ └─────────────┘
 //! ```
 //!
-//! [`attack`] is what attackers do, each from an address of its own that the PROXY protocol announces. [`site`] is the
-//! gateway with all that it needs, a fresh one for each attack. [`probe`] measures what others get meanwhile, and
-//! [`report`] judges that. `make siege` runs all of it, `tests/siege.rs` a shortened form.
+//! [`attack`] contains the attacks; each attacker has its own address, announced in the PROXY protocol. [`site`] is the
+//! gateway with its dependencies, started for each attack. [`probe`] measures the service that other clients get, and
+//! [`report`] evaluates it. `make siege` runs everything, `tests/siege.rs` a shortened form.
 
 #![allow(
     dead_code,
@@ -30,17 +30,17 @@ pub use self::attack::Attack;
 pub use self::report::{Report, Row};
 use self::site::{Site, Upstream};
 
-/// What to run, against what.
+/// The attacks to run, and their target.
 #[derive(Debug)]
 pub struct Plan {
     /// The gateway's binary.
     pub gateway: PathBuf,
-    /// How many images Incus has.
+    /// The number of images in Incus.
     pub images: usize,
     pub attacks: Vec<Attack>,
-    /// From how many addresses, each number a run of its own.
+    /// Numbers of attacking addresses. Each number is a separate run.
     pub addresses: Vec<usize>,
-    /// How long an attack takes, in seconds; some need longer.
+    /// The duration of an attack, in seconds. Some attacks run longer.
     pub seconds: u64,
 }
 
@@ -70,7 +70,7 @@ fn one(gateway: &Path, upstream: &Upstream, attack: Attack, addresses: usize, ti
             .map(|number| {
                 let site = &site;
                 scope.spawn(move || {
-                    // Of this thread alone: the gateway and whoever measures it come first.
+                    // Applies to this thread only: the gateway and the probes have priority.
                     let _ = rustix::process::nice(15);
                     attack.run(site, number, until)
                 })
@@ -91,7 +91,7 @@ fn one(gateway: &Path, upstream: &Upstream, attack: Attack, addresses: usize, ti
         cpu: (site.cpu() - cpu) / begun.elapsed().as_secs_f64(),
         log: (site.log_size() - log) as f64 / minutes,
         memory: site.gateway.memory_peak(),
-        // Those of the attack before may still be on their way.
+        // Requests of the previous attack may still be in flight.
         ranges: if attack == Attack::Ranges { upstream.ranges() } else { 0 },
         seen,
     }

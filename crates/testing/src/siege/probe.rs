@@ -1,4 +1,4 @@
-//! What everybody else gets during an attack.
+//! Measurement of the service that other clients get during an attack.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -9,10 +9,10 @@ use super::site::{Site, WATCHDOG};
 use crate::tls::TlsClient;
 
 const EVERY: Duration = Duration::from_millis(100);
-/// Whoever has no answer after this has none.
+/// A request without a response after this time has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Of one kind of client: how long each took, in order. A failure took as long as there is patience.
+/// The sorted response times of one kind of client. A failure counts as `PATIENCE`.
 #[derive(Debug, Default)]
 pub struct Times(Vec<Duration>);
 
@@ -22,27 +22,27 @@ impl Times {
         self.0.get(last * percent / 100).copied().unwrap_or(PATIENCE)
     }
 
-    /// With less than a hundred of them, the slowest.
+    /// Returns the 99th percentile. With fewer than a hundred samples, this is the slowest.
     pub fn p99(&self) -> Duration {
         let at = (self.0.len() * 99).div_ceil(100).max(1) - 1;
         self.0.get(at).copied().unwrap_or(PATIENCE)
     }
 }
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug)]
 pub struct Seen {
-    /// A new connection of an admin, and `GET /1.0`.
+    /// An administrator's new connection and `GET /1.0`.
     pub admin: Times,
-    /// The same of a stranger who is not the attacker.
+    /// The same for a stranger who is not an attacker.
     pub stranger: Times,
     /// `GET /healthz`.
     pub health: Times,
-    /// The longest time for which the service manager heard nothing.
+    /// The longest interval between two keep-alives to the service manager.
     pub unfed: Duration,
 }
 
-/// Measures until then.
+/// Measures until the given time.
 pub fn all(site: &Site, until: Instant) -> Seen {
     let admin = site.gateway.admin();
     let public = site.gateway.public();
@@ -56,10 +56,10 @@ pub fn all(site: &Site, until: Instant) -> Seen {
         let health = scope.spawn(|| repeat(until, || health(site.metrics)));
         let fed = scope.spawn(|| longest_silence(site, until));
         Seen {
-            admin: admin.join().expect("it does not panic"),
-            stranger: stranger.join().expect("it does not panic"),
-            health: health.join().expect("it does not panic"),
-            unfed: fed.join().expect("it does not panic"),
+            admin: admin.join().expect("the probe does not panic"),
+            stranger: stranger.join().expect("the probe does not panic"),
+            health: health.join().expect("the probe does not panic"),
+            unfed: fed.join().expect("the probe does not panic"),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! What each attack has done to others, and whether that is little enough.
+//! The effect of each attack on other clients, and whether it is within the bounds.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,30 +9,30 @@ use super::site::WATCHDOG;
 
 const MIB: f64 = 1_048_576.0;
 
-/// What must hold, besides that the watchdog is fed.
+/// The bounds for other clients. The watchdog's keep-alives are checked separately.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Of an admin's new connection and request.
+    /// For an administrator's new connection and request.
     pub admin: Duration,
-    /// Of another stranger's, and of `/healthz`.
+    /// For another stranger's request, and for `/healthz`.
     pub stranger: Duration,
-    /// Which of them is held against that, in percent; and how much it may be of what it is beside plain lists.
+    /// The percentile that is compared, and whether the result of plain lists is added to the bound.
     pub percentile: Percentile,
-    /// In bytes.
+    /// Peak resident memory, in bytes.
     pub memory: u64,
-    /// In bytes a minute, besides what plain lists write.
+    /// Log output in bytes per minute, beyond that of plain lists.
     pub log: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Percentile {
-    /// On a machine of its own, at p99.
+    /// The 99th percentile, on a dedicated machine.
     P99,
-    /// On a machine that others use too: the median may be that of plain lists and the bound.
+    /// The median, on a shared machine. It may be as high as that of plain lists plus the bound.
     MedianBesidePlainLists,
 }
 
-/// Where nothing else runs.
+/// The bounds on a dedicated machine.
 pub const WHOLE: Bounds = Bounds {
     admin: Duration::from_millis(250),
     stranger: Duration::from_millis(500),
@@ -41,27 +41,27 @@ pub const WHOLE: Bounds = Bounds {
     log: 1_000_000.0,
 };
 
-/// Where other tests run.
+/// The bounds on a machine that also runs other tests.
 pub const SHORT: Bounds = Bounds {
     percentile: Percentile::MedianBesidePlainLists,
     ..WHOLE
 };
 
-/// One attack.
+/// The results of one attack.
 #[derive(Debug)]
 pub struct Row {
     pub attack: Attack,
-    /// From how many addresses.
+    /// The number of attacking addresses.
     pub addresses: usize,
-    /// Requests, or connections.
+    /// The number of requests or connections.
     pub done: usize,
-    /// Of the gateway, in cores.
+    /// The gateway's CPU usage, in cores.
     pub cpu: f64,
-    /// In bytes a minute.
+    /// Log output in bytes per minute.
     pub log: f64,
-    /// The most that was resident, in bytes.
+    /// Peak resident memory, in bytes.
     pub memory: u64,
-    /// The most that one request has asked Incus for.
+    /// The maximum number of ranges in one request to Incus.
     pub ranges: usize,
     pub seen: Seen,
 }
@@ -94,7 +94,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// All attacks.
+/// The results of all attacks.
 #[derive(Debug, Default)]
 pub struct Report(Vec<Row>);
 
@@ -103,7 +103,7 @@ impl Report {
         self.0.push(row);
     }
 
-    /// The table, and under it every bound that is broken.
+    /// Returns the table, followed by every violated bound.
     pub fn text(&self, bounds: &Bounds) -> String {
         let head = format!(
             "{:<28} {:>4} {:>7} {:>5} {:>13} {:>13} {:>7} {:>6} {:>7} {:>8}",
@@ -122,7 +122,7 @@ impl Report {
         lines.join("\n")
     }
 
-    /// What should hold and does not.
+    /// Returns every violated bound.
     pub fn broken(&self, bounds: &Bounds) -> Vec<String> {
         self.0.iter().flat_map(|row| self.broken_by(row, bounds)).collect()
     }

@@ -14,10 +14,10 @@ use crate::scene::Setup;
 use crate::scripted::Scripted;
 use crate::systemd::Manager;
 
-/// How often the service manager wants to hear of the gateway, at least. A unit's 30 s would need longer attacks.
+/// The watchdog timeout. The 30 s of the systemd unit would require longer attacks.
 pub const WATCHDOG: Duration = Duration::from_secs(4);
 
-/// An Incus with many images, which may change with each look at them.
+/// An Incus with many images, which can change with each request for them.
 #[derive(Debug)]
 pub struct Upstream {
     scripted: Scripted,
@@ -29,7 +29,7 @@ pub struct Upstream {
 struct State {
     is_changing: AtomicBool,
     looks: AtomicUsize,
-    /// The most that one request has asked for.
+    /// The maximum number of ranges in one request.
     ranges: AtomicUsize,
 }
 
@@ -78,7 +78,7 @@ impl Upstream {
 
 const SERVER: &[u8] = br#"{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":{"api_extensions":[],"api_status":"stable","api_version":"1.0","auth":"trusted","auth_methods":["tls"],"config":{},"environment":{},"public":false}}"#;
 
-/// The fingerprint of one of the images.
+/// Returns the fingerprint of one of the images.
 pub fn fingerprint(number: usize) -> String {
     let part = |part: u64| (number as u64 * 4 + part + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..4).map(|number| format!("{:016x}", part(number))).collect()
@@ -118,14 +118,14 @@ fn list(images: usize, version: &str) -> Vec<u8> {
     json!({ "type": "sync", "metadata": images }).to_string().into_bytes()
 }
 
-/// The gateway; a fresh one for each attack, so that its memory's peak is that attack's.
+/// The gateway. Each attack starts a new one, so that the peak memory is that of the attack.
 #[derive(Debug)]
 pub struct Site {
-    // Dropped before what it needs.
+    // Dropped before what it depends on.
     pub gateway: Gateway,
     pub manager: Manager,
     pub metrics: SocketAddr,
-    /// How many there are.
+    /// The number of images.
     pub images: usize,
     ops: Certificate,
     _certificates: Certificates,
@@ -139,7 +139,7 @@ impl Site {
             &upstream.scripted.url(),
             &upstream.scripted.certificate(),
         );
-        // A signature of RSA costs most.
+        // RSA signatures are the most expensive.
         setup.server = certificates.openssl_rsa("rsa");
         setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
         setup.more_admin = setup.more_public.clone();
@@ -165,7 +165,7 @@ impl Site {
         &self.ops
     }
 
-    /// In seconds so far, in user and system mode together.
+    /// Returns the CPU time so far, user and system, in seconds.
     pub fn cpu(&self) -> f64 {
         const TICKS_PER_SECOND: f64 = 100.0;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.gateway.pid())).unwrap_or_default();
@@ -174,13 +174,13 @@ impl Site {
         ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
     }
 
-    /// In bytes so far.
+    /// Returns the size of the log so far, in bytes.
     pub fn log_size(&self) -> usize {
         self.gateway.log().iter().map(|line| line.len() + 1).sum()
     }
 }
 
-/// The address that an attacker comes from.
+/// Returns the address of an attacker.
 pub fn attacker(number: usize) -> IpAddr {
     [203, 0, 113, 10 + u8::try_from(number).expect("few attackers")].into()
 }

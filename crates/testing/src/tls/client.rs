@@ -1,4 +1,4 @@
-//! What a client presents, which sessions it keeps, and whom it trusts: everybody.
+//! The client's settings: its certificate, its session store, and its trust in every server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +19,7 @@ use super::super::network;
 use super::trust::TrustAnybody;
 use super::{End, Raw};
 
-/// How a client connects. Every connection of one client shares its store of sessions.
+/// The settings of a client. All connections of a client share its session store.
 #[derive(Clone, Debug)]
 pub struct TlsClient {
     version: &'static SupportedProtocolVersion,
@@ -29,22 +29,22 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// TLS 1.3 only, no certificate, no ALPN: what Incus's own clients do.
+    /// Creates a client with TLS 1.3 only, no certificate and no ALPN, like Incus's own clients.
     pub fn tls13() -> Self {
         Self::with_version(&TLS13)
     }
 
-    /// The same with this certificate.
+    /// Like [`Self::tls13`], with this certificate.
     pub fn of(certificate: &Certificate) -> Self {
         Self::tls13().presenting(certificate)
     }
 
-    /// TLS 1.2 only, no certificate, no ALPN.
+    /// Creates a client with TLS 1.2 only, no certificate and no ALPN.
     pub fn tls12() -> Self {
         Self::with_version(&TLS12)
     }
 
-    /// Another client of the same version, with neither certificate nor sessions.
+    /// Creates another client with the same version, without a certificate or sessions.
     pub fn alike(&self) -> Self {
         Self::with_version(self.version)
     }
@@ -54,21 +54,21 @@ impl TlsClient {
         self.presenting_chain(&[certificate], certificate)
     }
 
-    /// Presents this chain, the leaf first, and signs with the key of `signer`, whether it belongs to the leaf or not.
+    /// Presents this chain, the leaf first, and signs with the key of `signer`, which need not match the leaf.
     pub fn presenting_chain(self, chain: &[&Certificate], signer: &Certificate) -> Self {
         let chain = chain.iter().map(|certificate| certificate.der()).collect();
         let key = PrivateKeyDer::from_pem_file(&signer.key).expect("a key's PEM file");
-        let key = aws_lc_rs::sign::any_supported_type(&key).expect("a kind of key that rustls knows");
+        let key = aws_lc_rs::sign::any_supported_type(&key).expect("rustls supports this key type");
         self.present(CertifiedKey::new(chain, key));
         self
     }
 
-    /// Presents this from now on, whether the key belongs to it or not; what sessions the client has, it keeps.
+    /// Presents this certificate from now on. The key need not match. Existing sessions are kept.
     pub fn present(&self, identity: CertifiedKey) {
         *lock(&self.presented.identity) = Some(Arc::new(identity));
     }
 
-    /// Presents nothing from now on; what sessions it has, it keeps.
+    /// Presents no certificate from now on. Existing sessions are kept.
     pub fn present_nothing(&self) {
         *lock(&self.presented.identity) = None;
     }
@@ -79,7 +79,7 @@ impl TlsClient {
         self
     }
 
-    /// Offers these groups for the key exchange in this order, and a share of `shared` alone. Sessions are forgotten.
+    /// Offers these key exchange groups in this order, with a key share only for `shared`. Existing sessions are discarded.
     pub fn key_exchange(
         self,
         groups: &[&'static dyn SupportedKxGroup],
@@ -96,45 +96,45 @@ impl TlsClient {
         client
     }
 
-    /// Sends what is in a hurry before the handshake has ended, if the server has said that it may.
+    /// Enables early data (0-RTT), which is sent if the server permits it.
     pub fn in_a_hurry(mut self) -> Self {
         self.config.enable_early_data = true;
         self
     }
 
-    /// How many sessions servers have offered to resume.
+    /// Returns the number of session tickets that servers have sent.
     pub fn sessions_offered(&self) -> usize {
         *lock(&self.sessions.offered)
     }
 
-    /// The issuers that the last server which asked for a certificate hinted at; `None` if none has asked.
+    /// Returns the number of issuers in the last certificate request; `None` if there was none.
     pub fn hints(&self) -> Option<usize> {
         *lock(&self.presented.hints)
     }
 
-    /// Connects and shakes hands. In TLS 1.3 the server judges what we presented only afterwards: its alert is then what
-    /// the first read finds.
+    /// Connects and completes the handshake. In TLS 1.3, the server verifies the client certificate afterwards, so its alert is
+    /// the result of the first read.
     pub fn connect(&self, address: SocketAddr) -> Result<Raw, End> {
         Raw::open(self, address)
     }
 
-    /// The same from one of the addresses of [`network::own`].
+    /// Like [`Self::connect`], from one of the addresses of [`network::own`].
     pub fn connect_from(&self, from: &str, address: SocketAddr) -> Result<Raw, End> {
         Raw::over(self, network::connect(from, address), address)
     }
 
-    /// The same behind a proxy that announces this client.
+    /// Like [`Self::connect`], behind a proxy that announces this client address.
     pub fn connect_announced(&self, client: IpAddr, address: SocketAddr) -> Result<Raw, End> {
         Raw::over(self, network::announce(client, address)?, address)
     }
 
-    /// What a handshake begins with.
+    /// Returns the bytes of a ClientHello.
     pub fn hello(&self) -> Vec<u8> {
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(self.config.clone()), name);
         let mut hello = Vec::new();
-        let written = tls.expect("settings for a client").write_tls(&mut hello);
-        written.expect("a vector takes it");
+        let written = tls.expect("a valid client configuration").write_tls(&mut hello);
+        written.expect("writing to a vector succeeds");
         hello
     }
 
@@ -162,10 +162,10 @@ impl TlsClient {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics while holding this")
+    mutex.lock().expect("no thread panics while holding the lock")
 }
 
-/// What the client shows when it is asked.
+/// The certificate that the client presents on request.
 #[derive(Debug, Default)]
 struct Presented {
     identity: Mutex<Option<Arc<CertifiedKey>>>,
@@ -183,7 +183,7 @@ impl ResolvesClientCert for Presented {
     }
 }
 
-/// A memory of sessions that counts.
+/// A session store that counts the sessions.
 #[derive(Debug)]
 struct Sessions {
     memory: ClientSessionMemoryCache,

@@ -1,10 +1,10 @@
-//! HTTP/2 by the frame (RFC 9113): what no library would send.
+//! Single HTTP/2 frames (RFC 9113), for input that no library sends.
 
 use std::net::SocketAddr;
 
 use super::{End, Raw, TlsClient};
 
-/// What a client begins with (§3.4).
+/// The connection preface of a client (§3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;
@@ -18,18 +18,18 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// Of `SETTINGS` and `PING`.
+/// Flag of `SETTINGS` and `PING`.
 pub const ACK: u8 = 1;
-/// Of `DATA` and `HEADERS`.
+/// Flag of `DATA` and `HEADERS`.
 pub const END_STREAM: u8 = 1;
-/// Of `HEADERS` and `CONTINUATION`.
+/// Flag of `HEADERS` and `CONTINUATION`.
 pub const END_HEADERS: u8 = 4;
-/// Of `DATA` and `HEADERS`.
+/// Flag of `DATA` and `HEADERS`.
 pub const PADDED: u8 = 8;
-/// Of `HEADERS`.
+/// Flag of `HEADERS`.
 pub const WITH_PRIORITY: u8 = 0x20;
 
-/// The names of error codes (§7), by their number.
+/// The names of the error codes (§7), indexed by code.
 pub const CODES: [&str; 14] = [
     "NO_ERROR",
     "PROTOCOL_ERROR",
@@ -47,7 +47,7 @@ pub const CODES: [&str; 14] = [
     "HTTP_1_1_REQUIRED",
 ];
 
-/// One frame (§4.1).
+/// Encodes a frame (§4.1).
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a frame's length");
     let mut frame = length.to_be_bytes()[1..].to_vec();
@@ -57,7 +57,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Fields in HPACK, each spelt out (RFC 7541 §6.2.2).
+/// Encodes fields in HPACK, as literals without indexing (RFC 7541 §6.2.2).
 pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: impl IntoIterator<Item = (N, V)>) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -70,7 +70,7 @@ pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: impl IntoIterator<Item = (N
     block
 }
 
-/// An integer with a prefix of seven bits (RFC 7541 §5.1).
+/// Encodes an integer with a seven-bit prefix (RFC 7541 §5.1).
 fn length(length: usize, block: &mut Vec<u8>) {
     let Some(mut rest) = length.checked_sub(0x7f) else {
         return block.push(u8::try_from(length).expect("less than 127"));
@@ -83,7 +83,7 @@ fn length(length: usize, block: &mut Vec<u8>) {
     block.push(rest as u8);
 }
 
-/// A frame that came.
+/// A received frame.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -93,27 +93,27 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The error code of `RST_STREAM` or `GOAWAY`, by its name.
+    /// Returns the name of the error code of a `RST_STREAM` or `GOAWAY`.
     pub fn code(&self) -> &'static str {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         let code = self.payload[at..].first_chunk().map(|code| u32::from_be_bytes(*code));
         CODES[code.expect("a whole frame") as usize]
     }
 
-    /// Whether it is the last of its stream.
+    /// Returns whether it is the last frame of its stream.
     pub fn ends_stream(&self) -> bool {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 }
 
-/// Connects with HTTP/2 and sends nothing yet.
+/// Connects with HTTP/2, without sending anything yet.
 pub fn connect(client: &TlsClient, address: SocketAddr) -> Raw {
     let raw = client.clone().alpn(&["h2"]).connect(address);
     raw.expect("a handshake")
 }
 
 impl Raw {
-    /// The next frame.
+    /// Reads the next frame.
     pub fn read_frame(&mut self) -> Result<Frame, End> {
         let head = self.read_exactly(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);

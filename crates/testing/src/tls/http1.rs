@@ -1,20 +1,20 @@
-//! HTTP/1.1 answers, read from a [`Raw`] connection to the byte.
+//! HTTP/1.1 responses, read exactly from a [`Raw`] connection.
 
 use super::{End, Raw};
 
-/// Status line and fields.
+/// The status line and fields of a response.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// The whole status line.
+    /// The complete status line.
     pub line: String,
     /// The status code.
     pub status: u16,
-    /// Fields in their order, names in lower case.
+    /// Fields in their order, with names in lower case.
     pub fields: Vec<(String, String)>,
 }
 
 impl Head {
-    /// Reads one that is there as a whole.
+    /// Parses a complete head.
     pub fn parse(text: &str) -> Self {
         let mut lines = text.split("\r\n");
         let line = lines.next().unwrap_or_default().to_owned();
@@ -30,47 +30,47 @@ impl Head {
         }
     }
 
-    /// The field's value, of several the first.
+    /// Returns the value of a field; the first one of several.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         fields.find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// A head, the body as far as it came, and whether it came whole.
+/// A response, with the received part of its body.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub head: Head,
     pub body: Vec<u8>,
-    /// `Err` when the stream ended before the body, as its framing has it, did.
+    /// `Err` if the stream ended before the end of the body according to its framing.
     pub whole: Result<(), End>,
 }
 
 impl Answer {
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
     }
 }
 
 impl Raw {
-    /// Sends a request as it is and reads the answer to it.
+    /// Sends a request unchanged, and reads the response.
     pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Result<Answer, End> {
         self.send(request)?;
         self.read_answer()
     }
 
-    /// `GET`, and nothing else that need not be.
+    /// Sends a minimal `GET` request, and reads the response.
     pub fn get(&mut self, target: &str) -> Result<Answer, End> {
         self.ask(format!("GET {target} HTTP/1.1\r\nHost: gate.test:8555\r\n\r\n"))
     }
 
-    /// Reads a head, and no byte further.
+    /// Reads a head, and not a byte more.
     pub fn read_head(&mut self) -> Result<Head, End> {
         const END: &[u8] = b"\r\n\r\n";
         let mut bytes = self.read_record()?;
@@ -84,7 +84,7 @@ impl Raw {
         }
     }
 
-    /// Reads a head and the body that it announces.
+    /// Reads a head, and the body that follows it.
     pub fn read_answer(&mut self) -> Result<Answer, End> {
         let head = self.read_head()?;
         let mut body = Vec::new();
@@ -92,7 +92,7 @@ impl Raw {
         Ok(Answer { head, body, whole })
     }
 
-    /// Reads the body that a head announces.
+    /// Reads the body that belongs to a head.
     pub fn read_body_of(&mut self, head: &Head) -> Result<Vec<u8>, End> {
         let mut body = Vec::new();
         self.read_body(head, &mut body).map(|()| body)
@@ -147,7 +147,7 @@ impl Raw {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// Unlike `read_exactly`, keeps what came when not all comes.
+    /// Like `read_exactly`, but keeps the received part if the stream ends early.
     fn read_into(&mut self, body: &mut Vec<u8>, mut count: usize) -> Result<(), End> {
         while count > 0 {
             let mut bytes = self.read_record()?;

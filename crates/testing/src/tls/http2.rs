@@ -1,4 +1,4 @@
-//! HTTP/2 over the same TLS settings, by hyper, behind calls that block.
+//! A blocking HTTP/2 client with the same TLS settings, based on hyper.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,51 +24,51 @@ use tokio_rustls::TlsConnector;
 
 use super::{PATIENCE, TlsClient};
 
-/// What a request carries.
+/// The body of a request.
 pub type Body = BoxBody<Bytes, io::Error>;
 
-/// A body that is there as a whole.
+/// Creates a complete body.
 pub fn whole(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed()
 }
 
-/// A body of which a beginning is sent, and which is reset when `now` is said.
+/// Creates a body whose beginning is sent, and that is reset when `now` is triggered.
 pub fn torn(beginning: &'static str, now: oneshot::Receiver<()>) -> Body {
     let beginning = Some(Bytes::from(beginning));
     Torn { beginning, now }.boxed()
 }
 
-/// A body of zeros without an end, which counts what has been taken of it.
+/// Creates an endless body of zeros, which counts the bytes that have been sent.
 pub fn endless(taken: &Arc<AtomicU64>) -> Body {
     Endless(Arc::clone(taken)).boxed()
 }
 
-/// One connection.
+/// A connection.
 #[derive(Debug)]
 pub struct Http2 {
     sender: SendRequest<Body>,
-    /// Drives the connection between the calls as well.
+    /// Also drives the connection between calls.
     runtime: Runtime,
 }
 
-/// An answer, its body as far as it came.
+/// A response, with the received part of its body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// `Err` when the stream was reset, or the connection cut, before the body's end.
+    /// `Err` if the stream was reset, or the connection closed, before the end of the body.
     pub whole: Result<(), String>,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {:?}", self.body))
     }
 }
 
-/// An answer whose body is read by and by.
+/// A response whose body is read incrementally.
 #[derive(Debug)]
 pub struct Open<'a> {
     pub status: StatusCode,
@@ -78,7 +78,7 @@ pub struct Open<'a> {
 }
 
 impl TlsClient {
-    /// Connects, and speaks HTTP/2 whatever else the client would offer.
+    /// Connects with HTTP/2, whatever other protocols the client would offer.
     pub fn connect_http2(&self, address: SocketAddr) -> io::Result<Http2> {
         Http2::open(self.clone().alpn(&["h2"]), address)
     }
@@ -105,12 +105,12 @@ impl Http2 {
         Ok(Self { sender, runtime })
     }
 
-    /// `GET`, and the whole answer.
+    /// Sends a `GET` request, and reads the complete response.
     pub fn get(&mut self, path: &str) -> Result<Answer, String> {
         self.ask(self.request("GET", path))
     }
 
-    /// The beginning of a request; its authority is that of [`super::Raw::get`].
+    /// Creates a request with the same authority as [`super::Raw::get`].
     pub fn request(&self, method: &str, path: &str) -> Request<Body> {
         Request::builder()
             .method(method)
@@ -119,7 +119,7 @@ impl Http2 {
             .expect("a method and a path make a request")
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request, and reads the complete response.
     pub fn ask(&mut self, request: Request<Body>) -> Result<Answer, String> {
         let answer = self.sender.send_request(request);
         self.finish(answer)
@@ -143,7 +143,7 @@ impl Http2 {
         })
     }
 
-    /// `GET` of each, side by side, and the whole answers.
+    /// Sends `GET` requests for all paths concurrently, and reads the complete responses.
     pub fn get_all(&mut self, paths: &[String]) -> Vec<Result<Answer, String>> {
         let requests: Vec<_> = paths.iter().map(|path| self.request("GET", path)).collect();
         let answers: Vec<_> = requests
@@ -153,7 +153,7 @@ impl Http2 {
         answers.into_iter().map(|answer| self.finish(answer)).collect()
     }
 
-    /// Sends a request and reads the head of the answer.
+    /// Sends a request, and reads the head of the response.
     pub fn start(&mut self, request: Request<Body>) -> Result<Open<'_>, String> {
         let answer = self.sender.send_request(request);
         self.head_of(answer)
@@ -174,7 +174,7 @@ impl Http2 {
         })
     }
 
-    /// Waits until the other end has closed the connection; `false` if it has not.
+    /// Waits until the peer closes the connection. Returns `false` after the timeout.
     pub fn is_closed_within(&mut self, patience: Duration) -> bool {
         let sender = &mut self.sender;
         self.runtime.block_on(async {
@@ -189,7 +189,7 @@ impl Http2 {
 }
 
 impl Open<'_> {
-    /// The next piece of the body, never an empty one; `None` at its end.
+    /// Reads the next non-empty part of the body; `None` at its end.
     pub fn read(&mut self) -> Result<Option<Bytes>, String> {
         let body = &mut self.body;
         loop {
@@ -199,7 +199,7 @@ impl Open<'_> {
                 .map_err(|_| "silence".to_owned())?;
             match frame {
                 None => return Ok(None),
-                // Trailers are not looked at.
+                // Trailers are ignored.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
                     _ => {}

@@ -1,4 +1,4 @@
-//! One connection, read a TLS record at a time.
+//! A single connection, read one TLS record at a time.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -11,19 +11,19 @@ use rustls::{ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
 
 use super::{End, PATIENCE, TlsClient};
 
-/// One connection.
+/// A connection.
 pub struct Raw {
     tls: ClientConnection,
     tcp: TcpStream,
-    /// Bytes from TCP that are no whole TLS record yet.
+    /// Bytes from TCP that do not yet form a complete TLS record.
     cipher: Vec<u8>,
-    /// What came in records and nobody has taken yet.
+    /// Decrypted bytes that have not been consumed yet.
     plain: Vec<u8>,
-    /// Whether close_notify has come.
+    /// Whether close_notify has been received.
     closed: bool,
-    /// Whether something could have been sent before the handshake's end.
+    /// Whether early data was possible.
     may_hurry: bool,
-    /// For how long a read waits.
+    /// The timeout of a read.
     pub patience: Duration,
 }
 
@@ -56,47 +56,47 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Whether the session was resumed.
+    /// Returns whether the session was resumed.
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Whether the session that was to be resumed lets data be sent before the handshake's end (0-RTT).
+    /// Returns whether the session to be resumed permits early data (0-RTT).
     pub fn may_hurry(&self) -> bool {
         self.may_hurry
     }
 
-    /// The group that the keys were exchanged in, and whether the server had to ask for a share of it (HelloRetryRequest).
+    /// Returns the key exchange group, and whether the server requested a key share with a HelloRetryRequest.
     pub fn key_exchange(&self) -> (NamedGroup, bool) {
         let group = self.tls.negotiated_key_exchange_group();
         let was_asked = self.tls.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
         (group.expect("a full handshake has exchanged keys").name(), was_asked)
     }
 
-    /// The version in use.
+    /// Returns the negotiated TLS version.
     pub fn version(&self) -> Option<ProtocolVersion> {
         self.tls.protocol_version()
     }
 
-    /// What ALPN has settled on.
+    /// Returns the negotiated ALPN protocol.
     pub fn protocol(&self) -> Option<String> {
         self.tls
             .alpn_protocol()
             .map(|name| String::from_utf8_lossy(name).into_owned())
     }
 
-    /// The server's certificate.
+    /// Returns the server's certificate.
     pub fn server_certificate(&self) -> CertificateDer<'static> {
         let chain = self.tls.peer_certificates().expect("a server has a certificate");
         chain[0].clone().into_owned()
     }
 
-    /// Our end of the connection.
+    /// Returns the local TCP socket.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), End> {
         let mut rest = bytes.as_ref();
         while !rest.is_empty() {
@@ -107,8 +107,8 @@ impl Raw {
         Ok(())
     }
 
-    /// Sends `chunk` again and again, `limit` bytes at most, until the other end has taken none for `patience`.
-    /// Returns how many bytes it took; `limit` means that it never stopped us.
+    /// Sends `chunk` repeatedly, up to `limit` bytes, until the peer accepts none for `patience`. Returns the number of
+    /// accepted bytes; `limit` means that the peer never stopped reading.
     pub fn send_until_stopped(&mut self, chunk: &[u8], limit: u64, patience: Duration) -> Result<u64, End> {
         self.tcp.set_write_timeout(Some(patience))?;
         let mut sent = 0;
@@ -123,7 +123,7 @@ impl Raw {
         Ok(sent)
     }
 
-    /// Says that we send no more: TLS's close_notify, and TCP's end of our direction.
+    /// Closes the sending direction, with TLS close_notify and a TCP FIN.
     pub fn finish(&mut self) -> Result<(), End> {
         self.tls.send_close_notify();
         self.flush()?;
@@ -131,14 +131,14 @@ impl Raw {
         Ok(())
     }
 
-    /// Breaks the connection off with a TCP reset.
+    /// Closes the connection with a TCP reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.tcp)
             .set_linger(Some(Duration::ZERO))
             .expect("a socket takes SO_LINGER");
     }
 
-    /// What the next TLS record with data brings, or what came earlier and was not taken.
+    /// Returns the content of the next TLS record with data, or earlier data that has not been consumed.
     pub fn read_record(&mut self) -> Result<Vec<u8>, End> {
         let deadline = Instant::now() + self.patience;
         while self.plain.is_empty() {
@@ -147,7 +147,7 @@ impl Raw {
         Ok(std::mem::take(&mut self.plain))
     }
 
-    /// Exactly so many bytes, in however many records.
+    /// Reads exactly this many bytes, from any number of records.
     pub fn read_exactly(&mut self, count: usize) -> Result<Vec<u8>, End> {
         let mut bytes = Vec::with_capacity(count);
         while bytes.len() < count {
@@ -158,7 +158,7 @@ impl Raw {
         Ok(bytes)
     }
 
-    /// Everything to the end, and which end that was.
+    /// Reads everything until the stream ends. Returns the bytes and the way it ended.
     pub fn read_to_end(&mut self) -> (Vec<u8>, End) {
         let mut bytes = Vec::new();
         loop {
@@ -169,12 +169,12 @@ impl Raw {
         }
     }
 
-    /// Waits for the end, whatever comes before.
+    /// Waits for the end of the stream, and discards the data before it.
     pub fn end(&mut self) -> End {
         self.read_to_end().1
     }
 
-    /// Gives back what was read too far.
+    /// Puts bytes back that belong to the next read.
     pub(super) fn unread(&mut self, bytes: Vec<u8>) {
         let later = std::mem::replace(&mut self.plain, bytes);
         self.plain.extend(later);
@@ -191,7 +191,7 @@ impl Raw {
         self.take_record_by(Instant::now() + self.patience)
     }
 
-    /// Feeds one whole record to TLS, never two, so that what comes in one record can be told from what comes in two.
+    /// Processes one complete record, never two, so that data in one record can be told from data in two.
     fn take_record_by(&mut self, deadline: Instant) -> Result<(), End> {
         if self.closed {
             return Err(End::CloseNotify);
@@ -214,7 +214,7 @@ impl Raw {
                 }
             }
             if let Err(error) = processed {
-                // Our alert, so that the server does not wait; it may be gone already.
+                // Sends the alert, so that the server does not wait for it. The connection may already be closed.
                 let _ = self.flush();
                 return Err(End::Tls(error));
             }
@@ -241,7 +241,7 @@ impl Raw {
             match self.tcp.read(&mut part) {
                 Ok(0) => return Err(End::Cut),
                 Ok(count) => self.cipher.extend_from_slice(&part[..count]),
-                // A read with a timeout is not taken up again by itself after a signal.
+                // A read with a timeout is not restarted after a signal.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }

@@ -1,4 +1,4 @@
-//! Whom tests and benchmarks trust: anybody, whatever the certificate. They look at it themselves where it matters.
+//! The trust policy of tests and benchmarks: every certificate is accepted. Where it matters, they check it themselves.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// Trusts any server; asks clients for a certificate and takes any or none, as Incus does.
+/// Accepts every server. As a server, requests a client certificate and accepts any or none, as Incus does.
 #[derive(Debug)]
 pub struct TrustAnybody {
     algorithms: WebPkiSupportedAlgorithms,
@@ -14,7 +14,7 @@ pub struct TrustAnybody {
 }
 
 impl TrustAnybody {
-    /// Whoever has the certificate's key.
+    /// Accepts every certificate whose key the peer has.
     pub fn with_key() -> Self {
         Self {
             algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
@@ -22,7 +22,7 @@ impl TrustAnybody {
         }
     }
 
-    /// Even those without: a load that must cost next to nothing looks at no signature.
+    /// Accepts every certificate without verifying the signature, for a load generator that must use little CPU time.
     pub fn without_key() -> Self {
         Self {
             verifies: false,
