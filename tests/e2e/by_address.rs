@@ -300,7 +300,7 @@ fn the_networks_of_one_customer_do_not_fill_the_public_port() {
         return;
     }
     let upstream = upstream();
-    let limits = "max_connections = 72\nadmin_connections = 8\nconnections_per_address = 4";
+    let limits = "max_connections = 72\nreserved_admin_connections = 8\nmax_connections_per_address = 4";
     let scene = scene(&upstream, "", limits);
     let mut early: Vec<Raw> = honest.map(|from| connect(&scene, from).unwrap()).into();
     assert!(early.iter_mut().all(|raw| status(raw) == 200));
