@@ -97,7 +97,7 @@ fn unread_http2_answers_hold_no_more_than_a_budget() {
     scene
         .gateway
         .wait_for_log("answers that are not read hold too much memory");
-    scene.gateway.wait_for_log("cut=limit");
+    scene.gateway.wait_for_log("aborted_by=limit");
     // Nobody else pays for that.
     let mut other = connect(&scene, &TlsClient::tls13(), OTHER);
     let answer = other.get(FILTERED).unwrap();
@@ -145,7 +145,7 @@ fn readers_of_the_oldest_lists_are_reset_when_old_lists_hold_too_much() {
         let mut old = begin(path);
         publish();
         assert_eq!(oldest.end(), End::Reset, "{path}");
-        scene.gateway.wait_for_log_after(seen, "cut=limit");
+        scene.gateway.wait_for_log_after(seen, "aborted_by=limit");
         let mut latest = begin(path);
         for reader in [&mut old, &mut latest] {
             // More than was on its way before.
