@@ -89,15 +89,13 @@ fn unread_http2_answers_hold_no_more_than_a_budget() {
     let mut modest = ask(OTHER);
     let mut crowd: Vec<Raw> = (0..CONNECTIONS).map(|_| ask(HOSTILE)).collect();
 
-    assert_eq!(
-        crowd[0].end(),
-        End::Reset,
-        "who holds most, for the longest time, goes first"
-    );
     scene
         .gateway
         .wait_for_log("answers that are not read hold too much memory");
     scene.gateway.wait_for_log("aborted_by=limit");
+    // Those that hold most at that moment go first; which ones, the workers' turns decide.
+    let is_reset = |raw: &mut Raw| raw.end() == End::Reset;
+    assert!(crowd.iter_mut().any(is_reset), "somebody of the address goes");
     // Nobody else pays for that.
     let mut other = connect(&scene, &TlsClient::tls13(), OTHER);
     let answer = other.get(FILTERED).unwrap();
@@ -105,10 +103,12 @@ fn unread_http2_answers_hold_no_more_than_a_budget() {
     assert_eq!(answer.json()["metadata"].as_array().unwrap().len(), 20);
     modest.patience = Duration::from_millis(200);
     assert_eq!(modest.end(), End::Silence, "32 unread answers are let be");
-    // And the crowd's last connection has its room.
-    let last = crowd.last_mut().unwrap();
-    last.patience = Duration::from_millis(200);
-    assert_eq!(last.end(), End::Silence);
+    // And what fits into the budget stays.
+    let is_kept = |raw: &mut Raw| {
+        raw.patience = Duration::from_millis(200);
+        raw.end() == End::Silence
+    };
+    assert!(crowd.iter_mut().any(is_kept), "the address keeps its budget");
 }
 
 #[test]
