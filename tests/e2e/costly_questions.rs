@@ -139,17 +139,16 @@ fn a_pattern_without_a_small_automaton_is_refused_at_little_cost() {
 fn hostile_filters_keep_nobody_waiting() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
-    let plain = slowest_beside(&scene, |_| format!("{LIST}?recursion=1"));
-    let hostile = slowest_beside(&scene, hostile);
-    let usual = slowest_beside(&scene, usual);
-    println!("at p99 beside plain lists {plain:?}, hostile filters {hostile:?}, usual filters {usual:?}");
-    // To send 5,000 images keeps a worker busier than what is evaluated in between.
-    for (what, latency) in [("hostile", hostile), ("usual", usual)] {
-        assert!(
-            latency < plain * 3 + Duration::from_millis(50),
-            "{what}: {latency:?}, {plain:?} beside plain lists"
-        );
-    }
+    // To send 5,000 images keeps a worker busier than what is evaluated in between. Other tests may disturb one of the three
+    // measurements, so there is more than one try; a frozen worker would show in each of them.
+    let mut tries = (0..3).map(|_| {
+        let plain = slowest_beside(&scene, |_| format!("{LIST}?recursion=1"));
+        let hostile = slowest_beside(&scene, hostile);
+        let usual = slowest_beside(&scene, usual);
+        println!("at p99 beside plain lists {plain:?}, hostile filters {hostile:?}, usual filters {usual:?}");
+        hostile.max(usual) < plain * 3 + Duration::from_millis(50)
+    });
+    assert!(tries.any(|is_unharmed| is_unharmed), "filters keep others waiting");
 }
 
 /// The 99th percentile of one client's time for `/1.0`, while eight others ask for such paths without a pause.
