@@ -173,8 +173,7 @@ impl Report {
             memory(row.memory),
             memory(bounds.memory),
         );
-        // Every request may have a line, and a line of an export is longer than one of a list.
-        let (log, most) = (row.log, 2.0 * plain.log + bounds.log);
+        let (log, most) = (row.log, plain.log + bounds.log);
         let rate = |bytes: f64| format!("{:.2} MB/min", bytes / 1e6);
         within(log <= most, "the log's growth", rate(log), rate(most));
         within(
