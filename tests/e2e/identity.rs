@@ -273,22 +273,43 @@ fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
 fn dates_are_looked_at_for_each_request() {
     let upstream = upstream();
     let certificates = Certificates::new();
-    let end = SystemTime::now() + Duration::from_secs(3);
+    // Certificates end at whole seconds.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let end = UNIX_EPOCH + Duration::from_secs(now.as_secs() + 3);
     let brief = valid_until(&certificates, end);
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = fingerprint_table("brief", &brief));
     let mut raw = TlsClient::of(&brief).connect(scene.gateway.admin()).unwrap();
     let mut http2 = TlsClient::of(&brief).connect_http2(scene.gateway.admin()).unwrap();
-    assert_eq!(raw.get(TARGET).unwrap().head.status, 200);
-    assert_eq!(http2.get(TARGET).unwrap().status, 200);
-
     // The last second belongs to it.
-    while SystemTime::now() < end + Duration::from_secs(1) {
+    let end = end + Duration::from_secs(1);
+    served_until(end, || {
+        let answer = raw.get(TARGET).ok()?;
+        Some((answer.head.status, answer.body))
+    });
+    served_until(end, || {
+        let answer = http2.get(TARGET).ok()?;
+        Some((answer.status.as_u16(), answer.body.to_vec()))
+    });
+}
+
+/// Repeats a request until it is refused or its connection is closed, whichever the gateway comes to first, and panics if that is
+/// before `end` or a request that was sent later is served.
+fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>) {
+    for requests in 0.. {
+        let asked = SystemTime::now();
+        match ask() {
+            Some((200, _)) => assert!(asked < end, "served after its end"),
+            refused => {
+                assert!(requests > 0 || asked >= end, "never served");
+                assert!(SystemTime::now() >= end, "refused before its end: {refused:?}");
+                if let Some((status, body)) = refused {
+                    assert_refused(status, &serde_json::from_slice(&body).unwrap());
+                }
+                return;
+            }
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let answer = raw.get(TARGET).unwrap();
-    assert_refused(answer.head.status, &answer.json());
-    let answer = http2.get(TARGET).unwrap();
-    assert_refused(answer.status.as_u16(), &answer.json());
 }
 
 #[test]
