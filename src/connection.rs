@@ -52,7 +52,7 @@ pub async fn accept_proxied(
     let ended = |how| worker.counts().ports.of(port).handshakes.of(how).add(1);
     let announced = tokio::select! {
         biased;
-        _ = drain_deadline(&worker, std::future::pending()) => return ended(HandshakeOutcome::Drain),
+        _ = drain_deadline(worker.shutdown(), std::future::pending()) => return ended(HandshakeOutcome::Drain),
         announced = timeout(patience, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
     };
     let client = match announced.map_err(io::Error::from).flatten() {
@@ -151,7 +151,7 @@ async fn tls_handshake(
     });
     tokio::select! {
         biased;
-        _ = drain_deadline(worker, std::future::pending()) => Err(HandshakeError::Drain),
+        _ = drain_deadline(worker.shutdown(), std::future::pending()) => Err(HandshakeError::Drain),
         () = permit.evicted() => Err(HandshakeError::Evicted),
         shaken = handshakes.tls_handshake(port, address.ip(), state.limits.handshake_timeout, handshake) => match shaken {
             Some(shaken) => shaken,

@@ -25,7 +25,7 @@ pub fn discard_body(worker: &Worker, request: Request<Incoming>) {
     // A client that sent `Expect` waits for 100 (Continue) before it sends the body, and reading from the body would send
     // that.
     if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
-        worker.spawn(drop_slowly(request.into_body()));
+        worker.shutdown().spawn(drop_slowly(request.into_body()));
     }
 }
 

@@ -23,7 +23,7 @@
 //!   it as a whole.
 //! - [`counters`] are the types that each module counts with; [`metrics`] exports them and reports health. [`status`] answers
 //!   the commands `status` and `images` over [`unix_http`].
-//! - [`lifecycle`] starts and drains the gateway, [`reload`] applies a new configuration, [`cli`] parses the arguments.
+//! - [`lifecycle`] starts the gateway, and ends it by a [`shutdown`]; [`reload`] applies a new configuration, [`cli`] parses the arguments.
 //!   [`check`] verifies a configuration, [`init`] creates one, [`import_nginx`] converts one of Nginx.
 //! - [`sandbox`] drops rights of the process, [`systemd`] notifies the service manager.
 //! - Small types: [`port`], [`cidr`], [`file`], [`socket_options`], [`upgraded_io`].
@@ -55,6 +55,7 @@ pub mod public;
 pub mod reload;
 pub mod reply;
 pub mod sandbox;
+pub mod shutdown;
 pub mod socket_options;
 pub mod state;
 pub mod status;

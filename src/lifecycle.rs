@@ -18,7 +18,6 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::admission::fd_limit;
 use crate::config::Config;
@@ -30,6 +29,7 @@ use crate::metrics::server::{self, PublicHandler};
 use crate::port::Port;
 use crate::reload::Reloader;
 use crate::sandbox;
+use crate::shutdown::Shutdown;
 use crate::state::SetUpError;
 use crate::status::owner::PrivilegedHandler;
 use crate::status::report_builder::StaticInfo;
@@ -117,15 +117,14 @@ async fn run_control_loop(
         state: reloader.in_force(),
         limiter: Arc::default(),
         metrics,
-        drain: CancellationToken::new(),
-        cut: CancellationToken::new(),
+        shutdown: Shutdown::default(),
         refusals: Arc::default(),
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &shared, &listeners, &mut watchdog)?;
     let watchdog = Rc::new(watchdog);
-    let (fed, drain) = (Rc::clone(&watchdog), shared.drain.clone());
-    tokio::task::spawn_local(async move { fed.run(drain).await });
+    let (fed, shutdown) = (Rc::clone(&watchdog), shared.shutdown.clone());
+    tokio::task::spawn_local(async move { fed.run(shutdown).await });
     for (port, address) in &facts.addresses {
         tracing::info!(%port, %address, "listening");
     }
@@ -160,7 +159,7 @@ async fn run_control_loop(
     let limit = reloader.in_force().borrow().limits.drain_timeout;
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
-    shared.drain.cancel();
+    shared.shutdown.drain();
     let error = tokio::select! {
         // Each worker drops its sender when it has finished.
         _ = workers.recv() => {
@@ -170,7 +169,7 @@ async fn run_control_loop(
         () = tokio::time::sleep(limit) => RunError::NotDrained(limit),
         () = signals.end() => RunError::CutShort,
     };
-    shared.cut.cancel();
+    shared.shutdown.cut();
     // Aborted requests are still logged, unless a worker hangs.
     let _ = timeout(LAST_WORDS, workers.recv()).await;
     Err(error)
@@ -184,7 +183,7 @@ fn serve_monitoring(
     shared: &Shared,
     watchdog: Rc<Watchdog>,
 ) -> io::Result<()> {
-    let health = Health::new(shared.state.clone(), watchdog, shared.drain.clone());
+    let health = Health::new(shared.state.clone(), watchdog, shared.shutdown.clone());
     let (state, limiter, metrics) = (&shared.state, &shared.limiter, &shared.metrics);
     let exporter = Exporter::new(state.clone(), Arc::clone(limiter), Arc::clone(metrics), health);
     let exporter = Rc::new(exporter);
@@ -250,7 +249,7 @@ async fn work(shared: Shared, heartbeat: Heartbeat, listeners: Vec<Listener>) {
             Err(error) => tracing::error!(%error, "a worker has stopped accepting connections"),
         }
     }
-    worker.finish().await;
+    worker.shutdown().finish().await;
 }
 
 #[derive(Debug, Eq, PartialEq)]

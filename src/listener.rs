@@ -108,7 +108,7 @@ impl Listener {
     /// Accepts connections until the worker drains.
     pub async fn accept(self, worker: Rc<Worker>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.socket)?;
-        let mut draining = std::pin::pin!(worker.draining());
+        let mut draining = std::pin::pin!(worker.shutdown().draining());
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -125,14 +125,16 @@ impl Listener {
                             continue;
                         };
                         let (port, served) = (self.port, Rc::clone(&worker));
-                        worker.spawn(connection::accept_proxied(served, port, tcp, address, permit));
+                        worker
+                            .shutdown()
+                            .spawn(connection::accept_proxied(served, port, tcp, address, permit));
                         continue;
                     }
                     // Checked before a task is spawned: under overload, many connections arrive before any task runs.
                     match worker.admit(self.port, address.ip()) {
                         Some(permit) => {
                             let displaces = self.port == Port::Admin || permit.has_displaced();
-                            worker.spawn(connection::handle_connection(
+                            worker.shutdown().spawn(connection::handle_connection(
                                 Rc::clone(&worker),
                                 self.port,
                                 tcp,

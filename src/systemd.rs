@@ -5,7 +5,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, timeout};
-use tokio_util::sync::CancellationToken;
+
+use crate::shutdown::Shutdown;
 
 /// Notifies systemd that everything is loaded and the workers accept connections.
 pub fn ready(status: &str) {
@@ -75,7 +76,7 @@ impl Watchdog {
     }
 
     /// Sends keep-alives until the process ends. Returns immediately if systemd's watchdog is not enabled.
-    pub async fn run(&self, drain: CancellationToken) {
+    pub async fn run(&self, shutdown: Shutdown) {
         let Some(limit) = sd_notify::watchdog_enabled() else {
             return;
         };
@@ -84,7 +85,7 @@ impl Watchdog {
         let mut interval = interval(pause);
         loop {
             interval.tick().await;
-            match timeout(pause, self.ask_everyone(&drain)).await {
+            match timeout(pause, self.ask_everyone(&shutdown)).await {
                 Ok(true) => notify(&[NotifyState::Watchdog]),
                 Ok(false) => tracing::error!("a worker has ended; systemd's watchdog is not told that all is well"),
                 Err(_) => tracing::error!("a worker does not answer; systemd's watchdog is not told that all is well"),
@@ -93,12 +94,12 @@ impl Watchdog {
     }
 
     /// Returns whether every worker responds. During a drain, workers that have finished are ignored.
-    pub async fn ask_everyone(&self, drain: &CancellationToken) -> bool {
+    pub async fn ask_everyone(&self, shutdown: &Shutdown) -> bool {
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
             let lives = worker.send(answer).await.is_ok() && answered.await.is_ok();
             // During a drain, a worker that has finished ends.
-            if !lives && !drain.is_cancelled() {
+            if !lives && !shutdown.is_draining() {
                 return false;
             }
         }
@@ -112,12 +113,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_has_ended_is_missed_unless_it_drains() {
-        let (mut watchdog, drain) = (Watchdog::default(), CancellationToken::new());
+        let (mut watchdog, shutdown) = (Watchdog::default(), Shutdown::default());
         let (lives, ended) = (watchdog.pulse(), watchdog.pulse());
         tokio::spawn(lives.beat());
         drop(ended);
-        assert!(!watchdog.ask_everyone(&drain).await);
-        drain.cancel();
-        assert!(watchdog.ask_everyone(&drain).await);
+        assert!(!watchdog.ask_everyone(&shutdown).await);
+        shutdown.drain();
+        assert!(watchdog.ask_everyone(&shutdown).await);
     }
 }

@@ -4,8 +4,8 @@
 
 pub mod handshake_scheduler;
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
+use std::cell::RefCell;
+use std::future::pending;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,8 +15,6 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::handshake_scheduler::HandshakeScheduler;
 use crate::abort_reason::AbortReason;
@@ -24,6 +22,7 @@ use crate::admission::{ClientBucket, ConnectionPermit, Limiter, MinRate, Pending
 use crate::identity::{AuthError, PeerCertificate};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::port::Port;
+use crate::shutdown::Shutdown;
 use crate::state::State;
 use crate::telemetry::rejected_cert_log::RejectedCertLog;
 use crate::upstream::Upstream;
@@ -55,10 +54,8 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// The registry of each worker's metrics.
     pub metrics: Arc<Metrics>,
-    /// Cancelled when no new work may be accepted.
-    pub drain: CancellationToken,
-    /// Cancelled when the work in flight must be dropped.
-    pub cut: CancellationToken,
+    /// The end of all workers.
+    pub shutdown: Shutdown,
     /// Log of rejected certificates.
     pub refusals: Arc<RejectedCertLog>,
 }
@@ -68,8 +65,7 @@ pub struct Shared {
 pub struct Worker {
     shared: Shared,
     upstream: RefCell<Rc<Upstream>>,
-    tasks: TaskTracker,
-    is_cut: Cell<bool>,
+    shutdown: Shutdown,
     handshakes: Rc<HandshakeScheduler>,
     counts: Arc<WorkerMetrics>,
     evaluation: Semaphore,
@@ -81,10 +77,9 @@ impl Worker {
         let upstream = Rc::new(Upstream::new(Arc::clone(&shared.state.borrow().target)));
         let counts = shared.metrics.of_worker();
         let worker = Rc::new(Self {
+            shutdown: shared.shutdown.for_worker(),
             shared,
             upstream: RefCell::new(upstream),
-            tasks: TaskTracker::new(),
-            is_cut: Cell::new(false),
             handshakes: Rc::default(),
             counts,
             evaluation: Semaphore::new(1),
@@ -250,28 +245,9 @@ impl Worker {
         }
     }
 
-    /// Spawns a task that a drain waits for.
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.spawn_local(task);
-    }
-
-    /// Completes when no new work may be accepted.
-    pub fn draining(&self) -> impl Future<Output = ()> + use<> {
-        self.shared.drain.clone().cancelled_owned()
-    }
-
-    /// Waits for all tasks, until they complete or are cut. The remaining ones are dropped with the runtime.
-    pub async fn finish(&self) {
-        self.tasks.close();
-        tokio::select! {
-            () = self.tasks.wait() => {}
-            () = self.shared.cut.cancelled() => self.is_cut.set(true),
-        }
-    }
-
-    /// Returns whether the work in flight is about to be dropped because the drain timeout is over.
-    pub fn is_cut(&self) -> bool {
-        self.is_cut.get()
+    /// Returns the shutdown, with this worker's tasks.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
     }
 
     /// Returns the scheduler of TLS handshakes.

@@ -47,7 +47,7 @@ pub struct ConnectionContext {
 impl ConnectionContext {
     /// Returns why the requests in flight end before they complete.
     pub fn cut(&self) -> AbortReason {
-        let ours = self.worker.is_cut().then_some(AbortReason::Drain);
+        let ours = self.worker.shutdown().is_cutting().then_some(AbortReason::Drain);
         // Nothing else in the gateway aborts a request in flight.
         self.cut.get().or(ours).unwrap_or(AbortReason::Client)
     }

@@ -42,8 +42,8 @@ pub(super) type Evicted = Pin<Box<dyn Future<Output = ()>>>;
 pub(super) fn serve(client: Rc<ConnectionContext>, stream: ClientStream, limits: Limits, evicted: Option<Evicted>) {
     let worker = Rc::clone(&client.worker);
     match stream.speaks_h2() {
-        true => worker.spawn(serve_h2(client, stream, limits, evicted)),
-        false => worker.spawn(serve_h1(client, stream, limits, evicted)),
+        true => worker.shutdown().spawn(serve_h2(client, stream, limits, evicted)),
+        false => worker.shutdown().spawn(serve_h1(client, stream, limits, evicted)),
     }
 }
 
@@ -120,7 +120,7 @@ async fn drive<C>(
         activity,
         ..
     } = &*client;
-    let mut draining = pin!(drain_deadline(worker, begun.notified()));
+    let mut draining = pin!(drain_deadline(worker.shutdown(), begun.notified()));
     let mut revoked = pin!(revoked(worker, peer));
     let mut over_budget = pin!(over_budget(&client));
     let mut is_draining = false;

@@ -111,7 +111,9 @@ async fn answer(client: Rc<ConnectionContext>, request: Request<Incoming>) -> Re
     if let Some(wish) = wish
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {
-        worker.spawn(close_in_order(wish, worker.state().limits.idle_timeout));
+        worker
+            .shutdown()
+            .spawn(close_in_order(wish, worker.state().limits.idle_timeout));
     }
     if let Some(reader) = &client.reader {
         reply = memory::try_acquire(reply, reader);

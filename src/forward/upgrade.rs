@@ -64,7 +64,7 @@ impl Requested {
         let client = self.client;
         let record = Rc::clone(record);
         let worker = Rc::clone(&record.client().worker);
-        worker.spawn(async move {
+        worker.shutdown().spawn(async move {
             let ConnectionContext { worker, peer, .. } = &**record.client();
             tokio::select! {
                 biased;

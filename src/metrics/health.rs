@@ -8,8 +8,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
+use crate::shutdown::Shutdown;
 use crate::state::State;
 use crate::systemd::Watchdog;
 use crate::upstream::{ServerInfo, Upstream};
@@ -42,7 +42,7 @@ pub enum Problem {
 pub struct Health {
     state: watch::Receiver<Arc<State>>,
     workers: Rc<Watchdog>,
-    drain: CancellationToken,
+    shutdown: Shutdown,
     /// Result of the last query. The lock is held during a query, so that concurrent health checks share its result.
     incus: Mutex<Option<(Instant, Result<ServerInfo, Problem>)>>,
     upstream: RefCell<Option<Rc<Upstream>>>,
@@ -50,11 +50,11 @@ pub struct Health {
 
 impl Health {
     /// Creates the health checks without running any.
-    pub fn new(state: watch::Receiver<Arc<State>>, workers: Rc<Watchdog>, drain: CancellationToken) -> Self {
+    pub fn new(state: watch::Receiver<Arc<State>>, workers: Rc<Watchdog>, shutdown: Shutdown) -> Self {
         Self {
             state,
             workers,
-            drain,
+            shutdown,
             incus: Mutex::default(),
             upstream: RefCell::default(),
         }
@@ -66,7 +66,7 @@ impl Health {
     ///
     /// Fails with [`Problem::Hangs`] if one does not.
     pub async fn alive(&self) -> Result<(), Problem> {
-        match timeout(WORKERS, self.workers.ask_everyone(&self.drain)).await {
+        match timeout(WORKERS, self.workers.ask_everyone(&self.shutdown)).await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Problem::Hangs),
         }
@@ -78,7 +78,7 @@ impl Health {
     ///
     /// Fails with the first [`Problem`] found.
     pub async fn ready(&self) -> Result<(), Problem> {
-        if self.drain.is_cancelled() {
+        if self.shutdown.is_draining() {
             return Err(Problem::Draining);
         }
         self.alive().await?;
