@@ -2,56 +2,103 @@
 //! else in the request is examined.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::Request;
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
-use crate::connection::context::ConnectionContext;
+use crate::admission::{Limiter, Rejection};
+use crate::counters::Counter;
+use crate::counters::label::LabelMap;
 use crate::drain_body;
-use crate::forward::forward;
+use crate::forward::Forwarder;
 use crate::framing;
-use crate::identity::{Admin, AuthError, Peer};
+use crate::identity::{Admin, AuthError};
 use crate::metrics::endpoint::Endpoint;
-use crate::reply::{HttpError, Reply};
+use crate::peer::Peer;
+use crate::reply::HttpError;
+use crate::response::Reply;
+use crate::service::{Answer, Outcome, Service, Then};
+use crate::state::State;
+use crate::telemetry::rejected_cert_log::RejectedCertLog;
 use crate::telemetry::request_record::RequestRecord;
-use crate::worker::Worker;
 
-/// Responds to one request on the admin port according to the current configuration.
-pub async fn answer(record: &Rc<RequestRecord>, request: Request<Incoming>) -> Result<Reply, HttpError> {
-    match admit(record, &request) {
-        Ok(admin) => forward(record, admin, request).await,
-        Err(error) => {
-            let ConnectionContext { worker, peer, .. } = &**record.client();
-            drain_body::discard_body(worker, request);
-            match error {
-                HttpError::AuthError(_) => Err(worker
-                    .allow_refusal(peer.address.ip())
-                    .err()
-                    .map_or(error, HttpError::from)),
-                error => Err(error),
+/// Serves administrators.
+#[derive(Debug)]
+pub struct AdminService {
+    /// The active configuration and its state.
+    pub state: watch::Receiver<Arc<State>>,
+    /// Serves those who have shown that they are administrators.
+    pub forwarder: Forwarder,
+    /// Limits the requests of all others.
+    pub limiter: Arc<Limiter>,
+    /// Logs the certificates of all others.
+    pub refusals: Arc<RejectedCertLog>,
+    /// Counts the requests of all others, by reason.
+    pub rejected: Arc<LabelMap<AuthError, Counter>>,
+}
+
+impl Service for AdminService {
+    fn answer(self: Rc<Self>, record: Rc<RequestRecord>, request: Request<Incoming>) -> Answer {
+        Box::pin(async move {
+            let answer = match self.admit(&record, &request) {
+                Ok(admin) => self.forwarder.forward(&record, admin, request).await,
+                Err(error) => {
+                    drain_body::discard_body(&self.forwarder.shutdown, request);
+                    Err(error)
+                }
+            };
+            let then = answer.as_ref().map_or_else(then, |_| Then::KeepOpen);
+            Outcome {
+                reply: answer.unwrap_or_else(Reply::from),
+                then,
             }
+        })
+    }
+
+    fn reject(&self, why: Rejection) -> Reply {
+        HttpError::from(why).into()
+    }
+}
+
+impl AdminService {
+    /// Authorizes one request according to the current configuration.
+    fn admit(&self, record: &RequestRecord, request: &Request<Incoming>) -> Result<Admin, HttpError> {
+        let peer = &record.client().peer;
+        let now = SystemTime::now();
+        let judged = self.state.borrow().admins.judge(peer.certificate.as_ref(), now);
+        let admin = judged.map_err(|why| self.refuse(peer, why))?;
+        admin.is_seen(now, peer.address.ip());
+        record.set_user(admin.name());
+        record.set_endpoint(Endpoint::of_admin(request.uri().path()));
+        framing::validate(request)?;
+        Ok(admin)
+    }
+
+    /// Logs and counts a client that is no administrator. Its requests are limited as on an open listener.
+    fn refuse(&self, peer: &Peer, why: AuthError) -> HttpError {
+        self.rejected.of(why).add(1);
+        match &peer.certificate {
+            Some(certificate) => self.refusals.record(peer, certificate, &why),
+            // `incus remote add` connects without a certificate first.
+            None => tracing::debug!(client = %peer.address, "refused: {why}"),
+        }
+        let requests = self.state.borrow().edge.limits.requests_per_second;
+        match self.limiter.try_acquire(peer.address.ip(), requests) {
+            Ok(()) => why.into(),
+            Err(wait) => self.limiter.too_many_requests(peer.address.ip(), requests, wait).into(),
         }
     }
 }
 
-fn admit(record: &RequestRecord, request: &Request<Incoming>) -> Result<Admin, HttpError> {
-    let ConnectionContext { worker, peer, .. } = &**record.client();
-    let now = SystemTime::now();
-    let judged = worker.state().admins.judge(peer.certificate.as_ref(), now);
-    let admin = judged.inspect_err(|why| log_rejection(worker, peer, why))?;
-    admin.is_seen(now, peer.address.ip());
-    record.set_admin(admin.name());
-    record.set_endpoint(Endpoint::of_admin(request.uri().path()));
-    framing::validate(request)?;
-    Ok(admin)
-}
-
-fn log_rejection(worker: &Worker, peer: &Peer, why: &AuthError) {
-    worker.counts().not_admins.of(*why).add(1);
-    match &peer.certificate {
-        Some(certificate) => worker.refusals().record(peer, certificate, why),
-        // `incus remote add` connects without a certificate first.
-        None => tracing::debug!(client = %peer.address, "refused: {why}"),
+/// Returns what becomes of a connection after an error.
+fn then(error: &HttpError) -> Then {
+    match error {
+        // Only clients without a listed certificate are limited.
+        HttpError::AuthError(_) | HttpError::Rejected(Rejection::TooManyRequests(_)) => Then::Leave,
+        HttpError::Rejected(why) => Then::after(*why),
+        _ => Then::KeepOpen,
     }
 }

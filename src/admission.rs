@@ -47,7 +47,7 @@ pub use self::rejection::Rejection;
 use self::response_budget::ResponseBudget;
 pub use self::response_budget::{BudgetLease, Reader};
 use crate::limits::Limits;
-use crate::port::Port;
+use crate::listener_id::{ListenerId, Policy};
 
 /// An episode ends after this many seconds without another case of its reason. The log has one line per episode.
 const QUIET: u64 = 60;
@@ -70,7 +70,7 @@ struct Counts {
     /// Connections on the admin port that have not presented a listed certificate.
     unproven: PreauthQueue,
     addresses: ClientBuckets,
-    /// Connections from proxies whose PROXY header has not arrived yet, per port.
+    /// Connections from proxies whose PROXY header has not arrived yet, per policy.
     unannounced: [usize; 2],
 }
 
@@ -100,18 +100,18 @@ impl Limiter {
     /// Returns the reason if the connection is rejected.
     pub fn admit(
         self: &Arc<Self>,
-        port: Port,
+        listener: ListenerId,
         client: IpAddr,
         access: &IpAllowList,
         limits: &Limits,
     ) -> Result<ConnectionPermit, RejectReason> {
         let held = match access.permits(client) {
             false => Err(RejectReason::Network),
-            true => self.present().admit(port, client, limits),
+            true => self.present().admit(listener.policy(), client, limits),
         };
         match held {
             Ok(held) => Ok(ConnectionPermit::new(Arc::clone(self), held)),
-            Err(reason) => Err(self.refuse(reason, port, client, limits)),
+            Err(reason) => Err(self.refuse(reason, listener, client, limits)),
         }
     }
 
@@ -121,22 +121,23 @@ impl Limiter {
     /// Returns [`RejectReason::PendingProxy`] if too many such connections are open.
     pub fn admit_proxy(
         self: &Arc<Self>,
-        port: Port,
+        listener: ListenerId,
         proxy: IpAddr,
         limits: &Limits,
     ) -> Result<PendingProxyPermit, RejectReason> {
-        let at_most = match port {
-            Port::Admin => limits.reserved_admin_connections,
-            Port::Public => limits.connections_of(port),
+        let policy = listener.policy();
+        let at_most = match policy {
+            Policy::Authenticated => limits.reserved_admin_connections,
+            Policy::Open => limits.connections_of(policy),
         };
         let mut present = self.present();
-        let unannounced = present.unannounced(port);
+        let unannounced = present.unannounced(policy);
         if *unannounced >= at_most {
             drop(present);
-            return Err(self.refuse(RejectReason::PendingProxy, port, proxy, limits));
+            return Err(self.refuse(RejectReason::PendingProxy, listener, proxy, limits));
         }
         *unannounced += 1;
-        Ok(PendingProxyPermit::new(Arc::clone(self), port))
+        Ok(PendingProxyPermit::new(Arc::clone(self), policy))
     }
 
     /// Counts a request from a client without a [`ConnectionPermit`] that counts it.
@@ -152,7 +153,18 @@ impl Limiter {
         address.try_acquire(requests_a_second)
     }
 
-    fn refuse(&self, reason: RejectReason, port: Port, client: IpAddr, limits: &Limits) -> RejectReason {
+    /// Counts a request that exceeds the rate of its address, and returns why it is not served.
+    pub fn too_many_requests(&self, client: IpAddr, requests_a_second: u32, wait: Duration) -> Rejection {
+        if self.count(RejectReason::Requests) {
+            tracing::info!(
+                "limits.requests_per_second: refused a request of {client}, which makes more than {requests_a_second} a second; no more \
+                 of this is told until a minute has gone by without it"
+            );
+        }
+        Rejection::TooManyRequests(wait)
+    }
+
+    fn refuse(&self, reason: RejectReason, port: ListenerId, client: IpAddr, limits: &Limits) -> RejectReason {
         let begins = self.count(reason);
         tracing::debug!(%port, %client, ?reason, "refused a connection");
         if begins {
@@ -175,12 +187,12 @@ impl Limiter {
         self.cases[reason as usize].count.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of open connections on a port.
-    pub fn connections(&self, port: Port) -> usize {
+    /// Returns the number of open connections on the listeners with this policy.
+    pub fn connections(&self, policy: Policy) -> usize {
         let present = self.present();
-        match port {
-            Port::Admin => present.admins + present.unproven.len(),
-            Port::Public => present.strangers.len(),
+        match policy {
+            Policy::Authenticated => present.admins + present.unproven.len(),
+            Policy::Open => present.strangers.len(),
         }
     }
 
@@ -190,7 +202,7 @@ impl Limiter {
     }
 }
 
-fn log_episode(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits) {
+fn log_episode(reason: RejectReason, port: ListenerId, client: IpAddr, limits: &Limits) {
     match reason {
         RejectReason::Address => tracing::info!(
             "limits.max_connections_per_address: refused a connection from {client}, which has {} already; no more of this is \
@@ -219,14 +231,14 @@ fn log_episode(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits
 }
 
 impl Counts {
-    fn unannounced(&mut self, port: Port) -> &mut usize {
-        &mut self.unannounced[port as usize]
+    fn unannounced(&mut self, policy: Policy) -> &mut usize {
+        &mut self.unannounced[policy as usize]
     }
 
-    fn admit(&mut self, port: Port, client: IpAddr, limits: &Limits) -> Result<Slot, RejectReason> {
+    fn admit(&mut self, policy: Policy, client: IpAddr, limits: &Limits) -> Result<Slot, RejectReason> {
         let all = self.strangers.len() + self.admins + self.unproven.len();
-        match port {
-            Port::Admin => {
+        match policy {
+            Policy::Authenticated => {
                 let is_full = self.unproven.len() >= max_preauth(limits);
                 // An eviction frees a slot, so it is possible even at the limit.
                 if all >= limits.max_connections && !is_full {
@@ -234,7 +246,7 @@ impl Counts {
                 }
                 Ok(Slot::PreauthQueue(self.unproven.acquire(client, is_full)))
             }
-            Port::Public => {
+            Policy::Open => {
                 let kept_back = limits.reserved_admin_connections;
                 let at_most = limits.max_connections.saturating_sub(kept_back);
                 let is_full = all >= limits.max_connections || self.strangers.len() >= at_most;

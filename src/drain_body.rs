@@ -13,20 +13,25 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::worker::Worker;
+use crate::service::Then;
+use crate::shutdown::Shutdown;
 
 /// Maximum number of bytes that are read and dropped. After a body no longer than this, the connection stays usable.
 const MAX_READ: usize = 256 << 10;
 /// Time after which the client has had enough opportunity to read the response.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// Drains a request body that no handler has read.
-pub fn discard_body(worker: &Worker, request: Request<Incoming>) {
+/// Drains a request body that no handler has read. Returns what becomes of the connection.
+pub fn discard_body(shutdown: &Shutdown, request: Request<Incoming>) -> Then {
+    if request.body().is_end_stream() {
+        return Then::KeepOpen;
+    }
     // A client that sent `Expect` waits for 100 (Continue) before it sends the body, and reading from the body would send
     // that.
-    if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
-        worker.shutdown().spawn(drop_slowly(request.into_body()));
+    if !request.headers().contains_key(EXPECT) {
+        shutdown.spawn(drop_slowly(request.into_body()));
     }
+    Then::Unread
 }
 
 async fn drop_slowly(mut body: Incoming) {

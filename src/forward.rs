@@ -7,48 +7,84 @@ mod upgrade;
 
 use std::rc::Rc;
 
-use http::header::{HOST, UPGRADE};
+use http::header::{HOST, LOCATION, UPGRADE};
+use http::response::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use self::request_body::MeteredRequestBody;
+use crate::authority::Authority;
 use crate::identity::Admin;
-use crate::reply::{HttpError, Reply, ReplyBody};
+use crate::reply::HttpError;
+use crate::response::{Reply, ReplyBody};
+use crate::shutdown::Shutdown;
+use crate::state::CurrentUpstream;
 use crate::telemetry::request_record::RequestRecord;
 use crate::upstream::{RequestBody, Upstream, UpstreamResponse};
 
-/// Forwards a request. An [`Admin`] is required to call this.
-///
-/// # Errors
-/// Returns an error if the request cannot be forwarded or Incus does not respond.
-pub async fn forward(
-    record: &Rc<RequestRecord>,
-    admin: Admin,
-    mut request: Request<Incoming>,
-) -> Result<Reply, HttpError> {
-    if request.method() == Method::CONNECT {
-        return Err(HttpError::Incus(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "CONNECT is not for Incus".to_owned(),
-        ));
-    }
-    let upgrade = upgrade::Requested::by(&mut request);
-    let upstream = record.client().worker.upstream();
-    let request = to_upstream(record, &upstream, upgrade.as_ref(), request)?;
-    match record
-        .time_upstream(upstream.send(Some(record.client().peer.address), request))
-        .await?
-    {
-        UpstreamResponse::Response(response) => {
-            let (mut head, body) = response.into_parts();
-            headers::drop_hop_by_hop(&mut head.headers);
-            Ok(Response::from_parts(head, ReplyBody::Upstream(body)))
+/// Length of an operation ID.
+const UUID: usize = 36;
+
+/// Forwards the requests of administrators.
+#[derive(Debug)]
+pub struct Forwarder {
+    /// Incus.
+    pub upstream: Rc<CurrentUpstream>,
+    /// Ends the tunnels of those who are no longer administrators.
+    pub authority: Rc<Authority>,
+    /// Knows the tunnels as tasks.
+    pub shutdown: Shutdown,
+}
+
+impl Forwarder {
+    /// Forwards a request. An [`Admin`] is required to call this.
+    ///
+    /// # Errors
+    /// Returns an error if the request cannot be forwarded or Incus does not respond.
+    pub async fn forward(
+        &self,
+        record: &Rc<RequestRecord>,
+        admin: Admin,
+        mut request: Request<Incoming>,
+    ) -> Result<Reply, HttpError> {
+        if request.method() == Method::CONNECT {
+            return Err(HttpError::Incus(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "CONNECT is not for Incus".to_owned(),
+            ));
         }
-        UpstreamResponse::Upgraded(response, tunnel) => match upgrade {
-            Some(upgrade) => Ok(upgrade.accept(record, admin, response, tunnel)),
-            None => Err(HttpError::Upstream(crate::upstream::Error::Unusable)),
-        },
+        let upgrade = upgrade::Requested::by(&mut request);
+        let upstream = self.upstream.get();
+        let request = to_upstream(record, &upstream, upgrade.as_ref(), request)?;
+        match record
+            .time_upstream(upstream.send(Some(record.client().peer.address), request))
+            .await?
+        {
+            UpstreamResponse::Response(response) => {
+                let (mut head, body) = response.into_parts();
+                headers::drop_hop_by_hop(&mut head.headers);
+                if let Some(operation) = started_operation(&head) {
+                    record.set_operation(operation);
+                }
+                Ok(Response::from_parts(head, ReplyBody::Upstream(body)))
+            }
+            UpstreamResponse::Upgraded(response, tunnel) => match upgrade {
+                Some(upgrade) => Ok(upgrade.accept(&self.authority, &self.shutdown, record, admin, response, tunnel)),
+                None => Err(HttpError::Upstream(crate::upstream::Error::Unusable)),
+            },
+        }
     }
+}
+
+/// Returns the ID of the operation that Incus has started for a request.
+fn started_operation(head: &Parts) -> Option<&str> {
+    let location = head
+        .headers
+        .get(LOCATION)
+        .filter(|_| head.status == StatusCode::ACCEPTED)?;
+    let id = location.to_str().ok()?.strip_prefix("/1.0/operations/")?;
+    let is_id = id.len() == UUID && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    is_id.then_some(id)
 }
 
 fn to_upstream(

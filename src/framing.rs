@@ -5,13 +5,13 @@
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
 
-use crate::reply::HttpError;
+use crate::admission::Rejection;
 
 /// Rejects an ambiguous request. hyper has already rejected what cannot be parsed.
 ///
 /// # Errors
-/// Returns [`HttpError::Ambiguous`] with the reason.
-pub fn validate<B>(request: &Request<B>) -> Result<(), HttpError> {
+/// Returns [`Rejection::Ambiguous`] with the reason.
+pub fn validate<B>(request: &Request<B>) -> Result<(), Rejection> {
     let problem = if !has_valid_host(request) {
         "a request needs one Host header, and it must name a host"
     } else if !is_for_path(request) {
@@ -21,7 +21,7 @@ pub fn validate<B>(request: &Request<B>) -> Result<(), HttpError> {
     } else {
         return Ok(());
     };
-    Err(HttpError::Ambiguous(problem))
+    Err(Rejection::Ambiguous(problem))
 }
 
 /// HTTP/1.1 requires exactly one host (RFC 9112 §3.2). HTTP/2 may name it twice if both are equal (RFC 9113 §8.3.1).

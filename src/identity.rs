@@ -1,62 +1,16 @@
 //! Client identity and authorization: peer certificate → [`Admin`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
 use crate::config::{AdminClient, CredentialMatcher};
 use crate::counters::label::label;
+use crate::peer::PeerCertificate;
 use crate::status::last_seen::Seen;
-use crate::tls::certificate::{self, Fingerprint, Validity};
-
-/// Maximum number of characters of a subject in the log: strangers control them.
-const MAX_SUBJECT: usize = 200;
-
-/// The remote end of a connection, as far as it is authenticated.
-#[derive(Debug)]
-pub struct Peer {
-    /// API path of the image.
-    pub address: SocketAddr,
-    /// The certificate that it presented. It has not been authorized.
-    pub certificate: Option<PeerCertificate>,
-}
-
-/// A client certificate whose private key the client has proven to hold.
-#[derive(Clone, Debug)]
-pub struct PeerCertificate {
-    der: CertificateDer<'static>,
-    fingerprint: Fingerprint,
-}
-
-impl PeerCertificate {
-    /// Creates it from the leaf certificate whose key TLS has verified the handshake's signature with. The rest of the chain
-    /// is ignored.
-    pub fn new(leaf: &CertificateDer<'_>) -> Self {
-        Self {
-            fingerprint: Fingerprint::of(leaf),
-            der: leaf.clone().into_owned(),
-        }
-    }
-
-    /// Returns the SHA-256 fingerprint.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-
-    /// Returns the time until its validity begins or ends, whichever is next after `now`; `None` if neither is in the future.
-    pub fn next_change(&self, now: SystemTime) -> Option<Duration> {
-        Validity::of(&self.der).ok()?.next_change(now)
-    }
-
-    /// Returns the subject's distinguished name, truncated. Anybody can choose it.
-    pub fn subject(&self) -> String {
-        let subject = certificate::subject(&self.der).unwrap_or_default();
-        subject.chars().take(MAX_SUBJECT).collect()
-    }
-}
+use crate::tls::certificate::Validity;
 
 /// Proof that a request is an administrator's. Only [`AdminRegistry::judge`] creates it.
 #[derive(Debug)]
@@ -144,7 +98,7 @@ impl AdminRegistry {
         let certificate = certificate.ok_or(AuthError::NoCertificate)?;
         let AdminEntry { client, seen } = self.find(certificate).ok_or(AuthError::Unknown)?;
         // A certificate with unreadable dates is not valid.
-        let validity = Validity::of(&certificate.der).map_err(|_| AuthError::Unknown)?;
+        let validity = Validity::of(certificate.der()).map_err(|_| AuthError::Unknown)?;
         if validity.is_ahead_of(now) {
             return Err(AuthError::NotYetValid);
         }
@@ -160,8 +114,8 @@ impl AdminRegistry {
 
     fn find(&self, certificate: &PeerCertificate) -> Option<&AdminEntry> {
         self.0.iter().find(|listed| match &listed.client.known_by {
-            CredentialMatcher::Certificate(der) => *der == certificate.der,
-            CredentialMatcher::Fingerprint(fingerprint) => *fingerprint == certificate.fingerprint,
+            CredentialMatcher::Certificate(der) => der == certificate.der(),
+            CredentialMatcher::Fingerprint(fingerprint) => *fingerprint == certificate.fingerprint(),
         })
     }
 }

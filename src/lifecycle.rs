@@ -19,25 +19,28 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::accept::accept;
 use crate::admission::fd_limit;
 use crate::config::Config;
-use crate::listener::{self, BindError, InheritError, Inherited, Listener};
+use crate::listener::{self, BindError, InheritError, Inherited, ListeningSocket};
+use crate::listener_id::ListenerId;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::Exporter;
 use crate::metrics::health::Health;
 use crate::metrics::server::{self, PublicHandler};
-use crate::port::Port;
+use crate::mount::Shared;
 use crate::reload::Reloader;
 use crate::sandbox;
 use crate::shutdown::Shutdown;
-use crate::state::SetUpError;
+use crate::state::{ADMIN, LISTENERS, PUBLIC, SetUpError};
 use crate::status::owner::PrivilegedHandler;
 use crate::status::report_builder::StaticInfo;
 use crate::status::socket;
 use crate::systemd::{self, Heartbeat, Watchdog};
 use crate::telemetry::file::LogFileError;
 use crate::telemetry::log::Log;
-use crate::worker::{self, Shared, Worker};
+use crate::telemetry::rejected_cert_log::RejectedCertLog;
+use crate::worker;
 
 /// How long workers have to log the requests that an immediate shutdown aborts.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -67,8 +70,8 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     log.reload(&config.log, Log::open_audit(&config.log)?);
     fd_limit::raise();
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
-    let mut listeners = Listener::open(Port::Public, &config.public.listen, &mut inherited)?;
-    listeners.extend(Listener::open(Port::Admin, &config.admin.listen, &mut inherited)?);
+    let mut listeners = ListeningSocket::open(PUBLIC, &config.public.listen, &mut inherited)?;
+    listeners.extend(ListeningSocket::open(ADMIN, &config.admin.listen, &mut inherited)?);
     let observers = listener::bind("metrics", &config.metrics)?;
     let status = socket::open(config.status_socket.as_deref());
     // The CPU quota is read from cgroup files, which the sandbox makes unreadable.
@@ -85,7 +88,7 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
 
 /// All bound sockets.
 struct Sockets {
-    listeners: Vec<Listener>,
+    listeners: Vec<ListeningSocket>,
     observers: Vec<TcpListener>,
     status: Option<UnixListener>,
 }
@@ -111,14 +114,15 @@ async fn run_control_loop(
             .map(TcpListener::local_addr)
             .collect::<Result<_, _>>()?,
     };
-    let metrics = Arc::<Metrics>::default();
+    let metrics = Arc::new(Metrics::new(LISTENERS.to_vec()));
     let mut reloader = Reloader::new(path, config, log, Arc::clone(&metrics))?;
     let shared = Shared {
         state: reloader.in_force(),
         limiter: Arc::default(),
         metrics,
         shutdown: Shutdown::default(),
-        refusals: Arc::default(),
+        rejected: Arc::default(),
+        refusals: Arc::new(RejectedCertLog::new(ADMIN)),
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &shared, &listeners, &mut watchdog)?;
@@ -156,7 +160,7 @@ async fn run_control_loop(
         }
     }
 
-    let limit = reloader.in_force().borrow().limits.drain_timeout;
+    let limit = reloader.in_force().borrow().edge.limits.drain_timeout;
     tracing::info!("draining for up to {} s", limit.as_secs());
     systemd::stopping(limit);
     shared.shutdown.drain();
@@ -184,9 +188,13 @@ fn serve_monitoring(
     watchdog: Rc<Watchdog>,
 ) -> io::Result<()> {
     let health = Health::new(shared.state.clone(), watchdog, shared.shutdown.clone());
-    let (state, limiter, metrics) = (&shared.state, &shared.limiter, &shared.metrics);
-    let exporter = Exporter::new(state.clone(), Arc::clone(limiter), Arc::clone(metrics), health);
-    let exporter = Rc::new(exporter);
+    let exporter = Rc::new(Exporter::new(
+        shared.state.clone(),
+        Arc::clone(&shared.limiter),
+        Arc::clone(&shared.metrics),
+        Arc::clone(&shared.rejected),
+        health,
+    ));
     for socket in sockets {
         tracing::info!(port = %"metrics", address = %socket.local_addr()?, "listening");
         let listener = tokio::net::TcpListener::from_std(socket)?;
@@ -199,23 +207,23 @@ fn serve_monitoring(
     Ok(())
 }
 
-fn addresses(listeners: &[Listener]) -> io::Result<Vec<(Port, SocketAddr)>> {
+fn addresses(listeners: &[ListeningSocket]) -> io::Result<Vec<(ListenerId, SocketAddr)>> {
     let each = listeners.iter();
-    each.map(|listener| Ok((listener.port(), listener.address()?)))
+    each.map(|listener| Ok((listener.listener(), listener.address()?)))
         .collect()
 }
 
 fn start_workers(
     cores: NonZero<usize>,
     shared: &Shared,
-    listeners: &[Listener],
+    listeners: &[ListeningSocket],
     watchdog: &mut Watchdog,
 ) -> io::Result<mpsc::Receiver<()>> {
     let (finished, workers) = mpsc::channel(1);
     for number in 0..cores.get() {
         let listeners = listeners
             .iter()
-            .map(Listener::try_clone)
+            .map(ListeningSocket::try_clone)
             .collect::<io::Result<Vec<_>>>()?;
         let (shared, heartbeat, finished) = (shared.clone(), watchdog.pulse(), finished.clone());
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
@@ -235,12 +243,15 @@ fn start_workers(
     Ok(workers)
 }
 
-async fn work(shared: Shared, heartbeat: Heartbeat, listeners: Vec<Listener>) {
-    let worker = Worker::start(shared);
+async fn work(shared: Shared, heartbeat: Heartbeat, sockets: Vec<ListeningSocket>) {
+    let (worker, listeners) = shared.start_worker();
     tokio::task::spawn_local(heartbeat.beat());
-    let accepting: Vec<_> = listeners
+    let accepting: Vec<_> = sockets
         .into_iter()
-        .map(|listener| tokio::task::spawn_local(listener.accept(worker.clone())))
+        .map(|socket| {
+            let listener = Rc::clone(&listeners[socket.listener().index()]);
+            tokio::task::spawn_local(accept(socket, listener, Rc::clone(&worker)))
+        })
         .collect();
     for task in accepting {
         match task.await {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::port::Port;
+use crate::listener_id::Policy;
 
 /// `[limits]`
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +32,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How many there may be on a port. Those of the admin port are all that there may be on both.
-    pub fn connections_of(&self, port: Port) -> usize {
-        match port {
-            Port::Admin => self.max_connections,
-            Port::Public => self.max_connections - self.reserved_admin_connections,
+    /// How many there may be under a policy. Those of authenticated listeners are all that there may be.
+    pub fn connections_of(&self, policy: Policy) -> usize {
+        match policy {
+            Policy::Authenticated => self.max_connections,
+            Policy::Open => self.max_connections - self.reserved_admin_connections,
         }
     }
 }

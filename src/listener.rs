@@ -1,31 +1,21 @@
-//! Binds or inherits the listening sockets, and accepts connections.
+//! Binds or inherits the listening sockets.
 
 mod inherited;
 pub mod overlap;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::rc::Rc;
-use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 
 pub use self::inherited::{InheritError, Inherited};
 use self::overlap::is_only_v6;
-use crate::admission::RejectReason;
-use crate::connection;
-use crate::port::Port;
-use crate::socket_options;
-use crate::worker::Worker;
+use crate::listener_id::{ListenerId, Policy};
 
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// Pause after an error on the gateway's side (no file descriptors left), so that the loop does not spin.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The same on the admin port, which gets free descriptors first.
-const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// Maximum number of unsent response bytes that the kernel buffers on each connection of the public port. The amount that a
+/// Maximum number of unsent response bytes that the kernel buffers on each connection of an open listener. The amount that a
 /// client has read is known only to within about half of this. Without the limit, the kernel accepts megabytes at once and
 /// then nothing for minutes, and a slow client looks like a stalled one.
 const UNSENT: u32 = 128 << 10;
@@ -56,35 +46,39 @@ impl BindError {
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Listener {
-    port: Port,
+pub struct ListeningSocket {
+    listener: ListenerId,
     socket: TcpListener,
 }
 
-impl Listener {
-    /// Binds every address of a port, except those that are inherited.
+impl ListeningSocket {
+    /// Binds every address of a listener, except those that are inherited.
     ///
     /// # Errors
     /// Returns the first address that cannot be bound.
-    pub fn open(port: Port, addresses: &[SocketAddr], inherited: &mut Inherited) -> Result<Vec<Self>, BindError> {
+    pub fn open(
+        listener: ListenerId,
+        addresses: &[SocketAddr],
+        inherited: &mut Inherited,
+    ) -> Result<Vec<Self>, BindError> {
         let open = |address: &SocketAddr| {
             let socket = match inherited.take(*address) {
                 Some(socket) => Some(socket),
-                None => bind_among(port.name(), *address, addresses)?,
+                None => bind_among(listener.name(), *address, addresses)?,
             };
-            Ok(socket.map(|socket| Self::new(port, socket)))
+            Ok(socket.map(|socket| Self::new(listener, socket)))
         };
         addresses.iter().map(open).filter_map(Result::transpose).collect()
     }
 
-    fn new(port: Port, socket: TcpListener) -> Self {
+    fn new(listener: ListenerId, socket: TcpListener) -> Self {
         // Accepted connections inherit the option. Without it, slow clients are detected less accurately.
-        if port == Port::Public
+        if listener.policy() == Policy::Open
             && let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT)
         {
             tracing::debug!(%error, "the kernel does not bound what it holds unsent");
         }
-        Self { port, socket }
+        Self { listener, socket }
     }
 
     /// Returns the bound address, with the port that the system chose if 0 was requested.
@@ -92,79 +86,22 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Returns the port that the socket serves.
-    pub fn port(&self) -> Port {
-        self.port
+    /// Returns the listener that the socket belongs to.
+    pub fn listener(&self) -> ListenerId {
+        self.listener
     }
 
     /// Clones the socket for another worker. Any idle worker accepts the next connection.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
-            port: self.port,
+            listener: self.listener,
             socket: self.socket.try_clone()?,
         })
     }
 
-    /// Accepts connections until the worker drains.
-    pub async fn accept(self, worker: Rc<Worker>) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.socket)?;
-        let mut draining = std::pin::pin!(worker.shutdown().draining());
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = &mut draining => return Ok(()),
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((tcp, address)) => {
-                    // An IPv4 client of an IPv6 socket counts as an IPv4 client.
-                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    if worker.state().listener(self.port).proxies.contain(address.ip()) {
-                        let Some(permit) = worker.admit_proxy(self.port, address.ip()) else {
-                            socket_options::reset(tcp);
-                            continue;
-                        };
-                        let (port, served) = (self.port, Rc::clone(&worker));
-                        worker
-                            .shutdown()
-                            .spawn(connection::accept_proxied(served, port, tcp, address, permit));
-                        continue;
-                    }
-                    // Checked before a task is spawned: under overload, many connections arrive before any task runs.
-                    match worker.admit(self.port, address.ip()) {
-                        Some(permit) => {
-                            let displaces = self.port == Port::Admin || permit.has_displaced();
-                            worker.shutdown().spawn(connection::handle_connection(
-                                Rc::clone(&worker),
-                                self.port,
-                                tcp,
-                                address,
-                                permit,
-                            ));
-                            // The evicted connections must close before the next one is accepted.
-                            if displaces {
-                                tokio::task::yield_now().await;
-                            }
-                        }
-                        None => socket_options::reset(tcp),
-                    }
-                }
-                Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
-                Err(error) => {
-                    if worker.limiter().count(RejectReason::Descriptors) {
-                        tracing::error!(
-                            "cannot accept connections for the moment: {error}; raise LimitNOFILE= (systemd) or `ulimit -n`, or \
-                             lower limits.max_connections. No more of this is told until a minute has gone by without it"
-                        );
-                    }
-                    tokio::time::sleep(match self.port {
-                        Port::Admin => SHORT_PAUSE,
-                        Port::Public => PAUSE,
-                    })
-                    .await;
-                }
-            }
-        }
+    /// Hands the socket to the runtime of a worker.
+    pub(crate) fn into_tokio(self) -> io::Result<tokio::net::TcpListener> {
+        tokio::net::TcpListener::from_std(self.socket)
     }
 }
 
@@ -246,13 +183,6 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
 }
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {

@@ -12,16 +12,20 @@ pub mod exposition;
 pub mod handshake_outcome;
 pub mod health;
 pub mod server;
+pub mod status_label;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::counts::WorkerMetrics;
+use self::endpoint::Endpoint;
+use crate::listener_id::ListenerId;
 
 /// The metrics of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
     started: Duration,
+    listeners: Vec<ListenerId>,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     reload: Mutex<Reload>,
 }
@@ -35,11 +39,13 @@ pub struct Reload {
     pub refused: Option<(u64, String)>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Creates the metrics of these listeners, without a worker.
+    pub fn new(listeners: Vec<ListenerId>) -> Self {
         let now = since_1970();
         Self {
             started: now,
+            listeners,
             workers: Mutex::default(),
             reload: Mutex::new(Reload {
                 in_force_since: now.as_secs(),
@@ -47,12 +53,10 @@ impl Default for Metrics {
             }),
         }
     }
-}
 
-impl Metrics {
     /// Creates the metrics of another worker.
     pub fn of_worker(&self) -> Arc<WorkerMetrics> {
-        let counts = Arc::<WorkerMetrics>::default();
+        let counts = Arc::new(WorkerMetrics::new::<Endpoint>(self.listeners.len()));
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.push(Arc::clone(&counts));
         counts
@@ -76,6 +80,11 @@ impl Metrics {
     /// Start of the process, as a Unix time.
     pub fn started(&self) -> Duration {
         self.started
+    }
+
+    /// All listeners.
+    pub fn listeners(&self) -> &[ListenerId] {
+        &self.listeners
     }
 
     fn workers(&self) -> Vec<Arc<WorkerMetrics>> {

@@ -15,7 +15,6 @@ pub mod evaluation;
 mod export;
 pub mod filter;
 pub mod fingerprint;
-pub mod generation;
 pub mod image;
 pub mod page;
 pub mod route;
@@ -23,23 +22,33 @@ pub mod selection;
 pub mod snapshot;
 mod streamed_list;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::cached_response::CachedJson;
 use self::catalogue::Catalogue;
+pub use self::evaluate::EvaluationBudget;
 use self::fingerprint::FingerprintPrefix;
 use self::image::Image;
 use self::page::PageRequest;
 use self::route::PublicRoute;
 use self::selection::Selector;
 use self::snapshot::{Lookup, Snapshot};
+use crate::admission::Rejection;
+use crate::drain_body;
 use crate::metrics::endpoint::Endpoint;
-use crate::reply::{HttpError, Reply};
-use crate::state::State;
+use crate::reply::HttpError;
+use crate::response::Reply;
+use crate::service::{Answer, Outcome, Service};
+use crate::shutdown::Shutdown;
+use crate::state::{CurrentUpstream, State};
 use crate::telemetry::request_record::RequestRecord;
 use crate::upstream;
 
@@ -50,29 +59,121 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 /// plus the longest path.
 const MAX_TARGET: usize = 4 << 10;
 
-/// Answers one request on the public port.
-///
-/// # Errors
-///
-/// Returns the [`HttpError`] that the client gets instead of a response.
-pub async fn answer<B>(record: &RequestRecord, request: &Request<B>) -> Result<Reply, HttpError> {
-    let target = request.uri().path_and_query();
-    if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        return Err(HttpError::TargetTooLong(MAX_TARGET));
+/// Serves anonymous clients.
+#[derive(Debug)]
+pub struct PublicService {
+    /// The active configuration and its state.
+    pub state: watch::Receiver<Arc<State>>,
+    /// Incus, for downloads.
+    pub upstream: Rc<CurrentUpstream>,
+    /// What filters and searches may cost.
+    pub budget: Rc<EvaluationBudget>,
+    /// Knows what reads unwanted request bodies as tasks.
+    pub shutdown: Shutdown,
+}
+
+impl Service for PublicService {
+    fn answer(self: Rc<Self>, record: Rc<RequestRecord>, request: Request<Incoming>) -> Answer {
+        Box::pin(async move {
+            let answer = self.respond(&record, &request).await;
+            // No public endpoint reads a request body.
+            let then = drain_body::discard_body(&self.shutdown, request);
+            Outcome {
+                reply: uncached(answer.unwrap_or_else(Reply::from)),
+                then,
+            }
+        })
     }
-    let state = record.client().worker.state();
-    if let (Some(page), Some(asked)) = (&state.page, PageRequest::of(request)) {
-        record.set_endpoint(Endpoint::Page);
-        let found = in_time(&state, async {
-            let snapshot = state.catalogue.current().await?;
-            let matches = evaluate::select(record.client(), &snapshot, &asked.selector()).await?;
-            Ok((snapshot, matches))
-        });
-        return Ok(evaluate::at_cost(record.client(), asked.reply(page, found.await)));
+
+    fn reject(&self, why: Rejection) -> Reply {
+        uncached(HttpError::from(why).into())
     }
-    let route = PublicRoute::parse(request.method(), request.uri())?;
-    record.set_endpoint(route.endpoint());
-    in_time(&state, answer_question(record, &state, route, request.headers())).await
+}
+
+/// Makes caches revalidate everything they store: an unpublished image disappears from them too, and a missing one is found.
+fn uncached(mut reply: Reply) -> Reply {
+    let no_cache = HeaderValue::from_static("no-cache");
+    reply.headers_mut().entry(CACHE_CONTROL).or_insert(no_cache);
+    reply
+}
+
+impl PublicService {
+    async fn respond(&self, record: &RequestRecord, request: &Request<Incoming>) -> Result<Reply, HttpError> {
+        let target = request.uri().path_and_query();
+        if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+            return Err(HttpError::TargetTooLong(MAX_TARGET));
+        }
+        let state = Arc::clone(&self.state.borrow());
+        if let (Some(page), Some(asked)) = (&state.page, PageRequest::of(request)) {
+            record.set_endpoint(Endpoint::Page);
+            let found = in_time(&state, async {
+                let snapshot = state.catalogue.current().await?;
+                let matches = evaluate::select(&self.budget, record.client(), &snapshot, &asked.selector()).await?;
+                Ok((snapshot, matches))
+            });
+            return Ok(evaluate::at_cost(
+                &self.budget,
+                record.client(),
+                asked.reply(page, found.await),
+            ));
+        }
+        let route = PublicRoute::parse(request.method(), request.uri())?;
+        record.set_endpoint(route.endpoint());
+        in_time(&state, self.answer_question(record, &state, route, request.headers())).await
+    }
+
+    async fn answer_question(
+        &self,
+        record: &RequestRecord,
+        state: &State,
+        route: PublicRoute,
+        headers: &HeaderMap,
+    ) -> Result<Reply, HttpError> {
+        let catalogue = &state.catalogue;
+        match route {
+            PublicRoute::Server => Ok(catalogue.current().await?.server.reply(headers)),
+            PublicRoute::Images(query) => {
+                let snapshot = catalogue.current().await?;
+                if query.filter.is_empty() {
+                    return Ok(snapshot.lend(snapshot.images.get(query.recursion).reply(headers), 0));
+                }
+                let matches = evaluate::select(
+                    &self.budget,
+                    record.client(),
+                    &snapshot,
+                    &Selector::Filter(query.filter),
+                )
+                .await?;
+                let reply = streamed_list::reply(snapshot, matches, query.recursion);
+                Ok(evaluate::at_cost(&self.budget, record.client(), reply))
+            }
+            PublicRoute::Image(prefix) => {
+                let snapshot = with_image(catalogue, &prefix).await?;
+                Ok(CachedJson::plain(find(&snapshot, &prefix)?).reply(headers))
+            }
+            PublicRoute::Export(prefix) => {
+                let snapshot = with_image(catalogue, &prefix).await?;
+                let image = find(&snapshot, &prefix)?;
+                let upstream = self.upstream.get();
+                record.begin_download()?;
+                if !catalogue.is_fresh() {
+                    export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
+                }
+                export::export(record, &upstream, &image.fingerprint, headers).await
+            }
+            PublicRoute::Aliases { recursion } => {
+                let snapshot = catalogue.current().await?;
+                Ok(snapshot.lend(snapshot.aliases.get(recursion).reply(headers), 0))
+            }
+            PublicRoute::Alias(name) => {
+                let snapshot = catalogue
+                    .get_or_refresh(|snapshot| snapshot.alias(&name).is_some())
+                    .await?;
+                let alias = snapshot.alias(&name).ok_or_else(route::alias_not_found)?;
+                Ok(CachedJson::plain(alias).reply(headers))
+            }
+        }
+    }
 }
 
 /// Limits a future to [`PATIENCE`], and reports a timeout as an upstream error.
@@ -90,52 +191,6 @@ pub(crate) async fn in_time<T>(
 impl From<catalogue::Unavailable> for HttpError {
     fn from(_: catalogue::Unavailable) -> Self {
         Self::CatalogueAway
-    }
-}
-
-async fn answer_question(
-    record: &RequestRecord,
-    state: &State,
-    route: PublicRoute,
-    headers: &HeaderMap,
-) -> Result<Reply, HttpError> {
-    let catalogue = &state.catalogue;
-    match route {
-        PublicRoute::Server => Ok(catalogue.current().await?.server.reply(headers)),
-        PublicRoute::Images(query) => {
-            let snapshot = catalogue.current().await?;
-            if query.filter.is_empty() {
-                return Ok(snapshot.lend(snapshot.images.get(query.recursion).reply(headers), 0));
-            }
-            let matches = evaluate::select(record.client(), &snapshot, &Selector::Filter(query.filter)).await?;
-            let reply = streamed_list::reply(snapshot, matches, query.recursion);
-            Ok(evaluate::at_cost(record.client(), reply))
-        }
-        PublicRoute::Image(prefix) => {
-            let snapshot = with_image(catalogue, &prefix).await?;
-            Ok(CachedJson::plain(find(&snapshot, &prefix)?).reply(headers))
-        }
-        PublicRoute::Export(prefix) => {
-            let snapshot = with_image(catalogue, &prefix).await?;
-            let image = find(&snapshot, &prefix)?;
-            let upstream = record.client().worker.upstream();
-            record.begin_download()?;
-            if !catalogue.is_fresh() {
-                export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
-            }
-            export::export(record, &upstream, &image.fingerprint, headers).await
-        }
-        PublicRoute::Aliases { recursion } => {
-            let snapshot = catalogue.current().await?;
-            Ok(snapshot.lend(snapshot.aliases.get(recursion).reply(headers), 0))
-        }
-        PublicRoute::Alias(name) => {
-            let snapshot = catalogue
-                .get_or_refresh(|snapshot| snapshot.alias(&name).is_some())
-                .await?;
-            let alias = snapshot.alias(&name).ok_or_else(route::alias_not_found)?;
-            Ok(CachedJson::plain(alias).reply(headers))
-        }
     }
 }
 

@@ -1,31 +1,37 @@
 //! The current configuration and everything derived from it. A reload replaces it as a whole.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
+use tokio::sync::watch;
 
-use crate::admission::{IpAllowList, fd_limit};
-use crate::cidr::CidrSet;
+use crate::admission::fd_limit;
 use crate::config::{Config, CredentialMatcher, Page};
+use crate::edge_config::{EdgeConfig, ListenerConfig};
 use crate::identity::AdminRegistry;
-use crate::limits::Limits;
-use crate::port::Port;
+use crate::listener_id::{ListenerId, Policy};
 use crate::public::catalogue::Catalogue;
 use crate::tls::certificate::Validity;
 use crate::tls::chain::{self, ChainFault};
 use crate::tls::{CertifiedKey, server};
-use crate::upstream::Target;
+use crate::upstream::{Target, Upstream};
+
+/// The listener of `[admin]`.
+pub const ADMIN: ListenerId = ListenerId::new(0, "admin", Policy::Authenticated);
+/// The listener of `[public]`.
+pub const PUBLIC: ListenerId = ListenerId::new(1, "public", Policy::Open);
+/// All listeners, each at its index.
+pub const LISTENERS: [ListenerId; 2] = [ADMIN, PUBLIC];
 
 /// Everything that is derived from one configuration.
 #[derive(Debug)]
 pub struct State {
-    /// Configuration of the public port.
-    pub public: ListenerConfig,
-    /// Configuration of the admin port.
-    pub admin: ListenerConfig,
+    /// The listeners and the limits.
+    pub edge: Arc<EdgeConfig>,
     /// The administrators.
     pub admins: AdminRegistry,
     /// The images that strangers may see.
@@ -34,8 +40,6 @@ pub struct State {
     pub page: Option<Page>,
     /// The Incus server.
     pub target: Arc<Target>,
-    /// Limits per client and in total.
-    pub limits: Limits,
     expiries: Vec<Expiry>,
     servers: [(&'static str, CertifiedKey); 2],
 }
@@ -60,17 +64,6 @@ impl Expiry {
             at: Validity::of(certificate).ok()?.not_after(),
         })
     }
-}
-
-/// Configuration of one port.
-#[derive(Debug)]
-pub struct ListenerConfig {
-    /// Server certificate.
-    pub tls: Arc<ServerConfig>,
-    /// Client addresses that may connect.
-    pub access: IpAllowList,
-    /// The proxies in front of the port, which send a PROXY header.
-    pub proxies: CidrSet,
 }
 
 /// The configuration is valid, but setting up TLS with it failed.
@@ -99,24 +92,28 @@ impl State {
             ("public.tls", config.public.tls.clone()),
             ("admin.tls", config.admin.tls.clone()),
         ];
+        // In the order of `LISTENERS`.
+        let admin = ListenerConfig {
+            tls: Arc::new(server::admin_config(&config.admin.tls)?),
+            access: config.admin.access,
+            proxies: config.admin.proxies,
+        };
+        let public = ListenerConfig {
+            tls: Arc::new(server::public_config(&config.public.tls)?),
+            access: config.public.access.clone(),
+            proxies: config.public.proxies.clone(),
+        };
         Ok(Self {
             expiries,
             servers,
-            public: ListenerConfig {
-                tls: Arc::new(server::public_config(&config.public.tls)?),
-                access: config.public.access.clone(),
-                proxies: config.public.proxies.clone(),
-            },
-            admin: ListenerConfig {
-                tls: Arc::new(server::admin_config(&config.admin.tls)?),
-                access: config.admin.access,
-                proxies: config.admin.proxies,
-            },
+            edge: Arc::new(EdgeConfig {
+                listeners: vec![admin, public],
+                limits: fd_limit::fit(config.limits),
+            }),
             admins: AdminRegistry::new(config.admin.clients, last.map(|last| &last.admins)),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             page: config.public.page,
             target,
-            limits: fd_limit::fit(config.limits),
         })
     }
 
@@ -133,13 +130,39 @@ impl State {
         let server = self.servers.iter().find(|(key, _)| *key == certificate);
         server.map_or_else(Vec::new, |(_, identity)| chain::faults(identity.chain(), now))
     }
+}
 
-    /// Returns the configuration of a port.
-    pub fn listener(&self, port: Port) -> &ListenerConfig {
-        match port {
-            Port::Admin => &self.admin,
-            Port::Public => &self.public,
+/// One thread's client of the Incus that is configured at the moment.
+#[derive(Debug)]
+pub struct CurrentUpstream {
+    state: watch::Receiver<Arc<State>>,
+    upstream: RefCell<Rc<Upstream>>,
+}
+
+impl CurrentUpstream {
+    /// Creates the client, without a connection.
+    pub fn new(state: watch::Receiver<Arc<State>>) -> Self {
+        let upstream = Rc::new(Upstream::new(Arc::clone(&state.borrow().target)));
+        Self {
+            state,
+            upstream: RefCell::new(upstream),
         }
+    }
+
+    /// Returns the client. After a reload that names another Incus, it is a new one.
+    pub fn get(&self) -> Rc<Upstream> {
+        let state = self.state.borrow();
+        let mut upstream = self.upstream.borrow_mut();
+        if !upstream.is_for(&state.target) {
+            *upstream = Rc::new(Upstream::new(Arc::clone(&state.target)));
+        }
+        Rc::clone(&upstream)
+    }
+
+    /// Closes connections that have been idle for so long that Incus may be about to close them.
+    pub fn close_idle(&self) {
+        let upstream = Rc::clone(&self.upstream.borrow());
+        upstream.close_idle();
     }
 }
 

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use incus_gate::config::Visibility;
 use incus_gate::public::cached_response::CachedJson;
 use incus_gate::public::snapshot::Snapshot;
-use incus_gate::reply::ReplyBody;
+use incus_gate::response::ReplyBody;
 use serde_json::Value;
 
 const FIELDS: [&str; 15] = [

@@ -13,7 +13,8 @@ use incus_gate::config::{Page, Visibility};
 use incus_gate::public::evaluation::Evaluation;
 use incus_gate::public::page::PageRequest;
 use incus_gate::public::snapshot::Snapshot;
-use incus_gate::reply::{HttpError, ReplyBody};
+use incus_gate::reply::HttpError;
+use incus_gate::response::ReplyBody;
 use regex::Regex;
 use serde_json::{Value, json};
 

@@ -7,7 +7,8 @@ use http::{Method, Request, Uri};
 use incus_gate::framing;
 use incus_gate::public::filter::Filter;
 use incus_gate::public::route::{PublicRoute, alias_path};
-use incus_gate::reply::{HttpError, Reply, ReplyBody};
+use incus_gate::reply::HttpError;
+use incus_gate::response::{Reply, ReplyBody};
 
 pub fn holds(data: &[u8]) {
     let Some(request) = request(data) else { return };

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::Limits;
+use crate::listener_id::ListenerId;
+
+const ADMIN: ListenerId = ListenerId::new(0, "admin", Policy::Authenticated);
+const PUBLIC: ListenerId = ListenerId::new(1, "public", Policy::Open);
 
 fn limits() -> Limits {
     Limits {
@@ -21,8 +25,8 @@ fn limits() -> Limits {
     }
 }
 
-fn admit(limiter: &Arc<Limiter>, port: Port, client: &str) -> Result<ConnectionPermit, RejectReason> {
-    limiter.admit(port, client.parse().unwrap(), &IpAllowList::default(), &limits())
+fn admit(limiter: &Arc<Limiter>, listener: ListenerId, client: &str) -> Result<ConnectionPermit, RejectReason> {
+    limiter.admit(listener, client.parse().unwrap(), &IpAllowList::default(), &limits())
 }
 
 fn is_displaced(permit: &ConnectionPermit) -> bool {
@@ -34,38 +38,29 @@ fn is_displaced(permit: &ConnectionPermit) -> bool {
 fn strangers_never_get_what_is_kept_back() {
     let limiter = Arc::new(Limiter::default());
     let strangers: Vec<_> = (0..12)
-        .map(|n| admit(&limiter, Port::Public, &format!("192.0.2.{n}")).unwrap())
+        .map(|n| admit(&limiter, PUBLIC, &format!("192.0.2.{n}")).unwrap())
         .collect();
     // None of them is idle.
     assert!(strangers.iter().all(|permit| permit.stranger().unwrap().begin_answer()));
-    assert_eq!(
-        admit(&limiter, Port::Public, "192.0.2.99").unwrap_err(),
-        RejectReason::Full
-    );
+    assert_eq!(admit(&limiter, PUBLIC, "192.0.2.99").unwrap_err(), RejectReason::Full);
     let mut admins = Vec::new();
     for _ in 0..8 {
-        let mut permit = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
+        let mut permit = admit(&limiter, ADMIN, "198.51.100.1").unwrap();
         assert!(permit.promote());
         admins.push(permit);
     }
-    assert_eq!(
-        admit(&limiter, Port::Admin, "198.51.100.1").unwrap_err(),
-        RejectReason::Full
-    );
+    assert_eq!(admit(&limiter, ADMIN, "198.51.100.1").unwrap_err(), RejectReason::Full);
     drop(strangers);
     // Administrators may also use the connections that strangers leave free.
     for _ in 0..12 {
-        let mut permit = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
+        let mut permit = admit(&limiter, ADMIN, "198.51.100.1").unwrap();
         assert!(permit.promote());
         admins.push(permit);
     }
-    assert_eq!(limiter.connections(Port::Admin), 20);
-    assert_eq!(
-        admit(&limiter, Port::Public, "192.0.2.1").unwrap_err(),
-        RejectReason::Full
-    );
+    assert_eq!(limiter.connections(Policy::Authenticated), 20);
+    assert_eq!(admit(&limiter, PUBLIC, "192.0.2.1").unwrap_err(), RejectReason::Full);
     drop(admins);
-    assert_eq!(limiter.connections(Port::Admin), 0);
+    assert_eq!(limiter.connections(Policy::Authenticated), 0);
     assert_eq!(limiter.cases(RejectReason::Full), 3);
 }
 
@@ -74,24 +69,24 @@ fn a_full_public_port_displaces_who_is_idle() {
     let limiter = Arc::new(Limiter::default());
     // One customer with four networks.
     let crowd: Vec<_> = (0..12)
-        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
+        .map(|n| admit(&limiter, PUBLIC, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
         .collect();
     let honest: Vec<_> = (0..3)
-        .map(|n| admit(&limiter, Port::Public, &format!("192.0.{n}.1")).unwrap())
+        .map(|n| admit(&limiter, PUBLIC, &format!("192.0.{n}.1")).unwrap())
         .collect();
     for _ in 0..100 {
         // A new connection from the same customer evicts another one of that customer, as long as its address is below the
         // limit.
-        drop(admit(&limiter, Port::Public, "2001:db8:0:9::1").unwrap());
+        drop(admit(&limiter, PUBLIC, "2001:db8:0:9::1").unwrap());
     }
     assert!(honest.iter().all(|permit| !is_displaced(permit)));
     assert_eq!(crowd.iter().filter(|permit| is_displaced(permit)).count(), 4);
-    assert_eq!(limiter.connections(Port::Public), 11);
+    assert_eq!(limiter.connections(Policy::Open), 11);
     // Evicted or not, each connection is subtracted once.
     drop((crowd, honest));
-    assert_eq!(limiter.connections(Port::Public), 0);
+    assert_eq!(limiter.connections(Policy::Open), 0);
     let again: Vec<_> = (0..12)
-        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
+        .map(|n| admit(&limiter, PUBLIC, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
         .collect();
     assert!(again.iter().all(|permit| !is_displaced(permit)));
 }
@@ -100,40 +95,38 @@ fn a_full_public_port_displaces_who_is_idle() {
 fn an_address_gets_so_many() {
     let limiter = Arc::new(Limiter::default());
     let mut permits: Vec<_> = (1..4)
-        .map(|n| admit(&limiter, Port::Public, &format!("2001:db8::{n}")).unwrap())
+        .map(|n| admit(&limiter, PUBLIC, &format!("2001:db8::{n}")).unwrap())
         .collect();
     assert_eq!(
-        admit(&limiter, Port::Public, "2001:db8::4").unwrap_err(),
+        admit(&limiter, PUBLIC, "2001:db8::4").unwrap_err(),
         RejectReason::Address
     );
-    permits.push(admit(&limiter, Port::Public, "2001:db8:0:1::4").unwrap());
-    permits.push(admit(&limiter, Port::Admin, "2001:db8::4").unwrap());
+    permits.push(admit(&limiter, PUBLIC, "2001:db8:0:1::4").unwrap());
+    permits.push(admit(&limiter, ADMIN, "2001:db8::4").unwrap());
     permits.remove(0);
-    permits.push(admit(&limiter, Port::Public, "2001:db8::4").unwrap());
+    permits.push(admit(&limiter, PUBLIC, "2001:db8::4").unwrap());
     // A proxy on loopback has many clients.
     for _ in 0..8 {
-        permits.push(admit(&limiter, Port::Public, "127.0.0.1").unwrap());
+        permits.push(admit(&limiter, PUBLIC, "127.0.0.1").unwrap());
     }
-    assert_eq!(limiter.connections(Port::Public), 12);
+    assert_eq!(limiter.connections(Policy::Open), 12);
     drop(permits);
-    assert_eq!(limiter.connections(Port::Public), 0);
+    assert_eq!(limiter.connections(Policy::Open), 0);
 }
 
 #[test]
 fn a_crowd_on_the_admin_port_displaces_itself() {
     let limiter = Arc::new(Limiter::default());
-    let mut admin = admit(&limiter, Port::Admin, "198.51.100.1").unwrap();
-    let crowd: Vec<_> = (0..100)
-        .map(|_| admit(&limiter, Port::Admin, "192.0.2.1").unwrap())
-        .collect();
-    assert_eq!(limiter.connections(Port::Admin), 4);
+    let mut admin = admit(&limiter, ADMIN, "198.51.100.1").unwrap();
+    let crowd: Vec<_> = (0..100).map(|_| admit(&limiter, ADMIN, "192.0.2.1").unwrap()).collect();
+    assert_eq!(limiter.connections(Policy::Authenticated), 4);
     assert!(!is_displaced(&admin));
     assert!(is_displaced(&crowd[0]) && is_displaced(&crowd[96]));
     assert!(!is_displaced(&crowd[97]) && !is_displaced(&crowd[99]));
     assert!(admin.promote());
     // Among addresses with one connection each, the oldest one is evicted.
     let others: Vec<_> = (0..5)
-        .map(|n| admit(&limiter, Port::Admin, &format!("203.0.113.{n}")).unwrap())
+        .map(|n| admit(&limiter, ADMIN, &format!("203.0.113.{n}")).unwrap())
         .collect();
     assert!(is_displaced(&crowd[98]) && is_displaced(&others[0]));
     assert!(!is_displaced(&others[1]));
@@ -141,7 +134,7 @@ fn a_crowd_on_the_admin_port_displaces_itself() {
     let mut late = others.into_iter().next().unwrap();
     assert!(!late.promote(), "it had been displaced");
     drop((late, crowd, admin));
-    assert_eq!(limiter.connections(Port::Admin), 0);
+    assert_eq!(limiter.connections(Policy::Authenticated), 0);
 }
 
 #[test]
@@ -156,12 +149,12 @@ fn one_line_an_episode() {
 #[test]
 fn who_is_not_announced_yet_is_counted_by_port() {
     let limiter = Arc::new(Limiter::default());
-    let expect = |port| limiter.admit_proxy(port, "192.0.2.1".parse().unwrap(), &limits());
-    let strangers: Vec<_> = (0..12).map(|_| expect(Port::Public).unwrap()).collect();
-    assert_eq!(expect(Port::Public).unwrap_err(), RejectReason::PendingProxy);
-    let admins: Vec<_> = (0..8).map(|_| expect(Port::Admin).unwrap()).collect();
-    assert_eq!(expect(Port::Admin).unwrap_err(), RejectReason::PendingProxy);
+    let expect = |listener| limiter.admit_proxy(listener, "192.0.2.1".parse().unwrap(), &limits());
+    let strangers: Vec<_> = (0..12).map(|_| expect(PUBLIC).unwrap()).collect();
+    assert_eq!(expect(PUBLIC).unwrap_err(), RejectReason::PendingProxy);
+    let admins: Vec<_> = (0..8).map(|_| expect(ADMIN).unwrap()).collect();
+    assert_eq!(expect(ADMIN).unwrap_err(), RejectReason::PendingProxy);
     drop((strangers, admins));
-    assert!(expect(Port::Public).is_ok() && expect(Port::Admin).is_ok());
+    assert!(expect(PUBLIC).is_ok() && expect(ADMIN).is_ok());
     assert_eq!(limiter.cases(RejectReason::PendingProxy), 2);
 }

@@ -12,36 +12,37 @@ use crate::abort_reason::AbortReason;
 use crate::admission::RejectReason;
 use crate::admission::{ClientBucket, Reader};
 use crate::client_stream::CloseMode;
-use crate::identity::Peer;
-use crate::port::Port;
+use crate::listener_id::ListenerId;
+use crate::metrics::counts::ListenerMetrics;
+use crate::peer::Peer;
 use crate::worker::Worker;
 
 /// Context of one client connection.
 #[derive(Debug)]
 pub struct ConnectionContext {
     /// The worker that serves the connection.
-    pub worker: Rc<Worker>,
-    /// The port that accepted the connection.
-    pub port: Port,
+    pub(super) worker: Rc<Worker>,
+    /// The listener that accepted the connection.
+    pub listener: ListenerId,
     /// The client's address and certificate.
     pub peer: Peer,
     /// The negotiated TLS version.
     pub tls: ProtocolVersion,
+    /// Bucket that counts the requests, on an open listener.
+    pub counted_by: Option<Arc<ClientBucket>>,
     /// Notified of every request.
-    pub begun: Notify,
+    pub(super) begun: Notify,
     /// Why the gateway has aborted the connection, if it has. Must be set before the connection is dropped, because requests
     /// in flight then write it to their records.
-    pub cut: Cell<Option<AbortReason>>,
+    pub(super) cut: Cell<Option<AbortReason>>,
     /// Switched to a graceful close when nothing is in flight.
-    pub ending: CloseMode,
-    /// Bucket that counts the requests, on the public port.
-    pub counted_by: Option<Arc<ClientBucket>>,
-    /// Reader that counts the memory of the responses, on the public port.
-    pub reader: Option<Arc<Reader>>,
+    pub(super) ending: CloseMode,
+    /// Reader that counts the memory of the responses, on an open listener.
+    pub(super) reader: Option<Arc<Reader>>,
     /// Whether a download uses the connection's own permit.
-    pub(crate) is_downloading: Cell<bool>,
+    pub(super) is_downloading: Cell<bool>,
     /// Requests in flight and received bytes.
-    pub(crate) activity: Rc<ConnectionActivity>,
+    pub(super) activity: Rc<ConnectionActivity>,
 }
 
 impl ConnectionContext {
@@ -53,9 +54,19 @@ impl ConnectionContext {
     }
 
     /// Aborts what is under way, because the client receives its response too slowly.
-    pub fn abort_stalled(&self) {
+    pub(super) fn abort_stalled(&self) {
         self.cut.set(Some(AbortReason::Limit));
         self.worker.limiter().count(RejectReason::Stalled);
-        tracing::debug!(port = %self.port, client = %self.peer.address, "let go: it took its answer too slowly");
+        tracing::debug!(port = %self.listener, client = %self.peer.address, "let go: it took its answer too slowly");
+    }
+
+    /// Counts a rejected request. Returns whether the access log should contain it.
+    pub fn has_log_line(&self) -> bool {
+        self.worker.refusals().has_line(self.peer.address.ip())
+    }
+
+    /// Returns the metrics of the listener.
+    pub fn counts(&self) -> &ListenerMetrics {
+        self.worker.counts().of(self.listener)
     }
 }

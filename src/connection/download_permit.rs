@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::context::ConnectionContext;
-use crate::admission::ConnectionPermit;
+use crate::admission::{ConnectionPermit, Rejection};
 
 /// Permit of a download in progress.
 #[derive(Debug)]
@@ -19,19 +19,18 @@ impl DownloadPermit {
     /// like a new connection.
     ///
     /// # Errors
-    /// Returns [`HttpError::TooManyDownloads`] if no permit is available.
-    pub fn begin(client: &Rc<ConnectionContext>) -> Option<Self> {
+    /// Fails if no permit is available.
+    pub fn begin(client: &Rc<ConnectionContext>) -> Result<Self, Rejection> {
         let permit = if client.is_downloading.replace(true) {
-            let permit = client.worker.admit(client.port, client.peer.address.ip());
-            let permit = permit?;
+            let permit = client.worker.admit(client.listener, client.peer.address.ip());
             // A download is never idle. Another connection can only have evicted it before this line.
-            let is_held = permit.stranger().is_none_or(|stranger| stranger.begin_answer());
-            Some(is_held.then_some(permit)?)
+            let is_held = |permit: &ConnectionPermit| permit.stranger().is_none_or(|stranger| stranger.begin_answer());
+            Some(permit.filter(is_held).ok_or(Rejection::TooManyDownloads)?)
         } else {
             None
         };
         let client = Rc::clone(client);
-        Some(Self { client, permit })
+        Ok(Self { client, permit })
     }
 }
 

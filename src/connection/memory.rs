@@ -1,10 +1,10 @@
-//! Memory accounting of responses on the public port until their clients have read them.
+//! Memory accounting of responses on open listeners until their clients have read them.
 
 use std::sync::Arc;
 
 use crate::admission::Reader;
-use crate::public::generation::Holds;
-use crate::reply::{Reply, ReplyBody};
+use crate::generation::Holds;
+use crate::response::{Reply, ReplyBody};
 
 /// Attaches a lease to a response's bytes, which counts them for the reader wherever they are buffered. Responses from Incus
 /// are not counted, because each download holds a connection permit.

@@ -9,26 +9,25 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
+use super::answer::service;
 use super::drain::drain_deadline;
 use super::h2_executor::H2Executor;
-use super::service::service;
 use crate::abort_reason::AbortReason;
 use crate::client_stream::ClientStream;
 use crate::connection::context::ConnectionContext;
 use crate::connection::timeouts::{ConnectionTimeouts, TimeoutKind};
-use crate::identity::Peer;
 use crate::limits::Limits;
-use crate::port::Port;
-use crate::worker::Worker;
+use crate::listener_id::Policy;
+use crate::service::Listener;
 
 const MAX_HEADERS: usize = 256;
 /// Maximum memory for a response that an HTTP/1.1 client does not read, in bytes per connection.
 const H1_BUFFER: usize = 64 << 10;
 /// The same for HTTP/2, in bytes per stream.
 const H2_BUFFER: usize = 64 << 10;
-/// Maximum number of concurrent streams on an administrator's HTTP/2 connection.
+/// Maximum number of concurrent streams on an HTTP/2 connection of an authenticated listener.
 const H2_STREAMS: u32 = 100;
-/// The same for a stranger. Each stream may hold two buffers and a connection to Incus.
+/// The same on an open listener. Each stream may hold two buffers and a connection to Incus.
 const H2_STREAMS_OF_STRANGERS: u32 = 32;
 /// Timeout of an HTTP/2 keep-alive ping. A client answers only after it has read the data ahead of the ping, which can be
 /// megabytes in the buffers of both kernels. A slow client needs minutes for them.
@@ -39,16 +38,27 @@ pub(super) type Evicted = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Serves the protocol that ALPN selected. Each protocol has its own task type, so that neither reserves memory for the
 /// other.
-pub(super) fn serve(client: Rc<ConnectionContext>, stream: ClientStream, limits: Limits, evicted: Option<Evicted>) {
+pub(super) fn serve(
+    client: Rc<ConnectionContext>,
+    listener: Rc<Listener>,
+    stream: ClientStream,
+    limits: Limits,
+    evicted: Option<Evicted>,
+) {
     let worker = Rc::clone(&client.worker);
     match stream.speaks_h2() {
-        true => worker.shutdown().spawn(serve_h2(client, stream, limits, evicted)),
-        false => worker.shutdown().spawn(serve_h1(client, stream, limits, evicted)),
+        true => worker
+            .shutdown()
+            .spawn(serve_h2(client, listener, stream, limits, evicted)),
+        false => worker
+            .shutdown()
+            .spawn(serve_h1(client, listener, stream, limits, evicted)),
     }
 }
 
 fn serve_h1(
     client: Rc<ConnectionContext>,
+    listener: Rc<Listener>,
     stream: ClientStream,
     limits: Limits,
     evicted: Option<Evicted>,
@@ -59,11 +69,12 @@ fn serve_h1(
         .max_header_size(limits.max_header_size)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.max_header_size.max(H1_BUFFER))
-        .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)))
+        .serve_connection(TokioIo::new(stream), service(Rc::clone(&client), Rc::clone(&listener)))
         .with_upgrades();
-    let clock = ConnectionTimeouts::new(&limits, client.port, true);
+    let clock = ConnectionTimeouts::new(&limits, client.listener.policy(), true);
     drive(
         client,
+        listener,
         Box::pin(connection),
         http1::UpgradeableConnection::graceful_shutdown,
         clock,
@@ -73,13 +84,14 @@ fn serve_h1(
 
 fn serve_h2(
     client: Rc<ConnectionContext>,
+    listener: Rc<Listener>,
     stream: ClientStream,
     limits: Limits,
     evicted: Option<Evicted>,
 ) -> impl Future<Output = ()> {
-    let streams = match client.port {
-        Port::Admin => H2_STREAMS,
-        Port::Public => H2_STREAMS_OF_STRANGERS,
+    let streams = match client.listener.policy() {
+        Policy::Authenticated => H2_STREAMS,
+        Policy::Open => H2_STREAMS_OF_STRANGERS,
     };
     let connection = http2::Builder::new(H2Executor(Rc::clone(&client)))
         .timer(TokioTimer::new())
@@ -88,10 +100,11 @@ fn serve_h2(
         .max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
         .max_concurrent_streams(streams)
         .max_send_buf_size(H2_BUFFER)
-        .serve_connection(TokioIo::new(stream), service(Rc::clone(&client)));
-    let clock = ConnectionTimeouts::new(&limits, client.port, false);
+        .serve_connection(TokioIo::new(stream), service(Rc::clone(&client), Rc::clone(&listener)));
+    let clock = ConnectionTimeouts::new(&limits, client.listener.policy(), false);
     drive(
         client,
+        listener,
         Box::pin(connection),
         http2::Connection::graceful_shutdown,
         clock,
@@ -99,10 +112,11 @@ fn serve_h2(
     )
 }
 
-/// Drives a connection until it ends: by itself, in a drain, because its administrator is no longer authorized, or because
+/// Drives a connection until it ends: by itself, in a drain, because its client is no longer authorized, or because
 /// its client exceeds a limit.
 async fn drive<C>(
     client: Rc<ConnectionContext>,
+    listener: Rc<Listener>,
     mut connection: Pin<Box<C>>,
     shut_down: fn(Pin<&mut C>),
     mut clock: ConnectionTimeouts,
@@ -112,7 +126,7 @@ async fn drive<C>(
 {
     let ConnectionContext {
         worker,
-        port,
+        listener: port,
         peer,
         begun,
         cut,
@@ -121,7 +135,7 @@ async fn drive<C>(
         ..
     } = &*client;
     let mut draining = pin!(drain_deadline(worker.shutdown(), begun.notified()));
-    let mut revoked = pin!(revoked(worker, peer));
+    let mut revoked = pin!(listener.revoked(peer));
     let mut over_budget = pin!(over_budget(&client));
     let mut is_draining = false;
     loop {
@@ -175,17 +189,4 @@ async fn over_budget(client: &ConnectionContext) {
         Some(reader) => reader.evicted().await,
         None => pending().await,
     }
-}
-
-/// Completes when the client was an administrator and no longer is. A reload can make it one first.
-async fn revoked(worker: &Worker, peer: &Peer) -> AbortReason {
-    let Some(certificate) = &peer.certificate else {
-        return pending().await;
-    };
-    // Boxed, because most connections have no certificate and would reserve memory for this.
-    Box::pin(async {
-        worker.admitted(certificate).await;
-        worker.revoked(certificate, peer.address.ip()).await
-    })
-    .await
 }

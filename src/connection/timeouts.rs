@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::admission::{MinRate, ResettableSleep, Stranger};
 use crate::limits::Limits;
-use crate::port::Port;
+use crate::listener_id::Policy;
 
 /// Time for a client that was rejected on the admin port to read the response and close the connection.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -141,11 +141,11 @@ pub(crate) struct ConnectionTimeouts {
 }
 
 impl ConnectionTimeouts {
-    pub(crate) fn new(limits: &Limits, port: Port, is_sequential: bool) -> Self {
+    pub(crate) fn new(limits: &Limits, policy: Policy, is_sequential: bool) -> Self {
         Self {
             head_time: limits.header_timeout,
             idle_time: limits.idle_timeout,
-            is_patient: port == Port::Admin,
+            is_patient: policy == Policy::Authenticated,
             is_sequential,
             alarm: ResettableSleep::default(),
             requests: 0,

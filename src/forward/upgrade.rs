@@ -12,10 +12,11 @@ use hyper_util::rt::TokioIo;
 use super::headers;
 use super::tunnel;
 use crate::abort_reason::AbortReason;
+use crate::authority::Authority;
 use crate::client_stream::ClientStream;
-use crate::connection::context::ConnectionContext;
 use crate::identity::Admin;
-use crate::reply::{Reply, ReplyBody};
+use crate::response::{Reply, ReplyBody};
+use crate::shutdown::Shutdown;
 use crate::telemetry::metered_stream::MeteredStream;
 use crate::telemetry::request_record::RequestRecord;
 use crate::upgraded_io::UpgradedIo;
@@ -49,6 +50,8 @@ impl Requested {
     /// may follow before that, because Incus's client discards what arrives in the same record as the 101.
     pub(super) fn accept(
         self,
+        authority: &Rc<Authority>,
+        shutdown: &Shutdown,
         record: &Rc<RequestRecord>,
         admin: Admin,
         mut response: Response<()>,
@@ -63,12 +66,12 @@ impl Requested {
 
         let client = self.client;
         let record = Rc::clone(record);
-        let worker = Rc::clone(&record.client().worker);
-        worker.shutdown().spawn(async move {
-            let ConnectionContext { worker, peer, .. } = &**record.client();
+        let authority = Rc::clone(authority);
+        shutdown.spawn(async move {
+            let address = record.client().peer.address.ip();
             tokio::select! {
                 biased;
-                why = worker.revoked(admin.certificate(), peer.address.ip()) => {
+                why = authority.dismissed(admin.certificate(), address) => {
                     record.abort(why);
                     tracing::info!(aborted_by = %why, "closed the tunnel of an admin who is none any more");
                 }

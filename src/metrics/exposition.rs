@@ -11,16 +11,17 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::Metrics;
-use super::counts::{ListenerMetrics, WorkerMetrics};
-use super::endpoint::{Endpoint, Status};
+use super::counts::{EndpointId, ListenerMetrics, WorkerMetrics};
+use super::endpoint::Endpoint;
 use super::handshake_outcome::HandshakeOutcome;
 use super::health::{Health, Problem};
+use super::status_label::Status;
 use crate::abort_reason::AbortReason;
 use crate::admission::{Limiter, RejectReason};
-use crate::counters::label::Label;
+use crate::counters::label::{Label, LabelMap};
 use crate::counters::{Counter, Durations};
 use crate::identity::AuthError;
-use crate::port::Port;
+use crate::listener_id::ListenerId;
 use crate::state::State;
 use crate::upstream::{ErrorKind, ServerInfo};
 
@@ -31,6 +32,7 @@ pub struct Exporter {
     state: watch::Receiver<Arc<State>>,
     limiter: Arc<Limiter>,
     metrics: Arc<Metrics>,
+    rejected: Arc<LabelMap<AuthError, Counter>>,
     health: Health,
 }
 
@@ -40,12 +42,14 @@ impl Exporter {
         state: watch::Receiver<Arc<State>>,
         limiter: Arc<Limiter>,
         metrics: Arc<Metrics>,
+        rejected: Arc<LabelMap<AuthError, Counter>>,
         health: Health,
     ) -> Self {
         Self {
             state,
             limiter,
             metrics,
+            rejected,
             health,
         }
     }
@@ -69,6 +73,7 @@ impl Exporter {
             limiter: Arc::clone(&self.limiter),
             workers: self.metrics.workers(),
             metrics: Arc::clone(&self.metrics),
+            rejected: Arc::clone(&self.rejected),
         }
     }
 
@@ -95,6 +100,7 @@ pub struct Figures {
     pub(crate) limiter: Arc<Limiter>,
     workers: Vec<Arc<WorkerMetrics>>,
     pub(crate) metrics: Arc<Metrics>,
+    rejected: Arc<LabelMap<AuthError, Counter>>,
 }
 
 impl Collector for Figures {
@@ -126,13 +132,16 @@ impl Figures {
 
     fn requests(&self, out: &mut Families<'_>) -> fmt::Result {
         let questions = || {
-            Port::ALL
+            self.metrics
+                .listeners()
                 .iter()
                 .flat_map(|port| Endpoint::ALL.iter().map(|asked| (*port, *asked)))
         };
         let requests = questions().flat_map(|(port, asked)| {
             Status::ALL.iter().map(move |status| {
-                let count = self.sum(port, |counts| counts.requests.of(asked).of(*status));
+                let count = self.sum(port, |counts| {
+                    counts.requests(EndpointId::of(asked)).statuses.of(*status)
+                });
                 let labels = [
                     ("port", port.name()),
                     ("endpoint", asked.name()),
@@ -148,7 +157,7 @@ impl Figures {
             let each = self
                 .workers
                 .iter()
-                .map(|counts| counts.ports.of(port).durations.of(asked));
+                .map(|counts| &counts.of(port).requests(EndpointId::of(asked)).durations);
             ([("port", port.name()), ("endpoint", asked.name())], each.collect())
         });
         let durations = durations.filter(|(_, durations): &(_, Durations)| durations.count > 0);
@@ -157,28 +166,28 @@ impl Figures {
             "Time from a request's head to its answer's end, but for tunnels",
             durations,
         )?;
-        let cuts = by_port_and(AbortReason::ALL, "reason", |port, by| {
+        let cuts = self.by_port_and(AbortReason::ALL, "reason", |port, by| {
             self.sum(port, |counts| counts.cuts.of(by))
         });
         out.counters("incus_gate_requests_aborted", "Answers and tunnels that were cut", cuts)
     }
 
     fn bytes(&self, out: &mut Families<'_>) -> fmt::Result {
-        let received = by_port(|port| self.sum(port, |counts| &counts.received));
+        let received = self.by_port(|port| self.sum(port, |counts| &counts.received));
         let help = "Bytes of requests' bodies, and through tunnels from clients";
         out.counters("incus_gate_received_bytes", help, received)?;
-        let sent = by_port(|port| self.sum(port, |counts| &counts.sent));
+        let sent = self.by_port(|port| self.sum(port, |counts| &counts.sent));
         let help = "Bytes of answers' bodies, and through tunnels to clients";
         out.counters("incus_gate_sent_bytes", help, sent)
     }
 
     fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
-        let open = by_port(|port| self.limiter.connections(port) as u64);
+        let open = self.by_port(|port| self.limiter.connections(port.policy()) as u64);
         out.gauges("incus_gate_connections", "Open connections of clients", open)?;
-        let most = by_port(|port| self.state.limits.connections_of(port) as u64);
+        let most = self.by_port(|port| self.state.edge.limits.connections_of(port.policy()) as u64);
         let help = "How many connections there may be; the admin port's are all that there may be on both";
         out.gauges("incus_gate_connections_limit", help, most)?;
-        let handshakes = by_port_and(HandshakeOutcome::ALL, "result", |port, result| {
+        let handshakes = self.by_port_and(HandshakeOutcome::ALL, "result", |port, result| {
             self.sum(port, |counts| counts.handshakes.of(result))
         });
         out.counters(
@@ -280,32 +289,33 @@ impl Figures {
 
     /// Number of admin port requests without a listed client certificate, by reason.
     pub(crate) fn not_admins(&self, why: AuthError) -> u64 {
-        let each = self.workers.iter().map(|counts| counts.not_admins.of(why).value());
-        each.sum()
+        self.rejected.of(why).value()
     }
 
     /// Sums a counter over all workers.
-    pub(crate) fn sum(&self, port: Port, counter: impl Fn(&ListenerMetrics) -> &Counter) -> u64 {
-        let each = self.workers.iter().map(|counts| counter(counts.ports.of(port)).value());
+    pub(crate) fn sum(&self, port: ListenerId, counter: impl Fn(&ListenerMetrics) -> &Counter) -> u64 {
+        let each = self.workers.iter().map(|counts| counter(counts.of(port)).value());
         each.sum()
     }
-}
 
-fn by_port(value: impl Fn(Port) -> u64) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> {
-    Port::ALL
-        .iter()
-        .map(move |port| ([("port", port.name())], value(*port)))
-}
+    fn by_port(
+        &self,
+        value: impl Fn(ListenerId) -> u64,
+    ) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> {
+        let each = self.metrics.listeners().iter();
+        each.map(move |port| ([("port", port.name())], value(*port)))
+    }
 
-fn by_port_and<L: Label>(
-    labels: &'static [L],
-    name: &'static str,
-    value: impl Fn(Port, L) -> u64,
-) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
-    let each = Port::ALL
-        .iter()
-        .flat_map(move |port| labels.iter().map(move |label| (*port, *label)));
-    each.map(move |(port, label)| ([("port", port.name()), (name, label.name())], value(port, label)))
+    fn by_port_and<L: Label>(
+        &self,
+        labels: &'static [L],
+        name: &'static str,
+        value: impl Fn(ListenerId, L) -> u64,
+    ) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
+        let listeners = self.metrics.listeners().iter();
+        let each = listeners.flat_map(move |port| labels.iter().map(move |label| (*port, *label)));
+        each.map(move |(port, label)| ([("port", port.name()), (name, label.name())], value(port, label)))
+    }
 }
 
 /// Writes metric families one by one.

@@ -1,6 +1,5 @@
 //! Health checks.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +9,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::shutdown::Shutdown;
-use crate::state::State;
+use crate::state::{CurrentUpstream, State};
 use crate::systemd::Watchdog;
-use crate::upstream::{ServerInfo, Upstream};
+use crate::upstream::ServerInfo;
 
 /// Timeout for all workers to respond.
 const WORKERS: Duration = Duration::from_secs(2);
@@ -40,23 +39,21 @@ pub enum Problem {
 /// Runs health checks. Lives on the main thread.
 #[derive(Debug)]
 pub struct Health {
-    state: watch::Receiver<Arc<State>>,
     workers: Rc<Watchdog>,
     shutdown: Shutdown,
     /// Result of the last query. The lock is held during a query, so that concurrent health checks share its result.
     incus: Mutex<Option<(Instant, Result<ServerInfo, Problem>)>>,
-    upstream: RefCell<Option<Rc<Upstream>>>,
+    upstream: CurrentUpstream,
 }
 
 impl Health {
     /// Creates the health checks without running any.
     pub fn new(state: watch::Receiver<Arc<State>>, workers: Rc<Watchdog>, shutdown: Shutdown) -> Self {
         Self {
-            state,
             workers,
             shutdown,
             incus: Mutex::default(),
-            upstream: RefCell::default(),
+            upstream: CurrentUpstream::new(state),
         }
     }
 
@@ -103,17 +100,8 @@ impl Health {
     }
 
     async fn ask_incus(&self) -> Result<ServerInfo, Problem> {
-        let about = self.upstream().about(INCUS).await;
+        let about = self.upstream.get().about(INCUS).await;
         let about = about.map_err(|error| Problem::Away(error.to_string()))?;
         about.is_trusted.then_some(about).ok_or(Problem::Untrusted)
-    }
-
-    fn upstream(&self) -> Rc<Upstream> {
-        let target = Arc::clone(&self.state.borrow().target);
-        let mut upstream = self.upstream.borrow_mut();
-        match &*upstream {
-            Some(upstream) if upstream.is_for(&target) => Rc::clone(upstream),
-            _ => Rc::clone(upstream.insert(Rc::new(Upstream::new(target)))),
-        }
     }
 }

@@ -11,7 +11,8 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, IF_NONE_
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::reply::{Reply, ReplyBody, json_reply, sync};
+use crate::reply::{json_reply, sync};
+use crate::response::{Reply, ReplyBody};
 
 /// Minimum size for compression, in bytes. A smaller response fits into one packet anyway.
 const WORTH_COMPRESSING: usize = 1_400;

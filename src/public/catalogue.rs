@@ -12,10 +12,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::generation::OldGenerations;
 use super::snapshot::Snapshot;
 use crate::config::{PublicConfig, Visibility};
 use crate::counters::Counter;
+use crate::generation::OldGenerations;
 use crate::upstream::{self, Target, Upstream};
 
 /// Timeout of a fetch. Incus takes a millisecond or more per image that it lists; the upstream client detects a hanging

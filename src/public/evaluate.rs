@@ -14,14 +14,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::evaluation::Evaluation;
 use super::selection::{Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
+use crate::admission::{ClientBucket, Limiter, RejectReason, Rejection};
 use crate::connection::context::ConnectionContext;
-use crate::reply::{HttpError, Reply, ReplyBody};
+use crate::reply::HttpError;
+use crate::response::{Reply, ReplyBody};
+use crate::state::State;
 
 /// CPU time between yields to the worker's other tasks: as long as a large transfer runs between its yields.
 const SLICE: Duration = Duration::from_micros(250);
@@ -33,8 +37,51 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Number of selected images up to which a response costs no more than any other.
 const FEW: usize = 100;
 
+/// What filters and searches may cost on one worker. It allows one evaluation at a time, so other tasks wait for at most one
+/// slice of it, however many evaluations are queued.
+#[derive(Debug)]
+pub struct EvaluationBudget {
+    state: watch::Receiver<Arc<State>>,
+    limiter: Arc<Limiter>,
+    turn: Semaphore,
+}
+
+impl EvaluationBudget {
+    /// Creates the budget of a worker.
+    pub fn new(state: watch::Receiver<Arc<State>>, limiter: Arc<Limiter>) -> Self {
+        Self {
+            state,
+            limiter,
+            turn: Semaphore::new(1),
+        }
+    }
+
+    /// Checks whether a stranger's filter or search may be evaluated, by the CPU time that the address has used.
+    fn check(&self, client: &ConnectionContext) -> Result<(), Rejection> {
+        let Some(Err(wait)) = client.counted_by.as_deref().map(ClientBucket::has_cpu_time) else {
+            return Ok(());
+        };
+        if self.limiter.count(RejectReason::Cpu) {
+            tracing::info!(
+                "limits.requests_per_second: refused a filter or search of {}, whose others took more than a millisecond of CPU time \
+                 for each request that it may make; no more of this is told until a minute has gone by without it",
+                client.peer.address.ip()
+            );
+        }
+        Err(Rejection::TooMuchCpu(wait))
+    }
+
+    /// Charges an address for the CPU time of an evaluation slice.
+    fn charge(&self, counted_by: Option<&ClientBucket>, cpu: Duration) {
+        if let Some(address) = counted_by {
+            address.charge(cpu, self.state.borrow().edge.limits.requests_per_second);
+        }
+    }
+}
+
 /// Returns the images that match the selector.
 pub(super) async fn select(
+    budget: &EvaluationBudget,
     client: &ConnectionContext,
     snapshot: &Snapshot,
     selector: &Selector,
@@ -45,22 +92,22 @@ pub(super) async fn select(
     let outcome = match snapshot.outcomes().get(selector) {
         Some(outcome) => {
             if outcome.as_ref().is_ok_and(|matches| matches.count() > FEW) {
-                allow(client)?;
+                budget.check(client)?;
             }
             outcome
         }
-        None => evaluate_in_turn(client, snapshot, selector).await?,
+        None => evaluate_in_turn(budget, client, snapshot, selector).await?,
     };
     outcome.map_err(|problem| HttpError::bad_request(&problem.to_string()))
 }
 
 /// Charges the client for the CPU time of the response's streamed parts.
-pub(super) fn at_cost(client: &ConnectionContext, reply: Reply) -> Reply {
-    let (worker, counted_by) = (Rc::clone(&client.worker), client.counted_by.clone());
+pub(super) fn at_cost(budget: &Rc<EvaluationBudget>, client: &ConnectionContext, reply: Reply) -> Reply {
+    let (budget, counted_by) = (Rc::clone(budget), client.counted_by.clone());
     reply.map(|body| match body {
         ReplyBody::Parts(parts) => ReplyBody::Parts(Box::new(Charged {
             parts,
-            charge: move |cpu| worker.charge(counted_by.as_deref(), cpu),
+            charge: move |cpu| budget.charge(counted_by.as_deref(), cpu),
         })),
         body => body,
     })
@@ -82,27 +129,21 @@ impl<P: Iterator, C: Fn(Duration)> Iterator for Charged<P, C> {
     }
 }
 
-fn allow(client: &ConnectionContext) -> Result<(), HttpError> {
-    let (worker, address) = (&client.worker, client.peer.address.ip());
-    let allowed = worker.allow_evaluation(address, client.counted_by.as_deref());
-    allowed.map_err(HttpError::from)
-}
-
 async fn evaluate_in_turn(
+    budget: &EvaluationBudget,
     client: &ConnectionContext,
     snapshot: &Snapshot,
     selector: &Selector,
 ) -> Result<Outcome, HttpError> {
-    let worker = &client.worker;
-    allow(client)?;
-    let turn = timeout(PATIENCE, worker.evaluation().acquire()).await;
+    budget.check(client)?;
+    let turn = timeout(PATIENCE, budget.turn.acquire()).await;
     let _turn = turn.map_err(|_| HttpError::Busy)?.map_err(|_| HttpError::Busy)?;
     // Other requests from this address, or for the same selector, may have run meanwhile.
     if let Some(outcome) = snapshot.outcomes().get(selector) {
         return Ok(outcome);
     }
-    allow(client)?;
-    let charge = |cpu| worker.charge(client.counted_by.as_deref(), cpu);
+    budget.check(client)?;
+    let charge = |cpu| budget.charge(client.counted_by.as_deref(), cpu);
     let outcome = evaluate(snapshot, selector, charge).await;
     // Do not cache a timeout: lowercase texts are cached, so the next attempt may get further.
     if !matches!(outcome, Err(Unanswerable::TooMuchCpu)) {

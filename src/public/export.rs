@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::route::image_not_found;
 use crate::config::Visibility;
-use crate::reply::{HttpError, Reply, ReplyBody};
+use crate::reply::HttpError;
+use crate::response::{Reply, ReplyBody};
 use crate::telemetry::request_record::RequestRecord;
 use crate::upstream::{Error, RequestBody, Upstream, UpstreamResponse};
 

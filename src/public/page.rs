@@ -25,7 +25,8 @@ use super::route::Query;
 use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
 use crate::config::Page;
-use crate::reply::{HttpError, Reply, ReplyBody};
+use crate::reply::HttpError;
+use crate::response::{Reply, ReplyBody};
 
 /// Maximum number of images on one page. Users search for the others.
 const MAX_SHOWN: usize = 200;

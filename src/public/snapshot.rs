@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use super::cached_response::CachedJson;
 use super::fingerprint::FingerprintPrefix;
-use super::generation::{Generation, Holds};
 use super::image::{Alias, Image};
 use super::route::alias_path;
 use super::selection::Outcomes;
 use crate::config::Visibility;
-use crate::reply::Reply;
+use crate::generation::{Generation, Holds};
+use crate::response::Reply;
 
 /// Memory of a snapshot, as a multiple of its image list's size. It holds that list, a compressed copy, and the images.
 const SIZE: usize = 3;

@@ -9,7 +9,8 @@ use http::StatusCode;
 use super::image::Image;
 use super::selection::Matches;
 use super::snapshot::Snapshot;
-use crate::reply::{Reply, ReplyBody, json_reply, sync};
+use crate::reply::{json_reply, sync};
+use crate::response::{Reply, ReplyBody};
 
 /// Size of one part, in bytes.
 const PART_SIZE: usize = 16 << 10;

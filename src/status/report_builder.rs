@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::report::{Admin, Certificate, Configuration, Images, Incus, Port as PortReport, Report, State};
+use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
 use crate::admission::RejectReason;
 use crate::counters::label::Label;
 use crate::identity::AuthError;
-use crate::metrics::endpoint::{Endpoint, Status};
+use crate::listener_id::ListenerId;
+use crate::metrics::counts::EndpointId;
+use crate::metrics::endpoint::Endpoint;
 use crate::metrics::exposition::{Exporter, Figures};
 use crate::metrics::health::Problem;
 use crate::metrics::since_1970;
-use crate::port::Port;
+use crate::metrics::status_label::Status;
 use crate::public;
 use crate::public::snapshot::Snapshot;
 use crate::reply::HttpError;
@@ -27,7 +29,7 @@ pub struct StaticInfo {
     /// Path of the configuration file.
     pub file: PathBuf,
     /// Bound addresses, by port.
-    pub addresses: Vec<(Port, SocketAddr)>,
+    pub addresses: Vec<(ListenerId, SocketAddr)>,
     /// Bound addresses of `[metrics]`.
     pub metrics: Vec<SocketAddr>,
 }
@@ -56,7 +58,9 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         },
         incus: incus(&figures),
         images: images(&figures),
-        ports: Port::ALL
+        ports: figures
+            .metrics
+            .listeners()
             .iter()
             .map(|port| (port.name().to_owned(), port_of(*port, facts, &figures)))
             .collect(),
@@ -97,20 +101,24 @@ fn images(figures: &Figures) -> Images {
     }
 }
 
-fn port_of(port: Port, facts: &StaticInfo, figures: &Figures) -> PortReport {
+fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {
     let of_this = facts.addresses.iter().filter(|(of, _)| *of == port);
     let questions = |is_wanted: fn(Status) -> bool| -> u64 {
         let statuses = || Status::ALL.iter().copied().filter(|status| is_wanted(*status));
         let all = Endpoint::ALL
             .iter()
             .flat_map(|asked| statuses().map(move |status| (*asked, status)));
-        all.map(|(asked, status)| figures.sum(port, |counts| counts.requests.of(asked).of(status)))
-            .sum()
+        all.map(|(asked, status)| {
+            figures.sum(port, |counts| {
+                counts.requests(EndpointId::of(asked)).statuses.of(status)
+            })
+        })
+        .sum()
     };
-    PortReport {
+    Port {
         addresses: of_this.map(|(_, address)| address.to_string()).collect(),
-        connections: figures.limiter.connections(port) as u64,
-        connections_limit: figures.state.limits.connections_of(port) as u64,
+        connections: figures.limiter.connections(port.policy()) as u64,
+        connections_limit: figures.state.edge.limits.connections_of(port.policy()) as u64,
         requests: questions(|_| true),
         server_errors: questions(|status| status.name().starts_with('5')),
         aborted: Label::ALL

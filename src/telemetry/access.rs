@@ -12,7 +12,7 @@ use tracing::Level;
 use super::redact::redact;
 use super::request_record::RequestRecord;
 use super::targets;
-use crate::port::Port;
+use crate::listener_id::Policy;
 
 /// Maximum length of a logged method, in bytes. Valid methods are shorter.
 const MAX_METHOD: usize = 32;
@@ -29,9 +29,9 @@ impl RequestRecord {
         }
         tracing::info!(
             target: targets::ACCESS,
-            port = %client.port,
+            port = %client.listener,
             client = %client.peer.address,
-            admin = self.admin().map(display),
+            admin = self.user().map(display),
             method = %method(self),
             path = &*redact(self.uri()),
             status = self.status().map(|status| status.as_u16()),
@@ -50,11 +50,11 @@ impl RequestRecord {
     /// Returns whether other lines of the log count this request.
     fn is_counted_elsewhere(&self) -> bool {
         let client = self.client();
-        match client.port {
+        match client.listener.policy() {
             // Rejected requests are counted after the first one.
-            Port::Admin => self.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
+            Policy::Authenticated => self.user().is_none() && !client.has_log_line(),
             // The limiter has logged it.
-            Port::Public => self.status() == Some(StatusCode::TOO_MANY_REQUESTS),
+            Policy::Open => self.status() == Some(StatusCode::TOO_MANY_REQUESTS),
         }
     }
 }

@@ -13,7 +13,7 @@ impl RequestRecord {
     /// Logs an administrator's request that may change something or opens a tunnel, when its result is known. Only the
     /// read-only methods GET and HEAD are left out.
     pub(super) fn log_audit(&self) {
-        let Some(admin) = self.admin() else { return };
+        let Some(admin) = self.user() else { return };
         let is_tunnel = self.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
         if !is_tunnel && matches!(*self.method(), Method::GET | Method::HEAD) {
             return;

@@ -1,22 +1,33 @@
 //! What the log says of requests that are rejected on the admin port. Anybody can cause as many as they like.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::repeats::Repeats;
 use super::targets;
-use crate::identity::{AuthError, Peer, PeerCertificate};
-use crate::port::Port;
+use crate::listener_id::ListenerId;
+use crate::peer::{Peer, PeerCertificate};
 
 /// Counts them for all workers, and logs the first of each minute and network.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RejectedCertLog {
+    port: ListenerId,
     certificates: Repeats,
     requests: Repeats,
 }
 
 impl RejectedCertLog {
+    /// Creates the log of this listener.
+    pub fn new(port: ListenerId) -> Self {
+        Self {
+            port,
+            certificates: Repeats::default(),
+            requests: Repeats::default(),
+        }
+    }
+
     /// Logs a rejected certificate, or counts it if one from the same client was logged less than a minute ago.
-    pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &AuthError) {
+    pub fn record(&self, peer: &Peer, certificate: &PeerCertificate, why: &impl Display) {
         if self.certificates.is_first(peer.address.ip()) {
             tracing::info!(
                 target: targets::AUDIT,
@@ -29,27 +40,27 @@ impl RejectedCertLog {
     }
 
     /// Counts a rejected request. Returns `true` if the access log should contain it.
-    pub(super) fn has_line(&self, client: IpAddr) -> bool {
+    pub(crate) fn has_line(&self, client: IpAddr) -> bool {
         self.requests.is_first(client)
     }
 
     /// Logs the counts of the periods that have ended.
     pub fn flush(&self) {
-        log_counts(self.certificates.take_over(), self.requests.take_over());
+        log_counts(self.port, self.certificates.take_over(), self.requests.take_over());
     }
 }
 
 impl Drop for RejectedCertLog {
     fn drop(&mut self) {
-        log_counts(self.certificates.take_all(), self.requests.take_all());
+        log_counts(self.port, self.certificates.take_all(), self.requests.take_all());
     }
 }
 
-fn log_counts(certificates: Vec<(String, u64)>, requests: Vec<(String, u64)>) {
+fn log_counts(port: ListenerId, certificates: Vec<(String, u64)>, requests: Vec<(String, u64)>) {
     for (network, times) in certificates {
         tracing::info!(target: targets::AUDIT, times, %network, "refused more often than is told");
     }
     for (network, times) in requests {
-        tracing::info!(target: targets::ACCESS, port = %Port::Admin, times, %network, "refused more often than is told");
+        tracing::info!(target: targets::ACCESS, %port, times, %network, "refused more often than is told");
     }
 }

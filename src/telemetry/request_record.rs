@@ -11,22 +11,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use http::header::LOCATION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use super::redact::{bounded, kept_of_stranger};
 use crate::abort_reason::AbortReason;
+use crate::admission::Rejection;
 use crate::connection::context::ConnectionContext;
 use crate::connection::download_permit::DownloadPermit;
-use crate::metrics::counts::ListenerMetrics;
-use crate::metrics::endpoint::Endpoint;
-use crate::port::Port;
-use crate::reply::{HttpError, Reply, ReplyBody};
+use crate::listener_id::Policy;
+use crate::metrics::counts::{EndpointId, ListenerMetrics};
+use crate::response::{Reply, ReplyBody};
 use crate::upstream;
-
-/// Length of an operation ID.
-const UUID: usize = 36;
 
 /// The record of one request and its response. Dropping it logs and counts the request.
 #[derive(Debug)]
@@ -36,10 +32,10 @@ pub struct RequestRecord {
     uri: Uri,
     version: Version,
     begun: Instant,
-    admin: OnceCell<Arc<str>>,
-    endpoint: Cell<Endpoint>,
+    user: OnceCell<Arc<str>>,
+    endpoint: Cell<EndpointId>,
     status: Cell<Option<StatusCode>>,
-    location: OnceCell<HeaderValue>,
+    operation: OnceCell<Box<str>>,
     received: Cell<u64>,
     sent: Cell<u64>,
     first_byte: Cell<Option<Duration>>,
@@ -61,20 +57,20 @@ enum RecordState {
 impl RequestRecord {
     /// Creates the record when the request header has arrived.
     pub fn begin<B>(client: Rc<ConnectionContext>, request: &Request<B>) -> Rc<Self> {
-        let port = client.port;
+        let policy = client.listener.policy();
         Rc::new(Self {
             client,
             method: request.method().clone(),
-            uri: match port {
-                Port::Admin => bounded(request.uri()),
-                Port::Public => kept_of_stranger(request.uri()),
+            uri: match policy {
+                Policy::Authenticated => bounded(request.uri()),
+                Policy::Open => kept_of_stranger(request.uri()),
             },
             version: request.version(),
             begun: Instant::now(),
-            admin: OnceCell::new(),
-            endpoint: Cell::new(Endpoint::Refused),
+            user: OnceCell::new(),
+            endpoint: Cell::new(EndpointId::REFUSED),
             status: Cell::new(None),
-            location: OnceCell::new(),
+            operation: OnceCell::new(),
             received: Cell::new(0),
             sent: Cell::new(0),
             first_byte: Cell::new(None),
@@ -105,14 +101,9 @@ impl RequestRecord {
         self.version
     }
 
-    /// Name of the administrator, once authenticated.
-    pub fn admin(&self) -> Option<&str> {
-        self.admin.get().map(|name| &**name)
-    }
-
-    /// Endpoint of the request.
-    pub fn endpoint(&self) -> Endpoint {
-        self.endpoint.get()
+    /// Name of the client, once authenticated.
+    pub fn user(&self) -> Option<&str> {
+        self.user.get().map(|name| &**name)
     }
 
     /// Status of the response. `None` if the client disconnected before there was one.
@@ -140,7 +131,7 @@ impl RequestRecord {
         self.first_byte.get()
     }
 
-    /// Time that Incus took to send its response header, if the request was forwarded.
+    /// Time that the upstream server took to send its response header, if the request was forwarded.
     pub fn upstream(&self) -> Option<Duration> {
         self.upstream.get()
     }
@@ -154,32 +145,35 @@ impl RequestRecord {
         }
     }
 
-    /// ID of the operation that Incus started for the request.
+    /// ID of the operation that the request started, which goes on when the response has ended.
     pub fn operation(&self) -> Option<&str> {
-        let path = self.location.get()?.to_str().ok()?;
-        let id = path.strip_prefix("/1.0/operations/")?;
-        let is_id = id.len() == UUID && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        is_id.then_some(id)
+        self.operation.get().map(|id| &**id)
     }
 
-    /// Records the administrator.
-    pub fn set_admin(&self, name: &Arc<str>) {
+    /// Records who the client is.
+    pub fn set_user(&self, name: &Arc<str>) {
         // Authentication runs once per request.
-        let _ = self.admin.set(Arc::clone(name));
+        let _ = self.user.set(Arc::clone(name));
     }
 
     /// Records the endpoint, once the request is authorized.
-    pub fn set_endpoint(&self, endpoint: Endpoint) {
-        self.endpoint.set(endpoint);
+    pub fn set_endpoint(&self, endpoint: impl Into<EndpointId>) {
+        self.endpoint.set(endpoint.into());
+    }
+
+    /// Records the operation that the request started.
+    pub fn set_operation(&self, id: &str) {
+        // A request starts at most one operation.
+        let _ = self.operation.set(id.into());
     }
 
     /// Acquires a download permit, which the record holds until it is dropped.
     ///
     /// # Errors
     ///
-    /// Fails with [`HttpError::TooManyDownloads`] if there is none left.
-    pub fn begin_download(&self) -> Result<(), HttpError> {
-        let download = DownloadPermit::begin(&self.client).ok_or(HttpError::TooManyDownloads)?;
+    /// Fails with [`Rejection::TooManyDownloads`] if there is none left.
+    pub fn begin_download(&self) -> Result<(), Rejection> {
+        let download = DownloadPermit::begin(&self.client)?;
         // A request starts at most one download.
         let _ = self.download.set(download);
         Ok(())
@@ -212,10 +206,10 @@ impl RequestRecord {
     }
 
     fn counts(&self) -> &ListenerMetrics {
-        self.client.worker.counts().ports.of(self.client.port)
+        self.client.counts()
     }
 
-    /// Waits for Incus's response header, and records the time it took.
+    /// Waits for the upstream server's response header, and records the time it took.
     pub async fn time_upstream<T>(&self, answer: impl Future<Output = T>) -> T {
         let asked = Instant::now();
         let answer = answer.await;
@@ -227,11 +221,6 @@ impl RequestRecord {
     pub fn answer(self: Rc<Self>, reply: Reply) -> Response<MeteredBody> {
         self.status.set(Some(reply.status()));
         self.first_byte.set(Some(self.begun.elapsed()));
-        if reply.status() == StatusCode::ACCEPTED
-            && let Some(location) = reply.headers().get(LOCATION)
-        {
-            let _ = self.location.set(location.clone());
-        }
         // A tunnel only begins with its 101. A response to HEAD has no body.
         let is_over = reply.body().is_end_stream() || self.method == Method::HEAD;
         if is_over && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -250,7 +239,7 @@ impl Drop for RequestRecord {
         }
         self.log_access();
         self.counts()
-            .count(self.endpoint(), self.status(), self.duration(), self.cut());
+            .count(self.endpoint.get(), self.status(), self.duration(), self.cut());
     }
 }
 

@@ -3,7 +3,7 @@
 //! rustls performs a handshake's key exchange and signature within one poll: most of a millisecond with an RSA-2048 key,
 //! several with RSA-4096. If thousands of clients send their first message at once, thousands of such polls are ready at
 //! once, and everything else waits. A worker therefore runs at most [`STEPS`] handshake steps before every other ready task
-//! has run. Additional handshakes are queued: those of the admin port first, and on each port round-robin by network, so that
+//! has run. Additional handshakes are queued: those of authenticated listeners first, and under each policy round-robin by network, so that
 //! a flood from one network delays itself.
 //!
 //! Without a queue, a step costs only a counter update and a wake-up of the task that begins the next round.
@@ -21,14 +21,14 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::admission::per_ip::IpPrefix;
-use crate::port::Port;
+use crate::listener_id::Policy;
 
 /// Steps per round: enough for handshakes to keep their share of a worker that also moves data, and few enough that a dozen
 /// rounds, which an administrator's new connection with its first request needs, are not noticeable.
 const STEPS: usize = 4;
-/// Number of consecutive turns for the admin port before one for the public port, if a handshake waits there. A flood on the
-/// admin port therefore does not block the public one.
-const ADMINS_IN_A_ROW: usize = 3;
+/// Number of consecutive turns for authenticated listeners before one for open ones, if a handshake waits there. A flood on
+/// the former therefore does not block the latter.
+const AUTHENTICATED_IN_A_ROW: usize = 3;
 
 /// Handshake scheduler of one worker.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl HandshakeScheduler {
     /// the handshake waited for its turns does not count, up to another `time_limit`.
     pub async fn tls_handshake<H: Future + Unpin>(
         &self,
-        port: Port,
+        policy: Policy,
         client: IpAddr,
         time_limit: Duration,
         mut handshake: H,
@@ -89,7 +89,7 @@ impl HandshakeScheduler {
         let mut timer = pin!(sleep(time_limit));
         let mut waiting: Option<Rc<Turn>> = None;
         std::future::poll_fn(|cx| {
-            if self.poll_turn(port, client, &mut waiting, &mut due, cx).is_ready()
+            if self.poll_turn(policy, client, &mut waiting, &mut due, cx).is_ready()
                 && let Poll::Ready(output) = Pin::new(&mut handshake).poll(cx)
             {
                 return Poll::Ready(Some(output));
@@ -110,7 +110,7 @@ impl HandshakeScheduler {
     /// Completes when the next step may run, and extends `due` by the waiting time.
     fn poll_turn(
         &self,
-        port: Port,
+        policy: Policy,
         client: IpAddr,
         waiting: &mut Option<Rc<Turn>>,
         due: &mut Instant,
@@ -134,7 +134,7 @@ impl HandshakeScheduler {
                 });
                 self.queue
                     .borrow_mut()
-                    .push(port, IpPrefix::of(client), Rc::clone(&turn));
+                    .push(policy, IpPrefix::of(client), Rc::clone(&turn));
                 *waiting = Some(turn);
                 Poll::Pending
             }
@@ -159,32 +159,32 @@ struct Turn {
 
 #[derive(Debug, Default)]
 struct Queue {
-    admin: Line,
-    public: Line,
-    admins_in_a_row: usize,
+    authenticated: Line,
+    open: Line,
+    authenticated_in_a_row: usize,
 }
 
 impl Queue {
-    fn push(&mut self, port: Port, group: IpPrefix, turn: Rc<Turn>) {
-        match port {
-            Port::Admin => self.admin.push(group, turn),
-            Port::Public => self.public.push(group, turn),
+    fn push(&mut self, policy: Policy, group: IpPrefix, turn: Rc<Turn>) {
+        match policy {
+            Policy::Authenticated => self.authenticated.push(group, turn),
+            Policy::Open => self.open.push(group, turn),
         }
     }
 
     fn next(&mut self) -> Option<Rc<Turn>> {
-        if self.admins_in_a_row < ADMINS_IN_A_ROW
-            && let Some(turn) = self.admin.next()
+        if self.authenticated_in_a_row < AUTHENTICATED_IN_A_ROW
+            && let Some(turn) = self.authenticated.next()
         {
-            self.admins_in_a_row += 1;
+            self.authenticated_in_a_row += 1;
             return Some(turn);
         }
-        self.admins_in_a_row = 0;
-        self.public.next().or_else(|| self.admin.next())
+        self.authenticated_in_a_row = 0;
+        self.open.next().or_else(|| self.authenticated.next())
     }
 }
 
-/// Queue of one port, round-robin by network.
+/// Queue of one policy, round-robin by network.
 #[derive(Debug, Default)]
 struct Line {
     groups: VecDeque<IpPrefix>,
@@ -244,15 +244,15 @@ mod tests {
 
     /// Starts these handshakes at once, by port and client, and returns the order of their steps. `.` is a turn of another
     /// task that is always ready.
-    async fn order(handshakes: &[(&'static str, Port, &'static str)]) -> Vec<&'static str> {
+    async fn order(handshakes: &[(&'static str, Policy, &'static str)]) -> Vec<&'static str> {
         let queue = Rc::new(HandshakeScheduler::default());
         let taken = Rc::new(RefCell::new(Vec::new()));
-        let begin = |(name, port, client): &(&'static str, Port, &'static str)| {
+        let begin = |(name, policy, client): &(&'static str, Policy, &'static str)| {
             let (queue, handshake) = (Rc::clone(&queue), steps(name, 1, &taken));
-            let (port, client) = (*port, client.parse().unwrap());
+            let (policy, client) = (*policy, client.parse().unwrap());
             tokio::task::spawn_local(async move {
                 queue
-                    .tls_handshake(port, client, Duration::from_secs(60), handshake)
+                    .tls_handshake(policy, client, Duration::from_secs(60), handshake)
                     .await
             })
         };
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn other_tasks_run_after_a_few_steps() {
-        let crowd = [("x", Port::Public, "192.0.2.1"); 100];
+        let crowd = [("x", Policy::Open, "192.0.2.1"); 100];
         let order = run(order(&crowd));
         let most = order.split(|taken| *taken == ".").map(<[_]>::len).max();
         assert_eq!(most, Some(STEPS), "{order:?}");
@@ -287,14 +287,17 @@ mod tests {
 
     #[test]
     fn the_admin_port_and_other_networks_go_before_a_crowd() {
-        let mut all = vec![("x", Port::Public, "192.0.2.1"); 100];
-        all.push(("other", Port::Public, "192.0.2.2"));
-        all.extend([("admin", Port::Admin, "192.0.2.1"); 20]);
+        let mut all = vec![("x", Policy::Open, "192.0.2.1"); 100];
+        all.push(("other", Policy::Open, "192.0.2.2"));
+        all.extend([("admin", Policy::Authenticated, "192.0.2.1"); 20]);
         let order: Vec<_> = run(order(&all)).into_iter().filter(|taken| *taken != ".").collect();
         let last = |name| order.iter().rposition(|taken| *taken == name).unwrap();
-        assert!(last("other") <= STEPS + 2 * (ADMINS_IN_A_ROW + 1), "{order:?}");
+        assert!(last("other") <= STEPS + 2 * (AUTHENTICATED_IN_A_ROW + 1), "{order:?}");
         // One in four turns belongs to the public port.
-        assert!(last("admin") <= STEPS + 20 + 20 / ADMINS_IN_A_ROW + 1, "{order:?}");
+        assert!(
+            last("admin") <= STEPS + 20 + 20 / AUTHENTICATED_IN_A_ROW + 1,
+            "{order:?}"
+        );
         assert!(order[..last("admin")].iter().filter(|taken| **taken == "x").count() > STEPS);
     }
 
@@ -309,7 +312,7 @@ mod tests {
             for turn in &mut turns {
                 assert!(
                     queue
-                        .poll_turn(Port::Public, client, turn, &mut due, &context)
+                        .poll_turn(Policy::Open, client, turn, &mut due, &context)
                         .is_pending()
                 );
             }
@@ -318,11 +321,11 @@ mod tests {
             assert!(queue.begin_round());
             assert!(
                 queue
-                    .poll_turn(Port::Public, client, &mut last, &mut due, &context)
+                    .poll_turn(Policy::Open, client, &mut last, &mut due, &context)
                     .is_ready()
             );
             assert!(!queue.begin_round(), "nobody is left");
-            assert!(queue.queue.borrow().public.waiting.is_empty());
+            assert!(queue.queue.borrow().open.waiting.is_empty());
         });
     }
 
@@ -336,7 +339,7 @@ mod tests {
             // A client that sends nothing.
             let silent = std::future::pending::<()>();
             assert_eq!(
-                queue.tls_handshake(Port::Public, client, time_limit, silent).await,
+                queue.tls_handshake(Policy::Open, client, time_limit, silent).await,
                 None
             );
             let silence = begun.elapsed();
@@ -344,7 +347,7 @@ mod tests {
             // No round begins.
             queue.left.set(0);
             let ready = std::future::ready(());
-            assert_eq!(queue.tls_handshake(Port::Public, client, time_limit, ready).await, None);
+            assert_eq!(queue.tls_handshake(Policy::Open, client, time_limit, ready).await, None);
             assert!(begun.elapsed() >= silence + 2 * time_limit, "as much again");
         });
     }

@@ -94,11 +94,11 @@ impl Drop for Lease {
 
 /// The replaced snapshots, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct OldGenerations(Mutex<Vec<Weak<Generation>>>);
+pub struct OldGenerations(Mutex<Vec<Weak<Generation>>>);
 
 impl OldGenerations {
     /// Adds a replaced snapshot, and retires the oldest ones if the budget is exceeded.
-    pub(super) fn add(&self, generation: &Arc<Generation>) {
+    pub fn add(&self, generation: &Arc<Generation>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|old| old.strong_count() > 0);
         all.push(Arc::downgrade(generation));

@@ -1,0 +1,119 @@
+//! A connection that counts, before and during its TLS handshake.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::drain::drain_deadline;
+use super::established::Established;
+use super::plain_http;
+use crate::admission::ConnectionPermit;
+use crate::edge_config::EdgeConfig;
+use crate::listener_id::ListenerId;
+use crate::metrics::handshake_outcome::HandshakeOutcome;
+use crate::service::Listener;
+use crate::socket_options;
+use crate::worker::Worker;
+
+/// An admitted connection.
+#[derive(Debug)]
+pub struct Admitted {
+    tcp: TcpStream,
+    client: SocketAddr,
+    permit: ConnectionPermit,
+}
+
+impl Admitted {
+    pub(super) fn new(tcp: TcpStream, client: SocketAddr, permit: ConnectionPermit) -> Self {
+        Self { tcp, client, permit }
+    }
+
+    /// Returns whether this connection has evicted another one.
+    pub fn has_displaced(&self) -> bool {
+        self.permit.has_displaced()
+    }
+
+    /// Performs the handshake and spawns a task that serves the connection. A separate task does not reserve memory for the
+    /// handshake's state.
+    pub async fn serve(self, worker: Rc<Worker>, listener: Rc<Listener>) {
+        socket_options::set_tcp_options(&self.tcp);
+        let (port, client, config) = (listener.id(), self.client, worker.config());
+        let established = self.handshake(&worker, port, &config).await;
+        let ended = established
+            .as_ref()
+            .map_or_else(HandshakeError::outcome, |_| HandshakeOutcome::Done);
+        worker.counts().of(port).handshakes.of(ended).add(1);
+        match established {
+            Ok(established) => established.serve(worker, listener, config.limits),
+            // A client's fault does not deserve a warning.
+            Err(why) => tracing::debug!(%port, %client, "{why}"),
+        }
+    }
+
+    async fn handshake(
+        self,
+        worker: &Worker,
+        listener: ListenerId,
+        config: &EdgeConfig,
+    ) -> Result<Established, HandshakeError> {
+        let Self { tcp, client, permit } = self;
+        let handshake = pin!(shake_hands(
+            tcp,
+            TlsAcceptor::from(config.listener(listener).tls.clone())
+        ));
+        let time_limit = config.limits.handshake_timeout;
+        let handshakes = worker.handshakes();
+        tokio::select! {
+            biased;
+            _ = drain_deadline(worker.shutdown(), pending()) => Err(HandshakeError::Drain),
+            () = permit.evicted() => Err(HandshakeError::Evicted),
+            shaken = handshakes.tls_handshake(listener.policy(), client.ip(), time_limit, handshake) => match shaken {
+                Some(shaken) => shaken.map(|tls| Established::new(tls, client, permit)),
+                None => Err(HandshakeError::TooSlow),
+            },
+        }
+    }
+}
+
+async fn shake_hands(tcp: TcpStream, acceptor: TlsAcceptor) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    if plain_http::is_spoken(&tcp).await.map_err(HandshakeError::Failed)? {
+        plain_http::refuse(tcp).await.map_err(HandshakeError::Failed)?;
+        return Err(HandshakeError::PlainHttp);
+    }
+    acceptor.accept(tcp).await.map_err(HandshakeError::Failed)
+}
+
+/// Why a handshake did not complete.
+#[derive(Debug, Error)]
+enum HandshakeError {
+    #[error("made room for others in its handshake")]
+    Evicted,
+    #[error("came too late for a handshake: the gateway ends")]
+    Drain,
+    #[error("handshake failed: {0}")]
+    Failed(io::Error),
+    #[error("spoke plain HTTP to a port for HTTPS, and was told so")]
+    PlainHttp,
+    #[error("handshake took too long")]
+    TooSlow,
+}
+
+impl HandshakeError {
+    /// Returns the metrics label.
+    fn outcome(&self) -> HandshakeOutcome {
+        match self {
+            Self::Evicted => HandshakeOutcome::Evicted,
+            Self::Drain => HandshakeOutcome::Drain,
+            Self::Failed(error) => HandshakeOutcome::failed(error),
+            Self::PlainHttp => HandshakeOutcome::PlainHttp,
+            Self::TooSlow => HandshakeOutcome::Timeout,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Mounts the services on the listeners, for each worker.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::admin::AdminService;
+use crate::admission::Limiter;
+use crate::authority::Authority;
+use crate::counters::Counter;
+use crate::counters::label::LabelMap;
+use crate::forward::Forwarder;
+use crate::identity::AuthError;
+use crate::metrics::Metrics;
+use crate::public::{EvaluationBudget, PublicService};
+use crate::service::{Listener, Services};
+use crate::shutdown::Shutdown;
+use crate::state::{ADMIN, CurrentUpstream, PUBLIC, State};
+use crate::telemetry::rejected_cert_log::RejectedCertLog;
+use crate::worker::Worker;
+
+/// Interval for closing connections to Incus that have been idle too long.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The active configuration and its state.
+    pub state: watch::Receiver<Arc<State>>,
+    /// The limiter of connections and requests.
+    pub limiter: Arc<Limiter>,
+    /// The registry of each worker's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Requests on the admin port without a listed client certificate, by reason.
+    pub rejected: Arc<LabelMap<AuthError, Counter>>,
+    /// Log of rejected certificates.
+    pub refusals: Arc<RejectedCertLog>,
+    /// The end of all workers.
+    pub shutdown: Shutdown,
+}
+
+impl Shared {
+    /// Starts a worker on its own runtime. Returns it with the listeners that it serves, each at its index.
+    pub fn start_worker(self) -> (Rc<Worker>, [Rc<Listener>; 2]) {
+        let Self {
+            state,
+            limiter,
+            metrics,
+            rejected,
+            refusals,
+            shutdown,
+        } = self;
+        let shutdown = shutdown.for_worker();
+        let upstream = Rc::new(CurrentUpstream::new(state.clone()));
+        let authority = Rc::new(Authority::new(state.clone()));
+        let admin = Rc::new(AdminService {
+            state: state.clone(),
+            forwarder: Forwarder {
+                upstream: Rc::clone(&upstream),
+                authority: Rc::clone(&authority),
+                shutdown: shutdown.clone(),
+            },
+            limiter: Arc::clone(&limiter),
+            refusals: Arc::clone(&refusals),
+            rejected,
+        });
+        let public = Rc::new(PublicService {
+            state: state.clone(),
+            upstream: Rc::clone(&upstream),
+            budget: Rc::new(EvaluationBudget::new(state.clone(), Arc::clone(&limiter))),
+            shutdown: shutdown.clone(),
+        });
+        tokio::task::spawn_local(keep_house(upstream, Arc::clone(&refusals)));
+        let config = move || Arc::clone(&state.borrow().edge);
+        let worker = Worker::start(config, limiter, metrics.of_worker(), refusals, shutdown);
+        let listeners = [
+            Listener::authenticated(ADMIN, Services::of_every_path(admin), authority),
+            Listener::open(PUBLIC, Services::of_every_path(public)),
+        ];
+        (worker, listeners)
+    }
+}
+
+async fn keep_house(upstream: Rc<CurrentUpstream>, refusals: Arc<RejectedCertLog>) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        interval.tick().await;
+        upstream.close_idle();
+        refusals.flush();
+    }
+}
