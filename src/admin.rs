@@ -50,7 +50,7 @@ fn admit(record: &RequestRecord, request: &Request<Incoming>) -> Result<Admin, H
 fn log_rejection(worker: &Worker, peer: &Peer, why: &AuthError) {
     worker.counts().not_admins.of(*why).add(1);
     match &peer.certificate {
-        Some(certificate) => worker.refusals().record(peer, certificate, why),
+        Some(certificate) => worker.strangers().record_rejected(peer, certificate, why),
         // `incus remote add` connects without a certificate first.
         None => tracing::debug!(client = %peer.address, "refused: {why}"),
     }

@@ -119,7 +119,7 @@ async fn run_control_loop(
         metrics,
         drain: CancellationToken::new(),
         cut: CancellationToken::new(),
-        refusals: Arc::default(),
+        strangers: Arc::default(),
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &shared, &listeners, &mut watchdog)?;

@@ -25,7 +25,7 @@ use crate::identity::{AuthError, PeerCertificate};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::port::Port;
 use crate::state::State;
-use crate::telemetry::rejected_cert_log::RejectedCertLog;
+use crate::telemetry::stranger_log::StrangerLog;
 use crate::upstream::Upstream;
 
 /// Interval for closing connections to Incus that have been idle too long.
@@ -59,8 +59,8 @@ pub struct Shared {
     pub drain: CancellationToken,
     /// Cancelled when the work in flight must be dropped.
     pub cut: CancellationToken,
-    /// Log of rejected certificates.
-    pub refusals: Arc<RejectedCertLog>,
+    /// Log of the requests of strangers.
+    pub strangers: Arc<StrangerLog>,
 }
 
 /// State that all connections of one worker share.
@@ -279,9 +279,9 @@ impl Worker {
         &self.handshakes
     }
 
-    /// Returns the log of certificates rejected on the admin port.
-    pub fn refusals(&self) -> &RejectedCertLog {
-        &self.shared.refusals
+    /// Returns the log of the requests of strangers.
+    pub fn strangers(&self) -> &StrangerLog {
+        &self.shared.strangers
     }
 
     async fn maintenance(self: Rc<Self>) {
@@ -290,7 +290,7 @@ impl Worker {
             interval.tick().await;
             let upstream = Rc::clone(&self.upstream.borrow());
             upstream.close_idle();
-            self.shared.refusals.flush();
+            self.shared.strangers.flush();
         }
     }
 }

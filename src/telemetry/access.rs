@@ -47,15 +47,19 @@ impl RequestRecord {
         );
     }
 
-    /// Returns whether other lines of the log count this request.
+    /// Returns whether other lines of the log count this request. A stranger's network has a limited number of lines.
     fn is_counted_elsewhere(&self) -> bool {
+        // The limiter has logged it.
+        let is_limited = self.client().port == Port::Public && self.status() == Some(StatusCode::TOO_MANY_REQUESTS);
+        is_limited || (self.admin().is_none() && !self.has_line())
+    }
+
+    fn has_line(&self) -> bool {
         let client = self.client();
-        match client.port {
-            // Rejected requests are counted after the first one.
-            Port::Admin => self.admin().is_none() && !client.worker.refusals().has_line(client.peer.address.ip()),
-            // The limiter has logged it.
-            Port::Public => self.status() == Some(StatusCode::TOO_MANY_REQUESTS),
-        }
+        client
+            .worker
+            .strangers()
+            .has_line(client.port, client.peer.address.ip())
     }
 }
 
