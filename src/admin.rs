@@ -22,8 +22,8 @@ use crate::reply::HttpError;
 use crate::response::Reply;
 use crate::service::{Answer, Outcome, Service, Then};
 use crate::state::State;
-use crate::telemetry::rejected_cert_log::RejectedCertLog;
 use crate::telemetry::request_record::RequestRecord;
+use crate::telemetry::stranger_log::StrangerLog;
 
 /// Serves administrators.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct AdminService {
     /// Limits the requests of all others.
     pub limiter: Arc<Limiter>,
     /// Logs the certificates of all others.
-    pub refusals: Arc<RejectedCertLog>,
+    pub strangers: Arc<StrangerLog>,
     /// Counts the requests of all others, by reason.
     pub rejected: Arc<LabelMap<AuthError, Counter>>,
 }
@@ -81,7 +81,7 @@ impl AdminService {
     fn refuse(&self, peer: &Peer, why: AuthError) -> HttpError {
         self.rejected.of(why).add(1);
         match &peer.certificate {
-            Some(certificate) => self.refusals.record(peer, certificate, &why),
+            Some(certificate) => self.strangers.record_rejected(peer, certificate, &why),
             // `incus remote add` connects without a certificate first.
             None => tracing::debug!(client = %peer.address, "refused: {why}"),
         }

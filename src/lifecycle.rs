@@ -39,7 +39,7 @@ use crate::status::socket;
 use crate::systemd::{self, Heartbeat, Watchdog};
 use crate::telemetry::file::LogFileError;
 use crate::telemetry::log::Log;
-use crate::telemetry::rejected_cert_log::RejectedCertLog;
+use crate::telemetry::stranger_log::StrangerLog;
 use crate::worker;
 
 /// How long workers have to log the requests that an immediate shutdown aborts.
@@ -122,7 +122,7 @@ async fn run_control_loop(
         metrics,
         shutdown: Shutdown::default(),
         rejected: Arc::default(),
-        refusals: Arc::new(RejectedCertLog::new(ADMIN)),
+        strangers: Arc::new(StrangerLog::new(&LISTENERS)),
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &shared, &listeners, &mut watchdog)?;

@@ -18,7 +18,7 @@ use crate::public::{EvaluationBudget, PublicService};
 use crate::service::{Listener, Services};
 use crate::shutdown::Shutdown;
 use crate::state::{ADMIN, CurrentUpstream, PUBLIC, State};
-use crate::telemetry::rejected_cert_log::RejectedCertLog;
+use crate::telemetry::stranger_log::StrangerLog;
 use crate::worker::Worker;
 
 /// Interval for closing connections to Incus that have been idle too long.
@@ -35,8 +35,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Requests on the admin port without a listed client certificate, by reason.
     pub rejected: Arc<LabelMap<AuthError, Counter>>,
-    /// Log of rejected certificates.
-    pub refusals: Arc<RejectedCertLog>,
+    /// Log of the requests of strangers.
+    pub strangers: Arc<StrangerLog>,
     /// The end of all workers.
     pub shutdown: Shutdown,
 }
@@ -49,7 +49,7 @@ impl Shared {
             limiter,
             metrics,
             rejected,
-            refusals,
+            strangers,
             shutdown,
         } = self;
         let shutdown = shutdown.for_worker();
@@ -63,7 +63,7 @@ impl Shared {
                 shutdown: shutdown.clone(),
             },
             limiter: Arc::clone(&limiter),
-            refusals: Arc::clone(&refusals),
+            strangers: Arc::clone(&strangers),
             rejected,
         });
         let public = Rc::new(PublicService {
@@ -72,9 +72,9 @@ impl Shared {
             budget: Rc::new(EvaluationBudget::new(state.clone(), Arc::clone(&limiter))),
             shutdown: shutdown.clone(),
         });
-        tokio::task::spawn_local(keep_house(upstream, Arc::clone(&refusals)));
+        tokio::task::spawn_local(keep_house(upstream, Arc::clone(&strangers)));
         let config = move || Arc::clone(&state.borrow().edge);
-        let worker = Worker::start(config, limiter, metrics.of_worker(), refusals, shutdown);
+        let worker = Worker::start(config, limiter, metrics.of_worker(), strangers, shutdown);
         let listeners = [
             Listener::authenticated(ADMIN, Services::of_every_path(admin), authority),
             Listener::open(PUBLIC, Services::of_every_path(public)),
@@ -83,11 +83,11 @@ impl Shared {
     }
 }
 
-async fn keep_house(upstream: Rc<CurrentUpstream>, refusals: Arc<RejectedCertLog>) {
+async fn keep_house(upstream: Rc<CurrentUpstream>, strangers: Arc<StrangerLog>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
         upstream.close_idle();
-        refusals.flush();
+        strangers.flush();
     }
 }

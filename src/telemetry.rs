@@ -12,7 +12,7 @@ pub mod log;
 pub mod log_writer;
 pub mod metered_stream;
 pub mod redact;
-pub mod rejected_cert_log;
 mod repeats;
 pub mod request_record;
+pub mod stranger_log;
 pub mod targets;

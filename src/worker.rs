@@ -18,7 +18,7 @@ use crate::edge_config::EdgeConfig;
 use crate::listener_id::ListenerId;
 use crate::metrics::WorkerMetrics;
 use crate::shutdown::Shutdown;
-use crate::telemetry::rejected_cert_log::RejectedCertLog;
+use crate::telemetry::stranger_log::StrangerLog;
 
 /// Number of tasks that run before the runtime polls for I/O events. One poll of a transfer moves a hundred kilobytes, so
 /// tokio's default of 61 would delay a small request by milliseconds.
@@ -38,7 +38,7 @@ pub struct Worker {
     limiter: Arc<Limiter>,
     counts: Arc<WorkerMetrics>,
     handshakes: Rc<HandshakeScheduler>,
-    refusals: Arc<RejectedCertLog>,
+    strangers: Arc<StrangerLog>,
     shutdown: Shutdown,
 }
 
@@ -55,7 +55,7 @@ impl Worker {
         config: impl Fn() -> Arc<EdgeConfig> + 'static,
         limiter: Arc<Limiter>,
         counts: Arc<WorkerMetrics>,
-        refusals: Arc<RejectedCertLog>,
+        strangers: Arc<StrangerLog>,
         shutdown: Shutdown,
     ) -> Rc<Self> {
         let handshakes = Rc::<HandshakeScheduler>::default();
@@ -65,7 +65,7 @@ impl Worker {
             limiter,
             counts,
             handshakes,
-            refusals,
+            strangers,
             shutdown,
         })
     }
@@ -90,9 +90,9 @@ impl Worker {
         &self.handshakes
     }
 
-    /// Returns the log of certificates rejected on the admin port.
-    pub fn refusals(&self) -> &RejectedCertLog {
-        &self.refusals
+    /// Returns the log of the requests of strangers.
+    pub fn strangers(&self) -> &StrangerLog {
+        &self.strangers
     }
 
     /// Returns the shutdown, with this worker's tasks.

@@ -60,9 +60,9 @@ impl ConnectionContext {
         tracing::debug!(port = %self.listener, client = %self.peer.address, "let go: it took its answer too slowly");
     }
 
-    /// Counts a rejected request. Returns whether the access log should contain it.
+    /// Counts a stranger's request. Returns whether the access log should contain it.
     pub fn has_log_line(&self) -> bool {
-        self.worker.refusals().has_line(self.peer.address.ip())
+        self.worker.strangers().has_line(self.listener, self.peer.address.ip())
     }
 
     /// Returns the metrics of the listener.

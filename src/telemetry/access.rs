@@ -47,15 +47,13 @@ impl RequestRecord {
         );
     }
 
-    /// Returns whether other lines of the log count this request.
+    /// Returns whether other lines of the log count this request. A stranger's network has a limited number of lines.
     fn is_counted_elsewhere(&self) -> bool {
         let client = self.client();
-        match client.listener.policy() {
-            // Rejected requests are counted after the first one.
-            Policy::Authenticated => self.user().is_none() && !client.has_log_line(),
-            // The limiter has logged it.
-            Policy::Open => self.status() == Some(StatusCode::TOO_MANY_REQUESTS),
-        }
+        // The limiter has logged it.
+        let is_limited =
+            client.listener.policy() == Policy::Open && self.status() == Some(StatusCode::TOO_MANY_REQUESTS);
+        is_limited || (self.user().is_none() && !client.has_log_line())
     }
 }
 

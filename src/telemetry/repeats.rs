@@ -1,4 +1,4 @@
-//! Events that clients can repeat at will. Per network and minute, the first event is logged, and the others are
+//! Events that clients can repeat at will. Per network and minute, the first few events are logged, and the others are
 //! counted. The number of lines per minute is bounded for any number of clients and events.
 
 use std::collections::HashMap;
@@ -8,38 +8,46 @@ use std::time::{Duration, Instant};
 
 /// Time for which the events of a network are counted before the count is logged.
 const PERIOD: Duration = Duration::from_mins(1);
-/// Number of networks with a count of their own per period; all others share one. With two lines of at most 1.5 KB
-/// each, the log grows by less than a megabyte per minute.
-const MAX_NETWORKS: usize = 250;
 
-/// Events of one kind, counted by IPv4 address or IPv6 /64. All workers share the lock: only rejected requests use it,
-/// and they are rare or limited.
-#[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<HashMap<IpAddr, Repeated>>);
+/// Events of one kind, counted by IPv4 address or IPv6 /64. All workers share the lock, which is held for a lookup.
+#[derive(Debug)]
+pub(super) struct Repeats {
+    /// Number of events that a network may log per period.
+    lines: u64,
+    /// Number of networks with a count of their own; all others share one, and none of their events is logged.
+    max_networks: usize,
+    networks: Mutex<HashMap<IpAddr, Repeated>>,
+}
 
 #[derive(Debug)]
 struct Repeated {
     since: Instant,
-    /// Number of events without a line of their own.
-    unlogged: u64,
+    events: u64,
 }
 
 impl Repeats {
-    /// Counts an event. Returns `true` if it is the first of its network in this period, so that the caller logs it.
-    pub(super) fn is_first(&self, client: IpAddr) -> bool {
+    pub(super) fn new(lines: u64, max_networks: usize) -> Self {
+        Self {
+            lines,
+            max_networks,
+            networks: Mutex::default(),
+        }
+    }
+
+    /// Counts an event. Returns `true` if the caller may log it.
+    pub(super) fn has_line(&self, client: IpAddr) -> bool {
         let mut networks = self.networks();
         let network = network(client);
-        let (key, has_line) = match networks.contains_key(&network) {
-            true => (network, false),
-            false if networks.len() < MAX_NETWORKS => (network, true),
-            false => (OTHERS, false),
+        let key = match networks.len() < self.max_networks || networks.contains_key(&network) {
+            true => network,
+            false => OTHERS,
         };
         let repeated = networks.entry(key).or_insert_with(|| Repeated {
             since: Instant::now(),
-            unlogged: 0,
+            events: 0,
         });
-        repeated.unlogged += u64::from(!has_line);
-        has_line
+        repeated.events += 1;
+        key != OTHERS && repeated.events <= self.lines
     }
 
     /// Ends the periods that are over. Returns each network with unlogged events, and their number.
@@ -55,18 +63,19 @@ impl Repeats {
     fn take_older_than(&self, period: Duration) -> Vec<(String, u64)> {
         let over = |_: &IpAddr, repeated: &mut Repeated| repeated.since.elapsed() >= period;
         let over: Vec<_> = self.networks().extract_if(over).collect();
-        let unlogged = over.into_iter().filter(|(_, repeated)| repeated.unlogged > 0);
-        unlogged
-            .map(|(network, repeated)| (name(network), repeated.unlogged))
-            .collect()
+        let unlogged = over.into_iter().map(|(network, repeated)| match network {
+            OTHERS => (name(network), repeated.events),
+            _ => (name(network), repeated.events.saturating_sub(self.lines)),
+        });
+        unlogged.filter(|(_, events)| *events > 0).collect()
     }
 
     fn networks(&self) -> MutexGuard<'_, HashMap<IpAddr, Repeated>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Key of all networks beyond [`MAX_NETWORKS`]. No client has this address.
+/// Key of all networks beyond `max_networks`. No client has this address.
 const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Returns the network of an address: a client with one IPv6 address controls its whole /64.
@@ -89,27 +98,31 @@ fn name(network: IpAddr) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_network_gets_one_line_and_a_count() {
-        let repeats = Repeats::default();
-        let is_first = |client: &str| repeats.is_first(client.parse().unwrap());
-        assert!(is_first("192.0.2.1") && is_first("192.0.2.2") && is_first("2001:db8::1"));
-        assert!(!is_first("192.0.2.1") && !is_first("192.0.2.1") && !is_first("2001:db8::2"));
-        assert!(repeats.take_over().is_empty(), "the minute is not over");
-        let mut counts = repeats.take_all();
-        counts.sort();
-        assert_eq!(counts, [("192.0.2.1".to_owned(), 2), ("2001:db8::/64".to_owned(), 1)]);
-        assert!(repeats.take_all().is_empty());
-        assert!(is_first("192.0.2.1"), "a new period");
+    fn has_line(repeats: &Repeats, client: &str) -> bool {
+        repeats.has_line(client.parse().unwrap())
     }
 
     #[test]
-    fn lines_and_memory_are_bounded_however_many_networks_come() {
-        let repeats = Repeats::default();
+    fn a_network_gets_its_lines_and_a_count() {
+        let repeats = Repeats::new(2, 250);
+        let logged = |client: &str, times: usize| (0..times).filter(|_| has_line(&repeats, client)).count();
+        assert_eq!(logged("192.0.2.1", 5), 2);
+        assert_eq!(logged("192.0.2.2", 1), 1);
+        assert_eq!((logged("2001:db8::1", 2), logged("2001:db8::2", 1)), (2, 0), "one /64");
+        assert!(repeats.take_over().is_empty(), "the minute is not over");
+        let mut counts = repeats.take_all();
+        counts.sort();
+        assert_eq!(counts, [("192.0.2.1".to_owned(), 3), ("2001:db8::/64".to_owned(), 1)]);
+        assert!(repeats.take_all().is_empty());
+        assert_eq!(logged("192.0.2.1", 1), 1, "a new period");
+    }
+
+    #[test]
+    fn lines_and_memory_are_bounded_for_any_number_of_networks() {
+        let repeats = Repeats::new(1, 250);
         let clients = (0..100_000_u32).map(|n| IpAddr::from((n + 1).to_be_bytes()));
-        let lines = clients.filter(|client| repeats.is_first(*client)).count();
-        assert_eq!(lines, MAX_NETWORKS);
-        assert!(repeats.networks().len() <= MAX_NETWORKS + 1);
-        assert_eq!(repeats.take_all(), [("many".to_owned(), 100_000 - MAX_NETWORKS as u64)]);
+        assert_eq!(clients.filter(|client| repeats.has_line(*client)).count(), 250);
+        assert_eq!(repeats.networks().len(), 251);
+        assert_eq!(repeats.take_all(), [("many".to_owned(), 99_750)]);
     }
 }

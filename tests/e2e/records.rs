@@ -453,3 +453,40 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     assert!(rest.contains("/1.0/last") && rest.contains("drained"), "{rest}");
     assert!(gateway.wait().unwrap().success());
 }
+
+#[test]
+fn a_network_of_strangers_has_sixty_lines_a_minute() {
+    const REQUESTS: usize = 150;
+    const LINES: usize = 60;
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = [\"127.0.0.1\"]".to_owned();
+        setup.more = format!("[limits]\nrequests_per_second = 1000\n\n{JSON}");
+    });
+    let public = scene.gateway.public();
+    // The first has two addresses of one network.
+    for addresses in [["2001:db8::1", "2001:db8::2"], ["192.0.2.1", "192.0.2.1"]] {
+        for address in addresses {
+            let client = address.parse().unwrap();
+            let mut raw = TlsClient::tls13().connect_announced(client, public).unwrap();
+            for _ in 0..REQUESTS / 2 {
+                assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
+            }
+        }
+    }
+    scene.gateway.signal("TERM");
+    assert!(scene.gateway.exit_status().success());
+
+    let log = scene.gateway.log();
+    let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let access: Vec<_> = lines.iter().filter(|line| line["target"] == ACCESS).collect();
+    for (network, prefix) in [("2001:db8::/64", "[2001:db8::"), ("192.0.2.1", "192.0.2.1:")] {
+        let is_of = |line: &&&Value| line["client"].as_str().is_some_and(|client| client.starts_with(prefix));
+        let requests = access.iter().filter(is_of).count();
+        let counts = access.iter().filter(|line| line["network"] == network);
+        let counted: u64 = counts.map(|line| line["times"].as_u64().unwrap()).sum();
+        assert_eq!(requests + counted as usize, REQUESTS, "{network}: {access:#?}");
+        // A second minute may have begun.
+        assert!((LINES..=2 * LINES).contains(&requests), "{network}: {requests} lines");
+    }
+}
