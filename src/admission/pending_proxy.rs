@@ -3,24 +3,24 @@
 
 use std::sync::Arc;
 
-use super::Limiter;
+use super::connections::Connections;
 use crate::listener_id::Policy;
 
 /// Permit of one such connection, which counts until the permit is dropped.
 #[derive(Debug)]
 pub struct PendingProxyPermit {
-    limiter: Arc<Limiter>,
+    connections: Arc<Connections>,
     policy: Policy,
 }
 
 impl PendingProxyPermit {
-    pub(super) fn new(limiter: Arc<Limiter>, policy: Policy) -> Self {
-        Self { limiter, policy }
+    pub(super) fn new(connections: Arc<Connections>, policy: Policy) -> Self {
+        Self { connections, policy }
     }
 }
 
 impl Drop for PendingProxyPermit {
     fn drop(&mut self) {
-        *self.limiter.present().unannounced(self.policy) -= 1;
+        self.connections.release_proxy(self.policy);
     }
 }
