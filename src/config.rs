@@ -5,6 +5,7 @@
 //! `watched_files` tracks the certificates and keys, `units` parses durations and sizes, and `write` creates a new
 //! file.
 
+pub mod default_listen;
 mod error;
 mod load;
 mod model;
@@ -16,8 +17,7 @@ mod write;
 
 pub use self::error::ConfigError;
 pub use self::model::{
-    AdminClient, AdminConfig, Config, CredentialMatcher, DEFAULT_PATHS, LogConfig, LogFormat, Page, PublicConfig,
-    UpstreamConfig, Visibility, is_admin_name,
+    AdminClient, AdminConfig, Config, CredentialMatcher, DEFAULT_PATHS, Page, PublicConfig, Visibility, is_admin_name,
 };
 pub use self::watched_files::Files;
 pub use self::write::{create, is_example};

@@ -5,21 +5,21 @@
 //! a slow reader slows Incus down and no other client.
 
 mod client;
+mod config;
 mod connection;
 mod error;
 mod metrics;
 mod pool;
 mod request;
 mod response;
-mod server_info;
 mod target;
 pub mod yield_budget;
 
 pub use self::client::{Upstream, UpstreamResponse};
+pub use self::config::UpstreamConfig;
 pub use self::connection::{Tunnel, TunnelStream};
 pub use self::error::Error;
 pub use self::metrics::{ErrorKind, UpstreamMetrics};
 pub use self::request::RequestBody;
 pub use self::response::UpstreamBody;
-pub use self::server_info::{MAX_SERVER_INFO, ServerInfo, ServerInfoError};
 pub use self::target::Target;

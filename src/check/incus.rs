@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::config::{Config, UpstreamConfig};
-use crate::upstream::{ServerInfo, Target, Upstream};
+use crate::config::Config;
+use crate::server_info::ServerInfo;
+use crate::upstream::{Target, Upstream, UpstreamConfig};
 use crate::worker;
 
 /// How long to wait for Incus's response.
@@ -36,7 +37,7 @@ pub(super) fn ask(config: &Config) -> Vec<Finding> {
 fn fetch(config: &UpstreamConfig) -> Result<ServerInfo, String> {
     let runtime = worker::runtime().map_err(|error| error.to_string())?;
     let upstream = Upstream::new(Arc::new(Target::new(config, Arc::default())));
-    let about = runtime.block_on(async { upstream.about(PATIENCE).await });
+    let about = runtime.block_on(async { ServerInfo::fetch(&upstream, PATIENCE).await });
     about.map_err(|error| error.to_string())
 }
 

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 
 use super::watched_files::Files;
 use crate::admission::IpAllowList;
 use crate::cidr::CidrSet;
 use crate::limits::Limits;
+use crate::telemetry::log::LogConfig;
 use crate::tls::CertifiedKey;
 use crate::tls::certificate::Fingerprint;
-use crate::tls::upstream::Pin;
+use crate::upstream::UpstreamConfig;
 
 /// Paths of the configuration if none is given, in order of precedence.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];
@@ -39,27 +40,6 @@ pub struct Config {
     pub reload_interval: Duration,
     /// The certificates and keys that were read.
     pub files: Files,
-}
-
-/// `[upstream]`
-#[derive(Debug)]
-pub struct UpstreamConfig {
-    /// URL as written in the file, for messages.
-    pub url: String,
-    /// Host and port as written in the file.
-    pub authority: String,
-    /// Host name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Server name for TLS. It is not verified: Incus's certificate is pinned instead.
-    pub server_name: ServerName<'static>,
-    /// Client certificate that Incus trusts.
-    pub identity: CertifiedKey,
-    /// Pinned certificate of Incus. A loopback connection may have none.
-    pub pin: Arc<Pin>,
-    /// Whether to send each client's address to Incus with the PROXY protocol.
-    pub proxy_protocol: bool,
 }
 
 /// `[public]`
@@ -142,26 +122,6 @@ impl CredentialMatcher {
             Self::Fingerprint(fingerprint) => *fingerprint,
         }
     }
-}
-
-/// `[log]`
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// Filter in the syntax of tracing's `EnvFilter`.
-    pub level: String,
-    /// Format of the lines.
-    pub format: LogFormat,
-    /// File of the audit log. By default, it is part of the log.
-    pub audit_file: Option<PathBuf>,
-}
-
-/// Format of the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// One JSON object per line.
-    Json,
-    /// Text for humans.
-    Text,
 }
 
 /// Whether a text is a valid administrator's name. Names are logged: they must not contain characters that could be

@@ -1,11 +1,12 @@
 //! File format of `proxy.toml`: one struct per table, with the defaults of all keys.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::port::Port;
+use super::default_listen;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -76,7 +77,7 @@ pub(super) struct PublicTable {
 impl Default for PublicTable {
     fn default() -> Self {
         Self {
-            listen: default(Port::Public),
+            listen: default(default_listen::PUBLIC),
             allow: nobody(),
             deny: nobody(),
             proxy_protocol_from: nobody(),
@@ -104,7 +105,7 @@ pub(super) struct AdminTable {
 impl Default for AdminTable {
     fn default() -> Self {
         Self {
-            listen: default(Port::Admin),
+            listen: default(default_listen::ADMIN),
             allow: nobody(),
             deny: nobody(),
             proxy_protocol_from: nobody(),
@@ -238,9 +239,9 @@ impl From<&str> for OneOrMany {
     }
 }
 
-impl From<Port> for OneOrMany {
-    fn from(port: Port) -> Self {
-        Self::One(port.usual_address().to_string())
+impl From<SocketAddr> for OneOrMany {
+    fn from(address: SocketAddr) -> Self {
+        Self::One(address.to_string())
     }
 }
 

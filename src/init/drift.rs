@@ -10,8 +10,7 @@ use rustls::server::ParsedCertificate;
 use super::incus::Incus;
 use super::options::Options;
 use super::progress::ProgressLog;
-use crate::config::Config;
-use crate::port::Port;
+use crate::config::{Config, default_listen};
 use crate::tls::read_certificate;
 use crate::tls::upstream::Pin;
 
@@ -56,11 +55,12 @@ fn unheeded(options: &Options, config: &Config) -> Vec<String> {
         matches!((name, certificate), (Ok(name), Ok(certificate)) if verify_server_name(&certificate, &name).is_ok())
     };
     let is_shown = |path: &Path| read_certificate(path).is_ok_and(|certificate| certificate == *shown);
-    let is_listening = |port: Port, asked, listen: &[_]| asked == port.usual_address() || listen.contains(&asked);
+    let is_listening = |usual, asked, listen: &[_]| asked == usual || listen.contains(&asked);
     let name = options.name.iter().filter(|name| !is_for(name));
     let certificate = options.certificate.iter().filter(|path| !is_shown(path));
-    let public = Some(options.public).filter(|asked| !is_listening(Port::Public, *asked, &config.public.listen));
-    let admin = Some(options.admin).filter(|asked| !is_listening(Port::Admin, *asked, &config.admin.listen));
+    let public =
+        Some(options.public).filter(|asked| !is_listening(default_listen::PUBLIC, *asked, &config.public.listen));
+    let admin = Some(options.admin).filter(|asked| !is_listening(default_listen::ADMIN, *asked, &config.admin.listen));
     name.map(|name| format!("--name {name}"))
         .chain(certificate.map(|path| format!("--certificate {}", path.display())))
         .chain(public.map(|address| format!("--public {address}")))

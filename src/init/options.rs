@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::port::Port;
+use crate::config::default_listen;
 
 /// The command-line options of `init`.
 #[derive(Debug, clap::Args)]
@@ -24,10 +24,10 @@ pub struct Options {
     #[arg(long = "admin", value_name = "NAME")]
     pub(super) admins: Vec<String>,
     /// The listen address of the public port
-    #[arg(long, value_name = "ADDRESS", default_value_t = Port::Public.usual_address())]
+    #[arg(long, value_name = "ADDRESS", default_value_t = default_listen::PUBLIC)]
     pub(super) public: SocketAddr,
     /// The listen address of the admin port
-    #[arg(long = "admin-listen", value_name = "ADDRESS", default_value_t = Port::Admin.usual_address())]
+    #[arg(long = "admin-listen", value_name = "ADDRESS", default_value_t = default_listen::ADMIN)]
     pub(super) admin: SocketAddr,
     /// Create RSA keys of 4,096 bits instead of ECDSA P-384, which Incus itself uses
     #[arg(long)]

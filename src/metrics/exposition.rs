@@ -22,8 +22,9 @@ use crate::counters::label::{Label, LabelMap};
 use crate::counters::{Counter, Durations};
 use crate::identity::AuthError;
 use crate::listener_id::ListenerId;
+use crate::server_info::ServerInfo;
 use crate::state::State;
-use crate::upstream::{ErrorKind, ServerInfo};
+use crate::upstream::ErrorKind;
 
 /// Collects and encodes the metrics.
 #[derive(Debug)]

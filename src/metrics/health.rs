@@ -8,10 +8,10 @@ use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::server_info::ServerInfo;
 use crate::shutdown::Shutdown;
 use crate::state::{CurrentUpstream, State};
 use crate::systemd::Watchdog;
-use crate::upstream::ServerInfo;
 
 /// Timeout for all workers to respond.
 const WORKERS: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ impl Health {
     }
 
     async fn ask_incus(&self) -> Result<ServerInfo, Problem> {
-        let about = self.upstream.get().about(INCUS).await;
+        let about = ServerInfo::fetch(&self.upstream.get(), INCUS).await;
         let about = about.map_err(|error| Problem::Away(error.to_string()))?;
         about.is_trusted.then_some(about).ok_or(Problem::Untrusted)
     }

@@ -16,6 +16,7 @@ use super::snapshot::Snapshot;
 use crate::config::{PublicConfig, Visibility};
 use crate::counters::Counter;
 use crate::generation::OldGenerations;
+use crate::server_info::MAX_SERVER_INFO;
 use crate::upstream::{self, Target, Upstream};
 
 /// Timeout of a fetch. Incus takes a millisecond or more per image that it lists; the upstream client detects a hanging
@@ -341,7 +342,7 @@ impl Refresher {
 }
 
 async fn fetch(upstream: &Upstream, images: Visibility) -> Result<Snapshot, FetchError> {
-    let server = upstream.fetch("/1.0", upstream::MAX_SERVER_INFO).await?;
+    let server = upstream.fetch("/1.0", MAX_SERVER_INFO).await?;
     let list = upstream.fetch("/1.0/images?recursion=1", MAX_SIZE).await?;
     Ok(Snapshot::parse(&server, &list, images)?)
 }

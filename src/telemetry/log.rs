@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +20,26 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use super::file::{LogFile, LogFileError};
 use super::log_writer::{LineWriter, Sink};
 use super::targets;
-use crate::config::{LogConfig, LogFormat};
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Filter in the syntax of tracing's `EnvFilter`.
+    pub level: String,
+    /// Format of the lines.
+    pub format: LogFormat,
+    /// File of the audit log. By default, it is part of the log.
+    pub audit_file: Option<PathBuf>,
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Text for humans.
+    Text,
+}
 
 /// The log of the process. Dropping it writes all buffered lines.
 #[derive(Debug)]

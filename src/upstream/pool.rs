@@ -98,9 +98,9 @@ mod tests {
 
     use super::super::{RequestBody, Upstream, UpstreamResponse};
     use super::*;
-    use crate::config::UpstreamConfig;
     use crate::tls::upstream::Pin;
     use crate::tls::{CertifiedKey, provider};
+    use crate::upstream::config::UpstreamConfig;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 

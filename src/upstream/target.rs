@@ -8,9 +8,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::Instant;
 
+use super::config::UpstreamConfig;
 use super::error::Error;
 use super::metrics::UpstreamMetrics;
-use crate::config::UpstreamConfig;
 use crate::tls::upstream::{Pin, client_config};
 
 /// The Incus server that a configuration names. All workers share it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use incus_gate::port::Port;
+use incus_gate::config::default_listen;
 use regex::Regex;
 
 const REFERENCE: &str = include_str!("../../docs/REFERENCE.md");
@@ -112,8 +112,8 @@ fn literal(code: &str) -> Default {
     let number = Regex::new(r"default\((\d+)_u64\)").unwrap();
     match code.trim() {
         "None" => Default::InWords,
-        "default(Port::Public)" => Default::Is(format!("\"{}\"", Port::Public.usual_address())),
-        "default(Port::Admin)" => Default::Is(format!("\"{}\"", Port::Admin.usual_address())),
+        "default(default_listen::PUBLIC)" => Default::Is(format!("\"{}\"", default_listen::PUBLIC)),
+        "default(default_listen::ADMIN)" => Default::Is(format!("\"{}\"", default_listen::ADMIN)),
         "nobody()" => Default::Is("[]".to_owned()),
         word @ ("false" | "true") => Default::Is(word.to_owned()),
         code => {

@@ -9,9 +9,9 @@ use rustls::pki_types::ServerName;
 
 use super::loader::Loader;
 use crate::config::error::ConfigError;
-use crate::config::model::UpstreamConfig;
 use crate::config::schema::UpstreamTable;
 use crate::tls::upstream::Pin;
+use crate::upstream::UpstreamConfig;
 
 impl Loader<'_> {
     pub(super) fn upstream(&self, table: UpstreamTable, ours: &[SocketAddr]) -> Result<UpstreamConfig, ConfigError> {

@@ -6,8 +6,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::client::Upstream;
-use super::error::Error;
+use crate::upstream::{Error, Upstream};
 
 /// Maximum size of Incus's `/1.0`, in bytes. It usually has a few kilobytes.
 pub const MAX_SERVER_INFO: usize = 1 << 20;
@@ -35,16 +34,16 @@ pub enum ServerInfoError {
     Upstream(#[from] Error),
 }
 
-impl Upstream {
+impl ServerInfo {
     /// Requests the information, with a timeout of `time_limit`.
     ///
     /// # Errors
     /// Fails if the request fails or times out, or if the response is not from Incus.
-    pub async fn about(&self, time_limit: Duration) -> Result<ServerInfo, ServerInfoError> {
-        let body = timeout(time_limit, self.fetch("/1.0", MAX_SERVER_INFO)).await;
+    pub async fn fetch(upstream: &Upstream, time_limit: Duration) -> Result<Self, ServerInfoError> {
+        let body = timeout(time_limit, upstream.fetch("/1.0", MAX_SERVER_INFO)).await;
         let body = body.unwrap_or(Err(Error::Timeout(time_limit)))?;
         let ServerDocument { metadata } = serde_json::from_slice(&body)?;
-        Ok(ServerInfo {
+        Ok(Self {
             is_trusted: metadata.auth == "trusted",
             version: metadata.environment.server_version,
             core_address: metadata.config.core,
