@@ -10,9 +10,10 @@ use tokio::time::timeout;
 
 use crate::abort_reason::AbortReason;
 use crate::identity::AuthError;
+use crate::listener_id::ListenerId;
 use crate::peer::{Peer, PeerCertificate};
 use crate::service::{Authorizer, Revoked};
-use crate::state::{self, State};
+use crate::state::State;
 
 /// Interval for comparing the wall clock with an administrator's certificate while a connection or a tunnel is open.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
@@ -21,12 +22,13 @@ const CLOCK_CHECK: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Authority {
     state: watch::Receiver<Arc<State>>,
+    listener: ListenerId,
 }
 
 impl Authority {
-    /// Creates an authority over this state.
-    pub fn new(state: watch::Receiver<Arc<State>>) -> Self {
-        Self { state }
+    /// Creates the authority of the listener for administrators.
+    pub fn new(state: watch::Receiver<Arc<State>>, listener: ListenerId) -> Self {
+        Self { state, listener }
     }
 
     /// Completes when a certificate authorizes its client as an administrator: it is listed and within its validity.
@@ -41,7 +43,7 @@ impl Authority {
     /// admin port. Returns the reason.
     pub async fn dismissed(&self, certificate: &PeerCertificate, client: IpAddr) -> AbortReason {
         self.once(certificate, |state, now| {
-            if !state.edge.listener(state::ADMIN).access.permits(client) {
+            if !state.edge.listener(self.listener).access.permits(client) {
                 return Some(AbortReason::Revoked);
             }
             match state.admins.judge(Some(certificate), now) {

@@ -14,7 +14,6 @@ use std::path::Path;
 use self::finding::{Finding, Verdict};
 use crate::config::Config;
 use crate::listener;
-use crate::state::{ADMIN, PUBLIC};
 
 /// At least one finding is a failure.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +27,8 @@ pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
         report.add(&finding);
     }
     // The listeners stay open until all ports have been checked, because two of them may be configured with the same address.
-    let public = check_port(&mut report, PUBLIC.name(), &config.public.listen);
-    let admin = check_port(&mut report, ADMIN.name(), &config.admin.listen);
+    let public = check_port(&mut report, "public", &config.public.listen);
+    let admin = check_port(&mut report, "admin", &config.admin.listen);
     if !config.metrics.is_empty() {
         check_port(&mut report, "metrics", &config.metrics);
     }

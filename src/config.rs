@@ -7,6 +7,7 @@
 
 pub mod default_listen;
 mod error;
+mod listeners;
 mod load;
 mod model;
 mod parse;
@@ -16,8 +17,10 @@ mod watched_files;
 mod write;
 
 pub use self::error::ConfigError;
+pub use self::listeners::ConfiguredListener;
 pub use self::model::{
-    AdminClient, AdminConfig, Config, CredentialMatcher, DEFAULT_PATHS, Page, PublicConfig, Visibility, is_admin_name,
+    AdminClient, AdminConfig, Config, CredentialMatcher, DEFAULT_PATHS, Page, PublicConfig, Table, Visibility,
+    is_admin_name,
 };
 pub use self::watched_files::Files;
 pub use self::write::{create, is_example};

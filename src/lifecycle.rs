@@ -32,7 +32,7 @@ use crate::mount::Shared;
 use crate::reload::Reloader;
 use crate::sandbox;
 use crate::shutdown::Shutdown;
-use crate::state::{ADMIN, LISTENERS, PUBLIC, SetUpError};
+use crate::state::SetUpError;
 use crate::status::owner::PrivilegedHandler;
 use crate::status::report_builder::StaticInfo;
 use crate::status::socket;
@@ -70,8 +70,10 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     log.reload(&config.log, Log::open_audit(&config.log)?);
     fd_limit::raise();
     let mut inherited = Inherited::from_environment(&[&*config.public.listen, &config.admin.listen].concat())?;
-    let mut listeners = ListeningSocket::open(PUBLIC, &config.public.listen, &mut inherited)?;
-    listeners.extend(ListeningSocket::open(ADMIN, &config.admin.listen, &mut inherited)?);
+    let mut listeners = Vec::new();
+    for listener in &config.listeners {
+        listeners.extend(ListeningSocket::open(listener.id, &listener.addresses, &mut inherited)?);
+    }
     let observers = listener::bind("metrics", &config.metrics)?;
     let status = socket::open(config.status_socket.as_deref());
     // The CPU quota is read from cgroup files, which the sandbox makes unreadable.
@@ -114,7 +116,9 @@ async fn run_control_loop(
             .map(TcpListener::local_addr)
             .collect::<Result<_, _>>()?,
     };
-    let metrics = Arc::new(Metrics::new(LISTENERS.to_vec()));
+    let ids: Vec<_> = config.listeners.iter().map(|listener| listener.id).collect();
+    let strangers = Arc::new(StrangerLog::new(&ids));
+    let metrics = Arc::new(Metrics::new(ids));
     let mut reloader = Reloader::new(path, config, log, Arc::clone(&metrics))?;
     let shared = Shared {
         state: reloader.in_force(),
@@ -122,7 +126,7 @@ async fn run_control_loop(
         metrics,
         shutdown: Shutdown::default(),
         rejected: Arc::default(),
-        strangers: Arc::new(StrangerLog::new(&LISTENERS)),
+        strangers,
     };
     let mut watchdog = Watchdog::default();
     let mut workers = start_workers(cores, &shared, &listeners, &mut watchdog)?;

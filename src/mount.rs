@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::admin::AdminService;
 use crate::admission::Limiter;
 use crate::authority::Authority;
+use crate::config::{ConfiguredListener, Table};
 use crate::counters::Counter;
 use crate::counters::label::LabelMap;
 use crate::forward::Forwarder;
@@ -17,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::public::{EvaluationBudget, PublicService};
 use crate::service::{Listener, Services};
 use crate::shutdown::Shutdown;
-use crate::state::{ADMIN, CurrentUpstream, PUBLIC, State};
+use crate::state::{CurrentUpstream, State};
 use crate::telemetry::stranger_log::StrangerLog;
 use crate::worker::Worker;
 
@@ -43,7 +44,7 @@ pub struct Shared {
 
 impl Shared {
     /// Starts a worker on its own runtime. Returns it with the listeners that it serves, each at its index.
-    pub fn start_worker(self) -> (Rc<Worker>, [Rc<Listener>; 2]) {
+    pub fn start_worker(self) -> (Rc<Worker>, Vec<Rc<Listener>>) {
         let Self {
             state,
             limiter,
@@ -54,31 +55,36 @@ impl Shared {
         } = self;
         let shutdown = shutdown.for_worker();
         let upstream = Rc::new(CurrentUpstream::new(state.clone()));
-        let authority = Rc::new(Authority::new(state.clone()));
-        let admin = Rc::new(AdminService {
-            state: state.clone(),
-            forwarder: Forwarder {
-                upstream: Rc::clone(&upstream),
-                authority: Rc::clone(&authority),
-                shutdown: shutdown.clone(),
-            },
-            limiter: Arc::clone(&limiter),
-            strangers: Arc::clone(&strangers),
-            rejected,
-        });
-        let public = Rc::new(PublicService {
-            state: state.clone(),
-            upstream: Rc::clone(&upstream),
-            budget: Rc::new(EvaluationBudget::new(state.clone(), Arc::clone(&limiter))),
-            shutdown: shutdown.clone(),
-        });
+        let listener = |listener: &ConfiguredListener<Table>| match listener.first {
+            Table::Admin => {
+                let authority = Rc::new(Authority::new(state.clone(), listener.id));
+                let admin = AdminService {
+                    state: state.clone(),
+                    forwarder: Forwarder {
+                        upstream: Rc::clone(&upstream),
+                        authority: Rc::clone(&authority),
+                        shutdown: shutdown.clone(),
+                    },
+                    limiter: Arc::clone(&limiter),
+                    strangers: Arc::clone(&strangers),
+                    rejected: Arc::clone(&rejected),
+                };
+                Listener::authenticated(listener.id, Services::of_every_path(Rc::new(admin)), authority)
+            }
+            Table::Public => {
+                let public = PublicService {
+                    state: state.clone(),
+                    upstream: Rc::clone(&upstream),
+                    budget: Rc::new(EvaluationBudget::new(state.clone(), Arc::clone(&limiter))),
+                    shutdown: shutdown.clone(),
+                };
+                Listener::open(listener.id, Services::of_every_path(Rc::new(public)))
+            }
+        };
+        let listeners = state.borrow().listeners.iter().map(listener).collect();
         tokio::task::spawn_local(keep_house(upstream, Arc::clone(&strangers)));
         let config = move || Arc::clone(&state.borrow().edge);
         let worker = Worker::start(config, limiter, metrics.of_worker(), strangers, shutdown);
-        let listeners = [
-            Listener::authenticated(ADMIN, Services::of_every_path(admin), authority),
-            Listener::open(PUBLIC, Services::of_every_path(public)),
-        ];
         (worker, listeners)
     }
 }

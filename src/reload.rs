@@ -14,7 +14,7 @@ use crate::check;
 use crate::config::{Config, ConfigError, Files};
 use crate::file::Reader;
 use crate::metrics::Metrics;
-use crate::state::{self, SetUpError, State};
+use crate::state::{SetUpError, State};
 use crate::systemd;
 use crate::telemetry::file::{LogFile, LogFileError};
 use crate::telemetry::log::Log;
@@ -157,8 +157,8 @@ fn load(path: &Path) -> Result<(Config, Option<LogFile>), ReloadError> {
 
 fn listen(config: &Config) -> [(&'static str, Vec<SocketAddr>); 3] {
     [
-        (state::PUBLIC.name(), config.public.listen.clone()),
-        (state::ADMIN.name(), config.admin.listen.clone()),
+        ("public", config.public.listen.clone()),
+        ("admin", config.admin.listen.clone()),
         ("metrics", config.metrics.clone()),
     ]
 }

@@ -10,27 +10,21 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::admission::fd_limit;
-use crate::config::{Config, CredentialMatcher, Page};
+use crate::config::{Config, ConfiguredListener, CredentialMatcher, Page, Table};
 use crate::edge_config::{EdgeConfig, ListenerConfig};
 use crate::identity::AdminRegistry;
-use crate::listener_id::{ListenerId, Policy};
 use crate::public::catalogue::Catalogue;
 use crate::tls::certificate::Validity;
 use crate::tls::chain::{self, ChainFault};
 use crate::tls::{CertifiedKey, server};
 use crate::upstream::{Target, Upstream};
 
-/// The listener of `[admin]`.
-pub const ADMIN: ListenerId = ListenerId::new(0, "admin", Policy::Authenticated);
-/// The listener of `[public]`.
-pub const PUBLIC: ListenerId = ListenerId::new(1, "public", Policy::Open);
-/// All listeners, each at its index.
-pub const LISTENERS: [ListenerId; 2] = [ADMIN, PUBLIC];
-
 /// Everything that is derived from one configuration.
 #[derive(Debug)]
 pub struct State {
-    /// The listeners and the limits.
+    /// The listeners that were bound when the process started.
+    pub listeners: Vec<ConfiguredListener<Table>>,
+    /// Their settings, and the limits.
     pub edge: Arc<EdgeConfig>,
     /// The administrators.
     pub admins: AdminRegistry,
@@ -92,24 +86,18 @@ impl State {
             ("public.tls", config.public.tls.clone()),
             ("admin.tls", config.admin.tls.clone()),
         ];
-        // In the order of `LISTENERS`.
-        let admin = ListenerConfig {
-            tls: Arc::new(server::admin_config(&config.admin.tls)?),
-            access: config.admin.access,
-            proxies: config.admin.proxies,
-        };
-        let public = ListenerConfig {
-            tls: Arc::new(server::public_config(&config.public.tls)?),
-            access: config.public.access.clone(),
-            proxies: config.public.proxies.clone(),
+        // A reload does not bind others.
+        let listeners = last.map_or_else(|| config.listeners.clone(), |last| last.listeners.clone());
+        let settings = listeners.iter().map(|listener| settings(listener.first, &config));
+        let edge = EdgeConfig {
+            listeners: settings.collect::<Result<_, _>>()?,
+            limits: fd_limit::fit(config.limits),
         };
         Ok(Self {
             expiries,
             servers,
-            edge: Arc::new(EdgeConfig {
-                listeners: vec![admin, public],
-                limits: fd_limit::fit(config.limits),
-            }),
+            listeners,
+            edge: Arc::new(edge),
             admins: AdminRegistry::new(config.admin.clients, last.map(|last| &last.admins)),
             catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
             page: config.public.page,
@@ -130,6 +118,25 @@ impl State {
         let server = self.servers.iter().find(|(key, _)| *key == certificate);
         server.map_or_else(Vec::new, |(_, identity)| chain::faults(identity.chain(), now))
     }
+}
+
+/// Returns the settings of a listener from the table that decides them.
+fn settings(table: Table, config: &Config) -> Result<ListenerConfig, rustls::Error> {
+    let (tls, access, proxies) = match table {
+        Table::Admin => {
+            let admin = &config.admin;
+            (server::admin_config(&admin.tls)?, &admin.access, &admin.proxies)
+        }
+        Table::Public => {
+            let public = &config.public;
+            (server::public_config(&public.tls)?, &public.access, &public.proxies)
+        }
+    };
+    Ok(ListenerConfig {
+        tls: Arc::new(tls),
+        access: access.clone(),
+        proxies: proxies.clone(),
+    })
 }
 
 /// One thread's client of the Incus that is configured at the moment.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::cidr::CidrSet;
 
 /// `allow` and `deny` of one port.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct IpAllowList {
     /// An empty list allows every address.
     pub allow: CidrSet,

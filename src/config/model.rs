@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use super::listeners::ConfiguredListener;
 use super::watched_files::Files;
 use crate::admission::IpAllowList;
 use crate::cidr::CidrSet;
@@ -28,6 +29,8 @@ pub struct Config {
     pub public: PublicConfig,
     /// The admin port, for clients with a listed certificate.
     pub admin: AdminConfig,
+    /// The listeners of these two.
+    pub listeners: Vec<ConfiguredListener<Table>>,
     /// Limits on the time and memory that a client may use.
     pub limits: Limits,
     /// Level, format and destination of the log.
@@ -40,6 +43,15 @@ pub struct Config {
     pub reload_interval: Duration,
     /// The certificates and keys that were read.
     pub files: Files,
+}
+
+/// A table whose service is mounted on a listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Table {
+    /// `[admin]`
+    Admin,
+    /// `[public]`
+    Public,
 }
 
 /// `[public]`

@@ -17,30 +17,60 @@ use std::path::PathBuf;
 
 use self::loader::Loader;
 use super::error::{ConfigError, Source};
-use super::model::Config;
+use super::listeners::ListeningTable;
+use super::model::{Config, Table};
 use super::schema::{File, StatusTable};
+use crate::listener_id::Policy;
 
 pub(super) fn config(source: &Source, file: File) -> Result<Config, ConfigError> {
     let loader = Loader { source };
     let limits = loader.limits(&file.limits)?;
     let log = loader.log(file.log)?;
-    let metrics_listen = file.metrics.as_ref().map(|table| table.listen.span());
-    let spans = [
-        file.public.listen.span(),
-        file.admin.listen.span(),
-        metrics_listen.unwrap_or_default(),
-    ];
+    let spans = [file.public.listen.span(), file.admin.listen.span()];
+    let span = |table| match table {
+        Table::Public => spans[0].clone(),
+        Table::Admin => spans[1].clone(),
+    };
     let public = loader.public(file.public, file.tls.as_ref())?;
     let admin = loader.admin(file.admin, file.tls.as_ref())?;
-    let metrics = file.metrics.map(|table| loader.listen("metrics.listen", &table.listen));
-    let metrics = metrics.transpose()?.unwrap_or_default();
-    loader.no_overlap([&public.listen, &admin.listen, &metrics], spans)?;
+    let (metrics, metrics_span) = match &file.metrics {
+        Some(table) => (loader.listen("metrics.listen", &table.listen)?, table.listen.span()),
+        None => (Vec::new(), 0..0),
+    };
+    let tables = [
+        ListeningTable {
+            table: Table::Public,
+            name: "public",
+            policy: Policy::Open,
+            listen: &public.listen,
+            tls: &public.tls,
+            access: &public.access,
+            proxies: &public.proxies,
+        },
+        ListeningTable {
+            table: Table::Admin,
+            name: "admin",
+            policy: Policy::Authenticated,
+            listen: &admin.listen,
+            tls: &admin.tls,
+            access: &admin.access,
+            proxies: &admin.proxies,
+        },
+    ];
+    let listeners = loader.listeners(&tables, span)?;
+    let mut bound: Vec<_> = listeners
+        .iter()
+        .map(|listener| (listener.id.name(), &*listener.addresses, span(listener.first)))
+        .collect();
+    bound.push(("metrics", &metrics, metrics_span));
+    loader.no_overlap(&bound)?;
     let upstream = loader.upstream(file.upstream, &[&*public.listen, &admin.listen].concat())?;
     let reload_interval = loader.duration("reload.interval", &file.reload.interval)?;
     Ok(Config {
         upstream,
         public,
         admin,
+        listeners,
         limits,
         log,
         metrics,

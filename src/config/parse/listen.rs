@@ -1,4 +1,4 @@
-//! Listen addresses, which no two ports may share.
+//! Listen addresses, and the listeners of the tables that have them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::loader::Loader;
 use crate::config::error::ConfigError;
+use crate::config::listeners::{ConfiguredListener, Disagreement, ListeningTable, group};
 use crate::config::schema::OneOrMany;
 use crate::listener::overlap::{Overlap, find_overlap};
 
@@ -39,11 +40,27 @@ impl Loader<'_> {
             .collect()
     }
 
-    /// Rejects overlapping addresses. `run` could not bind them, and `check` could not distinguish that from a running
-    /// gateway.
-    pub(super) fn no_overlap(&self, listen: [&[SocketAddr]; 3], spans: [Range<usize>; 3]) -> Result<(), ConfigError> {
-        const KEYS: [&str; 3] = ["public.listen", "admin.listen", "metrics.listen"];
-        let Some(overlap) = find_overlap(&listen) else {
+    /// Returns the listeners of these tables. `span` finds the `listen` of one.
+    pub(super) fn listeners<T: Copy>(
+        &self,
+        tables: &[ListeningTable<'_, T>],
+        span: impl Fn(T) -> Range<usize>,
+    ) -> Result<Vec<ConfiguredListener<T>>, ConfigError> {
+        group(tables).map_err(|Disagreement { table, other_table, key }| {
+            let [table, other] = [tables[table], tables[other_table]];
+            let problem = format!(
+                "{}.{key} and {}.{key} differ, but the tables share a port; set them to the same value, or use different ports",
+                table.name, other.name
+            );
+            self.source.wrong(&format!("{}.listen", table.name), span(table.table), problem)
+        })
+    }
+
+    /// Rejects overlapping addresses of different listeners, each given by its table, its addresses and where they are in the
+    /// file. `run` could not bind them, and `check` could not distinguish that from a running gateway.
+    pub(super) fn no_overlap(&self, listeners: &[(&str, &[SocketAddr], Range<usize>)]) -> Result<(), ConfigError> {
+        let addresses: Vec<_> = listeners.iter().map(|(_, addresses, _)| *addresses).collect();
+        let Some(overlap) = find_overlap(&addresses) else {
             return Ok(());
         };
         let Overlap {
@@ -52,13 +69,14 @@ impl Loader<'_> {
             other_table,
             other,
         } = overlap;
+        let [(name, _, span), (other_name, _, other_span)] = [table, other_table].map(|index| &listeners[index]);
         let problem = format!(
-            "`{address}` and `{other}` of {} cannot both be bound; give each a port of its own",
-            KEYS[other_table]
+            "`{address}` and `{other}` of {other_name}.listen cannot both be bound; give each a port of its own"
         );
         // The span of a default is empty.
-        let written = [table, other_table].into_iter().find(|table| !spans[*table].is_empty());
-        let span = spans[written.unwrap_or(table)].clone();
-        Err(self.source.wrong(KEYS[table], span, problem))
+        let written = [span, other_span].into_iter().find(|span| !span.is_empty());
+        Err(self
+            .source
+            .wrong(&format!("{name}.listen"), written.unwrap_or(span).clone(), problem))
     }
 }
