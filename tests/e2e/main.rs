@@ -30,6 +30,7 @@ mod init;
 mod messages_documented;
 mod metrics;
 mod metrics_documented;
+mod mounted;
 mod network;
 mod page;
 mod patience;
