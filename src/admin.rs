@@ -9,21 +9,21 @@ use http::Request;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::admission::{Limiter, Rejection};
-use crate::counters::Counter;
-use crate::counters::label::LabelMap;
-use crate::drain_body;
 use crate::forward::Forwarder;
-use crate::framing;
 use crate::identity::{Admin, AuthError};
 use crate::metrics::endpoint::Endpoint;
-use crate::peer::Peer;
 use crate::reply::HttpError;
-use crate::response::Reply;
-use crate::service::{Answer, Outcome, Service, Then};
 use crate::state::State;
-use crate::telemetry::request_record::RequestRecord;
-use crate::telemetry::stranger_log::StrangerLog;
+use edge::admission::{Limiter, Rejection};
+use edge::counters::Counter;
+use edge::counters::label::LabelMap;
+use edge::drain_body;
+use edge::framing;
+use edge::peer::Peer;
+use edge::response::Reply;
+use edge::service::{Answer, Outcome, Service, Then};
+use edge::telemetry::request_record::RequestRecord;
+use edge::telemetry::stranger_log::StrangerLog;
 
 /// Serves administrators.
 #[derive(Debug)]

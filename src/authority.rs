@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::abort_reason::AbortReason;
 use crate::identity::AuthError;
-use crate::listener_id::ListenerId;
-use crate::peer::{Peer, PeerCertificate};
-use crate::service::{Authorizer, Revoked};
 use crate::state::State;
+use edge::abort_reason::AbortReason;
+use edge::listener_id::ListenerId;
+use edge::peer::{Peer, PeerCertificate};
+use edge::service::{Authorizer, Revoked};
 
 /// Interval for comparing the wall clock with an administrator's certificate while a connection or a tunnel is open.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);

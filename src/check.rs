@@ -13,7 +13,7 @@ use std::path::Path;
 
 use self::finding::{Finding, Verdict};
 use crate::config::Config;
-use crate::listener;
+use edge::listener;
 
 /// At least one finding is a failure.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use crate::import_nginx::{self, ImportError, Outcome};
 use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
 use crate::status::{self, StatusError};
-use crate::telemetry::log::Log;
+use edge::telemetry::log::Log;
 
 /// A TLS gateway in front of an Incus server: public images for everybody, the full Incus API for administrators.
 #[derive(Debug, Parser)]

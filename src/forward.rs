@@ -16,11 +16,11 @@ use self::request_body::MeteredRequestBody;
 use crate::authority::Authority;
 use crate::identity::Admin;
 use crate::reply::HttpError;
-use crate::response::{Reply, ReplyBody};
-use crate::shutdown::Shutdown;
 use crate::state::CurrentUpstream;
-use crate::telemetry::request_record::RequestRecord;
-use crate::upstream::{RequestBody, Upstream, UpstreamResponse};
+use edge::response::{Reply, ReplyBody};
+use edge::shutdown::Shutdown;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream::{RequestBody, Upstream, UpstreamResponse};
 
 /// Length of an operation ID.
 const UUID: usize = 36;
@@ -70,7 +70,7 @@ impl Forwarder {
             }
             UpstreamResponse::Upgraded(response, tunnel) => match upgrade {
                 Some(upgrade) => Ok(upgrade.accept(&self.authority, &self.shutdown, record, admin, response, tunnel)),
-                None => Err(HttpError::Upstream(crate::upstream::Error::Unusable)),
+                None => Err(HttpError::Upstream(edge::upstream::Error::Unusable)),
             },
         }
     }

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use thiserror::Error;
 
 use crate::config::{AdminClient, CredentialMatcher};
-use crate::counters::label::label;
-use crate::peer::PeerCertificate;
 use crate::status::last_seen::Seen;
-use crate::tls::certificate::Validity;
+use edge::counters::label::label;
+use edge::peer::PeerCertificate;
+use edge::tls::certificate::Validity;
 
 /// Proof that a request is an administrator's. Only [`AdminRegistry::judge`] creates it.
 #[derive(Debug)]

@@ -19,11 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::accept::accept;
-use crate::admission::fd_limit;
 use crate::config::Config;
-use crate::listener::{self, BindError, InheritError, Inherited, ListeningSocket};
-use crate::listener_id::ListenerId;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::Exporter;
 use crate::metrics::health::Health;
@@ -31,16 +27,20 @@ use crate::metrics::server::{self, PublicHandler};
 use crate::mount::Shared;
 use crate::reload::Reloader;
 use crate::sandbox;
-use crate::shutdown::Shutdown;
 use crate::state::SetUpError;
 use crate::status::owner::PrivilegedHandler;
 use crate::status::report_builder::StaticInfo;
 use crate::status::socket;
 use crate::systemd::{self, Heartbeat, Watchdog};
-use crate::telemetry::file::LogFileError;
-use crate::telemetry::log::Log;
-use crate::telemetry::stranger_log::StrangerLog;
-use crate::worker;
+use edge::accept::accept;
+use edge::admission::fd_limit;
+use edge::listener::{self, BindError, InheritError, Inherited, ListeningSocket};
+use edge::listener_id::ListenerId;
+use edge::shutdown::Shutdown;
+use edge::telemetry::file::LogFileError;
+use edge::telemetry::log::Log;
+use edge::telemetry::stranger_log::StrangerLog;
+use edge::worker;
 
 /// How long workers have to log the requests that an immediate shutdown aborts.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -6,20 +6,17 @@
 //!
 //! [`server`] serves the metrics and the [`health`] checks on the listeners of `[metrics]` and `[status]`.
 
-pub mod counts;
 pub mod endpoint;
 pub mod exposition;
-pub mod handshake_outcome;
 pub mod health;
 pub mod server;
-pub mod status_label;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use self::counts::WorkerMetrics;
 use self::endpoint::Endpoint;
-use crate::listener_id::ListenerId;
+use edge::listener_id::ListenerId;
+use edge::metrics::WorkerMetrics;
 
 /// The metrics of the whole process.
 #[derive(Debug)]

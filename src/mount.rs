@@ -7,20 +7,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::admin::AdminService;
-use crate::admission::Limiter;
 use crate::authority::Authority;
 use crate::config::{ConfiguredListener, Table};
-use crate::counters::Counter;
-use crate::counters::label::LabelMap;
 use crate::forward::Forwarder;
 use crate::identity::AuthError;
 use crate::metrics::Metrics;
 use crate::public::{EvaluationBudget, PublicService};
-use crate::service::{Listener, Services};
-use crate::shutdown::Shutdown;
 use crate::state::{CurrentUpstream, State};
-use crate::telemetry::stranger_log::StrangerLog;
-use crate::worker::Worker;
+use edge::admission::Limiter;
+use edge::counters::Counter;
+use edge::counters::label::LabelMap;
+use edge::service::{Listener, Services};
+use edge::shutdown::Shutdown;
+use edge::telemetry::stranger_log::StrangerLog;
+use edge::worker::Worker;
 
 /// Interval for closing connections to Incus that have been idle too long.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
-use crate::counters::label::label;
+use edge::counters::label::label;
 
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

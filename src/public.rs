@@ -41,16 +41,16 @@ use self::page::PageRequest;
 use self::route::PublicRoute;
 use self::selection::Selector;
 use self::snapshot::{Lookup, Snapshot};
-use crate::admission::Rejection;
-use crate::drain_body;
 use crate::metrics::endpoint::Endpoint;
 use crate::reply::HttpError;
-use crate::response::Reply;
-use crate::service::{Answer, Outcome, Service};
-use crate::shutdown::Shutdown;
 use crate::state::{CurrentUpstream, State};
-use crate::telemetry::request_record::RequestRecord;
-use crate::upstream;
+use edge::admission::Rejection;
+use edge::drain_body;
+use edge::response::Reply;
+use edge::service::{Answer, Outcome, Service};
+use edge::shutdown::Shutdown;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream;
 
 /// Maximum time to the head of a response. Clients get one within five seconds even if Incus hangs.
 const PATIENCE: Duration = Duration::from_millis(4_700);

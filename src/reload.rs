@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::check;
 use crate::config::{Config, ConfigError, Files};
-use crate::file::Reader;
 use crate::metrics::Metrics;
 use crate::state::{SetUpError, State};
 use crate::systemd;
-use crate::telemetry::file::{LogFile, LogFileError};
-use crate::telemetry::log::Log;
+use edge::file::Reader;
+use edge::telemetry::file::{LogFile, LogFileError};
+use edge::telemetry::log::Log;
 
 /// The current [`State`], and the files it was built from.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::admission::Rejection;
 use crate::identity::AuthError;
-use crate::response::{Reply, ReplyBody};
-use crate::upstream;
+use edge::admission::Rejection;
+use edge::response::{Reply, ReplyBody};
+use edge::upstream;
 
 /// Why a request fails.
 #[derive(Debug, Error)]

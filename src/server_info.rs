@@ -6,7 +6,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::upstream::{Error, Upstream};
+use edge::upstream::{Error, Upstream};
 
 /// Maximum size of Incus's `/1.0`, in bytes. It usually has a few kilobytes.
 pub const MAX_SERVER_INFO: usize = 1 << 20;

@@ -9,15 +9,15 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::admission::fd_limit;
 use crate::config::{Config, ConfiguredListener, CredentialMatcher, Page, Table};
-use crate::edge_config::{EdgeConfig, ListenerConfig};
 use crate::identity::AdminRegistry;
 use crate::public::catalogue::Catalogue;
-use crate::tls::certificate::Validity;
-use crate::tls::chain::{self, ChainFault};
-use crate::tls::{CertifiedKey, server};
-use crate::upstream::{Target, Upstream};
+use edge::admission::fd_limit;
+use edge::config::{EdgeConfig, ListenerConfig};
+use edge::tls::certificate::Validity;
+use edge::tls::chain::{self, ChainFault};
+use edge::tls::{CertifiedKey, server};
+use edge::upstream::{Target, Upstream};
 
 /// Everything that is derived from one configuration.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, timeout};
 
-use crate::shutdown::Shutdown;
+use edge::shutdown::Shutdown;
 
 /// Notifies systemd that everything is loaded and the workers accept connections.
 pub fn ready(status: &str) {

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::worker;
+use edge::worker;
 
 /// Maximum size of a response body, in bytes. Larger than the image list of any server in use.
 const MAX_ANSWER: usize = 64 << 20;

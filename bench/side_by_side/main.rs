@@ -46,7 +46,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use incus_gate::worker;
+use edge::worker;
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};

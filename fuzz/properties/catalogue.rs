@@ -3,11 +3,11 @@
 //! The result is a snapshot or an error. The public content of a snapshot is the same whether or not the list contains
 //! images that are not public; it has no fields but those named here; and each alias belongs to a published image.
 
+use edge::response::ReplyBody;
 use http::HeaderMap;
 use incus_gate::config::Visibility;
 use incus_gate::public::cached_response::CachedJson;
 use incus_gate::public::snapshot::Snapshot;
-use incus_gate::response::ReplyBody;
 use serde_json::Value;
 
 const FIELDS: [&str; 15] = [

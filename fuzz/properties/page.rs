@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use edge::response::ReplyBody;
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use http::{HeaderMap, HeaderName, Request};
 use incus_gate::config::{Page, Visibility};
@@ -14,7 +15,6 @@ use incus_gate::public::evaluation::Evaluation;
 use incus_gate::public::page::PageRequest;
 use incus_gate::public::snapshot::Snapshot;
 use incus_gate::reply::HttpError;
-use incus_gate::response::ReplyBody;
 use regex::Regex;
 use serde_json::{Value, json};
 

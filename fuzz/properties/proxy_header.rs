@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use incus_gate::proxy_protocol::read_client;
+use edge::proxy_protocol::read_client;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 

@@ -3,8 +3,8 @@
 //! Secrets do not influence the logged text: with other secrets in their place, it is the same. It contains no line break,
 //! and its length is limited.
 
+use edge::telemetry::redact::redact;
 use http::Uri;
-use incus_gate::telemetry::redact::redact;
 
 /// Query parameters of Incus whose values may be logged.
 const HARMLESS: &str =

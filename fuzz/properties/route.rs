@@ -3,12 +3,12 @@
 //! Every accepted request is one of the six routes, and contains only what a second implementation of the grammar in this
 //! file finds in it: a name, the digits of a fingerprint, a filter, a boolean.
 
+use edge::framing;
+use edge::response::{Reply, ReplyBody};
 use http::{Method, Request, Uri};
-use incus_gate::framing;
 use incus_gate::public::filter::Filter;
 use incus_gate::public::route::{PublicRoute, alias_path};
 use incus_gate::reply::HttpError;
-use incus_gate::response::{Reply, ReplyBody};
 
 pub fn holds(data: &[u8]) {
     let Some(request) = request(data) else { return };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::finding::Finding;
 use crate::config::Config;
 use crate::server_info::ServerInfo;
-use crate::upstream::{Target, Upstream, UpstreamConfig};
-use crate::worker;
+use edge::upstream::{Target, Upstream, UpstreamConfig};
+use edge::worker;
 
 /// How long to wait for Incus's response.
 const PATIENCE: Duration = Duration::from_secs(5);

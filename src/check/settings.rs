@@ -8,9 +8,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::finding::Finding;
 use crate::config::{Config, CredentialMatcher};
-use crate::listener;
-use crate::tls::certificate::{self, Fingerprint, Validity};
-use crate::tls::{CertifiedKey, chain};
+use edge::listener;
+use edge::tls::certificate::{self, Fingerprint, Validity};
+use edge::tls::{CertifiedKey, chain};
 
 const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
 /// The permission bits of users other than a file's owner and group.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::model::DEFAULT_PATHS;
 use super::watched_files::Files;
-use crate::file;
+use edge::file;
 
 /// Why a configuration cannot be loaded.
 #[derive(Debug, Error)]

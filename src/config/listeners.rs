@@ -6,10 +6,10 @@
 
 use std::net::SocketAddr;
 
-use crate::admission::IpAllowList;
-use crate::cidr::CidrSet;
-use crate::listener_id::{ListenerId, Policy};
-use crate::tls::CertifiedKey;
+use edge::admission::IpAllowList;
+use edge::cidr::CidrSet;
+use edge::listener_id::{ListenerId, Policy};
+use edge::tls::CertifiedKey;
 
 /// A table that lists addresses to listen on.
 #[derive(Clone, Copy, Debug)]

@@ -9,13 +9,13 @@ use rustls::pki_types::CertificateDer;
 
 use super::listeners::ConfiguredListener;
 use super::watched_files::Files;
-use crate::admission::IpAllowList;
-use crate::cidr::CidrSet;
-use crate::limits::Limits;
-use crate::telemetry::log::LogConfig;
-use crate::tls::CertifiedKey;
-use crate::tls::certificate::Fingerprint;
-use crate::upstream::UpstreamConfig;
+use edge::admission::IpAllowList;
+use edge::cidr::CidrSet;
+use edge::limits::Limits;
+use edge::telemetry::log::LogConfig;
+use edge::tls::CertifiedKey;
+use edge::tls::certificate::Fingerprint;
+use edge::upstream::UpstreamConfig;
 
 /// Paths of the configuration if none is given, in order of precedence.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];

@@ -20,7 +20,7 @@ use super::error::{ConfigError, Source};
 use super::listeners::ListeningTable;
 use super::model::{Config, Table};
 use super::schema::{File, StatusTable};
-use crate::listener_id::Policy;
+use edge::listener_id::Policy;
 
 pub(super) fn config(source: &Source, file: File) -> Result<Config, ConfigError> {
     let loader = Loader { source };

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::error::Source;
 use super::*;
-use crate::cidr::CidrSet;
-use crate::telemetry::log::LogFormat;
+use edge::cidr::CidrSet;
+use edge::telemetry::log::LogFormat;
 
 /// Creates a directory with the pair `gate.crt` and `gate.key`, and `other.crt` from another pair.
 fn folder() -> TempDir {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::telemetry::request_record::RequestRecord;
-use crate::upstream::yield_budget::YieldBudget;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream::yield_budget::YieldBudget;
 
 /// Streams what the client sends, and records how much that was and whether it broke off.
 pub(super) struct MeteredRequestBody {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{sleep, timeout};
 
-use crate::upgraded_io::UpgradedIo;
+use edge::upgraded_io::UpgradedIo;
 
 /// Copy buffer of each direction, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;

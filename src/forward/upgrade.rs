@@ -11,16 +11,16 @@ use hyper_util::rt::TokioIo;
 
 use super::headers;
 use super::tunnel;
-use crate::abort_reason::AbortReason;
 use crate::authority::Authority;
-use crate::client_stream::ClientStream;
 use crate::identity::Admin;
-use crate::response::{Reply, ReplyBody};
-use crate::shutdown::Shutdown;
-use crate::telemetry::metered_stream::MeteredStream;
-use crate::telemetry::request_record::RequestRecord;
-use crate::upgraded_io::UpgradedIo;
-use crate::upstream::Tunnel;
+use edge::abort_reason::AbortReason;
+use edge::client_stream::ClientStream;
+use edge::response::{Reply, ReplyBody};
+use edge::shutdown::Shutdown;
+use edge::telemetry::metered_stream::MeteredStream;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upgraded_io::UpgradedIo;
+use edge::upstream::Tunnel;
 
 /// A client's upgrade request.
 pub(super) struct Requested {

@@ -12,8 +12,8 @@ use super::conditions::Demands;
 use super::proxy::Client;
 use super::report::Report;
 use super::tree::{Directive, Place};
-use crate::tls::certificate::{self, Fingerprint};
-use crate::tls::read_chain;
+use edge::tls::certificate::{self, Fingerprint};
+use edge::tls::read_chain;
 
 /// The certificates of a file as a list of administrators with unique names.
 pub(super) struct Listed {

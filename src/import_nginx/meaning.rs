@@ -17,7 +17,7 @@ use super::steps;
 use super::target::{self, Paths, paths};
 use super::tree::{Directive, Place};
 use super::{Incus, units};
-use crate::tls::{certificate, read_certificate};
+use edge::tls::{certificate, read_certificate};
 
 /// What the machine provides outside of Nginx's files.
 #[derive(Debug)]

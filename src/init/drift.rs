@@ -11,8 +11,8 @@ use super::incus::Incus;
 use super::options::Options;
 use super::progress::ProgressLog;
 use crate::config::{Config, default_listen};
-use crate::tls::read_certificate;
-use crate::tls::upstream::Pin;
+use edge::tls::read_certificate;
+use edge::tls::upstream::Pin;
 
 /// Reports each difference.
 pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &mut ProgressLog) {

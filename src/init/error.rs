@@ -9,7 +9,7 @@ use super::incus::LocalError;
 use super::keypair::PairError;
 use super::prompt::AskError;
 use crate::config::ConfigError;
-use crate::tls::CertifiedKeyError;
+use edge::tls::CertifiedKeyError;
 
 /// The reason why the setup failed or is incomplete.
 #[derive(Debug, Error)]

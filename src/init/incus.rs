@@ -14,8 +14,8 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::tls::certificate::Fingerprint;
 use crate::unix_http;
+use edge::tls::certificate::Fingerprint;
 
 /// Incus's default port, for an address without a port.
 const PORT: u16 = 8443;

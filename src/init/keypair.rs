@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use x509_parser::time::ASN1Time;
 
-use crate::tls::{PemError, read_certificate};
+use edge::tls::{PemError, read_certificate};
 
 const VALID_FOR: Duration = Duration::from_hours(24 * 3650);
 /// Tolerance for clients whose clocks are behind.

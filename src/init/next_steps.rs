@@ -6,7 +6,7 @@ use std::path::Path;
 use super::keypair::{Pair, group};
 use super::options::Options;
 use crate::config::{Config, DEFAULT_PATHS};
-use crate::tls::certificate::{Fingerprint, first_name, is_self_signed};
+use edge::tls::certificate::{Fingerprint, first_name, is_self_signed};
 
 /// Returns the steps for the server, for strangers and for administrators.
 pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String {

@@ -7,7 +7,7 @@ use super::error::InitError;
 use super::keypair::Pair;
 use super::options::Options;
 use super::prompt::Prompter;
-use crate::tls::CertifiedKey;
+use edge::tls::CertifiedKey;
 
 /// The files for the `[tls]` table.
 #[derive(Debug)]

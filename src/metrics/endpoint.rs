@@ -1,7 +1,7 @@
 //! Metrics label for the endpoint of a request.
 
-use super::counts::EndpointId;
-use crate::counters::label::{Label, label};
+use edge::counters::label::{Label, label};
+use edge::metrics::counts::EndpointId;
 
 /// Route on the public port, or part of Incus's API on the admin port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

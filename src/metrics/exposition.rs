@@ -11,20 +11,20 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::Metrics;
-use super::counts::{EndpointId, ListenerMetrics, WorkerMetrics};
 use super::endpoint::Endpoint;
-use super::handshake_outcome::HandshakeOutcome;
 use super::health::{Health, Problem};
-use super::status_label::Status;
-use crate::abort_reason::AbortReason;
-use crate::admission::{Limiter, RejectReason};
-use crate::counters::label::{Label, LabelMap};
-use crate::counters::{Counter, Durations};
 use crate::identity::AuthError;
-use crate::listener_id::ListenerId;
 use crate::server_info::ServerInfo;
 use crate::state::State;
-use crate::upstream::ErrorKind;
+use edge::abort_reason::AbortReason;
+use edge::admission::{Limiter, RejectReason};
+use edge::counters::label::{Label, LabelMap};
+use edge::counters::{Counter, Durations};
+use edge::listener_id::ListenerId;
+use edge::metrics::counts::{EndpointId, ListenerMetrics, WorkerMetrics};
+use edge::metrics::handshake_outcome::HandshakeOutcome;
+use edge::metrics::status_label::Status;
+use edge::upstream::ErrorKind;
 
 /// Collects and encodes the metrics.
 #[derive(Debug)]

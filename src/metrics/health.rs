@@ -9,9 +9,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::server_info::ServerInfo;
-use crate::shutdown::Shutdown;
 use crate::state::{CurrentUpstream, State};
 use crate::systemd::Watchdog;
+use edge::shutdown::Shutdown;
 
 /// Timeout for all workers to respond.
 const WORKERS: Duration = Duration::from_secs(2);

@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use super::exposition::Exporter;
 use super::health::Problem;
-use crate::response::ReplyBody;
+use edge::response::ReplyBody;
 
 /// Maximum number of open connections. A further connection replaces another one.
 const CONNECTIONS: usize = 32;

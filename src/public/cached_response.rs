@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::reply::{json_reply, sync};
-use crate::response::{Reply, ReplyBody};
+use edge::response::{Reply, ReplyBody};
 
 /// Minimum size for compression, in bytes. A smaller response fits into one packet anyway.
 const WORTH_COMPRESSING: usize = 1_400;

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::snapshot::Snapshot;
 use crate::config::{PublicConfig, Visibility};
-use crate::counters::Counter;
-use crate::generation::OldGenerations;
 use crate::server_info::MAX_SERVER_INFO;
-use crate::upstream::{self, Target, Upstream};
+use edge::counters::Counter;
+use edge::generation::OldGenerations;
+use edge::upstream::{self, Target, Upstream};
 
 /// Timeout of a fetch. Incus takes a millisecond or more per image that it lists; the upstream client detects a hanging
 /// Incus earlier.

@@ -3,7 +3,7 @@
 //!
 //! - Evaluation runs in slices of [`SLICE`] with other tasks in between, one request per worker at a time.
 //! - A request gets at most [`CPU_LIMIT`], and an address the budget of its permitted requests
-//!   ([`ClientBucket`](crate::admission::ClientBucket)). The budget is in CPU time, so that clients do not pay for a
+//!   ([`ClientBucket`](edge::admission::ClientBucket)). The budget is in CPU time, so that clients do not pay for a
 //!   busy machine.
 //! - The outcome is cached with the snapshot: repeated queries only look it up.
 //! - Serializing the selected images counts toward the same budget. For a filter that matches nearly every image, it
@@ -21,11 +21,11 @@ use tokio::time::timeout;
 use super::evaluation::Evaluation;
 use super::selection::{Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
-use crate::admission::{ClientBucket, Limiter, RejectReason, Rejection};
-use crate::connection::context::ConnectionContext;
 use crate::reply::HttpError;
-use crate::response::{Reply, ReplyBody};
 use crate::state::State;
+use edge::admission::{ClientBucket, Limiter, RejectReason, Rejection};
+use edge::connection::context::ConnectionContext;
+use edge::response::{Reply, ReplyBody};
 
 /// CPU time between yields to the worker's other tasks: as long as a large transfer runs between its yields.
 const SLICE: Duration = Duration::from_micros(250);
@@ -228,7 +228,7 @@ mod tests {
         let snapshot = snapshot(20_000);
         let words = Selector::Words(vec!["debian".to_owned(), "tools".to_owned()]);
         let usual = filter("properties.description eq .*with.*tools.* and architecture eq x86_64");
-        let runtime = crate::worker::runtime().expect("the runtime starts");
+        let runtime = edge::worker::runtime().expect("the runtime starts");
         for selector in [usual, words] {
             let (turns, is_over) = (Cell::new(0), Cell::new(false));
             let charged = RefCell::new(Vec::new());

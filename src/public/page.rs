@@ -26,7 +26,7 @@ use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
 use crate::config::Page;
 use crate::reply::HttpError;
-use crate::response::{Reply, ReplyBody};
+use edge::response::{Reply, ReplyBody};
 
 /// Maximum number of images on one page. Users search for the others.
 const MAX_SHOWN: usize = 200;

@@ -12,8 +12,8 @@ use super::image::{Alias, Image};
 use super::route::alias_path;
 use super::selection::Outcomes;
 use crate::config::Visibility;
-use crate::generation::{Generation, Holds};
-use crate::response::Reply;
+use edge::generation::{Generation, Holds};
+use edge::response::Reply;
 
 /// Memory of a snapshot, as a multiple of its image list's size. It holds that list, a compressed copy, and the images.
 const SIZE: usize = 3;

@@ -10,7 +10,7 @@ use super::image::Image;
 use super::selection::Matches;
 use super::snapshot::Snapshot;
 use crate::reply::{json_reply, sync};
-use crate::response::{Reply, ReplyBody};
+use edge::response::{Reply, ReplyBody};
 
 /// Size of one part, in bytes.
 const PART_SIZE: usize = 16 << 10;

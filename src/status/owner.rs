@@ -9,7 +9,7 @@ use super::report_builder::{self, StaticInfo};
 use super::{IMAGES_PATH, STATUS_PATH};
 use crate::metrics::exposition::Exporter;
 use crate::metrics::server::{Handler, PublicHandler, reply, text};
-use crate::response::ReplyBody;
+use edge::response::ReplyBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

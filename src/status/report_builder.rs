@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
-use crate::admission::RejectReason;
-use crate::counters::label::Label;
 use crate::identity::AuthError;
-use crate::listener_id::ListenerId;
-use crate::metrics::counts::EndpointId;
 use crate::metrics::endpoint::Endpoint;
 use crate::metrics::exposition::{Exporter, Figures};
 use crate::metrics::health::Problem;
 use crate::metrics::since_1970;
-use crate::metrics::status_label::Status;
 use crate::public;
 use crate::public::snapshot::Snapshot;
 use crate::reply::HttpError;
+use edge::admission::RejectReason;
+use edge::counters::label::Label;
+use edge::listener_id::ListenerId;
+use edge::metrics::counts::EndpointId;
+use edge::metrics::status_label::Status;
 
 const DAY: i64 = 86_400;
 

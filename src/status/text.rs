@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::report::{Admin, Certificate, Report, State};
 use super::table::{bytes, plain, rows};
-use crate::tls::certificate;
+use edge::tls::certificate;
 
 /// Days before expiry from which a certificate is marked. Same as in `check`.
 const SOON: i64 = 30;

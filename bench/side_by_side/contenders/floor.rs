@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use incus_gate::tls::upstream::{Pin, client_config};
-use incus_gate::tls::{CertifiedKey, server};
+use edge::tls::upstream::{Pin, client_config};
+use edge::tls::{CertifiedKey, server};
 use rustls::pki_types::ServerName;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};

@@ -9,7 +9,7 @@ use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::LimitsTable;
 use crate::config::units;
-use crate::limits::Limits;
+use edge::limits::Limits;
 
 /// Default of `limits.reserved_admin_connections`, limited to half of all connections.
 const RESERVED_ADMIN_CONNECTIONS: usize = 64;

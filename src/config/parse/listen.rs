@@ -9,7 +9,7 @@ use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::listeners::{ConfiguredListener, Disagreement, ListeningTable, group};
 use crate::config::schema::OneOrMany;
-use crate::listener::overlap::{Overlap, find_overlap};
+use edge::listener::overlap::{Overlap, find_overlap};
 
 impl Loader<'_> {
     pub(super) fn listen(&self, key: &str, listen: &Spanned<OneOrMany>) -> Result<Vec<SocketAddr>, ConfigError> {

@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::LogTable;
-use crate::telemetry::file::LogFile;
-use crate::telemetry::log::{LogConfig, LogFormat};
+use edge::telemetry::file::LogFile;
+use edge::telemetry::log::{LogConfig, LogFormat};
 
 impl Loader<'_> {
     pub(super) fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {

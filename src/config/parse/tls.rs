@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::TlsTable;
-use crate::tls::{CertifiedKey, CertifiedKeyError};
+use edge::tls::{CertifiedKey, CertifiedKeyError};
 
 impl Loader<'_> {
     pub(super) fn identity(

@@ -10,8 +10,8 @@ use rustls::pki_types::ServerName;
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::UpstreamTable;
-use crate::tls::upstream::Pin;
-use crate::upstream::UpstreamConfig;
+use edge::tls::upstream::Pin;
+use edge::upstream::UpstreamConfig;
 
 impl Loader<'_> {
     pub(super) fn upstream(&self, table: UpstreamTable, ours: &[SocketAddr]) -> Result<UpstreamConfig, ConfigError> {

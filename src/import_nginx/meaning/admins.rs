@@ -8,7 +8,7 @@ use super::super::conditions::ClientVariables;
 use super::super::roles::{Part, Parts};
 use super::super::tree::Directive;
 use super::Translation;
-use crate::tls::{certificate, read_certificate};
+use edge::tls::{certificate, read_certificate};
 
 impl Translation<'_> {
     pub(super) fn clients(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {

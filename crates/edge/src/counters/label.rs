@@ -16,6 +16,7 @@ pub trait Label: Copy + 'static {
 }
 
 /// The values of an enum with their names. Whoever adds one there has to name it here.
+#[macro_export]
 macro_rules! label {
     ($type:ident { $($variant:ident = $name:literal),* $(,)? }) => {
         impl $crate::counters::label::Label for $type {
@@ -28,17 +29,17 @@ macro_rules! label {
             }
 
             fn place(self) -> usize {
-                enum ConnectionPermit {
+                enum Place {
                     $($variant),*
                 }
                 match self {
-                    $(Self::$variant => ConnectionPermit::$variant as usize),*
+                    $(Self::$variant => Place::$variant as usize),*
                 }
             }
         }
     };
 }
-pub(crate) use label;
+pub use label;
 
 /// One of something for each value of a label.
 pub struct LabelMap<L, T> {

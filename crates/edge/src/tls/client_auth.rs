@@ -1,6 +1,6 @@
 //! Requests a client certificate and verifies that the client holds its key, but does not authorize it.
 //!
-//! [`crate::admin`] decides for every request who the client is. A rejected handshake would end `incus remote add` before it
+//! The service decides for every request who the client is. A rejected handshake would end `incus remote add` before it
 //! has read the server's certificate, and a decision made once would outlive a reload. The verification consists of the
 //! handshake signature by the certificate's key, which is all that TLS provides.
 

@@ -22,7 +22,7 @@ pub struct ListenerId {
 
 impl ListenerId {
     /// Creates the ID of the listener at `index` in
-    /// [`EdgeConfig::listeners`](crate::edge_config::EdgeConfig::listeners).
+    /// [`EdgeConfig::listeners`](crate::config::EdgeConfig::listeners).
     pub const fn new(index: u8, name: &'static str, policy: Policy) -> Self {
         Self { name, index, policy }
     }

@@ -29,7 +29,7 @@ use crate::file;
 /// with AES-GCM from ring, which has twice the throughput on processors with AVX2 and without AVX-512.
 ///
 /// AES-128 comes first. Most clients list AES-256 first by default, and it costs more per handshake and per byte.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     for suite in &mut provider.cipher_suites {
         let rings = ring::ALL_CIPHER_SUITES
@@ -125,7 +125,7 @@ pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PemError
 
 /// Reads the certificate with its chain. Fails if the file has other certificates, because it would be ambiguous which one is
 /// meant.
-pub(crate) fn read_chain_of_one(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+pub fn read_chain_of_one(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let certificates = read_chain(path)?;
     if let Some(source) = certificates.iter().find_map(|one| certificate::public_key(one).err()) {
         let path = path.to_owned();
@@ -141,7 +141,7 @@ pub(crate) fn read_chain_of_one(path: &Path) -> Result<Vec<CertificateDer<'stati
 }
 
 /// Reads all certificates of a PEM file. The result is never empty.
-pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let chain: Vec<_> = blocks(path, &read(path)?)?;
     if chain.is_empty() {
         return Err(PemError::NoCertificate { path: path.to_owned() });

@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use self::handshake_scheduler::HandshakeScheduler;
 use crate::admission::{ClientBucket, ConnectionPermit, Limiter, MinRate, PendingProxyPermit, RejectReason, Rejection};
-use crate::edge_config::EdgeConfig;
+use crate::config::EdgeConfig;
 use crate::listener_id::ListenerId;
 use crate::metrics::WorkerMetrics;
 use crate::shutdown::Shutdown;

@@ -15,7 +15,7 @@ use super::drain::drain_deadline;
 use super::established::Established;
 use super::plain_http;
 use crate::admission::ConnectionPermit;
-use crate::edge_config::EdgeConfig;
+use crate::config::EdgeConfig;
 use crate::listener_id::ListenerId;
 use crate::metrics::handshake_outcome::HandshakeOutcome;
 use crate::service::Listener;
