@@ -5,15 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::Request;
-use hyper::body::Incoming;
-use tokio::sync::watch;
-
-use crate::forward::Forwarder;
-use crate::identity::{Admin, AuthError};
-use crate::metrics::endpoint::Endpoint;
-use crate::reply::HttpError;
-use crate::state::State;
 use edge::admission::{Limiter, Rejection};
 use edge::counters::Counter;
 use edge::counters::label::LabelMap;
@@ -24,6 +15,15 @@ use edge::response::Reply;
 use edge::service::{Answer, Outcome, Service, Then};
 use edge::telemetry::request_record::RequestRecord;
 use edge::telemetry::stranger_log::StrangerLog;
+use http::Request;
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use crate::forward::Forwarder;
+use crate::identity::{Admin, AuthError};
+use crate::metrics::endpoint::Endpoint;
+use crate::reply::HttpError;
+use crate::state::State;
 
 /// Serves administrators.
 #[derive(Debug)]

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use edge::abort_reason::AbortReason;
+use edge::listener_id::ListenerId;
+use edge::peer::{Peer, PeerCertificate};
+use edge::service::{Authorizer, Revoked};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::identity::AuthError;
 use crate::state::State;
-use edge::abort_reason::AbortReason;
-use edge::listener_id::ListenerId;
-use edge::peer::{Peer, PeerCertificate};
-use edge::service::{Authorizer, Revoked};
 
 /// Interval for comparing the wall clock with an administrator's certificate while a connection or a tunnel is open.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);

@@ -11,9 +11,10 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use edge::listener;
+
 use self::finding::{Finding, Verdict};
 use crate::config::Config;
-use edge::listener;
 
 /// At least one finding is a failure.
 #[derive(Clone, Copy, Debug)]

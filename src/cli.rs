@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use edge::telemetry::log::Log;
 
 use crate::check;
 use crate::config::{Config, ConfigError};
@@ -13,7 +14,6 @@ use crate::import_nginx::{self, ImportError, Outcome};
 use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
 use crate::status::{self, StatusError};
-use edge::telemetry::log::Log;
 
 /// A TLS gateway in front of an Incus server: public images for everybody, the full Incus API for administrators.
 #[derive(Debug, Parser)]

@@ -7,6 +7,10 @@ mod upgrade;
 
 use std::rc::Rc;
 
+use edge::response::{Reply, ReplyBody};
+use edge::shutdown::Shutdown;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream::{RequestBody, Upstream, UpstreamResponse};
 use http::header::{HOST, LOCATION, UPGRADE};
 use http::response::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -17,10 +21,6 @@ use crate::authority::Authority;
 use crate::identity::Admin;
 use crate::reply::HttpError;
 use crate::state::CurrentUpstream;
-use edge::response::{Reply, ReplyBody};
-use edge::shutdown::Shutdown;
-use edge::telemetry::request_record::RequestRecord;
-use edge::upstream::{RequestBody, Upstream, UpstreamResponse};
 
 /// Length of an operation ID.
 const UUID: usize = 36;

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use edge::counters::label::label;
+use edge::peer::PeerCertificate;
+use edge::tls::certificate::Validity;
 use thiserror::Error;
 
 use crate::config::{AdminClient, CredentialMatcher};
 use crate::status::last_seen::Seen;
-use edge::counters::label::label;
-use edge::peer::PeerCertificate;
-use edge::tls::certificate::Validity;
 
 /// Proof that a request is an administrator's. Only [`AdminRegistry::judge`] creates it.
 #[derive(Debug)]

@@ -14,6 +14,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use edge::accept::accept;
+use edge::admission::fd_limit;
+use edge::listener::{self, BindError, InheritError, Inherited, ListeningSocket};
+use edge::listener_id::ListenerId;
+use edge::shutdown::Shutdown;
+use edge::telemetry::file::LogFileError;
+use edge::telemetry::log::Log;
+use edge::telemetry::stranger_log::StrangerLog;
+use edge::worker;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -32,15 +41,6 @@ use crate::status::owner::PrivilegedHandler;
 use crate::status::report_builder::StaticInfo;
 use crate::status::socket;
 use crate::systemd::{self, Heartbeat, Watchdog};
-use edge::accept::accept;
-use edge::admission::fd_limit;
-use edge::listener::{self, BindError, InheritError, Inherited, ListeningSocket};
-use edge::listener_id::ListenerId;
-use edge::shutdown::Shutdown;
-use edge::telemetry::file::LogFileError;
-use edge::telemetry::log::Log;
-use edge::telemetry::stranger_log::StrangerLog;
-use edge::worker;
 
 /// How long workers have to log the requests that an immediate shutdown aborts.
 const LAST_WORDS: Duration = Duration::from_secs(1);

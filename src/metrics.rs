@@ -14,9 +14,10 @@ pub mod server;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::endpoint::Endpoint;
 use edge::listener_id::ListenerId;
 use edge::metrics::WorkerMetrics;
+
+use self::endpoint::Endpoint;
 
 /// The metrics of the whole process.
 #[derive(Debug)]

@@ -4,6 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::admission::Limiter;
+use edge::counters::Counter;
+use edge::counters::label::LabelMap;
+use edge::service::{Listener, Services};
+use edge::shutdown::Shutdown;
+use edge::telemetry::stranger_log::StrangerLog;
+use edge::worker::Worker;
 use tokio::sync::watch;
 
 use crate::admin::AdminService;
@@ -14,13 +21,6 @@ use crate::identity::AuthError;
 use crate::metrics::Metrics;
 use crate::public::{EvaluationBudget, PublicService};
 use crate::state::{CurrentUpstream, State};
-use edge::admission::Limiter;
-use edge::counters::Counter;
-use edge::counters::label::LabelMap;
-use edge::service::{Listener, Services};
-use edge::shutdown::Shutdown;
-use edge::telemetry::stranger_log::StrangerLog;
-use edge::worker::Worker;
 
 /// Interval for closing connections to Incus that have been idle too long.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);

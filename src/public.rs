@@ -26,6 +26,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::admission::Rejection;
+use edge::drain_body;
+use edge::response::Reply;
+use edge::service::{Answer, Outcome, Service};
+use edge::shutdown::Shutdown;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
@@ -44,13 +51,6 @@ use self::snapshot::{Lookup, Snapshot};
 use crate::metrics::endpoint::Endpoint;
 use crate::reply::HttpError;
 use crate::state::{CurrentUpstream, State};
-use edge::admission::Rejection;
-use edge::drain_body;
-use edge::response::Reply;
-use edge::service::{Answer, Outcome, Service};
-use edge::shutdown::Shutdown;
-use edge::telemetry::request_record::RequestRecord;
-use edge::upstream;
 
 /// Maximum time to the head of a response. Clients get one within five seconds even if Incus hangs.
 const PATIENCE: Duration = Duration::from_millis(4_700);

@@ -7,6 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::file::Reader;
+use edge::telemetry::file::{LogFile, LogFileError};
+use edge::telemetry::log::Log;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -15,9 +18,6 @@ use crate::config::{Config, ConfigError, Files};
 use crate::metrics::Metrics;
 use crate::state::{SetUpError, State};
 use crate::systemd;
-use edge::file::Reader;
-use edge::telemetry::file::{LogFile, LogFileError};
-use edge::telemetry::log::Log;
 
 /// The current [`State`], and the files it was built from.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
 //! Responses in Incus's JSON format, and the mapping from errors to status codes.
 
+use edge::admission::Rejection;
+use edge::response::{Reply, ReplyBody};
+use edge::upstream;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::identity::AuthError;
-use edge::admission::Rejection;
-use edge::response::{Reply, ReplyBody};
-use edge::upstream;
 
 /// Why a request fails.
 #[derive(Debug, Error)]

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use edge::upstream::{Error, Upstream};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
-
-use edge::upstream::{Error, Upstream};
 
 /// Maximum size of Incus's `/1.0`, in bytes. It usually has a few kilobytes.
 pub const MAX_SERVER_INFO: usize = 1 << 20;

@@ -5,6 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use edge::admission::fd_limit;
+use edge::config::{EdgeConfig, ListenerConfig};
+use edge::tls::certificate::Validity;
+use edge::tls::chain::{self, ChainFault};
+use edge::tls::{CertifiedKey, server};
+use edge::upstream::{Target, Upstream};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -12,12 +18,6 @@ use tokio::sync::watch;
 use crate::config::{Config, ConfiguredListener, CredentialMatcher, Page, Table};
 use crate::identity::AdminRegistry;
 use crate::public::catalogue::Catalogue;
-use edge::admission::fd_limit;
-use edge::config::{EdgeConfig, ListenerConfig};
-use edge::tls::certificate::Validity;
-use edge::tls::chain::{self, ChainFault};
-use edge::tls::{CertifiedKey, server};
-use edge::upstream::{Target, Upstream};
 
 /// Everything that is derived from one configuration.
 #[derive(Debug)]

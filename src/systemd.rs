@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use edge::shutdown::Shutdown;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, timeout};
-
-use edge::shutdown::Shutdown;
 
 /// Notifies systemd that everything is loaded and the workers accept connections.
 pub fn ready(status: &str) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use edge::worker;
 use http::header::HOST;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,8 +14,6 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-
-use edge::worker;
 
 /// Maximum size of a response body, in bytes. Larger than the image list of any server in use.
 const MAX_ANSWER: usize = 64 << 20;

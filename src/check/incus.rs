@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::upstream::{Target, Upstream, UpstreamConfig};
+use edge::worker;
+
 use super::finding::Finding;
 use crate::config::Config;
 use crate::server_info::ServerInfo;
-use edge::upstream::{Target, Upstream, UpstreamConfig};
-use edge::worker;
 
 /// How long to wait for Incus's response.
 const PATIENCE: Duration = Duration::from_secs(5);

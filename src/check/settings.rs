@@ -4,13 +4,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use edge::listener;
+use edge::tls::certificate::{self, Fingerprint, Validity};
+use edge::tls::{CertifiedKey, chain};
 use rustls::pki_types::CertificateDer;
 
 use super::finding::Finding;
 use crate::config::{Config, CredentialMatcher};
-use edge::listener;
-use edge::tls::certificate::{self, Fingerprint, Validity};
-use edge::tls::{CertifiedKey, chain};
 
 const WARN_BELOW: Duration = Duration::from_hours(30 * 24);
 /// The permission bits of users other than a file's owner and group.

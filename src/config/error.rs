@@ -6,12 +6,12 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use edge::file;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::model::DEFAULT_PATHS;
 use super::watched_files::Files;
-use edge::file;
 
 /// Why a configuration cannot be loaded.
 #[derive(Debug, Error)]

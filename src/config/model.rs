@@ -5,10 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-
-use super::listeners::ConfiguredListener;
-use super::watched_files::Files;
 use edge::admission::IpAllowList;
 use edge::cidr::CidrSet;
 use edge::limits::Limits;
@@ -16,6 +12,10 @@ use edge::telemetry::log::LogConfig;
 use edge::tls::CertifiedKey;
 use edge::tls::certificate::Fingerprint;
 use edge::upstream::UpstreamConfig;
+use rustls::pki_types::CertificateDer;
+
+use super::listeners::ConfiguredListener;
+use super::watched_files::Files;
 
 /// Paths of the configuration if none is given, in order of precedence.
 pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"];

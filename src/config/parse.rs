@@ -15,12 +15,13 @@ mod upstream;
 
 use std::path::PathBuf;
 
+use edge::listener_id::Policy;
+
 use self::loader::Loader;
 use super::error::{ConfigError, Source};
 use super::listeners::ListeningTable;
 use super::model::{Config, Table};
 use super::schema::{File, StatusTable};
-use edge::listener_id::Policy;
 
 pub(super) fn config(source: &Source, file: File) -> Result<Config, ConfigError> {
     let loader = Loader { source };

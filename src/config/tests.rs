@@ -2,13 +2,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edge::cidr::CidrSet;
+use edge::telemetry::log::LogFormat;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use super::error::Source;
 use super::*;
-use edge::cidr::CidrSet;
-use edge::telemetry::log::LogFormat;
 
 /// Creates a directory with the pair `gate.crt` and `gate.key`, and `other.crt` from another pair.
 fn folder() -> TempDir {

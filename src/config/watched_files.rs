@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-
 use edge::file;
 
 /// Paths, and the content found there.

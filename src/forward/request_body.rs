@@ -5,11 +5,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-
 use edge::telemetry::request_record::RequestRecord;
 use edge::upstream::yield_budget::YieldBudget;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 
 /// Streams what the client sends, and records how much that was and whether it broke off.
 pub(super) struct MeteredRequestBody {

@@ -5,10 +5,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use edge::upgraded_io::UpgradedIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{sleep, timeout};
-
-use edge::upgraded_io::UpgradedIo;
 
 /// Copy buffer of each direction, in bytes.
 const BUFFER_SIZE: usize = 32 << 10;

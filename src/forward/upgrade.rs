@@ -3,6 +3,14 @@
 use std::io;
 use std::rc::Rc;
 
+use edge::abort_reason::AbortReason;
+use edge::client_stream::ClientStream;
+use edge::response::{Reply, ReplyBody};
+use edge::shutdown::Shutdown;
+use edge::telemetry::metered_stream::MeteredStream;
+use edge::telemetry::request_record::RequestRecord;
+use edge::upgraded_io::UpgradedIo;
+use edge::upstream::Tunnel;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -13,14 +21,6 @@ use super::headers;
 use super::tunnel;
 use crate::authority::Authority;
 use crate::identity::Admin;
-use edge::abort_reason::AbortReason;
-use edge::client_stream::ClientStream;
-use edge::response::{Reply, ReplyBody};
-use edge::shutdown::Shutdown;
-use edge::telemetry::metered_stream::MeteredStream;
-use edge::telemetry::request_record::RequestRecord;
-use edge::upgraded_io::UpgradedIo;
-use edge::upstream::Tunnel;
 
 /// A client's upgrade request.
 pub(super) struct Requested {

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::HEXLOWER;
+use edge::tls::certificate::{self, Fingerprint};
+use edge::tls::read_chain;
 use rustls::pki_types::CertificateDer;
 
 use super::conditions::Demands;
 use super::proxy::Client;
 use super::report::Report;
 use super::tree::{Directive, Place};
-use edge::tls::certificate::{self, Fingerprint};
-use edge::tls::read_chain;
 
 /// The certificates of a file as a list of administrators with unique names.
 pub(super) struct Listed {

@@ -5,6 +5,8 @@ mod ports;
 
 use std::path::{Path, PathBuf};
 
+use edge::tls::{certificate, read_certificate};
+
 use super::account;
 use super::better;
 use super::clients::absolute;
@@ -17,7 +19,6 @@ use super::steps;
 use super::target::{self, Paths, paths};
 use super::tree::{Directive, Place};
 use super::{Incus, units};
-use edge::tls::{certificate, read_certificate};
 
 /// What the machine provides outside of Nginx's files.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use edge::tls::read_certificate;
+use edge::tls::upstream::Pin;
 use rustls::client::verify_server_name;
 use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
@@ -11,8 +13,6 @@ use super::incus::Incus;
 use super::options::Options;
 use super::progress::ProgressLog;
 use crate::config::{Config, default_listen};
-use edge::tls::read_certificate;
-use edge::tls::upstream::Pin;
 
 /// Reports each difference.
 pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &mut ProgressLog) {

@@ -3,13 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use edge::tls::CertifiedKeyError;
 use thiserror::Error;
 
 use super::incus::LocalError;
 use super::keypair::PairError;
 use super::prompt::AskError;
 use crate::config::ConfigError;
-use edge::tls::CertifiedKeyError;
 
 /// The reason why the setup failed or is incomplete.
 #[derive(Debug, Error)]

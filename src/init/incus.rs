@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use edge::tls::certificate::Fingerprint;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
@@ -15,7 +16,6 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::unix_http;
-use edge::tls::certificate::Fingerprint;
 
 /// Incus's default port, for an address without a port.
 const PORT: u16 = 8443;

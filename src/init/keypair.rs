@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edge::tls::{PemError, read_certificate};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize,
@@ -13,8 +14,6 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use x509_parser::time::ASN1Time;
-
-use edge::tls::{PemError, read_certificate};
 
 const VALID_FOR: Duration = Duration::from_hours(24 * 3650);
 /// Tolerance for clients whose clocks are behind.

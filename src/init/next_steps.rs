@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use edge::tls::certificate::{Fingerprint, first_name, is_self_signed};
+
 use super::keypair::{Pair, group};
 use super::options::Options;
 use crate::config::{Config, DEFAULT_PATHS};
-use edge::tls::certificate::{Fingerprint, first_name, is_self_signed};
 
 /// Returns the steps for the server, for strangers and for administrators.
 pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String {

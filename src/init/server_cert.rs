@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use edge::tls::CertifiedKey;
+
 use super::error::InitError;
 use super::keypair::Pair;
 use super::options::Options;
 use super::prompt::Prompter;
-use edge::tls::CertifiedKey;
 
 /// The files for the `[tls]` table.
 #[derive(Debug)]

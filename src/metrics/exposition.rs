@@ -3,6 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use edge::abort_reason::AbortReason;
+use edge::admission::{Limiter, RejectReason};
+use edge::counters::label::{Label, LabelMap};
+use edge::counters::{Counter, Durations};
+use edge::listener_id::ListenerId;
+use edge::metrics::counts::{EndpointId, ListenerMetrics, WorkerMetrics};
+use edge::metrics::handshake_outcome::HandshakeOutcome;
+use edge::metrics::status_label::Status;
+use edge::upstream::ErrorKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
@@ -16,15 +25,6 @@ use super::health::{Health, Problem};
 use crate::identity::AuthError;
 use crate::server_info::ServerInfo;
 use crate::state::State;
-use edge::abort_reason::AbortReason;
-use edge::admission::{Limiter, RejectReason};
-use edge::counters::label::{Label, LabelMap};
-use edge::counters::{Counter, Durations};
-use edge::listener_id::ListenerId;
-use edge::metrics::counts::{EndpointId, ListenerMetrics, WorkerMetrics};
-use edge::metrics::handshake_outcome::HandshakeOutcome;
-use edge::metrics::status_label::Status;
-use edge::upstream::ErrorKind;
 
 /// Collects and encodes the metrics.
 #[derive(Debug)]

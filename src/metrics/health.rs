@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::shutdown::Shutdown;
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
@@ -11,7 +12,6 @@ use tokio::time::{Instant, timeout};
 use crate::server_info::ServerInfo;
 use crate::state::{CurrentUpstream, State};
 use crate::systemd::Watchdog;
-use edge::shutdown::Shutdown;
 
 /// Timeout for all workers to respond.
 const WORKERS: Duration = Duration::from_secs(2);

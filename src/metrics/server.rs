@@ -11,6 +11,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use edge::response::ReplyBody;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -25,7 +26,6 @@ use tokio::time::{sleep, timeout};
 
 use super::exposition::Exporter;
 use super::health::Problem;
-use edge::response::ReplyBody;
 
 /// Maximum number of open connections. A further connection replaces another one.
 const CONNECTIONS: usize = 32;

@@ -5,6 +5,7 @@ use std::io::Write;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use edge::response::{Reply, ReplyBody};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, IF_NONE_MATCH, VARY};
@@ -12,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::reply::{json_reply, sync};
-use edge::response::{Reply, ReplyBody};
 
 /// Minimum size for compression, in bytes. A smaller response fits into one packet anyway.
 const WORTH_COMPRESSING: usize = 1_400;

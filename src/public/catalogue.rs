@@ -8,6 +8,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::counters::Counter;
+use edge::generation::OldGenerations;
+use edge::upstream::{self, Target, Upstream};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,9 +18,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::snapshot::Snapshot;
 use crate::config::{PublicConfig, Visibility};
 use crate::server_info::MAX_SERVER_INFO;
-use edge::counters::Counter;
-use edge::generation::OldGenerations;
-use edge::upstream::{self, Target, Upstream};
 
 /// Timeout of a fetch. Incus takes a millisecond or more per image that it lists; the upstream client detects a hanging
 /// Incus earlier.

@@ -13,6 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use edge::admission::{ClientBucket, Limiter, RejectReason, Rejection};
+use edge::connection::context::ConnectionContext;
+use edge::response::{Reply, ReplyBody};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
@@ -23,9 +26,6 @@ use super::selection::{Matches, Outcome, Selector, Unanswerable};
 use super::snapshot::Snapshot;
 use crate::reply::HttpError;
 use crate::state::State;
-use edge::admission::{ClientBucket, Limiter, RejectReason, Rejection};
-use edge::connection::context::ConnectionContext;
-use edge::response::{Reply, ReplyBody};
 
 /// CPU time between yields to the worker's other tasks: as long as a large transfer runs between its yields.
 const SLICE: Duration = Duration::from_micros(250);

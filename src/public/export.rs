@@ -6,14 +6,14 @@ use http::header::{
 };
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 
+use edge::response::{Reply, ReplyBody};
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream::{Error, RequestBody, Upstream, UpstreamResponse};
 use serde::Deserialize;
 
 use super::route::image_not_found;
 use crate::config::Visibility;
 use crate::reply::HttpError;
-use edge::response::{Reply, ReplyBody};
-use edge::telemetry::request_record::RequestRecord;
-use edge::upstream::{Error, RequestBody, Upstream, UpstreamResponse};
 
 /// Request headers that are forwarded to Incus.
 const UP: [HeaderName; 3] = [IF_MODIFIED_SINCE, IF_RANGE, RANGE];

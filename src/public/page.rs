@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::BASE64;
+use edge::response::{Reply, ReplyBody};
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
@@ -26,7 +27,6 @@ use super::selection::{Matches, Selector};
 use super::snapshot::Snapshot;
 use crate::config::Page;
 use crate::reply::HttpError;
-use edge::response::{Reply, ReplyBody};
 
 /// Maximum number of images on one page. Users search for the others.
 const MAX_SHOWN: usize = 200;

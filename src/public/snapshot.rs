@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use edge::generation::{Generation, Holds};
+use edge::response::Reply;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,8 +14,6 @@ use super::image::{Alias, Image};
 use super::route::alias_path;
 use super::selection::Outcomes;
 use crate::config::Visibility;
-use edge::generation::{Generation, Holds};
-use edge::response::Reply;
 
 /// Memory of a snapshot, as a multiple of its image list's size. It holds that list, a compressed copy, and the images.
 const SIZE: usize = 3;

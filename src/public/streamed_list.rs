@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edge::response::{Reply, ReplyBody};
 use http::StatusCode;
 
 use super::image::Image;
 use super::selection::Matches;
 use super::snapshot::Snapshot;
 use crate::reply::{json_reply, sync};
-use edge::response::{Reply, ReplyBody};
 
 /// Size of one part, in bytes.
 const PART_SIZE: usize = 16 << 10;

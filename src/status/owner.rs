@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
+use edge::response::ReplyBody;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::report_builder::{self, StaticInfo};
 use super::{IMAGES_PATH, STATUS_PATH};
 use crate::metrics::exposition::Exporter;
 use crate::metrics::server::{Handler, PublicHandler, reply, text};
-use edge::response::ReplyBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -6,6 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use edge::admission::RejectReason;
+use edge::counters::label::Label;
+use edge::listener_id::ListenerId;
+use edge::metrics::counts::EndpointId;
+use edge::metrics::status_label::Status;
+
 use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
 use crate::identity::AuthError;
 use crate::metrics::endpoint::Endpoint;
@@ -15,11 +21,6 @@ use crate::metrics::since_1970;
 use crate::public;
 use crate::public::snapshot::Snapshot;
 use crate::reply::HttpError;
-use edge::admission::RejectReason;
-use edge::counters::label::Label;
-use edge::listener_id::ListenerId;
-use edge::metrics::counts::EndpointId;
-use edge::metrics::status_label::Status;
 
 const DAY: i64 = 86_400;
 

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use edge::tls::certificate;
+
 use super::report::{Admin, Certificate, Report, State};
 use super::table::{bytes, plain, rows};
-use edge::tls::certificate;
 
 /// Days before expiry from which a certificate is marked. Same as in `check`.
 const SOON: i64 = 30;

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use edge::tls::certificate::Fingerprint;
+use edge::tls::read_chain_of_one;
+
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::model::{AdminClient, AdminConfig, CredentialMatcher, is_admin_name};
 use crate::config::schema::{AdminTable, ClientTable, TlsTable};
-use edge::tls::certificate::Fingerprint;
-use edge::tls::read_chain_of_one;
 
 impl Loader<'_> {
     pub(super) fn admin(&self, table: AdminTable, shared: Option<&TlsTable>) -> Result<AdminConfig, ConfigError> {

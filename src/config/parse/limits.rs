@@ -3,13 +3,13 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use edge::limits::Limits;
 use toml::Spanned;
 
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::LimitsTable;
 use crate::config::units;
-use edge::limits::Limits;
 
 /// Default of `limits.reserved_admin_connections`, limited to half of all connections.
 const RESERVED_ADMIN_CONNECTIONS: usize = 64;

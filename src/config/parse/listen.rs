@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use edge::listener::overlap::{Overlap, find_overlap};
 use toml::Spanned;
 
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::listeners::{ConfiguredListener, Disagreement, ListeningTable, group};
 use crate::config::schema::OneOrMany;
-use edge::listener::overlap::{Overlap, find_overlap};
 
 impl Loader<'_> {
     pub(super) fn listen(&self, key: &str, listen: &Spanned<OneOrMany>) -> Result<Vec<SocketAddr>, ConfigError> {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use edge::admission::IpAllowList;
+use edge::cidr::CidrSet;
 use toml::Spanned;
 
 use crate::config::error::{ConfigError, Source};
 use crate::config::schema::OneOrMany;
 use crate::config::units;
-use edge::admission::IpAllowList;
-use edge::cidr::CidrSet;
 
 /// Converts the values of one file. Each module beside this one adds a table.
 pub(super) struct Loader<'a> {

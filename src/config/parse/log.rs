@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use edge::telemetry::file::LogFile;
+use edge::telemetry::log::{LogConfig, LogFormat};
 use toml::Spanned;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -9,8 +11,6 @@ use tracing_subscriber::EnvFilter;
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::LogTable;
-use edge::telemetry::file::LogFile;
-use edge::telemetry::log::{LogConfig, LogFormat};
 
 impl Loader<'_> {
     pub(super) fn log(&self, table: LogTable) -> Result<LogConfig, ConfigError> {

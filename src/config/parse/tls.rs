@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use edge::tls::{CertifiedKey, CertifiedKeyError};
 use toml::Spanned;
 
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::TlsTable;
-use edge::tls::{CertifiedKey, CertifiedKeyError};
 
 impl Loader<'_> {
     pub(super) fn identity(

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use edge::tls::upstream::Pin;
+use edge::upstream::UpstreamConfig;
 use http::Uri;
 use http::uri::Scheme;
 use rustls::pki_types::ServerName;
@@ -10,8 +12,6 @@ use rustls::pki_types::ServerName;
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::schema::UpstreamTable;
-use edge::tls::upstream::Pin;
-use edge::upstream::UpstreamConfig;
 
 impl Loader<'_> {
     pub(super) fn upstream(&self, table: UpstreamTable, ours: &[SocketAddr]) -> Result<UpstreamConfig, ConfigError> {

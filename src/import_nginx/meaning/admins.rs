@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
+use edge::tls::{certificate, read_certificate};
+
 use super::super::clients::{self, Listed, absolute};
 use super::super::conditions::ClientVariables;
 use super::super::roles::{Part, Parts};
 use super::super::tree::Directive;
 use super::Translation;
-use edge::tls::{certificate, read_certificate};
 
 impl Translation<'_> {
     pub(super) fn clients(&mut self, parts: &Parts<'_>, variables: &ClientVariables<'_>) {
