@@ -51,7 +51,7 @@ pub enum Error {
 
 impl Error {
     /// Returns whether the response had a valid header. Incus is available then, and the error has not been logged.
-    pub(crate) fn is_of_an_answer(&self) -> bool {
+    pub fn is_of_an_answer(&self) -> bool {
         matches!(
             self,
             Self::BrokenOff(_) | Self::Status(..) | Self::TooLarge(_) | Self::Unusable
