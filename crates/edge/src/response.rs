@@ -22,7 +22,7 @@ pub enum ReplyBody {
     Whole(Option<Bytes>),
     /// A body that is generated while it is sent.
     Parts(Box<dyn Iterator<Item = Bytes>>),
-    /// A body streamed from Incus. If Incus aborts it, polling fails, and the client's connection or stream is reset.
+    /// A body streamed from an upstream server. If that aborts it, polling fails, and the client's connection or stream is reset.
     Upstream(Box<UpstreamBody>),
 }
 

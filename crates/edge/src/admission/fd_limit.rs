@@ -6,10 +6,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::limits::Limits;
 
-/// File descriptors per connection: its own socket and one to Incus.
+/// File descriptors per connection: its own socket and one upstream.
 const EACH: usize = 2;
 /// File descriptors that the process uses without any connection. [`WORKER`] is the number per worker: listening sockets, an
-/// epoll instance, and pooled connections to Incus.
+/// epoll instance, and pooled upstream connections.
 const ALWAYS: usize = 32;
 const WORKER: usize = 8;
 

@@ -1,7 +1,8 @@
 //! The minimum rate at which a client must read a response.
 //!
 //! A client starts with a credit of time (`limits.send_grace`). Every byte that it reads earns the time that one byte takes
-//! at the minimum rate. Credit is spent while the gateway waits for the client, not while it waits for Incus. A client
+//! at the minimum rate. Credit is spent while the gateway waits for the client, not while it waits for the upstream
+//! server. A client
 //! without credit has been slower than the minimum rate for at least the grace period.
 
 use std::cell::Cell;
@@ -26,8 +27,8 @@ pub struct MinRate {
 enum Turn {
     /// The client; its credit ends at this time.
     Client(Instant),
-    /// Incus; the client has this much credit left.
-    Incus(Duration),
+    /// The upstream server; the client has this much credit left.
+    Upstream(Duration),
     /// Neither: the response has ended.
     Over,
 }
@@ -38,20 +39,22 @@ impl MinRate {
         Self {
             rate: rate.max(1),
             credit,
-            turn: Cell::new(Turn::Incus(credit)),
+            turn: Cell::new(Turn::Upstream(credit)),
         }
     }
 
     /// Records that the client has read what it was sent and the connection asks for more.
     pub fn ask(&self, now: Instant) {
         if let Turn::Client(due) = self.turn.get() {
-            self.turn.set(Turn::Incus(due.saturating_duration_since(now)));
+            self.turn.set(Turn::Upstream(due.saturating_duration_since(now)));
         }
     }
 
     /// Records that `bytes` bytes were handed over for sending.
     pub fn give(&self, bytes: usize, now: Instant) {
-        let Turn::Incus(credit) = self.turn.get() else { return };
+        let Turn::Upstream(credit) = self.turn.get() else {
+            return;
+        };
         let earned = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / self.rate;
         let credit = (credit + earned).min(self.credit.max(earned));
         self.turn.set(Turn::Client(now + credit));
@@ -66,7 +69,7 @@ impl MinRate {
     pub fn due(&self) -> Option<Instant> {
         match self.turn.get() {
             Turn::Client(due) => Some(due),
-            Turn::Incus(_) | Turn::Over => None,
+            Turn::Upstream(_) | Turn::Over => None,
         }
     }
 }

@@ -14,7 +14,7 @@ pub struct DownloadPermit {
 }
 
 impl DownloadPermit {
-    /// Acquires a permit for a download. Each download has its own connection to Incus, and the limits reserve one per client
+    /// Acquires a permit for a download. Each download has its own upstream connection, and the limits reserve one per client
     /// connection. Of the concurrent downloads on one HTTP/2 connection, each after the first must therefore acquire a permit
     /// like a new connection.
     ///

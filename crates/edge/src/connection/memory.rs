@@ -6,7 +6,7 @@ use crate::admission::Reader;
 use crate::generation::Holds;
 use crate::response::{Reply, ReplyBody};
 
-/// Attaches a lease to a response's bytes, which counts them for the reader wherever they are buffered. Responses from Incus
+/// Attaches a lease to a response's bytes, which counts them for the reader wherever they are buffered. Responses from upstream
 /// are not counted, because each download holds a connection permit.
 pub(super) fn try_acquire(mut reply: Reply, reader: &Arc<Reader>) -> Reply {
     let holds = reply.extensions_mut().remove::<Holds>();

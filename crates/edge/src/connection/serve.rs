@@ -27,7 +27,7 @@ const H1_BUFFER: usize = 64 << 10;
 const H2_BUFFER: usize = 64 << 10;
 /// Maximum number of concurrent streams on an HTTP/2 connection of an authenticated listener.
 const H2_STREAMS: u32 = 100;
-/// The same on an open listener. Each stream may hold two buffers and a connection to Incus.
+/// The same on an open listener. Each stream may hold two buffers and an upstream connection.
 const H2_STREAMS_OF_STRANGERS: u32 = 32;
 /// Timeout of an HTTP/2 keep-alive ping. A client answers only after it has read the data ahead of the ping, which can be
 /// megabytes in the buffers of both kernels. A slow client needs minutes for them.
