@@ -1,9 +1,8 @@
 //! The minimum rate at which a client must read a response.
 //!
 //! A client starts with a credit of time (`limits.send_grace`). Every byte that it reads earns the time that one byte takes
-//! at the minimum rate. Credit is spent while the gateway waits for the client, not while it waits for the upstream
-//! server. A client
-//! without credit has been slower than the minimum rate for at least the grace period.
+//! at the minimum rate. Credit is spent while the gateway waits for the client, not while it waits for the upstream server. A
+//! client without credit has been slower than the minimum rate for at least the grace period.
 
 use std::cell::Cell;
 use std::pin::Pin;
