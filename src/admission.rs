@@ -11,11 +11,12 @@
 //!   oldest one of the address with the most connections. A flood therefore evicts itself, and an administrator only needs
 //!   the duration of one handshake.
 //!
-//! [`IpAllowList`] filters by address, [`per_ip`] counts by address, [`MinRate`] sets the minimum rate at which a client
-//! reads a response, a [`Reader`] tracks the memory of unread responses, and [`fd_limit`] reads the system's file descriptor
-//! limit.
+//! `connections` counts the connections and `reject_counters` what was rejected. [`IpAllowList`] filters by address,
+//! [`per_ip`] counts by address, [`MinRate`] sets the minimum rate at which a client reads a response, a [`Reader`] tracks the
+//! memory of unread responses, and [`fd_limit`] reads the system's file descriptor limit.
 
 mod allow_list;
+mod connections;
 pub mod fd_limit;
 mod min_rate;
 mod pending_proxy;
@@ -23,25 +24,23 @@ pub mod per_ip;
 mod permit;
 mod preauth_queue;
 mod public_queue;
+mod reject_counters;
 mod reject_reason;
 mod rejection;
 mod response_budget;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::allow_list::IpAllowList;
+use self::connections::Connections;
 pub use self::min_rate::{MinRate, ResettableSleep};
 pub use self::pending_proxy::PendingProxyPermit;
 pub use self::per_ip::ClientBucket;
-use self::per_ip::{ClientBuckets, IpPrefix};
 pub use self::permit::ConnectionPermit;
-use self::permit::Slot;
-use self::preauth_queue::PreauthQueue;
-use self::public_queue::PublicQueue;
 pub use self::public_queue::Stranger;
+use self::reject_counters::RejectCounters;
 pub use self::reject_reason::RejectReason;
 pub use self::rejection::Rejection;
 use self::response_budget::ResponseBudget;
@@ -49,46 +48,21 @@ pub use self::response_budget::{BudgetLease, Reader};
 use crate::limits::Limits;
 use crate::port::Port;
 
-/// An episode ends after this many seconds without another case of its reason. The log has one line per episode.
-const QUIET: u64 = 60;
-
 /// Counts connections, requests and response memory for all workers.
 #[derive(Debug)]
 pub struct Limiter {
-    present: Mutex<Counts>,
-    answers: ResponseBudget,
-    cases: [RejectCounter; RejectReason::ALL.len()],
-    since: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// Connections on the public port.
-    strangers: PublicQueue,
-    /// Connections on the admin port that have presented a listed certificate.
-    admins: usize,
-    /// Connections on the admin port that have not presented a listed certificate.
-    unproven: PreauthQueue,
-    addresses: ClientBuckets,
-    /// Connections from proxies whose PROXY header has not arrived yet, per port.
-    unannounced: [usize; 2],
-}
-
-/// Counter of one [`RejectReason`].
-#[derive(Debug, Default)]
-struct RejectCounter {
-    count: AtomicU64,
-    /// Sum of all durations in seconds.
-    last: AtomicU64,
+    connections: Arc<Connections>,
+    answers: Arc<ResponseBudget>,
+    cases: Arc<RejectCounters>,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
+        let cases = Arc::<RejectCounters>::default();
         Self {
-            present: Mutex::default(),
-            answers: ResponseBudget::default(),
-            cases: Default::default(),
-            since: Instant::now(),
+            connections: Arc::default(),
+            answers: Arc::new(ResponseBudget::new(Arc::clone(&cases))),
+            cases,
         }
     }
 }
@@ -99,7 +73,7 @@ impl Limiter {
     /// # Errors
     /// Returns the reason if the connection is rejected.
     pub fn admit(
-        self: &Arc<Self>,
+        &self,
         port: Port,
         client: IpAddr,
         access: &IpAllowList,
@@ -107,10 +81,13 @@ impl Limiter {
     ) -> Result<ConnectionPermit, RejectReason> {
         let held = match access.permits(client) {
             false => Err(RejectReason::Network),
-            true => self.present().admit(port, client, limits),
+            true => self.connections.admit(port, client, limits),
         };
         match held {
-            Ok(held) => Ok(ConnectionPermit::new(Arc::clone(self), held)),
+            Ok(held) => {
+                let (connections, cases) = (Arc::clone(&self.connections), Arc::clone(&self.cases));
+                Ok(ConnectionPermit::new(connections, cases, held))
+            }
             Err(reason) => Err(self.refuse(reason, port, client, limits)),
         }
     }
@@ -119,24 +96,16 @@ impl Limiter {
     ///
     /// # Errors
     /// Returns [`RejectReason::PendingProxy`] if too many such connections are open.
-    pub fn admit_proxy(
-        self: &Arc<Self>,
-        port: Port,
-        proxy: IpAddr,
-        limits: &Limits,
-    ) -> Result<PendingProxyPermit, RejectReason> {
-        let at_most = match port {
-            Port::Admin => limits.reserved_admin_connections,
-            Port::Public => limits.connections_of(port),
-        };
-        let mut present = self.present();
-        let unannounced = present.unannounced(port);
-        if *unannounced >= at_most {
-            drop(present);
-            return Err(self.refuse(RejectReason::PendingProxy, port, proxy, limits));
+    pub fn admit_proxy(&self, port: Port, proxy: IpAddr, limits: &Limits) -> Result<PendingProxyPermit, RejectReason> {
+        match self.connections.admit_proxy(port, limits) {
+            Ok(()) => Ok(PendingProxyPermit::new(Arc::clone(&self.connections), port)),
+            Err(reason) => Err(self.refuse(reason, port, proxy, limits)),
         }
-        *unannounced += 1;
-        Ok(PendingProxyPermit::new(Arc::clone(self), port))
+    }
+
+    /// Registers a new connection of this client as a reader of responses.
+    pub fn reader(&self, client: IpAddr) -> Arc<Reader> {
+        self.answers.reader(client)
     }
 
     /// Counts a request from a client without a [`ConnectionPermit`] that counts it.
@@ -148,8 +117,7 @@ impl Limiter {
         if client.is_loopback() {
             return Ok(());
         }
-        let address = self.present().addresses.of(client);
-        address.try_acquire(requests_a_second)
+        self.connections.address(client).try_acquire(requests_a_second)
     }
 
     fn refuse(&self, reason: RejectReason, port: Port, client: IpAddr, limits: &Limits) -> RejectReason {
@@ -163,30 +131,17 @@ impl Limiter {
 
     /// Counts a case. Returns `true` for the first one of an episode, which the caller should log.
     pub fn count(&self, reason: RejectReason) -> bool {
-        let cases = &self.cases[reason as usize];
-        cases.count.fetch_add(1, Ordering::Relaxed);
-        // Starts at `QUIET`, so that the first case is not taken for part of an earlier episode.
-        let now = self.since.elapsed().as_secs() + QUIET;
-        cases.last.swap(now, Ordering::Relaxed) + QUIET <= now
+        self.cases.count(reason)
     }
 
     /// Returns the number of cases.
     pub fn cases(&self, reason: RejectReason) -> u64 {
-        self.cases[reason as usize].count.load(Ordering::Relaxed)
+        self.cases.cases(reason)
     }
 
     /// Returns the number of open connections on a port.
     pub fn connections(&self, port: Port) -> usize {
-        let present = self.present();
-        match port {
-            Port::Admin => present.admins + present.unproven.len(),
-            Port::Public => present.strangers.len(),
-        }
-    }
-
-    fn present(&self) -> MutexGuard<'_, Counts> {
-        // A panic while the lock was held has changed at most one number.
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.len(port)
     }
 }
 
@@ -216,59 +171,6 @@ fn log_episode(reason: RejectReason, port: Port, client: IpAddr, limits: &Limits
         | RejectReason::Stalled
         | RejectReason::Unread => {}
     }
-}
-
-impl Counts {
-    fn unannounced(&mut self, port: Port) -> &mut usize {
-        &mut self.unannounced[port as usize]
-    }
-
-    fn admit(&mut self, port: Port, client: IpAddr, limits: &Limits) -> Result<Slot, RejectReason> {
-        let all = self.strangers.len() + self.admins + self.unproven.len();
-        match port {
-            Port::Admin => {
-                let is_full = self.unproven.len() >= max_preauth(limits);
-                // An eviction frees a slot, so it is possible even at the limit.
-                if all >= limits.max_connections && !is_full {
-                    return Err(RejectReason::Full);
-                }
-                Ok(Slot::PreauthQueue(self.unproven.acquire(client, is_full)))
-            }
-            Port::Public => {
-                let kept_back = limits.reserved_admin_connections;
-                let at_most = limits.max_connections.saturating_sub(kept_back);
-                let is_full = all >= limits.max_connections || self.strangers.len() >= at_most;
-                // Loopback is not a single client: it is a proxy with many clients, or a local user who can do more harm in
-                // other ways.
-                let address = match client.is_loopback() {
-                    true => None,
-                    false => {
-                        let address = self.addresses.acquire(client, limits.max_connections_per_address);
-                        Some(address.ok_or(RejectReason::Address)?)
-                    }
-                };
-                let group = IpPrefix::of(client);
-                if is_full {
-                    let Some(evicted) = self.strangers.displace_for(group) else {
-                        if let Some(address) = &address {
-                            self.addresses.release(address);
-                        }
-                        return Err(RejectReason::Full);
-                    };
-                    if let Some(address) = &evicted.address {
-                        self.addresses.release(address);
-                    }
-                }
-                Ok(Slot::Stranger(self.strangers.acquire(group, address, is_full)))
-            }
-        }
-    }
-}
-
-/// Maximum number of connections on the admin port without a listed certificate. The other half is reserved for
-/// administrators.
-fn max_preauth(limits: &Limits) -> usize {
-    (limits.reserved_admin_connections / 2).max(1)
 }
 
 #[cfg(test)]

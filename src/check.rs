@@ -1,7 +1,9 @@
 //! `incus-gate check`: loads everything that `run` loads, then tests the ports and the connection to Incus.
 //!
 //! `settings` inspects the configuration without any test (`run` logs its problems as warnings); `incus` queries Incus.
+//! Each result is a `finding`.
 
+mod finding;
 mod incus;
 mod settings;
 
@@ -9,6 +11,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use self::finding::{Finding, Verdict};
 use crate::config::Config;
 use crate::listener;
 use crate::port::Port;
@@ -42,43 +45,6 @@ pub fn warn(config: &Config) {
     for Finding { verdict, what, text } in settings::look(config) {
         if verdict != Verdict::Ok {
             tracing::warn!("{what}: {text}");
-        }
-    }
-}
-
-/// The result of one check.
-struct Finding {
-    verdict: Verdict,
-    what: String,
-    text: String,
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Verdict {
-    Fail,
-    Ok,
-    Warn,
-}
-
-impl Finding {
-    fn ok(what: &str, text: &str) -> Self {
-        Self::new(Verdict::Ok, what, text)
-    }
-
-    /// It works, but only for a limited time or not as well as it could.
-    fn warn(what: &str, text: &str) -> Self {
-        Self::new(Verdict::Warn, what, text)
-    }
-
-    fn fail(what: &str, text: &str) -> Self {
-        Self::new(Verdict::Fail, what, text)
-    }
-
-    fn new(verdict: Verdict, what: &str, text: &str) -> Self {
-        Self {
-            verdict,
-            what: what.to_owned(),
-            text: text.to_owned(),
         }
     }
 }

@@ -1,109 +1,43 @@
 //! `incus-gate init`: sets up a gateway for an existing Incus server in one command.
 //!
 //! Each step first checks whether it is already done, so a second run changes nothing, and an interrupted run can be resumed.
-//! Existing files are never overwritten. [`incus`] talks to the local Incus, [`keypair`] creates certificates and keys,
-//! [`server_cert`] chooses the certificate that clients see, [`template`] writes `proxy.toml`, [`drift`] reports
-//! command-line options that an existing configuration does not match, and [`next_steps`] prints the remaining steps.
-//! [`prompt`] asks for confirmation before anything but the gateway's own files is changed.
+//! Existing files are never overwritten. [`incus`] talks to the local Incus, [`mod@reach`] chooses the address at which the
+//! gateway reaches it, [`keypair`] creates certificates and keys, [`server_cert`] chooses the certificate that clients see,
+//! [`template`] writes `proxy.toml`, [`drift`] reports command-line options that an existing configuration does not match, and
+//! [`next_steps`] prints the remaining steps. [`prompt`] asks for confirmation before anything but the gateway's own files is
+//! changed, and [`progress`] prints what was done.
 
 mod drift;
+mod error;
 mod incus;
 mod keypair;
 mod next_steps;
+mod options;
+mod progress;
 mod prompt;
+mod reach;
 mod server_cert;
 mod template;
 
-use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
+pub use self::error::InitError;
+use self::error::unwritable;
 use self::incus::Incus;
 pub use self::incus::LocalError;
 pub use self::keypair::PairError;
 use self::keypair::{Kind, Pair, Purpose};
+pub use self::options::Options;
+use self::progress::{ProgressLog, say};
 pub use self::prompt::AskError;
 use self::prompt::Prompter;
+use self::reach::reach;
 use self::server_cert::Site;
 use crate::check;
-use crate::config::{self, Config, ConfigError};
-use crate::port::Port;
-use crate::tls::CertifiedKeyError;
-
-/// The command-line options of `init`.
-#[derive(Debug, clap::Args)]
-pub struct Options {
-    /// The configuration file to write; certificates and keys are created in the folder `certs` next to it
-    #[arg(long, value_name = "FILE", default_value = "/etc/incus-gate/proxy.toml")]
-    config: PathBuf,
-    /// The DNS name under which clients reach this server, such as lxc.example.org
-    #[arg(long, value_name = "DNS")]
-    name: Option<String>,
-    /// PEM file with the server certificate and its chain; default: certbot's for that name, or a new self-signed one
-    #[arg(long, value_name = "FILE", requires = "private_key")]
-    certificate: Option<PathBuf>,
-    /// PEM file with its private key
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    private_key: Option<PathBuf>,
-    /// The name of an administrator to create a certificate for; can be repeated
-    #[arg(long = "admin", value_name = "NAME")]
-    admins: Vec<String>,
-    /// The listen address of the public port
-    #[arg(long, value_name = "ADDRESS", default_value_t = Port::Public.usual_address())]
-    public: SocketAddr,
-    /// The listen address of the admin port
-    #[arg(long = "admin-listen", value_name = "ADDRESS", default_value_t = Port::Admin.usual_address())]
-    admin: SocketAddr,
-    /// Create RSA keys of 4,096 bits instead of ECDSA P-384, which Incus itself uses
-    #[arg(long)]
-    rsa: bool,
-    /// The folder of the local Incus; default: $INCUS_DIR, or /var/lib/incus
-    #[arg(long, value_name = "DIR")]
-    incus: Option<PathBuf>,
-    /// The folder of certbot's certificates
-    #[arg(long, value_name = "DIR", default_value = "/etc/letsencrypt/live")]
-    letsencrypt: PathBuf,
-    /// Do not prompt; accept every default
-    #[arg(long)]
-    yes: bool,
-}
-
-/// The reason why the setup failed or is incomplete.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum InitError {
-    #[error(transparent)]
-    Ask(#[from] AskError),
-    #[error(
-        "`{0}` is no name for an admin; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +, no dot first, and neither `server` nor `incus-client`"
-    )]
-    AdminName(String),
-    #[error("something above is not as it should be yet; mend it, then see with `incus-gate check --config {}`", .0.display())]
-    Check(PathBuf),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error("--{}: {source}", option(source))]
-    CertifiedKey { source: CertifiedKeyError },
-    #[error(transparent)]
-    Incus(#[from] LocalError),
-    #[error("cannot list the admin {name} at the end of the file: {source}. List {} there by hand", certificate.display())]
-    NotAdded {
-        name: String,
-        certificate: PathBuf,
-        source: ConfigError,
-    },
-    #[error(transparent)]
-    Pair(#[from] PairError),
-    #[error("`{0}` is no name that clients could ask for; give a DNS name without a *, like --name lxc.example.org")]
-    ServerName(String),
-    #[error("cannot write {}: {source}; {}", path.display(), remedy(source))]
-    Unwritable { path: PathBuf, source: io::Error },
-}
+use crate::config::{self, Config};
 
 /// Sets the gateway up, and prints what was done.
 pub fn init(options: &Options) -> Result<(), InitError> {
@@ -149,7 +83,7 @@ fn set_up(
 ) -> Result<(), InitError> {
     let site = Site::find(options, folder, questions)?;
     make_folder(folder).map_err(|source| unwritable(folder, source))?;
-    let incus = incus_of(options).reached(questions, done)?;
+    let incus = reach(&incus_of(options), questions, done)?;
     let client = Pair::at(folder, "incus-client");
     done.pair(&client, client.make("incus-gate", Purpose::Client, kind)?);
     if let Some((pair, name)) = site.to_make() {
@@ -264,78 +198,4 @@ fn make_folder(folder: &Path) -> io::Result<()> {
             fs::create_dir(folder)?;
             fs::set_permissions(folder, Permissions::from_mode(0o755))
         })
-}
-
-fn unwritable(path: &Path, source: io::Error) -> InitError {
-    InitError::Unwritable {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn option(error: &CertifiedKeyError) -> &'static str {
-    match error {
-        CertifiedKeyError::Certificate(_) => "certificate",
-        CertifiedKeyError::PrivateKey(_) => "private-key",
-    }
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "run this as root, or choose another place with --config",
-        io::ErrorKind::AlreadyExists => "it has come to be there meanwhile, and is never overwritten",
-        _ => "choose another place with --config",
-    }
-}
-
-/// Prints what was done, one line per step, and records whether anything was changed or noted.
-#[derive(Debug, Default)]
-struct ProgressLog {
-    changed: bool,
-    noted: bool,
-}
-
-impl ProgressLog {
-    fn step(&mut self, what: &str, which: &str) {
-        self.changed = true;
-        line(what, which);
-    }
-
-    fn step_kept(&self, which: &str) {
-        line("kept", which);
-    }
-
-    fn note(&mut self, what: impl fmt::Display) {
-        self.noted = true;
-        line("note", what);
-    }
-
-    fn kept(&self, path: &Path) {
-        self.step_kept(&path.display().to_string());
-    }
-
-    fn wrote(&mut self, path: &Path) {
-        self.step("wrote", &path.display().to_string());
-    }
-
-    fn pair(&mut self, pair: &Pair, made: keypair::Made) {
-        let files = format!("{} and its key", pair.certificate.display());
-        match made {
-            keypair::Made::Now => self.step("made", &files),
-            keypair::Made::Before => self.step_kept(&files),
-        }
-    }
-
-    fn left(&self, command: &str) {
-        line("to do", format!("run: {command}"));
-    }
-}
-
-fn line(what: &str, which: impl fmt::Display) {
-    say(&format!("  {what:<6} {which}"));
-}
-
-/// Prints a line. If stdout is closed, the steps still run.
-fn say(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
 }

@@ -3,24 +3,24 @@
 
 use std::sync::Arc;
 
-use super::Limiter;
+use super::connections::Connections;
 use crate::port::Port;
 
 /// Permit of one such connection, which counts until the permit is dropped.
 #[derive(Debug)]
 pub struct PendingProxyPermit {
-    limiter: Arc<Limiter>,
+    connections: Arc<Connections>,
     port: Port,
 }
 
 impl PendingProxyPermit {
-    pub(super) fn new(limiter: Arc<Limiter>, port: Port) -> Self {
-        Self { limiter, port }
+    pub(super) fn new(connections: Arc<Connections>, port: Port) -> Self {
+        Self { connections, port }
     }
 }
 
 impl Drop for PendingProxyPermit {
     fn drop(&mut self) {
-        *self.limiter.present().unannounced(self.port) -= 1;
+        self.connections.release_proxy(self.port);
     }
 }

@@ -3,28 +3,27 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
-use super::{ClientBucket, Limiter, RejectReason, Stranger};
+use super::connections::{Connections, Slot};
+use super::per_ip::ClientBucket;
+use super::public_queue::Stranger;
+use super::reject_counters::RejectCounters;
+use super::reject_reason::RejectReason;
 
 /// An admitted connection, which counts until the permit is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    limiter: Arc<Limiter>,
+    connections: Arc<Connections>,
+    cases: Arc<RejectCounters>,
     held: Slot,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Slot {
-    Admin,
-    Stranger(Arc<Stranger>),
-    /// Notified on eviction.
-    PreauthQueue(Arc<Notify>),
-}
-
 impl ConnectionPermit {
-    pub(super) fn new(limiter: Arc<Limiter>, held: Slot) -> Self {
-        Self { limiter, held }
+    pub(super) fn new(connections: Arc<Connections>, cases: Arc<RejectCounters>, held: Slot) -> Self {
+        Self {
+            connections,
+            cases,
+            held,
+        }
     }
 
     /// Turns the permit into an administrator's after a listed certificate was presented. Returns `false` if the connection
@@ -32,12 +31,9 @@ impl ConnectionPermit {
     #[must_use]
     pub fn promote(&mut self) -> bool {
         if let Slot::PreauthQueue(evicted) = &self.held {
-            let mut present = self.limiter.present();
-            if !present.unproven.release(evicted) {
+            if !self.connections.promote(evicted) {
                 return false;
             }
-            present.admins += 1;
-            drop(present);
             self.held = Slot::Admin;
         }
         true
@@ -55,14 +51,14 @@ impl ConnectionPermit {
 
     /// Completes when the connection is evicted. An administrator's connection is never evicted.
     pub fn evicted(&self) -> impl Future<Output = ()> + use<> {
-        let (held, limiter) = (self.held.clone(), Arc::clone(&self.limiter));
+        let (held, cases) = (self.held.clone(), Arc::clone(&self.cases));
         async move {
             match &held {
                 Slot::Admin => return pending().await,
                 Slot::Stranger(stranger) => stranger.evicted.notified().await,
                 Slot::PreauthQueue(evicted) => evicted.notified().await,
             }
-            if !limiter.count(RejectReason::Evicted) {
+            if !cases.count(RejectReason::Evicted) {
                 return;
             }
             match held {
@@ -94,21 +90,6 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut present = self.limiter.present();
-        match &self.held {
-            Slot::Admin => present.admins -= 1,
-            Slot::Stranger(stranger) => {
-                // An evicted connection was removed already.
-                if present.strangers.release(stranger)
-                    && let Some(address) = &stranger.address
-                {
-                    present.addresses.release(address);
-                }
-            }
-            Slot::PreauthQueue(evicted) => {
-                // An evicted connection was removed already.
-                present.unproven.release(evicted);
-            }
-        }
+        self.connections.release(&self.held);
     }
 }

@@ -16,8 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use super::ClientBucket;
-use super::per_ip::IpPrefix;
+use super::per_ip::{ClientBucket, IpPrefix};
 
 /// Maximum number of connections that are examined for an idle one before a new connection is rejected.
 const MAX_LOOKED_AT: usize = 1024;

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::per_ip::IpPrefix;
-use super::{Limiter, RejectReason};
+use super::reject_counters::RejectCounters;
+use super::reject_reason::RejectReason;
 
 /// Budget of all responses together, in bytes.
 const BUDGET: usize = 32 << 20;
@@ -31,12 +32,39 @@ const CONNECTION: usize = 32 << 10;
 
 /// All leases.
 #[derive(Debug, Default)]
-pub(super) struct ResponseBudget(Mutex<Ledger>);
+pub(super) struct ResponseBudget {
+    ledger: Mutex<Ledger>,
+    cases: Arc<RejectCounters>,
+}
 
 impl ResponseBudget {
+    pub(super) fn new(cases: Arc<RejectCounters>) -> Self {
+        Self {
+            ledger: Mutex::default(),
+            cases,
+        }
+    }
+
+    /// Registers a new connection of this client.
+    pub(super) fn reader(self: &Arc<Self>, client: IpAddr) -> Arc<Reader> {
+        let number = {
+            let mut ledger = self.lock();
+            ledger.next += 1;
+            ledger.next
+        };
+        Arc::new(Reader {
+            budget: Arc::clone(self),
+            number,
+            // Loopback is not a single client, as in `admit`.
+            address: (!client.is_loopback()).then(|| IpPrefix::of(client)),
+            is_evicted: AtomicBool::new(false),
+            evicted: Notify::new(),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         // Nothing panics between two changes that belong together.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,30 +166,11 @@ impl Ledger {
 /// A connection on the public port, as a reader of responses.
 #[derive(Debug)]
 pub struct Reader {
-    limiter: Arc<Limiter>,
+    budget: Arc<ResponseBudget>,
     number: u64,
     address: Option<IpPrefix>,
     is_evicted: AtomicBool,
     evicted: Notify,
-}
-
-impl Limiter {
-    /// Registers a new connection of this client.
-    pub fn reader(self: &Arc<Self>, client: IpAddr) -> Arc<Reader> {
-        let number = {
-            let mut ledger = self.answers.lock();
-            ledger.next += 1;
-            ledger.next
-        };
-        Arc::new(Reader {
-            limiter: Arc::clone(self),
-            number,
-            // Loopback is not a single client, as in `admit`.
-            address: (!client.is_loopback()).then(|| IpPrefix::of(client)),
-            is_evicted: AtomicBool::new(false),
-            evicted: Notify::new(),
-        })
-    }
 }
 
 impl Reader {
@@ -169,7 +178,7 @@ impl Reader {
     /// failing.
     pub fn try_acquire(self: &Arc<Self>, bytes: usize) -> BudgetLease {
         let bytes = bytes + ANSWER;
-        let evicted = self.limiter.answers.lock().add(self, bytes);
+        let evicted = self.budget.lock().add(self, bytes);
         for reader in evicted {
             reader.log_eviction();
         }
@@ -182,7 +191,7 @@ impl Reader {
     /// Requests that the connection is reset.
     pub fn evict(&self) {
         let was_evicted = {
-            let mut ledger = self.limiter.answers.lock();
+            let mut ledger = self.budget.lock();
             ledger.close(self.number);
             self.is_evicted.swap(true, Ordering::Relaxed)
         };
@@ -202,7 +211,7 @@ impl Reader {
 
     fn log_eviction(&self) {
         self.evicted.notify_one();
-        if self.limiter.count(RejectReason::Unread) {
+        if self.budget.cases.count(RejectReason::Unread) {
             tracing::info!(
                 "answers that are not read hold too much memory; reset a connection that holds most of it. No more of this is \
                  told until a minute has gone by without it"
@@ -230,7 +239,7 @@ impl BudgetLease {
 
 impl Drop for BudgetLease {
     fn drop(&mut self) {
-        self.reader.limiter.answers.lock().subtract(&self.reader, self.bytes);
+        self.reader.budget.lock().subtract(&self.reader, self.bytes);
     }
 }
 
@@ -253,29 +262,29 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn total(limiter: &Limiter) -> usize {
-        limiter.answers.lock().total
+    fn total(budget: &ResponseBudget) -> usize {
+        budget.lock().total
     }
 
     #[test]
     fn a_booking_lives_as_long_as_its_bytes() {
-        let limiter = Arc::new(Limiter::default());
-        let reader = limiter.reader(ip(1));
+        let budget = Arc::new(ResponseBudget::default());
+        let reader = budget.reader(ip(1));
         let bytes = reader.try_acquire(100).keep_with(Bytes::from_static(b"an answer"), ());
         let (first, second) = (bytes.slice(..2), bytes.slice(2..));
         drop((bytes, first));
-        assert_eq!(total(&limiter), CONNECTION + ANSWER + 100);
+        assert_eq!(total(&budget), CONNECTION + ANSWER + 100);
         assert_eq!(&second[..], b" answer");
         drop(second);
-        assert_eq!(total(&limiter), 0);
-        let ledger = limiter.answers.lock();
+        assert_eq!(total(&budget), 0);
+        let ledger = budget.lock();
         assert!(ledger.readers.is_empty() && ledger.addresses.is_empty());
     }
 
     #[test]
     fn an_address_that_exceeds_its_budget_loses_the_connection_that_holds_most() {
-        let limiter = Arc::new(Limiter::default());
-        let [small, large, newest, other] = [1, 1, 1, 2].map(|last| limiter.reader(ip(last)));
+        let budget = Arc::new(ResponseBudget::default());
+        let [small, large, newest, other] = [1, 1, 1, 2].map(|last| budget.reader(ip(last)));
         let mut bookings = vec![small.try_acquire(1_000), other.try_acquire(BUDGET_OF_ADDRESS / 4)];
         bookings.extend((0..3).map(|_| large.try_acquire(BUDGET_OF_ADDRESS / 4)));
         assert!(!large.is_evicted());
@@ -285,33 +294,33 @@ mod tests {
         // A lease dropped after the eviction is not subtracted twice, and one acquired after it does not count.
         bookings.push(large.try_acquire(BUDGET));
         drop(bookings);
-        assert_eq!(total(&limiter), 0);
+        assert_eq!(total(&budget), 0);
     }
 
     #[test]
     fn an_evicted_reader_has_no_account_though_nobody_has_told_it_yet() {
-        let limiter = Arc::new(Limiter::default());
-        let reader = limiter.reader(ip(1));
+        let budget = Arc::new(ResponseBudget::default());
+        let reader = budget.reader(ip(1));
         let older = reader.try_acquire(10_000);
         // Another worker evicts it like this, and notifies the reader later.
-        let evicted = limiter.answers.lock().evict(reader.number);
+        let evicted = budget.lock().evict(reader.number);
         let newer = reader.try_acquire(0);
-        assert_eq!(total(&limiter), 0);
+        assert_eq!(total(&budget), 0);
         drop((older, newer));
-        assert_eq!(total(&limiter), 0);
+        assert_eq!(total(&budget), 0);
         assert!(evicted.is_some_and(|evicted| Arc::ptr_eq(&evicted, &reader)));
     }
 
     #[test]
     fn a_newcomer_displaces_the_address_that_holds_most() {
-        let limiter = Arc::new(Limiter::default());
+        let budget = Arc::new(ResponseBudget::default());
         let share = BUDGET / 3 - CONNECTION - ANSWER;
-        let crowd = [1, 2, 3].map(|last| limiter.reader(ip(last)));
+        let crowd = [1, 2, 3].map(|last| budget.reader(ip(last)));
         let _held: Vec<_> = (0..)
             .zip(&crowd)
             .map(|(more, reader)| reader.try_acquire(share - more))
             .collect();
-        let newcomer = limiter.reader(ip(4));
+        let newcomer = budget.reader(ip(4));
         let _booking = newcomer.try_acquire(1_000);
         assert!(crowd[0].is_evicted());
         assert!(!crowd[1].is_evicted() && !crowd[2].is_evicted() && !newcomer.is_evicted());
@@ -319,8 +328,8 @@ mod tests {
 
     #[test]
     fn this_machine_has_no_budget_of_its_own() {
-        let limiter = Arc::new(Limiter::default());
-        let readers: Vec<_> = (0..3).map(|_| limiter.reader(IpAddr::from([127, 0, 0, 1]))).collect();
+        let budget = Arc::new(ResponseBudget::default());
+        let readers: Vec<_> = (0..3).map(|_| budget.reader(IpAddr::from([127, 0, 0, 1]))).collect();
         let book = |reader: &Arc<Reader>| reader.try_acquire(BUDGET_OF_ADDRESS / 2 + 1);
         let mut held: Vec<_> = readers[..2].iter().map(book).collect();
         assert!(!readers[0].is_evicted());
@@ -330,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn eviction_wakes_the_connection_though_it_waits_later() {
-        let reader = Arc::new(Limiter::default()).reader(ip(1));
+        let reader = Arc::new(ResponseBudget::default()).reader(ip(1));
         reader.evict();
         reader.evicted().await;
     }

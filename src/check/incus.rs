@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::config::{Config, UpstreamConfig};
 use crate::upstream::{ServerInfo, Target, Upstream};
 use crate::worker;

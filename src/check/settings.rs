@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::config::{Config, CredentialMatcher};
 use crate::listener;
 use crate::tls::certificate::{self, Fingerprint, Validity};

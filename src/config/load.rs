@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Source};
 use super::model::{Config, DEFAULT_PATHS};
-use super::parse::Loader;
-use super::schema;
+use super::{parse, schema};
 
 impl Config {
     /// Returns the path of the configuration: `named`, or the first of [`DEFAULT_PATHS`] that exists.
@@ -38,7 +37,7 @@ impl Config {
 
     fn of(source: &Source) -> Result<Self, ConfigError> {
         let file: schema::File = source.parse()?;
-        Loader { source }.load(file)
+        parse::config(source, file)
     }
 
     /// Returns `status.socket`, even if other parts of the file are invalid: a running gateway keeps its old
@@ -50,6 +49,6 @@ impl Config {
     pub fn status_socket(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
         let source = Source::read(path)?;
         let file: schema::StatusAlone = source.parse()?;
-        Loader { source: &source }.status(&file.status)
+        parse::status_socket(&source, &file.status)
     }
 }

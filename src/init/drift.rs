@@ -8,7 +8,8 @@ use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
 
 use super::incus::Incus;
-use super::{Options, ProgressLog};
+use super::options::Options;
+use super::progress::ProgressLog;
 use crate::config::Config;
 use crate::port::Port;
 use crate::tls::read_certificate;
@@ -23,19 +24,22 @@ pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &m
         ));
     }
     // An unreachable Incus is reported when the certificate is added to its trust store.
-    let Ok((url, certificate)) = incus.seen() else { return };
+    let Ok(server) = incus.server() else { return };
     let upstream = &config.upstream;
     // If the configured Incus is remote, the local one is unrelated.
     if Pin::none_on_loopback(&upstream.host).is_none() {
         return;
     }
-    if let Some(url) = url.filter(|url| !url.ends_with(&format!(":{}", upstream.port))) {
+    if let Some(url) = server
+        .url()
+        .filter(|url| !url.ends_with(&format!(":{}", upstream.port)))
+    {
         done.note(format!(
             "Incus listens on {url}, and upstream.url in {file} is {}",
             upstream.url
         ));
     }
-    if let (None, Some(certificate)) = (upstream.pin.path(), certificate) {
+    if let (None, Some(certificate)) = (upstream.pin.path(), incus.pin(server.is_cluster)) {
         let certificate = certificate.display();
         done.note(format!(
             "{file} takes whoever listens there for Incus; with `server_certificate = \"{certificate}\"` in [upstream], Incus alone"

@@ -14,13 +14,9 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::prompt::Prompter;
-use super::{InitError, ProgressLog};
 use crate::tls::certificate::Fingerprint;
 use crate::unix_http;
 
-/// The address at which Incus is assumed or configured to listen by default.
-const USUAL: &str = "127.0.0.1:8553";
 /// Incus's default port, for an address without a port.
 const PORT: u16 = 8443;
 /// How long to wait for a response of the local server.
@@ -32,23 +28,17 @@ pub(super) struct Incus {
     folder: PathBuf,
 }
 
-/// How the gateway reaches Incus.
+/// What Incus tells of itself.
 #[derive(Debug)]
-pub(super) struct Reached {
-    pub(super) url: String,
-    /// The file of Incus's certificate, if it is readable here.
-    pub(super) pin: Option<PathBuf>,
-}
-
-/// Description from the image's properties.
-#[derive(Debug)]
-struct Server {
-    address: Option<String>,
-    is_cluster: bool,
+pub(super) struct Server {
+    /// The address of its TCP port, if it listens on one.
+    pub(super) address: Option<String>,
+    pub(super) is_cluster: bool,
 }
 
 impl Server {
-    fn url(&self) -> Option<String> {
+    /// Returns the URL at which this machine reaches it.
+    pub(super) fn url(&self) -> Option<String> {
         Some(format!("https://{}", local(self.address.as_ref()?)))
     }
 }
@@ -70,47 +60,20 @@ impl Incus {
         Self { folder }
     }
 
-    /// Returns Incus's address and certificate. If Incus listens on no TCP port, offers to make it listen on loopback.
-    pub(super) fn reached(&self, questions: &Prompter, done: &mut ProgressLog) -> Result<Reached, InitError> {
-        let server = match self.server() {
-            Ok(server) => server,
-            Err(error) => {
-                // Incus may run elsewhere, or this process is not root: the configuration can still be written.
-                done.note(error);
-                let url = format!("https://{USUAL}");
-                return Ok(Reached {
-                    url,
-                    pin: self.pin(false),
-                });
-            }
-        };
-        if server.address.is_none() {
-            let question = format!("Incus listens on its unix socket alone. Let it listen on {USUAL} too?");
-            if questions.yes_or_no(&question)? {
-                let config = json!({"config": {"core.https_address": USUAL}});
-                self.ask(Method::PATCH, "/1.0", Some(&config), "listen")?;
-                done.step("set", &format!("Incus's core.https_address to {USUAL}"));
-            }
-        }
-        Ok(Reached {
-            url: server.url().unwrap_or_else(|| format!("https://{USUAL}")),
-            pin: self.pin(server.is_cluster),
-        })
-    }
-
-    /// Like [`Self::reached`], but without prompts or changes. The address is `None` if Incus listens on no TCP port.
-    pub(super) fn seen(&self) -> Result<(Option<String>, Option<PathBuf>), LocalError> {
-        let server = self.server()?;
-        Ok((server.url(), self.pin(server.is_cluster)))
-    }
-
-    fn server(&self) -> Result<Server, LocalError> {
+    pub(super) fn server(&self) -> Result<Server, LocalError> {
         let server = self.ask(Method::GET, "/1.0", None, "tell of itself")?;
         let address = server["config"]["core.https_address"].as_str();
         Ok(Server {
             address: address.filter(|address| !address.is_empty()).map(ToOwned::to_owned),
             is_cluster: server["environment"]["server_clustered"] == true,
         })
+    }
+
+    /// Makes Incus listen on a TCP port.
+    pub(super) fn listen(&self, address: &str) -> Result<(), LocalError> {
+        let config = json!({"config": {"core.https_address": address}});
+        self.ask(Method::PATCH, "/1.0", Some(&config), "listen")?;
+        Ok(())
     }
 
     /// Returns whether the certificate is in Incus's trust store.
@@ -134,7 +97,8 @@ impl Incus {
         Ok(())
     }
 
-    fn pin(&self, is_cluster: bool) -> Option<PathBuf> {
+    /// Returns the file of Incus's certificate, if it is readable here.
+    pub(super) fn pin(&self, is_cluster: bool) -> Option<PathBuf> {
         let file = self.folder.join(if is_cluster { "cluster.crt" } else { "server.crt" });
         fs::metadata(&file).is_ok().then_some(file)
     }

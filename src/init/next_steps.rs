@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Options;
 use super::keypair::{Pair, group};
+use super::options::Options;
 use crate::config::{Config, DEFAULT_PATHS};
 use crate::tls::certificate::{Fingerprint, first_name, is_self_signed};
 

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use thiserror::Error;
 
-use super::say;
+use super::progress::say;
 
 /// The reason why a prompt got no answer.
 #[derive(Debug, Error)]

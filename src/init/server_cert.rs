@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::error::InitError;
 use super::keypair::Pair;
+use super::options::Options;
 use super::prompt::Prompter;
-use super::{InitError, Options};
 use crate::tls::CertifiedKey;
 
 /// The files for the `[tls]` table.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use toml::Value;
 
-use super::Options;
-use super::incus::Reached;
 use super::keypair::Pair;
+use super::options::Options;
+use super::reach::Reached;
 use super::server_cert::Site;
 
 /// Returns the complete file.

@@ -11,6 +11,35 @@ use webpki::RawPublicKeyEntity;
 
 use super::certificate;
 
+/// The methods of a certificate verifier that verify handshake signatures. `ClientCertVerifier` and `ServerCertVerifier` both
+/// require them.
+macro_rules! verify_methods {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            $crate::tls::signature::verify_tls12(message, certificate, signature)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            $crate::tls::signature::verify_tls13(message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            $crate::tls::signature::schemes()
+        }
+    };
+}
+pub(super) use verify_methods;
+
 pub(super) fn verify_tls12(
     message: &[u8],
     certificate: &CertificateDer<'_>,

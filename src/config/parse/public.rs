@@ -1,0 +1,43 @@
+//! The `[public]` table.
+
+use toml::Spanned;
+
+use super::loader::Loader;
+use crate::config::error::ConfigError;
+use crate::config::model::{Page, PublicConfig, Visibility};
+use crate::config::schema::{PublicTable, TlsTable};
+
+impl Loader<'_> {
+    pub(super) fn public(&self, table: PublicTable, shared: Option<&TlsTable>) -> Result<PublicConfig, ConfigError> {
+        let images = match table.images.get_ref().as_str() {
+            "all" => Visibility::All,
+            "public" => Visibility::Public,
+            other => {
+                let problem = format!("`{other}` is neither \"public\" nor \"all\"; write one of the two");
+                return Err(self.source.wrong("public.images", table.images.span(), problem));
+            }
+        };
+        let title = table.title.map(|title| self.title(title)).transpose()?;
+        Ok(PublicConfig {
+            listen: self.listen("public.listen", &table.listen)?,
+            access: self.access("public", &table.allow, &table.deny)?,
+            proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
+            tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
+            images,
+            page: table.page.then_some(Page { title }),
+            max_age: self.duration("public.max_age", &table.max_age)?,
+            stale_if_error: self.duration("public.stale_if_error", &table.stale_if_error)?,
+        })
+    }
+
+    fn title(&self, title: Spanned<String>) -> Result<String, ConfigError> {
+        let text = title.get_ref();
+        match text.trim().is_empty() || text.chars().count() > 100 || text.contains(char::is_control) {
+            true => {
+                let problem = "a heading has 1 to 100 characters, all in one line".to_owned();
+                Err(self.source.wrong("public.title", title.span(), problem))
+            }
+            false => Ok(title.into_inner()),
+        }
+    }
+}
