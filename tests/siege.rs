@@ -4,7 +4,7 @@ use testing::siege::report::SHORT;
 use testing::siege::{Attack, Plan};
 
 #[test]
-fn no_attack_within_the_limits_hurts_others() {
+fn no_attack_within_the_limits_harms_other_clients() {
     // A build for development needs a hundred times as long for a list as a release does.
     let report = testing::siege::run(&Plan {
         gateway: testing::gateway::binary().into(),

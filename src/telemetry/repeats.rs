@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_gets_one_line_and_a_count() {
+    fn each_network_gets_one_line_and_a_count() {
         let repeats = Repeats::default();
         let is_first = |client: &str| repeats.is_first(client.parse().unwrap());
         assert!(is_first("192.0.2.1") && is_first("192.0.2.2") && is_first("2001:db8::1"));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_memory_are_bounded_however_many_networks_come() {
+    fn lines_and_memory_are_bounded_for_any_number_of_networks() {
         let repeats = Repeats::default();
         let clients = (0..100_000_u32).map(|n| IpAddr::from((n + 1).to_be_bytes()));
         let lines = clients.filter(|client| repeats.is_first(*client)).count();

@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 3;
 const MANY: usize = 200;
 
 #[test]
-fn a_small_answer_costs_what_it_did() {
+fn the_cost_of_a_small_response_has_not_grown() {
     let scene = scene();
     Images::new().split("one").import(&scene.incus, &["--public"]);
     let gateway = Callgrind::start(&scene.setup.text());
@@ -71,7 +71,7 @@ fn a_small_answer_costs_what_it_did() {
 }
 
 #[test]
-fn a_mebibyte_costs_what_it_did() {
+fn the_cost_of_a_mebibyte_has_not_grown() {
     let scene = scene();
     let image = image(&scene);
     let gateway = Callgrind::start(&scene.setup.text());
@@ -90,7 +90,7 @@ fn a_mebibyte_costs_what_it_did() {
 }
 
 #[test]
-fn a_byte_is_copied_as_often_as_it_was() {
+fn the_copies_of_each_byte_have_not_grown() {
     let scene = scene();
     let image = image(&scene);
     // The same without the bodies.

@@ -23,7 +23,7 @@ const CASES: u32 = 60;
 const MANY: u32 = 200;
 
 #[test]
-fn a_request_is_whose_its_connections_certificate_is_under_the_configuration_of_its_moment() {
+fn requests_have_the_rights_of_their_certificate_only() {
     let mut config = Config {
         failure_persistence: None,
         // Of milliseconds.

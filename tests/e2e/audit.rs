@@ -73,7 +73,7 @@ fn change(scene: &ScriptedScene, path: &str) {
 }
 
 #[test]
-fn who_changes_something_is_told_of_and_who_looks_is_not() {
+fn changes_and_tunnels_are_audited_and_reads_are_not() {
     let audit = Audit::new();
     let scene = Scene::start_with(|setup| setup.more = audit.table());
     assert_eq!(fs::metadata(audit.path()).unwrap().permissions().mode() & 0o137, 0);
@@ -134,7 +134,7 @@ fn who_changes_something_is_told_of_and_who_looks_is_not() {
 }
 
 #[test]
-fn who_is_refused_is_told_of_by_certificate() {
+fn rejected_certificates_are_audited() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -151,7 +151,7 @@ fn who_is_refused_is_told_of_by_certificate() {
 }
 
 #[test]
-fn a_request_is_told_as_incus_reads_it() {
+fn the_audited_target_is_the_one_that_incus_decodes() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -186,7 +186,7 @@ fn a_request_is_told_as_incus_reads_it() {
 }
 
 #[test]
-fn nothing_in_a_strangers_subject_is_raw() {
+fn control_characters_in_a_subject_are_escaped() {
     let upstream = upstream();
     let audit = Audit::new();
     let name = "\u{7f}\u{85}\u{9b}31m\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}\u{1b}[2J\nä";
@@ -214,7 +214,7 @@ fn nothing_in_a_strangers_subject_is_raw() {
 }
 
 #[test]
-fn a_crowd_of_refusals_is_a_number() {
+fn repeated_rejections_are_counted_in_one_line() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -248,7 +248,7 @@ fn a_crowd_of_refusals_is_a_number() {
 }
 
 #[test]
-fn without_a_file_it_goes_where_all_goes_whatever_the_level() {
+fn without_a_file_the_main_log_has_the_audit_at_any_level() {
     let upstream = upstream();
     for level in ["error", "error,incus_gate::audit=off"] {
         let scene = ScriptedScene::before(&upstream);
@@ -274,7 +274,7 @@ fn without_a_file_it_goes_where_all_goes_whatever_the_level() {
 }
 
 #[test]
-fn logrotate_loses_nothing() {
+fn logrotate_loses_no_line() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -296,7 +296,7 @@ fn logrotate_loses_nothing() {
 }
 
 #[test]
-fn a_full_disk_is_told_of_once_and_stops_nobody() {
+fn a_full_disk_is_logged_once_and_delays_no_request() {
     let upstream = upstream();
     let disk = Disk::mount();
     let audit = Audit {
@@ -320,7 +320,7 @@ fn a_full_disk_is_told_of_once_and_stops_nobody() {
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_refused() {
+fn a_file_that_is_not_writable_is_rejected() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);

@@ -66,11 +66,8 @@ fn status(raw: &mut Raw) -> u16 {
 }
 
 #[test]
-fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
-    if !network::own(
-        "an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one",
-        &ADDRESSES,
-    ) {
+fn connections_per_address_and_ipv6_64_prefix_are_limited() {
+    if !network::own("connections_per_address_and_ipv6_64_prefix_are_limited", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -106,11 +103,8 @@ fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
 }
 
 #[test]
-fn a_download_beside_another_one_takes_the_place_of_a_connection() {
-    if !network::own(
-        "a_download_beside_another_one_takes_the_place_of_a_connection",
-        &ADDRESSES,
-    ) {
+fn each_parallel_download_counts_as_a_connection() {
+    if !network::own("each_parallel_download_counts_as_a_connection", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -135,8 +129,8 @@ fn a_download_beside_another_one_takes_the_place_of_a_connection() {
 }
 
 #[test]
-fn who_asks_too_often_is_told_when_to_ask_again() {
-    if !network::own("who_asks_too_often_is_told_when_to_ask_again", &ADDRESSES) {
+fn too_many_requests_get_429_with_retry_after() {
+    if !network::own("too_many_requests_get_429_with_retry_after", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -193,11 +187,8 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
 }
 
 #[test]
-fn networks_that_may_not_connect_are_refused_before_anything_is_read() {
-    if !network::own(
-        "networks_that_may_not_connect_are_refused_before_anything_is_read",
-        &ADDRESSES,
-    ) {
+fn denied_networks_are_reset_before_any_data_is_read() {
+    if !network::own("denied_networks_are_reset_before_any_data_is_read", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -257,8 +248,8 @@ fn networks_that_may_not_connect_are_refused_before_anything_is_read() {
 }
 
 #[test]
-fn refused_requests_on_the_admin_port_are_limited_by_address() {
-    if !network::own("refused_requests_on_the_admin_port_are_limited_by_address", &ADDRESSES) {
+fn rejected_admin_requests_are_limited_by_address() {
+    if !network::own("rejected_admin_requests_are_limited_by_address", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -289,14 +280,14 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
 }
 
 #[test]
-fn the_networks_of_one_customer_do_not_fill_the_public_port() {
+fn one_client_with_many_networks_does_not_fill_the_port() {
     // Sixteen of IPv6, as a /60 has them.
     let crowd: Vec<String> = (0..16).map(|n| format!("2001:db8:1:{n:x}::1")).collect();
     let honest = ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1"];
     let mut addresses: Vec<String> = crowd.iter().map(|address| format!("{address}/128")).collect();
     addresses.extend(ADDRESSES.map(str::to_owned));
     let addresses: Vec<&str> = addresses.iter().map(|address| &**address).collect();
-    if !network::own("the_networks_of_one_customer_do_not_fill_the_public_port", &addresses) {
+    if !network::own("one_client_with_many_networks_does_not_fill_the_port", &addresses) {
         return;
     }
     let upstream = upstream();

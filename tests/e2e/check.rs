@@ -42,7 +42,7 @@ fn permit(certificate: &Certificate, mode: u32) {
 }
 
 #[test]
-fn nothing_is_said_of_what_is_fine() {
+fn a_valid_setup_has_no_warning() {
     let (_incus, setup, _certificates) = fine();
     let report = check(&setup).ok();
     assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
@@ -55,7 +55,7 @@ fn nothing_is_said_of_what_is_fine() {
 }
 
 #[test]
-fn each_certificate_that_is_about_to_expire() {
+fn certificates_that_expire_soon_are_reported() {
     let (incus, fine, certificates) = fine();
     let soon = certificates.server_for_days("soon", 29);
     let late = certificates.server_for_days("late", 30);
@@ -86,7 +86,7 @@ fn each_certificate_that_is_about_to_expire() {
 }
 
 #[test]
-fn a_private_key_that_is_open_to_others() {
+fn a_private_key_readable_by_others_is_reported() {
     let (_incus, setup, _certificates) = fine();
     // A group may be the gateway's own.
     permit(&setup.server, 0o640);
@@ -105,7 +105,7 @@ fn a_private_key_that_is_open_to_others() {
 }
 
 #[test]
-fn a_first_name_that_is_a_wildcard() {
+fn a_wildcard_as_first_name_is_reported() {
     let (_incus, mut setup, certificates) = fine();
     setup.server = certificates.server_for("second", &["gate.example.org", "*.example.org"]);
     check(&setup).ok();
@@ -119,7 +119,7 @@ fn a_first_name_that_is_a_wildcard() {
 }
 
 #[test]
-fn a_slow_key() {
+fn a_slow_rsa_key_is_reported() {
     let (_incus, mut setup, certificates) = fine();
     setup.server = certificates.openssl_rsa("rsa");
     let warned = warning(&setup);
@@ -128,7 +128,7 @@ fn a_slow_key() {
 }
 
 #[test]
-fn settings_that_trust_too_many() {
+fn settings_that_trust_too_much_are_reported() {
     let (_incus, fine, _certificates) = fine();
     let mut setup = fine.clone();
     setup.pin = None;
@@ -145,7 +145,7 @@ fn settings_that_trust_too_many() {
 }
 
 #[test]
-fn an_incus_that_can_be_reached_without_the_gateway() {
+fn an_incus_reachable_without_the_gateway_is_reported() {
     let (incus, setup, _certificates) = fine();
     let port = incus.address().port();
     incus
@@ -164,7 +164,7 @@ fn an_incus_that_can_be_reached_without_the_gateway() {
 }
 
 #[test]
-fn a_chain_that_clients_refuse() {
+fn a_chain_that_clients_reject_is_reported() {
     let (_incus, mut setup, certificates) = fine();
     let [authority, other] = ["authority", "other"].map(|name| certificates.authority(name));
     setup.server = certificates.server_issued_by(&authority, "issued");
@@ -206,7 +206,7 @@ fn a_chain_that_clients_refuse() {
 }
 
 #[test]
-fn of_an_admins_file_the_first_certificate_counts() {
+fn only_the_first_certificate_of_an_admins_file_counts() {
     let (_incus, mut setup, certificates) = fine();
     let authority = certificates.authority("authority");
     let admin = certificates.client_issued_by(&authority, "ops");
@@ -233,7 +233,7 @@ fn of_an_admins_file_the_first_certificate_counts() {
 }
 
 #[test]
-fn listens_that_overlap() {
+fn overlapping_listen_addresses_are_rejected() {
     let (_incus, mut setup, _certificates) = fine();
     setup.public = "0.0.0.0:28990".to_owned();
     setup.admin = "127.0.0.1:28990".to_owned();
@@ -244,7 +244,7 @@ fn listens_that_overlap() {
 }
 
 #[test]
-fn run_tells_the_log() {
+fn run_logs_the_same_warnings() {
     let (_incus, mut setup, certificates) = fine();
     let gateway = Gateway::start(&setup.text());
     // After a reload, and at the start.
@@ -257,7 +257,7 @@ fn run_tells_the_log() {
 }
 
 #[test]
-fn what_listens_there_speaks_no_tls() {
+fn an_upstream_without_tls_is_reported() {
     let (_incus, mut setup, _certificates) = fine();
     setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     let plain = Gateway::start(&setup.text());

@@ -56,7 +56,7 @@ fn upstream() -> Scripted {
 }
 
 #[test]
-fn an_admin_is_judged_by_the_clock_of_now() {
+fn admin_certificates_are_validated_at_the_current_time() {
     let upstream = upstream();
     let scene = Scene::before(&upstream, "");
     let client = TlsClient::of(&scene.old);
@@ -77,7 +77,7 @@ fn an_admin_is_judged_by_the_clock_of_now() {
 }
 
 #[test]
-fn an_expired_certificate_keeps_nothing_open() {
+fn an_expired_admin_loses_all_open_connections() {
     let upstream = upstream();
     let scene = Scene::before(&upstream, "");
     let begin = |client: &TlsClient, path: &str, more: &str, status: u16| {
@@ -136,7 +136,7 @@ fn in_year(year: u64) -> String {
 }
 
 #[test]
-fn nothing_else_goes_by_the_clock() {
+fn timeouts_do_not_depend_on_the_system_clock() {
     let upstream = upstream();
     let scene = Scene::before(&upstream, "idle_timeout = \"3s\"");
     let ops = TlsClient::of(&scene.ops);

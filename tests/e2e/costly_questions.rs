@@ -111,7 +111,7 @@ fn error(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_pattern_without_a_small_automaton_is_refused_at_little_cost() {
+fn rejecting_a_complex_pattern_is_cheap() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
     let mut raw = connect(&scene);
@@ -136,7 +136,7 @@ fn a_pattern_without_a_small_automaton_is_refused_at_little_cost() {
 }
 
 #[test]
-fn hostile_filters_keep_nobody_waiting() {
+fn hostile_filters_do_not_delay_other_clients() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
     // To send 5,000 images keeps a worker busier than what is evaluated in between. Other tests may disturb one of the three
@@ -180,11 +180,8 @@ fn slowest_beside(scene: &ScriptedScene, path: impl Fn(usize) -> String + Sync) 
 }
 
 #[test]
-fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
-    if !network::own(
-        "an_address_that_has_had_its_cpu_time_waits_and_others_do_not",
-        &ADDRESSES,
-    ) {
+fn cpu_time_is_limited_for_each_address() {
+    if !network::own("cpu_time_is_limited_for_each_address", &ADDRESSES) {
         return;
     }
     let upstream = upstream(IMAGES);
@@ -227,8 +224,8 @@ fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
 }
 
 #[test]
-fn to_write_a_long_list_again_and_again_is_paid_for() {
-    if !network::own("to_write_a_long_list_again_and_again_is_paid_for", &ADDRESSES) {
+fn writing_long_lists_is_charged_as_cpu_time() {
+    if !network::own("writing_long_lists_is_charged_as_cpu_time", &ADDRESSES) {
         return;
     }
     let upstream = upstream(IMAGES);
@@ -244,7 +241,7 @@ fn to_write_a_long_list_again_and_again_is_paid_for() {
 }
 
 #[test]
-fn what_was_asked_before_costs_what_a_plain_list_does() {
+fn a_repeated_filter_costs_no_more_than_a_plain_list() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
     let mut raw = connect(&scene);
@@ -265,7 +262,7 @@ fn what_was_asked_before_costs_what_a_plain_list_does() {
 }
 
 #[test]
-fn a_target_that_is_too_long_is_refused_before_it_is_read() {
+fn a_target_that_is_too_long_is_rejected_unparsed() {
     let upstream = upstream(1);
     let scene = scene(&upstream, 1_000);
     let query = "&".repeat(62_000);
@@ -294,7 +291,7 @@ fn a_target_that_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn what_a_cache_keeps_it_must_ask_for() {
+fn caches_must_revalidate_every_response() {
     let upstream = upstream(1);
     let scene = scene(&upstream, 1_000);
     for path in [

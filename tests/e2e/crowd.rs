@@ -46,7 +46,7 @@ fn lines(gateway: &Gateway, text: &str) -> usize {
 }
 
 #[test]
-fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
+fn hundreds_of_open_handshakes_do_not_affect_real_clients() {
     let scene = Scene::start();
     Images::new()
         .split("one")
@@ -95,7 +95,7 @@ fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
 }
 
 #[test]
-fn a_full_public_port_is_full_for_strangers_only() {
+fn a_full_public_port_does_not_affect_admins() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = "[limits]\nmax_connections = 20\nreserved_admin_connections = 8\n".to_owned();
@@ -126,7 +126,7 @@ fn a_full_public_port_is_full_for_strangers_only() {
 }
 
 #[test]
-fn a_crowd_without_listed_certificates_locks_no_admin_out() {
+fn clients_without_listed_certificates_lock_out_no_admin() {
     let upstream = Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
             wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
@@ -163,7 +163,7 @@ fn a_crowd_without_listed_certificates_locks_no_admin_out() {
 }
 
 #[test]
-fn a_tunnel_holds_its_place_until_it_ends() {
+fn a_tunnel_counts_as_a_connection_until_it_ends() {
     let upstream = Scripted::start(|_, wire| {
         wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
         wire.echo()
@@ -214,7 +214,7 @@ fn answered(raw: &mut Raw) -> (Vec<u32>, End) {
 }
 
 #[test]
-fn after_a_refusal_on_the_admin_port_no_stream_is_answered() {
+fn a_rejected_admin_connection_answers_no_further_stream() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
     // Side by side.
@@ -248,7 +248,7 @@ fn after_a_refusal_on_the_admin_port_no_stream_is_answered() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_its_refusal_is_closed() {
+fn a_client_that_does_not_read_its_rejection_is_closed() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
     let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
@@ -275,7 +275,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn an_admin_does_not_wait_for_a_crowd_that_shakes_hands() {
+fn an_admin_does_not_wait_for_other_handshakes() {
     const CROWD: usize = 1_000;
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     // Its signatures cost many times those of other kinds of keys.

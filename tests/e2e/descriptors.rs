@@ -38,7 +38,7 @@ fn limit_files(gateway: &Gateway, files: usize) {
 }
 
 #[test]
-fn the_limit_is_raised_as_far_as_it_may_be() {
+fn the_soft_limit_is_raised_to_the_hard_limit() {
     let certificates = Certificates::new();
     let upstream = upstream();
     let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -50,7 +50,7 @@ fn the_limit_is_raised_as_far_as_it_may_be() {
 }
 
 #[test]
-fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
+fn with_few_descriptors_admins_are_still_served() {
     let certificates = Certificates::new();
     let upstream = upstream();
     let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -72,7 +72,7 @@ fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
 }
 
 #[test]
-fn out_of_descriptors_it_waits_and_goes_on_by_itself() {
+fn out_of_descriptors_the_gateway_waits_and_resumes() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let gateway = &scene.gateway;

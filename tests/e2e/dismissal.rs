@@ -22,7 +22,7 @@ fn upstream() -> Scripted {
 }
 
 #[test]
-fn what_an_admin_had_open_is_closed_and_nobody_elses() {
+fn a_removed_admin_loses_all_open_connections() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let leaving = certificates.client("leaving");

@@ -31,7 +31,7 @@ fn post(length: u64) -> String {
 }
 
 #[test]
-fn who_sends_all_before_reading_is_told() {
+fn a_client_that_reads_after_sending_gets_the_rejection() {
     let scene = scene();
     let request = [post(BODY as u64).as_bytes(), &vec![b'x'; BODY]].concat();
     for _ in 0..3 {
@@ -49,14 +49,14 @@ fn who_sends_all_before_reading_is_told() {
 }
 
 #[test]
-fn who_sends_without_end_to_the_admin_port_is_told_and_stopped() {
+fn an_endless_upload_to_the_admin_port_is_rejected() {
     let scene = scene();
     let [admin, _] = strangers(&scene);
     send_without_end(admin);
 }
 
 #[test]
-fn who_sends_without_end_to_the_public_port_is_told_and_stopped() {
+fn an_endless_upload_to_the_public_port_is_rejected() {
     let scene = scene();
     let [_, public] = strangers(&scene);
     send_without_end(public);
@@ -76,7 +76,7 @@ fn send_without_end((mut stranger, status): (Raw, u16)) {
 }
 
 #[test]
-fn who_asks_before_sending_is_not_invited() {
+fn expect_100_continue_gets_the_rejection() {
     let scene = scene();
     for (mut stranger, status) in strangers(&scene) {
         let head = post(BODY as u64).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
@@ -86,7 +86,7 @@ fn who_asks_before_sending_is_not_invited() {
 }
 
 #[test]
-fn heads_do_not_pile_up_for_who_reads_none() {
+fn unread_responses_do_not_accumulate() {
     const REST: &str = "Host: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
@@ -107,7 +107,7 @@ fn heads_do_not_pile_up_for_who_reads_none() {
 }
 
 #[test]
-fn curl_is_told_over_both_versions() {
+fn curl_gets_the_rejection_over_http1_and_http2() {
     let scene = scene();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large");

@@ -41,7 +41,7 @@ fn export(fingerprint: &str) -> String {
 }
 
 #[test]
-fn an_incus_that_is_away_is_missed_and_welcomed_back() {
+fn service_resumes_after_incus_was_unavailable() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.split("published");
@@ -95,7 +95,7 @@ fn reload(scene: &Scene) {
 }
 
 #[test]
-fn a_reload_while_incus_is_away_costs_strangers_nothing() {
+fn a_reload_without_incus_keeps_the_list_of_images() {
     let mut scene = Scene::start();
     let images = Images::new();
     images.split("published").import(&scene.incus, &["--public"]);
@@ -119,7 +119,7 @@ fn a_reload_while_incus_is_away_costs_strangers_nothing() {
 }
 
 #[test]
-fn what_cannot_be_looked_up_is_not_denied() {
+fn without_incus_unknown_names_get_503_and_not_404() {
     let scene = Scene::start();
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     let names = [
@@ -138,7 +138,7 @@ fn what_cannot_be_looked_up_is_not_denied() {
 }
 
 #[test]
-fn an_incus_that_was_never_there_is_missed() {
+fn without_incus_at_the_start_clients_get_an_error() {
     let scene = Scene::start();
     scene.incus.stop();
     let gateway = testing::gateway::Gateway::start(&scene.setup.text());
@@ -153,7 +153,7 @@ fn an_incus_that_was_never_there_is_missed() {
 }
 
 #[test]
-fn an_incus_that_hangs_is_not_waited_for() {
+fn requests_to_a_hanging_incus_time_out() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.split("published");
@@ -173,7 +173,7 @@ fn an_incus_that_hangs_is_not_waited_for() {
 }
 
 #[test]
-fn an_incus_that_hangs_is_not_waited_for_on_an_idle_connection_either() {
+fn reused_connections_to_a_hanging_incus_time_out() {
     let scene = Scene::start();
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
@@ -186,7 +186,7 @@ fn an_incus_that_hangs_is_not_waited_for_on_an_idle_connection_either() {
 
 /// What tells it from an Incus that hangs: that one lets nobody in any more.
 #[test]
-fn an_answer_that_takes_its_time_is_waited_for() {
+fn slow_responses_of_incus_do_not_time_out() {
     let upstream = Scripted::start(|request, wire| {
         if request.target() == "/1.0/slow" {
             std::thread::sleep(LIMIT);
@@ -208,7 +208,7 @@ fn an_answer_that_takes_its_time_is_waited_for() {
 }
 
 #[test]
-fn an_export_whose_head_does_not_come_is_not_waited_for() {
+fn an_export_without_a_response_header_times_out() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
@@ -217,7 +217,7 @@ fn an_export_whose_head_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn a_clients_fault_is_not_incuss() {
+fn a_malformed_upload_is_the_clients_error() {
     let upstream = Scripted::start(|_, wire| match wire.read_body() {
         Some(_) => wire.answer("200 OK", "text/plain", b"x"),
         None => Then::Cut,
@@ -234,7 +234,7 @@ fn a_clients_fault_is_not_incuss() {
 }
 
 #[test]
-fn an_answer_that_is_no_http_is_no_answer() {
+fn an_upstream_response_that_is_not_http_gets_502() {
     const NONSENSE: [&str; 5] = [
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
         "HTTP/1.1 banana\r\n\r\n",
@@ -260,7 +260,7 @@ fn an_answer_that_is_no_http_is_no_answer() {
 }
 
 #[test]
-fn a_catalogue_that_is_no_json_of_incus_is_none() {
+fn a_catalogue_that_is_not_json_is_rejected() {
     let upstream = Scripted::start_bare(|_, wire| wire.answer("200 OK", "text/html", b"<p>It works!</p>"));
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
@@ -271,7 +271,7 @@ fn a_catalogue_that_is_no_json_of_incus_is_none() {
 }
 
 #[test]
-fn somebody_else_on_incuss_port_is_not_talked_to() {
+fn an_upstream_with_another_certificate_is_rejected() {
     let certificates = Certificates::new();
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let other = certificates.server("other").certificate;
@@ -287,7 +287,7 @@ fn somebody_else_on_incuss_port_is_not_talked_to() {
 }
 
 #[test]
-fn a_renewed_certificate_is_found_in_its_file() {
+fn a_renewed_certificate_of_incus_is_reloaded() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -315,7 +315,7 @@ fn a_renewed_certificate_is_found_in_its_file() {
 }
 
 #[test]
-fn a_connection_that_incus_closes_after_each_answer_is_no_fault() {
+fn an_upstream_without_keep_alive_works() {
     let upstream = Scripted::start(|_, wire| {
         wire.answer("200 OK", "text/plain", b"x");
         Then::Close
@@ -338,7 +338,7 @@ fn going_stale(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
 }
 
 #[test]
-fn a_request_on_a_stale_connection_is_repeated_where_that_is_right() {
+fn only_bodyless_idempotent_requests_are_retried() {
     for (request, is_repeated) in [
         ("GET /1.0/x HTTP/1.1\r\nHost: gate.test\r\n\r\n", true),
         ("DELETE /1.0/x HTTP/1.1\r\nHost: gate.test\r\n\r\n", true),
@@ -385,7 +385,7 @@ fn a_request_on_a_stale_connection_is_repeated_where_that_is_right() {
 }
 
 #[test]
-fn a_request_whose_first_connection_breaks_is_not_repeated_for_ever() {
+fn a_request_is_retried_once_at_most() {
     let upstream = Scripted::start(|_, _| Then::Cut);
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -394,7 +394,7 @@ fn a_request_whose_first_connection_breaks_is_not_repeated_for_ever() {
 }
 
 #[test]
-fn an_answer_may_come_before_the_request_is_over() {
+fn a_response_before_the_end_of_the_upload_is_forwarded() {
     let upstream = Scripted::start(|_, wire| {
         wire.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
         Then::Close

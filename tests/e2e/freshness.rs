@@ -8,7 +8,7 @@ use testing::images::{Image, Images, Kind};
 use testing::scene::Scene;
 
 #[test]
-fn what_was_just_published_is_found_at_once() {
+fn a_newly_published_image_is_available_at_once() {
     // So long that nothing but a fresh look finds it.
     let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let images = Images::new();
@@ -45,7 +45,7 @@ fn what_was_just_published_is_found_at_once() {
 }
 
 #[test]
-fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
+fn an_unpublished_image_disappears_within_max_age() {
     const REFRESH: Duration = Duration::from_secs(1);
     let scene = Scene::start();
     let images = Images::new();
@@ -105,7 +105,7 @@ fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
 }
 
 #[test]
-fn an_incus_that_comes_after_the_gateway_is_found_long_before_the_refresh_time() {
+fn an_incus_started_later_is_found_before_max_age() {
     let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let image = Images::new().unified("there already");
     image.import(&scene.incus, &["--public", "--alias", "there"]);

@@ -15,7 +15,7 @@ use testing::scripted::Scripted;
 use testing::tls::TlsClient;
 
 #[test]
-fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
+fn a_full_disk_delays_no_request() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());

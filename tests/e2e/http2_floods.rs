@@ -44,7 +44,7 @@ fn flood(scene: &ScriptedScene, first: Vec<u8>, mut next: impl FnMut(u32) -> Vec
 }
 
 #[test]
-fn an_endless_head_and_a_rapid_reset_end_the_connection() {
+fn continuation_floods_and_rapid_resets_end_the_connection() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
 

@@ -79,7 +79,7 @@ fn assert_welcomes(admin: SocketAddr, client: &TlsClient) {
 }
 
 #[test]
-fn who_does_not_hold_the_very_certificate_is_refused() {
+fn only_the_exact_certificate_is_accepted() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |_| {});
     let certificates = &scene.certificates;
@@ -138,7 +138,7 @@ fn who_does_not_hold_the_very_certificate_is_refused() {
 }
 
 #[test]
-fn who_does_not_hold_the_key_gets_no_connection() {
+fn a_certificate_without_its_key_fails_the_handshake() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let certificates = &scene.certificates;
@@ -162,7 +162,7 @@ fn who_does_not_hold_the_key_gets_no_connection() {
 }
 
 #[test]
-fn a_certificate_is_asked_for_without_a_hint() {
+fn the_certificate_request_names_no_authorities() {
     // With a hint that does not fit, Go's clients send none.
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
@@ -216,7 +216,7 @@ fn of_every_kind(certificates: &Certificates) -> Vec<(String, Certificate)> {
 }
 
 #[test]
-fn every_kind_of_certificate_is_welcome_by_its_file() {
+fn every_kind_of_certificate_is_accepted_by_file() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let kinds = of_every_kind(&certificates);
@@ -231,7 +231,7 @@ fn every_kind_of_certificate_is_welcome_by_its_file() {
 }
 
 #[test]
-fn every_kind_of_certificate_is_welcome_by_its_fingerprint() {
+fn every_kind_of_certificate_is_accepted_by_fingerprint() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let kinds = of_every_kind(&certificates);
@@ -270,7 +270,7 @@ fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
 }
 
 #[test]
-fn dates_are_looked_at_for_each_request() {
+fn validity_dates_are_checked_for_each_request() {
     let upstream = upstream();
     let certificates = Certificates::new();
     // Certificates end at whole seconds.
@@ -313,7 +313,7 @@ fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>
 }
 
 #[test]
-fn no_session_of_the_admin_port_is_resumed() {
+fn the_admin_port_resumes_no_session() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let admin = scene.gateway.admin();
@@ -334,7 +334,7 @@ fn no_session_of_the_admin_port_is_resumed() {
 }
 
 #[test]
-fn a_session_of_the_public_port_is_resumed_there_and_not_on_the_admin_port() {
+fn public_sessions_are_resumed_on_the_public_port_only() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for client in versions() {

@@ -30,7 +30,7 @@ fn assert_is_away(answer: &Answer, what: &str) {
 }
 
 #[test]
-fn a_head_that_is_cut_anywhere_is_no_answer() {
+fn a_truncated_response_header_gets_502() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n";
     const ENDS: [Then; 3] = [Then::Close, Then::Cut, Then::Reset];
     let upstream = Scripted::start(|request, wire| {
@@ -55,7 +55,7 @@ fn a_head_that_is_cut_anywhere_is_no_answer() {
 }
 
 #[test]
-fn an_answer_that_ends_in_two_ways_is_no_answer() {
+fn a_response_with_ambiguous_framing_gets_502() {
     const FRAMINGS: [&str; 4] = [
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 10",
@@ -84,7 +84,7 @@ fn an_answer_that_ends_in_two_ways_is_no_answer() {
 }
 
 #[test]
-fn what_comes_behind_an_answer_is_nobodys() {
+fn data_after_a_response_reaches_no_client() {
     const BEHIND: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nloose";
     // Until here is the answer.
     const ANSWERS: [(&str, &str, &str); 5] = [
@@ -140,7 +140,7 @@ fn what_comes_behind_an_answer_is_nobodys() {
 }
 
 #[test]
-fn a_head_without_an_end_is_not_kept() {
+fn an_endless_response_header_is_rejected() {
     let upstream = Scripted::start(|request, wire| {
         let line = match request.target().rsplit('/').next() {
             Some("few") => format!("X: {}\r\n", "x".repeat(TOO_LARGE)),
@@ -159,7 +159,7 @@ fn a_head_without_an_end_is_not_kept() {
 }
 
 #[test]
-fn a_catalogue_without_an_end_is_not_kept() {
+fn an_endless_catalogue_is_rejected() {
     /// What the gateway holds of it at most, twice for a buffer that grows.
     const MOST: u64 = 600 << 20;
     let upstream = Scripted::start_bare(|request, wire| {
@@ -185,7 +185,7 @@ fn a_catalogue_without_an_end_is_not_kept() {
 }
 
 #[test]
-fn what_speaks_no_tls_is_not_incus() {
+fn an_upstream_without_tls_is_rejected() {
     type Says = fn() -> Vec<u8>;
     let says: [(&str, Says); 6] = [
         ("HTTP in the clear", || {

@@ -86,7 +86,7 @@ impl Start {
 }
 
 #[test]
-fn from_nothing_to_published() {
+fn init_creates_a_working_gateway() {
     let start = Start::new();
     let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     assert!(said.contains("ok    Incus at"), "{said}");
@@ -143,7 +143,7 @@ fn from_nothing_to_published() {
 }
 
 #[test]
-fn a_second_run_changes_nothing_and_says_so() {
+fn a_second_run_changes_nothing_and_reports_it() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let (files, trusted) = (start.files(), start.trusted());
@@ -169,7 +169,7 @@ fn a_second_run_changes_nothing_and_says_so() {
 }
 
 #[test]
-fn what_was_broken_off_is_gone_on_with() {
+fn an_interrupted_run_is_continued() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost"]).ok();
     let made = start.files();
@@ -188,7 +188,7 @@ fn what_was_broken_off_is_gone_on_with() {
 }
 
 #[test]
-fn the_example_of_a_package_is_no_configuration() {
+fn the_packaged_example_is_replaced() {
     let start = Start::new();
     let example = include_str!("../../proxy.toml.example");
     fs::write(start.path("proxy.toml"), example).expect("a file");
@@ -203,7 +203,7 @@ fn the_example_of_a_package_is_no_configuration() {
 }
 
 #[test]
-fn an_admin_is_added_to_what_is_there() {
+fn an_admin_is_added_to_an_existing_configuration() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let before = start.configuration();
@@ -245,7 +245,7 @@ fn an_admin_is_added_to_what_is_there() {
 }
 
 #[test]
-fn certbots_certificate_is_found_and_rsa_is_made_for_who_wants_it() {
+fn certbot_certificates_are_found_and_rsa_creates_an_rsa_key() {
     let start = Start::new();
     let live = start.path("live/lxc.example.org");
     fs::create_dir_all(&live).expect("a folder");
@@ -269,7 +269,7 @@ fn certbots_certificate_is_found_and_rsa_is_made_for_who_wants_it() {
 }
 
 #[test]
-fn an_incus_that_listens_nowhere_is_made_to() {
+fn an_incus_without_https_address_gets_one() {
     let start = Start::new();
     start.incus.run(&["config", "unset", "core.https_address"]).ok();
     let said = start.init(&["--yes", "--name=localhost"]).ok();
@@ -284,7 +284,7 @@ fn an_incus_that_listens_nowhere_is_made_to() {
 }
 
 #[test]
-fn without_an_incus_here_it_says_what_is_left_to_do() {
+fn without_a_local_incus_the_remaining_steps_are_printed() {
     let start = Start::new();
     let output = start.init(&["--yes", "--name=localhost", "--incus=/nowhere"]);
     assert_eq!(output.status.code(), Some(1));
@@ -307,7 +307,7 @@ fn without_an_incus_here_it_says_what_is_left_to_do() {
 }
 
 #[test]
-fn what_cannot_be_is_told_before_anything_is_made() {
+fn invalid_arguments_are_rejected_before_anything_is_created() {
     let start = Start::new();
     for (wrong, complaint) in [
         (
@@ -323,7 +323,7 @@ fn what_cannot_be_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn an_admin_who_has_a_key_brings_the_certificate_alone() {
+fn an_admins_certificate_without_its_key_is_used() {
     let start = Start::new();
     let certificates = Certificates::new();
     let alice = certificates.client("alice");
@@ -338,7 +338,7 @@ fn an_admin_who_has_a_key_brings_the_certificate_alone() {
 }
 
 #[test]
-fn the_gateways_user_can_read_it_whatever_the_umask() {
+fn the_gateways_user_can_read_the_files_under_any_umask() {
     let start = Start::new();
     let init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
     let folder = start.path("gate");
@@ -369,7 +369,7 @@ fn the_gateways_user_can_read_it_whatever_the_umask() {
 }
 
 #[test]
-fn it_goes_on_when_nobody_listens() {
+fn a_closed_output_does_not_stop_it() {
     let start = Start::new();
     let mut init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
     let mut child = Started::by(init.stdout(Stdio::piped()));
@@ -380,7 +380,7 @@ fn it_goes_on_when_nobody_listens() {
 }
 
 #[test]
-fn people_are_asked_and_others_need_to_say_yes() {
+fn without_a_terminal_the_option_yes_is_required() {
     let start = Start::new();
     let output = start.init(&[]);
     assert_eq!(output.status.code(), Some(64), "{output}");
@@ -427,7 +427,7 @@ fn about(certificate: &Path) -> String {
 }
 
 #[test]
-fn what_others_have_laid_in_its_way_is_not_written_through() {
+fn symbolic_links_are_not_followed_when_writing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious").expect("written");

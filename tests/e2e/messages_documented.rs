@@ -28,7 +28,7 @@ const NO_MESSAGE: [&str; 5] = [
 const STRING: &str = r#""((?:[^"\\]|\\.|\\\n)*)""#;
 
 #[test]
-fn every_message_has_its_entry() {
+fn every_message_is_documented() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&source, &mut files);

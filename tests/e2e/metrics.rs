@@ -125,7 +125,7 @@ fn requests_and_bytes_are_counted() {
 }
 
 #[test]
-fn connections_handshakes_and_refusals_are_counted() {
+fn connections_handshakes_and_rejections_are_counted() {
     let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = format!("{METRICS}[limits]\nmax_connections = 10\nrequests_per_second = 1\n");
@@ -193,7 +193,7 @@ fn connections_handshakes_and_refusals_are_counted() {
 }
 
 #[test]
-fn readiness_is_incuss() {
+fn readiness_follows_the_state_of_incus() {
     let scene = scene();
     let gateway = &scene.gateway;
     assert_eq!(ask(gateway, "/healthz").text(), "ok\n");
@@ -228,7 +228,7 @@ fn a_gateway_that_incus_does_not_trust_is_not_ready() {
 }
 
 #[test]
-fn a_drain_is_seen() {
+fn a_drain_makes_the_gateway_not_ready() {
     let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -243,7 +243,7 @@ fn a_drain_is_seen() {
 }
 
 #[test]
-fn a_reload_and_the_certificates_are_seen() {
+fn reloads_and_certificate_expiry_are_exported() {
     let scene = scene();
     let gateway = &scene.gateway;
     let expiry = |labels: &str| format!("incus_gate_certificate_expiry_timestamp_seconds{{{labels}}}");
@@ -275,7 +275,7 @@ fn a_reload_and_the_certificates_are_seen() {
 }
 
 #[test]
-fn it_answers_get_and_nothing_else_and_nobody_elsewhere() {
+fn metrics_are_served_to_get_and_on_their_own_port_only() {
     let scene = scene();
     let gateway = &scene.gateway;
     let url = gateway.metrics_url();
@@ -309,7 +309,7 @@ fn it_answers_get_and_nothing_else_and_nobody_elsewhere() {
 
 /// Who says nothing keeps nobody else from asking, and is let go.
 #[test]
-fn who_holds_it_open_is_let_go() {
+fn idle_connections_to_the_metrics_port_are_closed() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
     let url = scene.gateway.metrics_url();

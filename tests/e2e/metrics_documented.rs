@@ -77,7 +77,7 @@ fn assert_answers(exported: &Exported, expression: &str, words: &str) {
 }
 
 #[test]
-fn the_table_the_dashboard_and_the_alerts_name_what_is_exported() {
+fn table_dashboard_and_alerts_match_the_exported_metrics() {
     let exported = exported();
 
     let section = TABLE

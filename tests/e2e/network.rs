@@ -42,8 +42,8 @@ fn incus(scene: &Scene) -> [u16; 1] {
 }
 
 #[test]
-fn a_network_to_incus_that_was_cut_costs_time_only() {
-    if !network::own("a_network_to_incus_that_was_cut_costs_time_only", &[]) {
+fn transfers_survive_an_interruption_of_the_network_to_incus() {
+    if !network::own("transfers_survive_an_interruption_of_the_network_to_incus", &[]) {
         return;
     }
     let (scene, image) = scene("");
@@ -78,8 +78,8 @@ fn a_network_to_incus_that_was_cut_costs_time_only() {
 }
 
 #[test]
-fn a_connection_that_the_network_resets_is_no_end() {
-    if !network::own("a_connection_that_the_network_resets_is_no_end", &[]) {
+fn a_reset_by_the_network_never_looks_like_a_complete_body() {
+    if !network::own("a_reset_by_the_network_never_looks_like_a_complete_body", &[]) {
         return;
     }
     let (scene, image) = scene("");
@@ -105,8 +105,8 @@ fn a_connection_that_the_network_resets_is_no_end() {
 }
 
 #[test]
-fn a_client_that_vanishes_is_let_go() {
-    if !network::own("a_client_that_vanishes_is_let_go", &[]) {
+fn connections_of_vanished_clients_are_closed() {
+    if !network::own("connections_of_vanished_clients_are_closed", &[]) {
         return;
     }
     // The kernel gives up after some 15 minutes otherwise.
@@ -140,8 +140,8 @@ fn a_client_that_vanishes_is_let_go() {
 }
 
 #[test]
-fn a_bad_network_is_slow_and_nothing_else() {
-    if !network::own("a_bad_network_is_slow_and_nothing_else", &[]) {
+fn transfers_are_complete_over_a_lossy_or_slow_network() {
+    if !network::own("transfers_are_complete_over_a_lossy_or_slow_network", &[]) {
         return;
     }
     // As an Ethernet's, or there would be few packets to lose.

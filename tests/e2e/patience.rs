@@ -68,7 +68,7 @@ fn connect(gateway: &Gateway) -> Raw {
 }
 
 #[test]
-fn a_head_must_come_in_time() {
+fn slow_headers_time_out() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut silent = connect(&scene.gateway);
@@ -93,7 +93,7 @@ fn a_head_must_come_in_time() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_in_order() {
+fn idle_connections_are_closed_gracefully() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -112,7 +112,7 @@ fn an_idle_connection_is_closed_in_order() {
 }
 
 #[test]
-fn http2_without_a_preface_or_a_request_ends() {
+fn http2_without_a_preface_or_a_request_times_out() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let client = TlsClient::tls13().alpn(&["h2"]);
@@ -126,7 +126,7 @@ fn http2_without_a_preface_or_a_request_ends() {
 }
 
 #[test]
-fn a_stalled_reader_is_let_go_and_incus_with_it() {
+fn a_stalled_download_is_reset() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -140,7 +140,7 @@ fn a_stalled_reader_is_let_go_and_incus_with_it() {
 }
 
 #[test]
-fn a_stalled_stream_is_reset_and_its_connection_goes_on() {
+fn a_stalled_stream_is_reset_and_its_connection_stays_open() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut http2 = TlsClient::tls13().connect_http2(scene.gateway.public()).unwrap();
@@ -162,7 +162,7 @@ fn a_stalled_stream_is_reset_and_its_connection_goes_on() {
 }
 
 #[test]
-fn a_small_answer_behind_a_closed_window_is_let_go_too() {
+fn a_small_response_behind_a_closed_window_is_aborted() {
     const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
     let upstream = upstream();
     let scene = scene(&upstream);
@@ -181,7 +181,7 @@ fn a_small_answer_behind_a_closed_window_is_let_go_too() {
 }
 
 #[test]
-fn a_filter_of_many_classes_is_answered_at_once() {
+fn a_filter_with_many_classes_is_answered_at_once() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -196,7 +196,7 @@ fn a_filter_of_many_classes_is_answered_at_once() {
 }
 
 #[test]
-fn who_is_slow_but_not_too_slow_is_served() {
+fn a_client_above_the_minimum_rate_is_served() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -230,7 +230,7 @@ fn who_is_slow_but_not_too_slow_is_served() {
 }
 
 #[test]
-fn admins_and_incus_take_what_time_they_want() {
+fn admins_and_incus_have_no_send_timeout() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let ops = TlsClient::of(scene.ops());

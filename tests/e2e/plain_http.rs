@@ -34,7 +34,7 @@ fn scripted() -> Scripted {
 }
 
 #[test]
-fn plain_http_is_told_of_https() {
+fn plain_http_gets_an_answer_that_names_https() {
     let upstream = scripted();
     let scene = ScriptedScene::before(&upstream);
     let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
@@ -56,7 +56,7 @@ fn plain_http_is_told_of_https() {
 }
 
 #[test]
-fn behind_a_proxy_too() {
+fn plain_http_behind_a_proxy_gets_the_same_answer() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = DEBUG.to_owned();

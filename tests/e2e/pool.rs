@@ -11,7 +11,7 @@ use testing::scripted::{Scripted, Then};
 use testing::tls::{PATIENCE, TlsClient};
 
 #[test]
-fn one_connection_serves_one_request_after_the_other() {
+fn sequential_requests_reuse_one_connection() {
     let upstream = Scripted::start(|_, wire| {
         wire.read_body();
         wire.answer("200 OK", "text/plain", b"x")
@@ -28,7 +28,7 @@ fn one_connection_serves_one_request_after_the_other() {
 }
 
 #[test]
-fn an_answer_that_nobody_has_asked_for_is_nobodys() {
+fn unsolicited_responses_reach_no_client() {
     let (told, tells) = channel();
     let told = Mutex::new(told);
     let upstream = Scripted::start(move |request, wire| {
@@ -51,7 +51,7 @@ fn an_answer_that_nobody_has_asked_for_is_nobodys() {
 }
 
 #[test]
-fn the_gateway_shows_its_own_certificate_to_incus() {
+fn the_gateway_presents_its_own_certificate_to_incus() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -60,7 +60,7 @@ fn the_gateway_shows_its_own_certificate_to_incus() {
 }
 
 #[test]
-fn a_connection_that_is_idle_is_closed_before_incus_would() {
+fn idle_connections_are_closed_before_incus_closes_them() {
     // Incus does after 29 seconds, and a request must never meet that moment.
     const LIMIT: Duration = Duration::from_secs(25);
     let (told, tells) = channel();
@@ -87,7 +87,7 @@ fn a_connection_that_is_idle_is_closed_before_incus_would() {
 }
 
 #[test]
-fn where_one_connection_has_broken_the_others_are_not_trusted_with_what_cannot_be_sent_twice() {
+fn after_a_break_unrepeatable_requests_use_new_connections() {
     let upstream = Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/broken" => Then::Cut,
         _ => {

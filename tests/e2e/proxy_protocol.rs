@@ -38,7 +38,7 @@ fn get(url: String, from: &str, admin: &Certificate) -> u16 {
 }
 
 #[test]
-fn a_listed_proxy_says_whose_connection_it_brings() {
+fn the_header_of_a_listed_proxy_sets_the_client_address() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for (count, how) in ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn"]
@@ -70,7 +70,7 @@ fn a_listed_proxy_says_whose_connection_it_brings() {
 }
 
 #[test]
-fn incus_clients_notice_nothing_of_the_proxy() {
+fn incus_clients_work_behind_the_proxy() {
     let scene = Scene::start_with(behind_a_proxy);
     Images::new()
         .split("one")
@@ -92,7 +92,7 @@ fn incus_clients_notice_nothing_of_the_proxy() {
 }
 
 #[test]
-fn a_listed_proxy_that_names_nobody_is_closed() {
+fn a_listed_proxy_without_a_valid_header_is_closed() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for header in [
@@ -113,7 +113,7 @@ fn a_listed_proxy_that_names_nobody_is_closed() {
 }
 
 #[test]
-fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
+fn a_silent_listed_proxy_times_out() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         behind_a_proxy(setup);
@@ -136,7 +136,7 @@ fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
 }
 
 #[test]
-fn who_waits_for_a_proxys_word_is_counted() {
+fn connections_that_wait_for_a_header_are_limited() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
@@ -161,7 +161,7 @@ fn who_waits_for_a_proxys_word_is_counted() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn headers_of_other_senders_are_rejected() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more_admin = "proxy_protocol_from = \"192.0.2.0/24\"".to_owned();
@@ -185,7 +185,7 @@ fn nobody_else_is_believed() {
 }
 
 #[test]
-fn a_proxys_health_check_is_the_proxys_own() {
+fn health_checks_have_the_address_of_the_proxy() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"] {
@@ -198,7 +198,7 @@ fn a_proxys_health_check_is_the_proxys_own() {
 }
 
 #[test]
-fn a_reload_brings_other_proxies() {
+fn a_reload_changes_the_listed_proxies() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     let url = format!("https://{}/1.0/x", scene.gateway.admin());
@@ -210,7 +210,7 @@ fn a_reload_brings_other_proxies() {
 }
 
 #[test]
-fn incus_itself_names_the_client() {
+fn incus_receives_the_clients_address() {
     let scene = Scene::start_with(|setup| setup.more_upstream = "proxy_protocol = true".to_owned());
     let image = Images::new().split("one");
     image.import(&scene.incus, &["--public"]);
@@ -243,7 +243,7 @@ fn incus_itself_names_the_client() {
 }
 
 #[test]
-fn check_says_what_incus_lacks() {
+fn check_reports_a_missing_https_trusted_proxy() {
     let scene = Scene::start_with(|setup| setup.more_upstream = "proxy_protocol = true".to_owned());
     let check = || {
         let configuration = scene.gateway.configuration();

@@ -66,7 +66,7 @@ fn as_admin(scene: &ScriptedScene, path: &str) -> Curl {
 }
 
 #[test]
-fn a_record_tells_of_a_request_and_of_its_answer() {
+fn a_record_describes_the_request_and_the_response() {
     let scene = scene();
     let image = Images::new().random(Kind::Unified, "big", 1);
     image.import(&scene.incus, &["--public"]);
@@ -107,7 +107,7 @@ fn a_record_tells_of_a_request_and_of_its_answer() {
 }
 
 #[test]
-fn what_is_refused_has_a_record_too() {
+fn rejected_requests_have_a_record() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = JSON.to_owned());
     let (public, admin) = (scene.gateway.public_url(), scene.gateway.admin_url());
@@ -145,7 +145,7 @@ fn what_is_refused_has_a_record_too() {
 }
 
 #[test]
-fn an_import_and_a_shell_are_told_of() {
+fn imports_and_exec_sessions_have_a_record() {
     let scene = scene();
     let client = Client::admin(scene.ops());
     let url = scene.gateway.admin_url();
@@ -183,7 +183,7 @@ fn an_import_and_a_shell_are_told_of() {
 }
 
 #[test]
-fn a_record_tells_who_has_cut_a_transfer() {
+fn a_record_says_who_aborted_a_transfer() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = format!("{JSON}[limits]\ndrain_timeout = \"100ms\"\n");
@@ -261,7 +261,7 @@ fn a_record_tells_who_has_cut_a_transfer() {
 }
 
 #[test]
-fn a_download_that_dies_with_incus_is_told_of() {
+fn a_download_aborted_by_incus_has_a_record() {
     let scene = scene();
     let image = Images::new().random(Kind::Split, "big", 64);
     image.import(&scene.incus, &["--public"]);
@@ -279,7 +279,7 @@ fn a_download_that_dies_with_incus_is_told_of() {
 }
 
 #[test]
-fn no_secret_is_told() {
+fn records_contain_no_secret() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = JSON.to_owned());
     for (number, query) in [
@@ -306,7 +306,7 @@ fn no_secret_is_told() {
 }
 
 #[test]
-fn nobody_else_writes_in_the_log() {
+fn requests_cannot_forge_log_lines() {
     let line = "2026-01-01T00:00:00.000000Z  INFO incus_gate::access: port=admin";
     for more in ["", JSON] {
         let upstream = upstream();
@@ -350,7 +350,7 @@ fn nobody_else_writes_in_the_log() {
 }
 
 #[test]
-fn each_line_says_the_same_to_people_and_to_machines() {
+fn text_and_json_lines_have_the_same_content() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     as_admin(&scene, "/1.0/people?project=a").answer();
@@ -380,7 +380,7 @@ fn each_line_says_the_same_to_people_and_to_machines() {
 }
 
 #[test]
-fn a_reload_changes_what_is_told() {
+fn a_reload_changes_the_log_level() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let with_level = |level: &str| {
@@ -401,7 +401,7 @@ fn a_reload_changes_what_is_told() {
 }
 
 #[test]
-fn who_does_not_read_the_log_holds_up_nobody() {
+fn a_blocked_log_reader_delays_no_request() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());

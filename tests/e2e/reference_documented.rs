@@ -18,7 +18,7 @@ enum Default {
 }
 
 #[test]
-fn every_key_has_its_row_and_every_row_its_key() {
+fn rows_and_keys_match_with_their_defaults() {
     let code = keys_of("File", "");
     let rows = rows();
     let names = |keys: &mut dyn Iterator<Item = &String>| keys.cloned().collect::<Vec<_>>();

@@ -51,7 +51,7 @@ fn assert_shown(gateway: &Gateway, certificate: &Certificate) {
 }
 
 #[test]
-fn certbots_renewal_is_taken_and_cuts_nothing() {
+fn a_certbot_renewal_is_reloaded_and_aborts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (tell, told) = channel();
     let told = Mutex::new(told);
@@ -87,7 +87,7 @@ fn certbots_renewal_is_taken_and_cuts_nothing() {
 }
 
 #[test]
-fn half_a_pair_is_refused_once_and_taken_when_it_is_whole() {
+fn a_half_renewed_pair_is_rejected_until_it_is_complete() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = QUICKLY.to_owned());
     let gateway = &scene.gateway;
@@ -117,7 +117,7 @@ fn half_a_pair_is_refused_once_and_taken_when_it_is_whole() {
 }
 
 #[test]
-fn what_is_wrong_with_proxy_toml_can_be_mended_while_a_renewal_waits() {
+fn a_renewal_is_reloaded_after_proxy_toml_is_corrected() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = QUICKLY.to_owned());
     let renewed = scene.certificates.server("renewed");
@@ -132,7 +132,7 @@ fn what_is_wrong_with_proxy_toml_can_be_mended_while_a_renewal_waits() {
 }
 
 #[test]
-fn a_changed_address_needs_a_restart_and_says_so() {
+fn a_changed_listen_address_warns_that_it_needs_a_restart() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     let mut moved = scene.setup.clone();

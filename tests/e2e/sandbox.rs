@@ -91,7 +91,7 @@ fn denied<T>(outcome: io::Result<T>) -> bool {
 
 /// Landlock binds threads and those that they start, so that a thread of this test can be what all of the gateway's are.
 #[test]
-fn nothing_is_left_but_its_own_files_and_connections() {
+fn only_its_own_files_and_connections_remain_accessible() {
     let world = World::new();
     let notify = UnixDatagram::bind(world.here.path().join("notify")).unwrap();
     let address = world.incus_port.local_addr().unwrap();
@@ -119,7 +119,7 @@ fn nothing_is_left_but_its_own_files_and_connections() {
 }
 
 #[test]
-fn a_reload_reaches_only_where_the_configuration_was() {
+fn a_reload_cannot_read_new_directories() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     scene.gateway.wait_for_log("confined by Landlock");
@@ -146,7 +146,7 @@ fn a_reload_reaches_only_where_the_configuration_was() {
 }
 
 #[test]
-fn its_memory_is_for_nobody_else_to_read() {
+fn other_processes_of_its_user_cannot_read_its_memory() {
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", Path::new(""));
     setup.pin = Some(setup.local.certificate.clone());

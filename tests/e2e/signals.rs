@@ -62,7 +62,7 @@ fn terminate(gateway: &Gateway) {
 }
 
 #[test]
-fn a_drain_lets_everything_finish() {
+fn a_drain_completes_all_requests() {
     let (upstream, go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let (ops, stranger) = (TlsClient::of(scene.ops()), TlsClient::tls13());
@@ -101,7 +101,7 @@ fn a_drain_lets_everything_finish() {
 }
 
 #[test]
-fn a_drain_with_nothing_to_wait_for_is_short() {
+fn a_drain_of_idle_connections_ends_at_once() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let mut idle = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -117,7 +117,7 @@ fn a_drain_with_nothing_to_wait_for_is_short() {
 }
 
 #[test]
-fn a_drain_waits_for_nobody_who_has_not_begun() {
+fn a_drain_does_not_wait_for_connections_without_a_request() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let ports = [scene.gateway.public(), scene.gateway.admin()];
@@ -139,7 +139,7 @@ fn a_drain_waits_for_nobody_who_has_not_begun() {
 }
 
 #[test]
-fn a_drain_has_an_end() {
+fn drain_timeout_ends_the_drain() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = "[limits]\ndrain_timeout = \"1s\"\n".to_owned();
@@ -151,7 +151,7 @@ fn a_drain_has_an_end() {
 }
 
 #[test]
-fn a_second_sigterm_ends_at_once() {
+fn a_second_sigterm_exits_at_once() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let mut download = begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
@@ -173,7 +173,7 @@ fn assert_is_cut(download: &mut Raw) {
 }
 
 #[test]
-fn a_sighup_in_a_drain_changes_nothing() {
+fn a_sighup_during_a_drain_is_ignored() {
     let (upstream, go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let mut download = begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
@@ -185,7 +185,7 @@ fn a_sighup_in_a_drain_changes_nothing() {
 }
 
 #[test]
-fn a_reload_cuts_nothing() {
+fn a_reload_aborts_no_request() {
     let (upstream, go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let (ops, stranger) = (TlsClient::of(scene.ops()), TlsClient::tls13());
@@ -204,7 +204,7 @@ fn a_reload_cuts_nothing() {
 }
 
 #[test]
-fn a_reload_brings_new_certificates_and_new_admins() {
+fn a_reload_applies_new_certificates_and_admins() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let (admin, public) = (scene.gateway.admin(), scene.gateway.public());
@@ -239,7 +239,7 @@ fn a_reload_brings_new_certificates_and_new_admins() {
 }
 
 #[test]
-fn a_reload_that_would_break_is_refused() {
+fn a_reload_of_an_invalid_configuration_is_rejected() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let ops = TlsClient::of(scene.ops());
@@ -297,7 +297,7 @@ fn a_reload_that_would_break_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_none_is_refused_and_holds_up_nothing() {
+fn a_fifo_in_place_of_a_file_is_rejected_without_delay() {
     let (upstream, _tell) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let folder = tempfile::tempdir().unwrap();

@@ -42,7 +42,7 @@ fn incus(is_public: Arc<AtomicBool>) -> Scripted {
 
 /// As when its database is locked, or the network swallows its answers.
 #[test]
-fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
+fn clients_do_not_wait_when_incus_stops_listing_images() {
     let is_stuck = Arc::new(AtomicBool::new(false));
     let upstream = Scripted::start_bare({
         let is_stuck = Arc::clone(&is_stuck);
@@ -79,7 +79,7 @@ fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
 }
 
 #[test]
-fn strangers_do_not_wait_and_get_nothing_private() {
+fn a_slow_list_delays_no_client_and_serves_nothing_private() {
     let is_public = Arc::new(AtomicBool::new(true));
     let upstream = incus(Arc::clone(&is_public));
     let scene = ScriptedScene::before(&upstream);

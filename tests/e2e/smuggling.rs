@@ -25,21 +25,21 @@ const HTTP1: [&str; 3] = [
 const HTTP2: [&str; 1] = [include_str!("smuggling/http2.txt")];
 
 #[test]
-fn http1_is_read_in_one_way() {
+fn http1_requests_are_parsed_in_one_way_only() {
     let cases = corpus::parse(1, &HTTP1);
     assert!(cases.len() >= 100, "{}", cases.len());
     all_as_expected(&cases, Version::Http1);
 }
 
 #[test]
-fn http2_says_nothing_that_http1_takes_for_something_else() {
+fn http2_requests_cannot_smuggle_http1() {
     let cases = corpus::parse(2, &HTTP2);
     assert!(cases.len() >= 50, "{}", cases.len());
     all_as_expected(&cases, Version::Http2);
 }
 
 #[test]
-fn incus_itself_logs_what_was_read_and_nothing_else() {
+fn incus_logs_exactly_the_requests_that_were_parsed() {
     // Go answers the one before Incus sees it, and Incus the other without a word.
     const UNLOGGED: [&str; 2] = ["OPTIONS *", "GET /"];
     // What the gateway asks for by itself.

@@ -44,7 +44,7 @@ impl Published {
 }
 
 #[test]
-fn the_gateway_is_added_as_a_remote_with_and_without_saying_that_it_is_public() {
+fn remote_add_works_with_and_without_public() {
     let scene = Scene::start();
     let url = scene.gateway.public_url();
     let client = Client::stranger();
@@ -69,7 +69,7 @@ fn the_gateway_is_added_as_a_remote_with_and_without_saying_that_it_is_public() 
 }
 
 #[test]
-fn a_server_certificate_of_a_known_authority_needs_no_accepting() {
+fn a_certificate_of_a_known_authority_needs_no_confirmation() {
     let certificates = Certificates::new();
     let authority = certificates.authority("authority");
     let issued = certificates.server_issued_by(&authority, "issued");
@@ -84,7 +84,7 @@ fn a_server_certificate_of_a_known_authority_needs_no_accepting() {
 }
 
 #[test]
-fn images_are_listed_shown_and_exported_by_any_of_their_names() {
+fn images_are_found_by_alias_fingerprint_and_prefix() {
     let scene = Scene::start();
     let images = Images::new();
     let published = Published::in_(&scene, &images);
@@ -206,7 +206,7 @@ fn every_version_of_http_and_tls_is_served() {
 }
 
 #[test]
-fn a_part_of_a_unified_image_is_served_as_incus_serves_it() {
+fn ranges_of_a_unified_image_are_served_as_by_incus() {
     let scene = Scene::start();
     let published = Published::in_(&scene, &Images::new());
     let whole = std::fs::read(&published.unified.files[0]).unwrap();
@@ -262,7 +262,7 @@ fn a_part_of_a_unified_image_is_served_as_incus_serves_it() {
 }
 
 #[test]
-fn a_split_image_is_always_served_whole() {
+fn a_split_image_is_always_served_completely() {
     let scene = Scene::start();
     let image = Images::new().split("a split one");
     image.import(&scene.incus, &["--public"]);
@@ -274,7 +274,7 @@ fn a_split_image_is_always_served_whole() {
 }
 
 #[test]
-fn all_images_of_the_default_project_are_shown_where_the_configuration_says_so() {
+fn images_all_publishes_the_whole_default_project() {
     let scene = Scene::start_with(|setup| "all".clone_into(&mut setup.images));
     let images = Images::new();
     let incus = &scene.incus;

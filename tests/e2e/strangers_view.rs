@@ -52,7 +52,7 @@ struct Compared {
 }
 
 #[test]
-fn strangers_see_what_incus_shows_them() {
+fn strangers_see_what_incus_itself_shows_them() {
     let world = World::create();
     let lines = corpus_of(&world);
     let distinct: HashSet<&String> = lines.iter().map(|(_, line)| line).collect();
@@ -86,7 +86,7 @@ fn strangers_see_what_incus_shows_them() {
 }
 
 #[test]
-fn a_token_of_an_admin_opens_nothing() {
+fn an_admins_token_gives_no_access() {
     let world = World::create();
     let token = world.scene.setup.local.token();
     let by_header = format!("Authorization: Bearer {token}\r\n");
@@ -118,7 +118,7 @@ fn a_token_of_an_admin_opens_nothing() {
 }
 
 #[test]
-fn a_secret_of_an_image_opens_nothing_and_is_not_used_up() {
+fn an_image_secret_gives_no_access_and_is_not_consumed() {
     let world = World::create();
     let path = format!("/1.0/images/{}/secret", world.private);
     let operation = world.scene.incus.run(&["query", "--request=POST", &path]).ok();

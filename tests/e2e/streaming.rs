@@ -14,7 +14,7 @@ use testing::tls::{End, PATIENCE, TlsClient};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_chunked_upload_is_handed_on_as_it_comes() {
+fn a_chunked_upload_is_forwarded_as_it_arrives() {
     let (saw, seen) = channel();
     let saw = Mutex::new(saw);
     let upstream = Scripted::start(move |request, wire| {
@@ -53,7 +53,7 @@ fn piece_by_piece(wire: &mut Wire, saw: &Sender<String>) -> String {
 }
 
 #[test]
-fn an_answer_comes_down_as_it_is_made() {
+fn a_response_is_forwarded_as_it_arrives() {
     let (go, gone) = channel();
     let gone = Mutex::new(gone);
     let upstream = Scripted::start(move |_, wire| slowly(wire, &gone.lock().unwrap()));
@@ -94,7 +94,7 @@ fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
 }
 
 #[test]
-fn an_upload_that_incus_does_not_read_stops_the_client() {
+fn an_unread_upload_stops_the_client() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
 
@@ -110,7 +110,7 @@ fn an_upload_that_incus_does_not_read_stops_the_client() {
 }
 
 #[test]
-fn an_upload_over_http2_that_incus_does_not_read_stops_the_client() {
+fn an_unread_http2_upload_stops_the_client() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
 
@@ -129,7 +129,7 @@ fn an_upload_over_http2_that_incus_does_not_read_stops_the_client() {
 }
 
 #[test]
-fn a_download_that_the_client_does_not_read_stops_incus() {
+fn an_unread_download_stops_incus() {
     let upstream = Scripted::start(|_, wire| {
         wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
         while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
@@ -183,7 +183,7 @@ fn assert_stops(moved: impl Fn() -> u64) {
 }
 
 #[test]
-fn a_download_that_nobody_wants_any_more_ends_for_incus_too() {
+fn an_aborted_download_ends_the_request_to_incus() {
     let (told, tells) = channel();
     let told = Mutex::new(told);
     let upstream = Scripted::start(move |_, wire| {
@@ -218,7 +218,7 @@ fn a_download_that_nobody_wants_any_more_ends_for_incus_too() {
 
 /// What is small enough for the kernels to hold is out of the gateway's hands long before a slow client has it.
 #[test]
-fn a_client_may_take_its_time_to_read() {
+fn a_buffered_response_waits_for_a_slow_client() {
     const SIZE: usize = 1 << 20;
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; SIZE]));
     let scene = ScriptedScene::before_with(&upstream, |setup| {

@@ -58,7 +58,7 @@ impl Scene {
 }
 
 #[test]
-fn systemd_hears_of_start_reload_and_end() {
+fn systemd_is_notified_of_start_reload_and_stop() {
     let scene = Scene::new();
     let manager = &scene.manager;
     let gateway = scene.start(manager.command());
@@ -160,7 +160,7 @@ fn workers(gateway: &Gateway) -> Vec<Pid> {
 }
 
 #[test]
-fn a_restart_behind_a_held_socket_refuses_nobody() {
+fn a_restart_with_passed_sockets_rejects_no_connection() {
     const CLIENTS: usize = 4;
     const RESTARTS: usize = 5;
     let scene = Scene::with_sockets();
@@ -188,7 +188,7 @@ fn a_restart_behind_a_held_socket_refuses_nobody() {
 }
 
 #[test]
-fn a_socket_that_does_not_fit_is_a_wrong_configuration() {
+fn a_passed_socket_without_a_listen_address_is_an_error() {
     let mut scene = Scene::with_sockets();
     let admin = scene.manager.admin();
     // An address that could not be bound either, but that is not what is wrong.
@@ -208,7 +208,7 @@ fn a_socket_that_does_not_fit_is_a_wrong_configuration() {
 }
 
 #[test]
-fn a_port_that_is_not_handed_over_is_bound() {
+fn a_port_without_a_passed_socket_is_bound() {
     let scene = Scene::with_sockets();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = scene.setup.text();
@@ -223,7 +223,7 @@ fn a_port_that_is_not_handed_over_is_bound() {
 }
 
 #[test]
-fn the_service_is_hardened() {
+fn systemd_analyze_rates_the_unit_as_hardened() {
     // Tenths: 1.5.
     let security = run(Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
@@ -236,7 +236,7 @@ fn the_service_is_hardened() {
 }
 
 #[test]
-fn what_make_install_installs_is_understood_by_systemd() {
+fn systemd_accepts_what_make_install_installs() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     run(Command::new("make")

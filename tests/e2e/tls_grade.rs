@@ -143,7 +143,7 @@ fn faults(findings: &[[String; 3]]) -> Vec<String> {
 }
 
 #[test]
-fn what_testssl_says_of_itself_is_no_finding() {
+fn problems_of_testssl_itself_are_not_findings() {
     let finding = |id: &str, severity: &str| json!({"id": id, "severity": severity, "finding": "so"});
     let report = json!({
         "clientProblem1": [finding("engine_problem", "WARN")],
@@ -185,7 +185,7 @@ fn testssl_finds_nothing_worse_than_information() {
 }
 
 #[test]
-fn sslscan_finds_strong_ciphers_alone() {
+fn sslscan_finds_strong_ciphers_only() {
     let scanned = Scanned::start();
     for port in scanned.ports() {
         let said = run(Command::new("sslscan").args(["--no-colour", &port.to_string()])).ok();

@@ -27,7 +27,7 @@ fn key_exchange(port: SocketAddr, groups: &[&'static dyn SupportedKxGroup], shar
 }
 
 #[test]
-fn the_post_quantum_key_exchange_is_taken_where_the_client_has_it_first() {
+fn post_quantum_key_exchange_is_used_if_the_client_prefers_it() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for port in ports(&scene.gateway) {
@@ -52,7 +52,7 @@ fn the_post_quantum_key_exchange_is_taken_where_the_client_has_it_first() {
 }
 
 #[test]
-fn nothing_is_taken_before_the_handshake_has_ended() {
+fn early_data_is_never_accepted() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let client = TlsClient::tls13().in_a_hurry();
@@ -96,7 +96,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn who_is_pushed_down_to_tls_1_2_can_see_it_and_nothing_is_compressed() {
+fn downgrades_to_tls_1_2_are_detectable_and_uncompressed() {
     const RANDOM: usize = 5 + 4 + 2;
     const SESSION: usize = RANDOM + 32;
     let upstream = upstream();
@@ -120,7 +120,7 @@ fn who_is_pushed_down_to_tls_1_2_can_see_it_and_nothing_is_compressed() {
 }
 
 #[test]
-fn nothing_is_negotiated_anew() {
+fn renegotiation_is_rejected() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for port in ports(&scene.gateway) {

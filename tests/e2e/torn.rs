@@ -72,7 +72,7 @@ fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
 }
 
 #[test]
-fn a_torn_answer_resets_the_connection() {
+fn a_truncated_response_resets_the_connection() {
     for (number, torn) in TORN.iter().enumerate() {
         let (upstream, tear) = tearing(torn);
         let scene = ScriptedScene::before(&upstream);
@@ -105,7 +105,7 @@ fn read_part(raw: &mut Raw) {
 }
 
 #[test]
-fn a_torn_answer_resets_the_stream_and_no_other() {
+fn a_truncated_response_resets_only_its_stream() {
     for (number, torn) in TORN.iter().enumerate() {
         let (upstream, tear) = tearing(torn);
         let scene = ScriptedScene::before(&upstream);
@@ -130,7 +130,7 @@ fn a_torn_answer_resets_the_stream_and_no_other() {
 }
 
 #[test]
-fn curl_knows_that_a_download_was_torn() {
+fn curl_detects_a_truncated_download() {
     const PARTIAL_FILE: i32 = 18;
     const RECV_ERROR: i32 = 56;
     const HTTP2_STREAM: i32 = 92;
@@ -175,7 +175,7 @@ fn curl_torn(version: &[&str], port: SocketAddr, ops: &Certificate, tear: &Sende
 }
 
 #[test]
-fn an_answer_that_is_torn_at_once_is_no_answer() {
+fn a_response_truncated_at_once_resets_the_connection() {
     let upstream = Scripted::start(|request, wire| {
         let number: usize = request.target().rsplit('/').next().unwrap().parse().unwrap();
         wire.say(format!(
@@ -198,7 +198,7 @@ fn an_answer_that_is_torn_at_once_is_no_answer() {
 }
 
 #[test]
-fn an_answer_without_a_length_that_ends_in_order_is_whole() {
+fn a_response_without_a_length_ends_with_close_notify() {
     let upstream = Scripted::start(|_, wire| {
         wire.say("HTTP/1.1 200 OK\r\n\r\nthe whole");
         Then::Close
@@ -219,7 +219,7 @@ fn an_answer_without_a_length_that_ends_in_order_is_whole() {
 }
 
 #[test]
-fn an_incus_that_dies_in_the_middle_of_an_export_is_noticed_by_everybody() {
+fn every_client_notices_that_incus_died_during_an_export() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.random(Kind::Split, "large", 200);
@@ -266,7 +266,7 @@ fn an_incus_that_dies_in_the_middle_of_an_export_is_noticed_by_everybody() {
 }
 
 #[test]
-fn a_torn_upload_is_torn_for_incus_too() {
+fn a_truncated_upload_is_truncated_for_incus() {
     const REQUEST: &str =
         "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n6\r\na part\r\n";
     let (told, tells) = channel();
@@ -302,7 +302,7 @@ fn a_torn_upload_is_torn_for_incus_too() {
 }
 
 #[test]
-fn an_upload_that_http2_resets_is_torn_for_incus_too() {
+fn an_upload_reset_over_http2_is_truncated_for_incus() {
     let (tear, torn_now) = oneshot::channel();
     let tear = Mutex::new(Some(tear));
     let (told, tells) = channel();

@@ -10,7 +10,7 @@ use testing::tls::TlsClient;
 const CLIENTS: usize = 3;
 
 #[test]
-fn reloads_under_load_refuse_nobody_and_cut_nothing() {
+fn reloads_under_load_reject_and_abort_nothing() {
     let scene = Scene::start();
     let image = Images::new().random(Kind::Unified, "large", 8);
     image.import(&scene.incus, &["--public"]);
@@ -48,7 +48,7 @@ fn reloads_under_load_refuse_nobody_and_cut_nothing() {
 }
 
 #[test]
-fn incus_restarts_under_load() {
+fn incus_restarts_under_load_are_survived() {
     let scene = Scene::start();
     Images::new().split("published").import(&scene.incus, &["--public"]);
     scene.refresh();

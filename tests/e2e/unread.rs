@@ -63,7 +63,7 @@ fn connect(scene: &ScriptedScene, client: &TlsClient, from: [u8; 4]) -> Raw {
 }
 
 #[test]
-fn unread_http2_answers_hold_no_more_than_a_budget() {
+fn unread_http2_responses_stay_within_a_budget() {
     const CONNECTIONS: usize = 24;
     const STREAMS: u32 = 32;
     const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -112,7 +112,7 @@ fn unread_http2_answers_hold_no_more_than_a_budget() {
 }
 
 #[test]
-fn readers_of_the_oldest_lists_are_reset_when_old_lists_hold_too_much() {
+fn readers_of_the_oldest_lists_are_reset_over_budget() {
     let version = Arc::new(AtomicUsize::new(0));
     // A list of 6 MB: of two old ones, one is too many.
     let upstream = incus(20, 300_000, Arc::clone(&version));

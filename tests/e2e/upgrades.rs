@@ -36,7 +36,7 @@ fn switch(request: &Request, wire: &mut Wire, first: &str) {
 }
 
 #[test]
-fn every_protocol_goes_up_as_it_is_spelt_and_bytes_flow_both_ways() {
+fn every_protocol_is_forwarded_and_bytes_flow_both_ways() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -69,7 +69,7 @@ fn every_protocol_goes_up_as_it_is_spelt_and_bytes_flow_both_ways() {
 }
 
 #[test]
-fn an_upgrade_may_be_asked_for_among_other_things() {
+fn upgrade_may_be_one_of_several_connection_options() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -106,7 +106,7 @@ fn a_post_with_a_body_is_upgraded() {
 }
 
 #[test]
-fn what_incus_sends_in_one_write_with_the_101_comes_after_it() {
+fn data_written_together_with_the_101_is_forwarded() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "first");
         wire.echo()
@@ -124,7 +124,7 @@ fn what_incus_sends_in_one_write_with_the_101_comes_after_it() {
 }
 
 #[test]
-fn what_the_client_sends_before_it_has_the_101_is_not_lost() {
+fn data_sent_before_the_101_is_not_lost() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -139,7 +139,7 @@ fn what_the_client_sends_before_it_has_the_101_is_not_lost() {
 }
 
 #[test]
-fn the_client_may_end_while_incus_goes_on() {
+fn the_client_may_close_its_half_of_a_tunnel() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         let mut heard = Vec::new();
@@ -161,7 +161,7 @@ fn the_client_may_end_while_incus_goes_on() {
 }
 
 #[test]
-fn incus_may_end_while_the_client_goes_on() {
+fn incus_may_close_its_half_of_a_tunnel() {
     let (told, tells) = channel();
     let told = Mutex::new(told);
     let upstream = Scripted::start(move |request, wire| {
@@ -184,7 +184,7 @@ fn incus_may_end_while_the_client_goes_on() {
 }
 
 #[test]
-fn a_tunnel_that_is_cut_on_one_side_is_cut_on_the_other() {
+fn a_tunnel_aborted_on_one_side_is_aborted_on_the_other() {
     let (ended, ends) = channel();
     let ended = Mutex::new(ended);
     let upstream = Scripted::start(move |request, wire| {
@@ -219,7 +219,7 @@ fn a_tunnel_that_is_cut_on_one_side_is_cut_on_the_other() {
 }
 
 #[test]
-fn a_silent_tunnel_outlives_every_limit() {
+fn a_silent_tunnel_has_no_timeout() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -240,7 +240,7 @@ fn a_silent_tunnel_outlives_every_limit() {
 }
 
 #[test]
-fn an_upgrade_that_incus_refuses_is_an_answer_like_any_other() {
+fn a_rejected_upgrade_is_forwarded_as_a_response() {
     let upstream = Scripted::start(|_, wire| wire.answer("404 Not Found", "application/json", b"{}"));
     let scene = ScriptedScene::before(&upstream);
 
@@ -253,7 +253,7 @@ fn an_upgrade_that_incus_refuses_is_an_answer_like_any_other() {
 }
 
 #[test]
-fn an_answer_to_an_unheard_wish_for_an_upgrade_ends_in_order() {
+fn an_ignored_upgrade_with_close_ends_gracefully() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; 1 << 20]));
     let scene = ScriptedScene::before(&upstream);
 
@@ -272,7 +272,7 @@ fn an_answer_to_an_unheard_wish_for_an_upgrade_ends_in_order() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_is_a_fault() {
+fn an_unsolicited_101_gets_502() {
     let upstream = Scripted::start(|_, wire| {
         wire.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nx");
         Then::Hold
@@ -295,7 +295,7 @@ fn a_101_that_nobody_asked_for_is_a_fault() {
 }
 
 #[test]
-fn a_websocket_of_a_real_incus_is_one_for_the_admin() {
+fn a_websocket_of_a_real_incus_works() {
     let scene = Scene::start();
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     raw.send(
@@ -341,7 +341,7 @@ fn read_frame(raw: &mut Raw) -> (u8, Vec<u8>) {
 }
 
 #[test]
-fn sftp_of_a_real_incus_is_there_for_the_admin() {
+fn sftp_of_a_real_incus_works() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.bootable("busybox");
@@ -360,7 +360,7 @@ fn sftp_of_a_real_incus_is_there_for_the_admin() {
 }
 
 #[test]
-fn who_is_no_admin_gets_no_upgrade() {
+fn only_admins_get_an_upgrade() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
