@@ -12,7 +12,7 @@ mod table;
 mod valgrind;
 
 use callgrind::Callgrind;
-use table::{Bill, Figures, Measure};
+use table::{CostReport, Figures, Measure};
 use testing::gateway::Gateway;
 use testing::images::{Image, Images, Kind};
 use testing::scene::Scene;
@@ -39,35 +39,35 @@ fn the_cost_of_a_small_response_has_not_grown() {
     let mut http1 = TlsClient::tls13().connect(public).unwrap();
     let mut http2 = TlsClient::tls13().connect_http2(public).unwrap();
     let mut admin = TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap();
-    let mut bill = Bill::default();
+    let mut report = CostReport::default();
 
     let small = gateway.cost(REQUESTS, || get(&mut http1, "/1.0"));
-    bill.add("/1.0 over HTTP/1.1", small);
+    report.add("/1.0 over HTTP/1.1", small);
     let small = gateway.cost(REQUESTS, || get_http2(&mut http2, "/1.0"));
-    bill.add("/1.0 over HTTP/2", small);
+    report.add("/1.0 over HTTP/2", small);
     let passed_on = gateway.cost(REQUESTS, || get(&mut admin, "/1.0"));
-    bill.add("/1.0 from Incus, for an admin", passed_on);
+    report.add("/1.0 from Incus, for an admin", passed_on);
     let connection = gateway.cost(CONNECTIONS, || {
         get(&mut TlsClient::tls13().connect(public).unwrap(), "/1.0");
     });
-    bill.add("/1.0 over a new connection", connection);
+    report.add("/1.0 over a new connection", connection);
     let list = gateway.cost(REQUESTS, || get(&mut http1, LIST));
-    bill.add("the list of one image", list);
+    report.add("the list of one image", list);
 
     let tag = publish_many(&scene, &mut http1);
     let list = gateway.cost(REQUESTS, || get(&mut http1, LIST));
-    bill.add("the list of 201 images", list);
+    report.add("the list of 201 images", list);
     let compressed = gateway.cost(REQUESTS, || ask(&mut http1, "Accept-Encoding: gzip", 200));
-    bill.add("the list of 201 images, compressed", compressed);
+    report.add("the list of 201 images, compressed", compressed);
     let unchanged = gateway.cost(REQUESTS, || ask(&mut http1, &format!("If-None-Match: {tag}"), 304));
-    bill.add("the list of 201 images, unchanged", unchanged);
+    report.add("the list of 201 images, unchanged", unchanged);
 
     drop(gateway);
     let gateway = Callgrind::start(&scene.setup.text().replace(NO_RECORDS, ""));
     let mut http1 = TlsClient::tls13().connect(gateway.public()).unwrap();
     let recorded = gateway.cost(REQUESTS, || get(&mut http1, "/1.0"));
-    bill.add("/1.0 over HTTP/1.1, recorded", recorded);
-    bill.settle();
+    report.add("/1.0 over HTTP/1.1, recorded", recorded);
+    report.assert_within_bounds();
 }
 
 #[test]
@@ -78,15 +78,15 @@ fn the_cost_of_a_mebibyte_has_not_grown() {
     let mut http1 = TlsClient::tls13().connect(gateway.public()).unwrap();
     let mut http2 = TlsClient::tls13().connect_http2(gateway.public()).unwrap();
     let mut admin = TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap();
-    let mut bill = Bill::default();
+    let mut report = CostReport::default();
 
     let down = gateway.cost(1, || download(&mut http1, &image));
-    bill.add("a MiB down over HTTP/1.1", down.per(BODY));
+    report.add("a MiB down over HTTP/1.1", down.per(BODY));
     let down = gateway.cost(1, || download_http2(&mut http2, &image));
-    bill.add("a MiB down over HTTP/2", down.per(BODY));
+    report.add("a MiB down over HTTP/2", down.per(BODY));
     let up = gateway.cost(1, || upload(&mut admin));
-    bill.add("a MiB up", up.per(BODY));
-    bill.settle();
+    report.add("a MiB up", up.per(BODY));
+    report.assert_within_bounds();
 }
 
 #[test]
@@ -106,11 +106,11 @@ fn the_copies_of_each_byte_have_not_grown() {
     let works: [&dyn Fn(&Gateway); 4] = [&idle, &down, &down_http2, &up];
     let [idle, down, down_http2, up] = works.map(|work| bytes_copied(&scene.setup.text(), work));
     let per_byte = |copied: f64| Figures::new(&[(Measure::BytesCopied, copied - idle)]).per(BODY * MIB);
-    let mut bill = Bill::default();
-    bill.add("a byte down over HTTP/1.1", per_byte(down));
-    bill.add("a byte down over HTTP/2", per_byte(down_http2));
-    bill.add("a byte up", per_byte(up));
-    bill.settle();
+    let mut report = CostReport::default();
+    report.add("a byte down over HTTP/1.1", per_byte(down));
+    report.add("a byte down over HTTP/2", per_byte(down_http2));
+    report.add("a byte up", per_byte(up));
+    report.assert_within_bounds();
 }
 
 const LIST: &str = "/1.0/images?recursion=1";

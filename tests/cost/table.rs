@@ -158,11 +158,11 @@ impl Figures {
 
 /// What was measured, held against the table.
 #[derive(Debug, Default)]
-pub(crate) struct Bill {
+pub(crate) struct CostReport {
     faults: Vec<String>,
 }
 
-impl Bill {
+impl CostReport {
     /// Prints what was measured, and notes what costs too much or has no place in the table.
     pub(crate) fn add(&mut self, work: &str, Figures(figures): Figures) {
         let cost = COSTS.iter().find(|cost| cost.work == work);
@@ -170,8 +170,10 @@ impl Bill {
             println!("{work:<36} {measure:<12} {now:>10.1}");
             let known = cost.and_then(|cost| Some((cost, cost.figure(measure)?)));
             match known {
-                Some((cost, then)) if now < then / 2.0 => self.faults.push(too_little(cost, measure, then, now)),
-                Some((cost, then)) if now > measure.bound(then) => self.faults.push(too_much(cost, measure, then, now)),
+                Some((cost, then)) if now < then / 2.0 => self.faults.push(below_bound(cost, measure, then, now)),
+                Some((cost, then)) if now > measure.bound(then) => {
+                    self.faults.push(above_bound(cost, measure, then, now))
+                }
                 Some(_) => {}
                 None => self
                     .faults
@@ -182,7 +184,7 @@ impl Bill {
 
     /// Fails if anything was noted.
     #[track_caller]
-    pub(crate) fn settle(self) {
+    pub(crate) fn assert_within_bounds(self) {
         assert!(self.faults.is_empty(), "\n{}\n", self.faults.join("\n"));
     }
 }
@@ -194,7 +196,7 @@ impl Cost {
     }
 }
 
-fn too_much(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
+fn above_bound(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     format!(
         "{}: {measure} were {then:.1}, may be {:.1}, are {now:.1}. It should cost no more because {}. Mend it; or, where it is \
          worth that, write the new figure and the reason into tests/cost/table.rs",
@@ -205,7 +207,7 @@ fn too_much(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
 }
 
 /// A bound that lies so high lets the next one double it; and a counter that counts nothing any more must not pass.
-fn too_little(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
+fn below_bound(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     format!(
         "{}: {measure} were {then:.1}, are {now:.1}. If that is an improvement, write the new figure into tests/cost/table.rs",
         cost.work,

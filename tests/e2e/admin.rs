@@ -155,9 +155,9 @@ fn monitor_shows_lifecycle_events() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (saw, seen) = channel();
+    let (sender, receiver) = channel();
     let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| saw.send(line)));
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
 
     // It does not say when it has begun to listen: so something happens until it says what.
     let deadline = Instant::now() + PATIENCE;
@@ -169,7 +169,7 @@ fn monitor_shows_lifecycle_events() {
             .incus
             .run(&["project", "create", "--quiet", &format!("p{number}")])
             .ok();
-        if let Ok(line) = seen.recv_timeout(Duration::from_millis(200)) {
+        if let Ok(line) = receiver.recv_timeout(Duration::from_millis(200)) {
             break line;
         }
     };

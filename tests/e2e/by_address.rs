@@ -21,13 +21,13 @@ const ADDRESSES: [&str; 6] = [
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         target if target.ends_with("/export") => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
             thread::sleep(Duration::from_millis(500));
-            wire.say("rest")
+            wire.send("rest")
         }
         _ => wire.answer("200 OK", "text/plain", b"welcome"),
     })

@@ -12,7 +12,7 @@ use testing::run::{Output, run};
 use testing::scene::Setup;
 
 /// A real Incus, and a configuration that nothing is wrong with.
-fn fine() -> (Incus, Setup, Certificates) {
+fn valid_setup() -> (Incus, Setup, Certificates) {
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, "", Path::new(""));
     let incus = Incus::start(&[&setup.local]);
@@ -43,7 +43,7 @@ fn permit(certificate: &Certificate, mode: u32) {
 
 #[test]
 fn a_valid_setup_has_no_warning() {
-    let (_incus, setup, _certificates) = fine();
+    let (_incus, setup, _certificates) = valid_setup();
     let report = check(&setup).ok();
     assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
     assert!(
@@ -56,10 +56,10 @@ fn a_valid_setup_has_no_warning() {
 
 #[test]
 fn certificates_that_expire_soon_are_reported() {
-    let (incus, fine, certificates) = fine();
+    let (incus, valid, certificates) = valid_setup();
     let soon = certificates.server_for_days("soon", 29);
     let late = certificates.server_for_days("late", 30);
-    let mut setup = fine.clone();
+    let mut setup = valid.clone();
     setup.server = late;
     check(&setup).ok();
     setup.server = soon.clone();
@@ -67,27 +67,27 @@ fn certificates_that_expire_soon_are_reported() {
     assert_eq!(warning(&setup), format!("warn  public.tls and admin.tls: {expires}"));
 
     // One port's own.
-    let mut setup = fine.clone();
+    let mut setup = valid.clone();
     setup.more = format!(
         "[admin.tls]\ncertificate = {:?}\nprivate_key = {:?}\n",
         soon.certificate, soon.key
     );
     assert_eq!(warning(&setup), format!("warn  admin.tls: {expires}"));
     // An admin's.
-    let mut setup = fine.clone();
+    let mut setup = valid.clone();
     setup.admins[0].1 = soon.clone();
     assert_eq!(warning(&setup), format!("warn  admin.clients \"ops\": {expires}"));
     // The one for Incus.
     let certificate = soon.certificate.to_str().unwrap();
     incus.run(&["config", "trust", "add-certificate", certificate]).ok();
-    let mut setup = fine;
+    let mut setup = valid;
     setup.local = soon;
     assert_eq!(warning(&setup), format!("warn  upstream.client_certificate: {expires}"));
 }
 
 #[test]
 fn a_private_key_readable_by_others_is_reported() {
-    let (_incus, setup, _certificates) = fine();
+    let (_incus, setup, _certificates) = valid_setup();
     // A group may be the gateway's own.
     permit(&setup.server, 0o640);
     permit(&setup.local, 0o640);
@@ -106,7 +106,7 @@ fn a_private_key_readable_by_others_is_reported() {
 
 #[test]
 fn a_wildcard_as_first_name_is_reported() {
-    let (_incus, mut setup, certificates) = fine();
+    let (_incus, mut setup, certificates) = valid_setup();
     setup.server = certificates.server_for("second", &["gate.example.org", "*.example.org"]);
     check(&setup).ok();
     setup.server = certificates.server_for("first", &["127.0.0.1", "*.example.org", "gate.example.org"]);
@@ -120,7 +120,7 @@ fn a_wildcard_as_first_name_is_reported() {
 
 #[test]
 fn a_slow_rsa_key_is_reported() {
-    let (_incus, mut setup, certificates) = fine();
+    let (_incus, mut setup, certificates) = valid_setup();
     setup.server = certificates.openssl_rsa("rsa");
     let warned = warning(&setup);
     assert!(warned.contains("the private key is RSA of 2048 bits: "), "{warned}");
@@ -129,11 +129,11 @@ fn a_slow_rsa_key_is_reported() {
 
 #[test]
 fn settings_that_trust_too_much_are_reported() {
-    let (_incus, fine, _certificates) = fine();
-    let mut setup = fine.clone();
+    let (_incus, valid, _certificates) = valid_setup();
+    let mut setup = valid.clone();
     setup.pin = None;
     assert!(warning(&setup).starts_with("warn  upstream.server_certificate: not set: "));
-    let mut setup = fine;
+    let mut setup = valid;
     setup.more_admin = "proxy_protocol_from = [\"192.0.2.1\", \"0.0.0.0/0\"]".to_owned();
     assert!(warning(&setup).starts_with("warn  admin.proxy_protocol_from: it lists everybody"));
 
@@ -146,7 +146,7 @@ fn settings_that_trust_too_much_are_reported() {
 
 #[test]
 fn an_incus_reachable_without_the_gateway_is_reported() {
-    let (incus, setup, _certificates) = fine();
+    let (incus, setup, _certificates) = valid_setup();
     let port = incus.address().port();
     incus
         .run(&["config", "set", &format!("core.https_address=:{port}")])
@@ -165,7 +165,7 @@ fn an_incus_reachable_without_the_gateway_is_reported() {
 
 #[test]
 fn a_chain_that_clients_reject_is_reported() {
-    let (_incus, mut setup, certificates) = fine();
+    let (_incus, mut setup, certificates) = valid_setup();
     let [authority, other] = ["authority", "other"].map(|name| certificates.authority(name));
     setup.server = certificates.server_issued_by(&authority, "issued");
     let report = check(&setup).ok();
@@ -207,7 +207,7 @@ fn a_chain_that_clients_reject_is_reported() {
 
 #[test]
 fn only_the_first_certificate_of_an_admins_file_counts() {
-    let (_incus, mut setup, certificates) = fine();
+    let (_incus, mut setup, certificates) = valid_setup();
     let authority = certificates.authority("authority");
     let admin = certificates.client_issued_by(&authority, "ops");
     setup.admins[0].1 = admin.clone();
@@ -234,7 +234,7 @@ fn only_the_first_certificate_of_an_admins_file_counts() {
 
 #[test]
 fn overlapping_listen_addresses_are_rejected() {
-    let (_incus, mut setup, _certificates) = fine();
+    let (_incus, mut setup, _certificates) = valid_setup();
     setup.public = "0.0.0.0:28990".to_owned();
     setup.admin = "127.0.0.1:28990".to_owned();
     let refused = check(&setup);
@@ -245,7 +245,7 @@ fn overlapping_listen_addresses_are_rejected() {
 
 #[test]
 fn run_logs_the_same_warnings() {
-    let (_incus, mut setup, certificates) = fine();
+    let (_incus, mut setup, certificates) = valid_setup();
     let gateway = Gateway::start(&setup.text());
     // After a reload, and at the start.
     setup.server = certificates.server_for_days("soon", 5);
@@ -258,7 +258,7 @@ fn run_logs_the_same_warnings() {
 
 #[test]
 fn an_upstream_without_tls_is_reported() {
-    let (_incus, mut setup, _certificates) = fine();
+    let (_incus, mut setup, _certificates) = valid_setup();
     setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     let plain = Gateway::start(&setup.text());
     setup.more.clear();

@@ -26,7 +26,7 @@ impl Scene {
         let old = certificates.expired("old");
         setup.admins.push(("old".to_owned(), old.clone()));
         setup.more = format!("[limits]\n{limits}\n[log]\nformat = \"json\"\n");
-        let clock = Clock::right(certificates.folder());
+        let clock = Clock::without_offset(certificates.folder());
         let gateway = Gateway::try_start_command(clock.command(), &setup.text());
         Self {
             gateway: gateway.unwrap_or_else(|ended| panic!("the gateway does not start: {ended:#?}")),
@@ -42,7 +42,7 @@ impl Scene {
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         "/1.0/long" => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part"),
@@ -63,10 +63,10 @@ fn admin_certificates_are_validated_at_the_current_time() {
     let connect = || client.connect(scene.gateway.admin()).unwrap();
     assert_eq!(connect().get("/1.0/x").unwrap().head.status, 403);
     for out in ["+0".to_owned(), in_year(2018)] {
-        scene.clock.moved(&in_year(2020));
+        scene.clock.set_offset(&in_year(2020));
         let mut kept = connect();
         assert_eq!(kept.get("/1.0/x").unwrap().head.status, 200);
-        scene.clock.moved(&out);
+        scene.clock.set_offset(&out);
         // The connection was an admin's. It may be closed already.
         assert!(
             kept.get("/1.0/x").is_ok_and(|answer| answer.head.status == 403) || kept.end() != End::Silence,
@@ -91,7 +91,7 @@ fn an_expired_admin_loses_all_open_connections() {
     };
     let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
     for out in ["+0", "-20000d"] {
-        scene.clock.moved(&in_year(2020));
+        scene.clock.set_offset(&in_year(2020));
         let (old, ops) = (TlsClient::of(&scene.old), TlsClient::of(&scene.ops));
         let asked = upstream.requests().len();
         let mut http1 = [
@@ -107,7 +107,7 @@ fn an_expired_admin_loses_all_open_connections() {
         upstream.wait_for_requests(asked + 6);
         let seen = scene.gateway.log().len();
 
-        scene.clock.moved(out);
+        scene.clock.set_offset(out);
         for (what, raw) in &mut http1 {
             // The beginning of the download, and no answer.
             let (rest, end) = raw.read_to_end();
@@ -141,14 +141,14 @@ fn timeouts_do_not_depend_on_the_system_clock() {
     let scene = Scene::before(&upstream, "idle_timeout = \"3s\"");
     let ops = TlsClient::of(&scene.ops);
     for offset in ["+3650d", "-3650d"] {
-        scene.clock.moved("+0");
+        scene.clock.set_offset("+0");
         let mut idle = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
         assert_eq!(idle.get("/1.0/images").unwrap().head.status, 200);
         let mut slow = ops.connect(scene.gateway.admin()).unwrap();
         let (seen, begun) = (scene.gateway.log().len(), Instant::now());
         slow.send("GET /1.0/slow HTTP/1.1\r\nHost: gate.test\r\n\r\n").unwrap();
         upstream.wait_for_requests(1);
-        scene.clock.moved(offset);
+        scene.clock.set_offset(offset);
 
         // What is under way goes on, and has taken as long as it took.
         assert_eq!(slow.read_answer().unwrap().head.status, 200, "{offset}");
@@ -175,14 +175,14 @@ fn timeouts_do_not_depend_on_the_system_clock() {
         );
     }
     // The list is not taken for one of years ago.
-    scene.clock.moved("+3650d");
+    scene.clock.set_offset("+3650d");
     let export = format!("/1.0/images/{FINGERPRINT}");
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
     drop(upstream);
-    scene.clock.moved("+0");
+    scene.clock.set_offset("+0");
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
-    scene.clock.moved("+3650d");
+    scene.clock.set_offset("+3650d");
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
 }
 

@@ -18,12 +18,12 @@ use testing::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, 
 use testing::tls::{End, Raw, TlsClient, frames};
 
 /// Opens connections that say nothing.
-fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+fn silent_connections(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address).unwrap()).collect()
 }
 
 /// Waits until the gateway has looked at so many connections: it holds that many sockets more, or has closed some.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -65,9 +65,9 @@ fn hundreds_of_open_handshakes_do_not_affect_real_clients() {
         .ok();
 
     let before = scene.gateway.open_files();
-    let public = silent(scene.gateway.public(), 600);
-    let mut admins = silent(scene.gateway.admin(), 300);
-    until("the crowd is there", || scene.gateway.open_files() > before + 600);
+    let public = silent_connections(scene.gateway.public(), 600);
+    let mut admins = silent_connections(scene.gateway.admin(), 300);
+    wait_until("the crowd is there", || scene.gateway.open_files() > before + 600);
     for _ in 0..3 {
         assert!(
             stranger
@@ -81,10 +81,10 @@ fn hundreds_of_open_handshakes_do_not_affect_real_clients() {
                 .ok()
                 .contains("one")
         );
-        admins.extend(silent(scene.gateway.admin(), 100));
+        admins.extend(silent_connections(scene.gateway.admin(), 100));
     }
     assert!(public.iter().all(|tcp| !is_closed(tcp)), "they have their time");
-    until("the admin port's crowd has displaced itself", || {
+    wait_until("the admin port's crowd has displaced itself", || {
         admins.iter().filter(|tcp| !is_closed(tcp)).count() <= 32
     });
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_full_public_port_does_not_affect_admins() {
 fn clients_without_listed_certificates_lock_out_no_admin() {
     let upstream = Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         _ => wire.answer("200 OK", "text/plain", b"welcome"),
@@ -165,7 +165,7 @@ fn clients_without_listed_certificates_lock_out_no_admin() {
 #[test]
 fn a_tunnel_counts_as_a_connection_until_it_ends() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
         wire.echo()
     });
     let scene = ScriptedScene::before_with(&upstream, |setup| {
@@ -180,7 +180,7 @@ fn a_tunnel_counts_as_a_connection_until_it_ends() {
     let mut tunnels: Vec<Raw> = (0..4).map(|_| open().unwrap()).collect();
     assert_eq!(open().unwrap_err(), End::Reset);
     drop(tunnels.pop());
-    until("another has the place", || open().is_ok());
+    wait_until("another has the place", || open().is_ok());
 }
 
 /// `GET /1.0` as a stream of HTTP/2.
@@ -195,7 +195,7 @@ fn stream(number: u32) -> Vec<u8> {
 }
 
 /// Connects without a certificate.
-fn http2_of_nobody(scene: &ScriptedScene) -> Raw {
+fn http2_without_certificate(scene: &ScriptedScene) -> Raw {
     let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
     raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     raw
@@ -218,7 +218,7 @@ fn a_rejected_admin_connection_answers_no_further_stream() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
     // Side by side.
-    let mut raw = http2_of_nobody(&scene);
+    let mut raw = http2_without_certificate(&scene);
     raw.send((0..50).flat_map(|n| stream(2 * n + 1)).collect::<Vec<_>>())
         .unwrap();
     let (streams, end) = answered(&mut raw);
@@ -230,7 +230,7 @@ fn a_rejected_admin_connection_answers_no_further_stream() {
     );
 
     // One after the other, for as long as the connection takes any.
-    let mut raw = http2_of_nobody(&scene);
+    let mut raw = http2_without_certificate(&scene);
     raw.send(stream(1)).unwrap();
     while raw.read_frame().unwrap().kind != HEADERS {}
     let mut number = 1;
@@ -283,8 +283,8 @@ fn an_admin_does_not_wait_for_other_handshakes() {
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.server = certificates.openssl_rsa("rsa"));
     let ops = TlsClient::of(scene.ops());
     let before = scene.gateway.open_files();
-    let mut crowd = silent(scene.gateway.public(), CROWD);
-    until("the crowd is there", || scene.gateway.open_files() >= before + CROWD);
+    let mut crowd = silent_connections(scene.gateway.public(), CROWD);
+    wait_until("the crowd is there", || scene.gateway.open_files() >= before + CROWD);
     // All at once: the gateway finds them together, whatever else this machine does.
     let hello = client_hello();
     scene.gateway.signal("STOP");
@@ -299,5 +299,5 @@ fn an_admin_does_not_wait_for_other_handshakes() {
         answered < CROWD / 2,
         "{answered} of {CROWD} strangers went before the admin"
     );
-    until("the crowd is answered too", || crowd.iter().all(is_closed));
+    wait_until("the crowd is answered too", || crowd.iter().all(is_closed));
 }

@@ -25,7 +25,7 @@ fn in_time(ask: impl FnOnce() -> Answer) -> Answer {
 
 /// Incus is away, in Incus's own JSON.
 #[track_caller]
-fn assert_is_away(answer: &Answer) {
+fn assert_unavailable(answer: &Answer) {
     assert!(matches!(answer.head.status, 502 | 503), "{}", answer.head.line);
     let json = answer.json();
     assert_eq!(json["type"], "error");
@@ -67,8 +67,8 @@ fn service_resumes_after_incus_was_unavailable() {
     assert_eq!(admin("/1.0").json()["metadata"]["auth"], "trusted");
 
     scene.incus.stop();
-    assert_is_away(&in_time(|| admin("/1.0")));
-    assert_is_away(&in_time(|| public(&export(&image.fingerprint))));
+    assert_unavailable(&in_time(|| admin("/1.0")));
+    assert_unavailable(&in_time(|| public(&export(&image.fingerprint))));
     scene.gateway.wait_for_log("cannot connect to Incus");
     for (target, before) in metadata.iter().zip(&before) {
         assert_eq!(in_time(|| public(target)).json(), *before, "{target}");
@@ -115,7 +115,7 @@ fn a_reload_without_incus_keeps_the_list_of_images() {
     // Of another selection nothing is known.
     "all".clone_into(&mut scene.setup.images);
     reload(&scene);
-    assert_is_away(&list(&scene));
+    assert_unavailable(&list(&scene));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn without_incus_unknown_names_get_503_and_not_404() {
     scene.incus.stop();
     // It may have been published just before Incus went away.
     for name in &names {
-        assert_is_away(&in_time(|| stranger.get(name).unwrap()));
+        assert_unavailable(&in_time(|| stranger.get(name).unwrap()));
     }
 }
 
@@ -144,7 +144,7 @@ fn without_incus_at_the_start_clients_get_an_error() {
     let gateway = testing::gateway::Gateway::start(&scene.setup.text());
     for target in ["/1.0", "/1.0/images", "/1.0/images/aliases/x"] {
         let mut raw = TlsClient::tls13().connect(gateway.public()).unwrap();
-        assert_is_away(&in_time(|| raw.get(target).unwrap()));
+        assert_unavailable(&in_time(|| raw.get(target).unwrap()));
     }
     let mut http2 = TlsClient::tls13().connect_http2(gateway.public()).unwrap();
     let answer = http2.get("/1.0").unwrap();
@@ -165,8 +165,8 @@ fn requests_to_a_hanging_incus_time_out() {
 
     // The admin's requests have left no idle connection to Incus yet, so these are new ones.
     let paused = scene.incus.pause();
-    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
-    assert_is_away(&in_time(|| stranger.get(&export(&image.fingerprint)).unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| stranger.get(&export(&image.fingerprint)).unwrap()));
     assert_eq!(in_time(|| stranger.get(&metadata).unwrap()).head.status, 200);
     drop(paused);
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
@@ -179,7 +179,7 @@ fn reused_connections_to_a_hanging_incus_time_out() {
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 
     let paused = scene.incus.pause();
-    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0").unwrap()));
     drop(paused);
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 }
@@ -212,7 +212,7 @@ fn an_export_without_a_response_header_times_out() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
+    assert_unavailable(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
     assert_eq!(upstream.requests().len(), 1);
 }
 
@@ -247,16 +247,16 @@ fn an_upstream_response_that_is_not_http_gets_502() {
             .target()
             .split_once('?')
             .map_or(0, |(_, number)| number.parse().unwrap());
-        wire.say(NONSENSE[number]);
+        wire.send(NONSENSE[number]);
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     for number in 0..NONSENSE.len() {
-        assert_is_away(&in_time(|| admin.get(&format!("/1.0/x?{number}")).unwrap()));
+        assert_unavailable(&in_time(|| admin.get(&format!("/1.0/x?{number}")).unwrap()));
     }
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
+    assert_unavailable(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_catalogue_that_is_not_json_is_rejected() {
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     for target in ["/1.0", "/1.0/images", &export(FINGERPRINT)] {
-        assert_is_away(&in_time(|| stranger.get(target).unwrap()));
+        assert_unavailable(&in_time(|| stranger.get(target).unwrap()));
     }
     scene.gateway.wait_for_log("is it Incus that answers there?");
 }
@@ -278,9 +278,9 @@ fn an_upstream_with_another_certificate_is_rejected() {
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.pin = Some(other));
 
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
-    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0").unwrap()));
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&in_time(|| stranger.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| stranger.get("/1.0").unwrap()));
     let line = scene.gateway.wait_for_log("pinned");
     assert!(line.contains(&upstream.address().to_string()), "{line}");
     assert_eq!(upstream.connections(), 0, "a handshake was completed");
@@ -295,14 +295,14 @@ fn a_renewed_certificate_of_incus_is_reloaded() {
 
     // First the server, then the file.
     let renewed = upstream.renew();
-    assert_is_away(&in_time(|| admin.get("/1.0/x").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0/x").unwrap()));
     fs::write(upstream.certificate(), renewed).unwrap();
     assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
 
     // First a file that is being written, then the server, then the rest of the file.
     fs::write(upstream.certificate(), "-----BEGIN CERT").unwrap();
     let renewed = upstream.renew();
-    assert_is_away(&in_time(|| admin.get("/1.0/x").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0/x").unwrap()));
     fs::write(upstream.certificate(), renewed).unwrap();
     assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
 
@@ -329,7 +329,7 @@ fn an_upstream_without_keep_alive_works() {
 }
 
 /// The connection answers its first request; its second one it takes, and is gone.
-fn going_stale(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
+fn cut_second_request(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
     wire.read_body();
     match request.number {
         0 => wire.answer("200 OK", "text/plain", b"x"),
@@ -364,7 +364,7 @@ fn only_bodyless_idempotent_requests_are_retried() {
             false,
         ),
     ] {
-        let upstream = Scripted::start(going_stale);
+        let upstream = Scripted::start(cut_second_request);
         let scene = ScriptedScene::before(&upstream);
         // One connection stays with one worker of the gateway, and so with one pool.
         let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -378,7 +378,7 @@ fn only_bodyless_idempotent_requests_are_retried() {
         if is_repeated {
             assert_eq!((answer.head.status, sent), (200, 2), "{request}");
         } else {
-            assert_is_away(&answer);
+            assert_unavailable(&answer);
             assert_eq!(sent, 1, "{request}");
         }
     }
@@ -389,14 +389,14 @@ fn a_request_is_retried_once_at_most() {
     let upstream = Scripted::start(|_, _| Then::Cut);
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
-    assert_is_away(&in_time(|| admin.get("/1.0/x").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0/x").unwrap()));
     assert!(upstream.requests().len() <= 2, "{} times", upstream.requests().len());
 }
 
 #[test]
 fn a_response_before_the_end_of_the_upload_is_forwarded() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
+        wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);

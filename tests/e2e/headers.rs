@@ -138,7 +138,7 @@ fn hop_by_hop_headers_of_responses_are_not_forwarded() {
         ("set-cookie", "b=2"),
         ("x-incus-type", "oci"),
     ]);
-    let upstream = Scripted::start(|_, wire| wire.say(ANSWER));
+    let upstream = Scripted::start(|_, wire| wire.send(ANSWER));
     let scene = ScriptedScene::before(&upstream);
 
     let answer = TlsClient::of(scene.ops())
@@ -184,7 +184,7 @@ fn headers_of_60_kibibytes_are_forwarded_both_ways() {
     let large = "v".repeat(1000);
     let fields: String = (0..60).map(|n| format!("X-Incus-{n}: {large}\r\n")).collect();
     let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 1\r\n\r\nx");
-    let upstream = Scripted::start(move |_, wire| wire.say(&answer));
+    let upstream = Scripted::start(move |_, wire| wire.send(&answer));
     let scene = ScriptedScene::before(&upstream);
 
     let request = format!("GET /1.0/x HTTP/1.1\r\nHost: gate.test\r\n{fields}\r\n");

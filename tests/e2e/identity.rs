@@ -34,7 +34,7 @@ fn fingerprint_table(name: &str, certificate: &Certificate) -> String {
 }
 
 #[track_caller]
-fn assert_refused(status: u16, json: &Value) {
+fn assert_rejected(status: u16, json: &Value) {
     assert_eq!(status, 403, "{json}");
     let error = json["error"].as_str().unwrap();
     assert!(!error.is_empty());
@@ -51,7 +51,7 @@ fn assert_refused(status: u16, json: &Value) {
 }
 
 /// Refused over HTTP/1.1 and HTTP/2, whatever is asked for, and not kept.
-fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
+fn assert_rejects(admin: SocketAddr, client: &TlsClient) {
     for request in [
         format!("GET {TARGET} HTTP/1.1\r\nHost: gate.test\r\n\r\n"),
         "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n".to_owned(),
@@ -60,18 +60,18 @@ fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
         "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
     ] {
         let answer = client.connect(admin).unwrap().ask(request).unwrap();
-        assert_refused(answer.head.status, &answer.json());
+        assert_rejected(answer.head.status, &answer.json());
         assert_eq!(answer.head.field("connection"), Some("close"));
     }
     for method in ["GET", "DELETE"] {
         let mut http2 = client.connect_http2(admin).unwrap();
         let answer = http2.ask(http2.request(method, TARGET)).unwrap();
-        assert_refused(answer.status.as_u16(), &answer.json());
+        assert_rejected(answer.status.as_u16(), &answer.json());
     }
 }
 
 /// Welcome over HTTP/1.1 and HTTP/2.
-fn assert_welcomes(admin: SocketAddr, client: &TlsClient) {
+fn assert_accepts(admin: SocketAddr, client: &TlsClient) {
     let answer = client.connect(admin).unwrap().get(TARGET).unwrap();
     assert_eq!((answer.head.status, answer.text().as_str()), (200, "welcome"));
     let answer = client.connect_http2(admin).unwrap().get(TARGET).unwrap();
@@ -101,9 +101,9 @@ fn only_the_exact_certificate_is_accepted() {
     let child = certificates.client_issued_by(&authority, "child");
     let local = &setup.local;
     for client in versions() {
-        let presenting = |chain: &[&Certificate]| client.alike().presenting_chain(chain, chain[0]);
+        let presenting = |chain: &[&Certificate]| client.without_certificate().presenting_chain(chain, chain[0]);
         for (who, client) in [
-            ("no certificate", client.alike()),
+            ("no certificate", client.without_certificate()),
             ("a stranger", presenting(&[&stranger])),
             ("the same subject", presenting(&[&same_subject])),
             ("the same key", presenting(&[&same_key])),
@@ -125,13 +125,13 @@ fn only_the_exact_certificate_is_accepted() {
             ("the gateway's own one for Incus", presenting(&[local])),
         ] {
             eprintln!("{who}");
-            assert_refuses(gateway.admin(), &client);
+            assert_rejects(gateway.admin(), &client);
         }
         // The same, from those who are listed.
-        assert_welcomes(gateway.admin(), &presenting(&[ops]));
-        assert_welcomes(gateway.admin(), &presenting(&[&authority]));
+        assert_accepts(gateway.admin(), &presenting(&[ops]));
+        assert_accepts(gateway.admin(), &presenting(&[&authority]));
         // Only the leaf counts.
-        assert_welcomes(gateway.admin(), &presenting(&[ops, &stranger]));
+        assert_accepts(gateway.admin(), &presenting(&[ops, &stranger]));
     }
     let from_admins = 2 * 3 * 2;
     assert_eq!(upstream.requests().len(), from_admins, "a refused request has gone up");
@@ -146,7 +146,7 @@ fn a_certificate_without_its_key_fails_the_handshake() {
     let same_kind = certificates.client("same-kind");
     for client in versions() {
         for signer in [&same_kind, &other_kind] {
-            let client = client.alike().presenting_chain(&[scene.ops()], signer);
+            let client = client.without_certificate().presenting_chain(&[scene.ops()], signer);
             let end = client
                 .connect(scene.gateway.admin())
                 .and_then(|mut raw| raw.get(TARGET))
@@ -224,7 +224,7 @@ fn every_kind_of_certificate_is_accepted_by_file() {
     for (name, certificate) in &kinds {
         for client in versions() {
             eprintln!("{name}");
-            assert_welcomes(scene.gateway.admin(), &client.presenting(certificate));
+            assert_accepts(scene.gateway.admin(), &client.presenting(certificate));
         }
     }
     assert_eq!(upstream.requests().len(), 4 * kinds.len());
@@ -242,11 +242,11 @@ fn every_kind_of_certificate_is_accepted_by_fingerprint() {
     for (name, certificate) in &kinds {
         for client in versions() {
             eprintln!("{name}");
-            assert_welcomes(scene.gateway.admin(), &client.presenting(certificate));
+            assert_accepts(scene.gateway.admin(), &client.presenting(certificate));
         }
     }
     for client in versions() {
-        assert_refuses(
+        assert_rejects(
             scene.gateway.admin(),
             &client.presenting(&scene.certificates.client("stranger")),
         );
@@ -303,7 +303,7 @@ fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>
                 assert!(requests > 0 || asked >= end, "never served");
                 assert!(SystemTime::now() >= end, "refused before its end: {refused:?}");
                 if let Some((status, body)) = refused {
-                    assert_refused(status, &serde_json::from_slice(&body).unwrap());
+                    assert_rejected(status, &serde_json::from_slice(&body).unwrap());
                 }
                 return;
             }
@@ -325,11 +325,11 @@ fn the_admin_port_resumes_no_session() {
             assert_eq!(raw.get(TARGET).unwrap().head.status, 200);
             assert_eq!(client.sessions_offered(), 0);
         }
-        client.present_nothing();
+        client.stop_presenting();
         let mut raw = client.connect(admin).unwrap();
         assert!(!raw.is_resumed());
         let answer = raw.get(TARGET).unwrap();
-        assert_refused(answer.head.status, &answer.json());
+        assert_rejected(answer.head.status, &answer.json());
     }
 }
 
@@ -369,10 +369,10 @@ fn public_sessions_are_resumed_on_the_public_port_only() {
                 .status,
             200
         );
-        client.present_nothing();
+        client.stop_presenting();
         let mut raw = client.connect(scene.gateway.admin()).unwrap();
         assert!(!raw.is_resumed());
         let answer = raw.get(TARGET).unwrap();
-        assert_refused(answer.head.status, &answer.json());
+        assert_rejected(answer.head.status, &answer.json());
     }
 }

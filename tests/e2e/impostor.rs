@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const TOO_LARGE: usize = 1 << 20;
 
 #[track_caller]
-fn assert_is_away(answer: &Answer, what: &str) {
+fn assert_unavailable(answer: &Answer, what: &str) {
     assert!(matches!(answer.head.status, 502 | 503), "{what}: {}", answer.head.line);
     let json = answer.json();
     assert_eq!(
@@ -37,7 +37,7 @@ fn a_truncated_response_header_gets_502() {
         let target = request.target();
         let mut parts = target.rsplit('/').map(|part| part.parse::<usize>().unwrap_or(0));
         let (end, length) = (parts.next().unwrap(), parts.next().unwrap());
-        wire.say(&HEAD[..length]);
+        wire.send(&HEAD[..length]);
         ENDS[end]
     });
     let scene = ScriptedScene::before(&upstream);
@@ -47,7 +47,7 @@ fn a_truncated_response_header_gets_502() {
         let end = length % ENDS.len();
         let path = format!("/1.0/x/{length}/{end}");
         let begun = Instant::now();
-        assert_is_away(&http1.get(&path).unwrap(), &path);
+        assert_unavailable(&http1.get(&path).unwrap(), &path);
         let answer = http2.get(&path).unwrap();
         assert_eq!((answer.status.as_u16(), answer.whole), (502, Ok(())), "{path}");
         assert!(begun.elapsed() < LIMIT, "{path}");
@@ -67,7 +67,7 @@ fn a_response_with_ambiguous_framing_gets_502() {
         // The one image's bytes, too.
         let framing = target.rsplit('/').next().unwrap().parse().unwrap_or(0);
         let framing: &str = FRAMINGS[framing];
-        wire.say(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
+        wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
         Then::Reset
     });
     let scene = ScriptedScene::before(&upstream);
@@ -75,12 +75,12 @@ fn a_response_with_ambiguous_framing_gets_502() {
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     for (number, framing) in FRAMINGS.iter().enumerate() {
         let path = format!("/1.0/x/{number}");
-        assert_is_away(&http1.get(&path).unwrap(), framing);
+        assert_unavailable(&http1.get(&path).unwrap(), framing);
         assert_eq!(http2.get(&path).unwrap().status.as_u16(), 502, "{framing}");
     }
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     let export = format!("/1.0/images/{FINGERPRINT}/export");
-    assert_is_away(&stranger.get(&export).unwrap(), "an export");
+    assert_unavailable(&stranger.get(&export).unwrap(), "an export");
 }
 
 #[test]
@@ -106,10 +106,10 @@ fn data_after_a_response_reaches_no_client() {
         let (number, at_once) = number.split_once('/').unwrap();
         let (_, answer, _) = ANSWERS[number.parse::<usize>().unwrap()];
         match at_once {
-            "true" => wire.say(format!("{answer}{BEHIND}")),
+            "true" => wire.send(format!("{answer}{BEHIND}")),
             _ => {
-                wire.say(answer);
-                wire.say(BEHIND)
+                wire.send(answer);
+                wire.send(BEHIND)
             }
         }
     });
@@ -146,14 +146,14 @@ fn an_endless_response_header_is_rejected() {
             Some("few") => format!("X: {}\r\n", "x".repeat(TOO_LARGE)),
             _ => "X: x\r\n".repeat(TOO_LARGE / 6),
         };
-        wire.say(format!("HTTP/1.1 200 OK\r\n{line}"));
+        wire.send(format!("HTTP/1.1 200 OK\r\n{line}"));
         Then::Hold
     });
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     for path in ["/1.0/few", "/1.0/many"] {
         let begun = Instant::now();
-        assert_is_away(&admin.get(path).unwrap(), path);
+        assert_unavailable(&admin.get(path).unwrap(), path);
         assert!(begun.elapsed() < LIMIT, "{path}");
     }
 }
@@ -167,14 +167,14 @@ fn an_endless_catalogue_is_rejected() {
             let server = br#"{"type":"sync","metadata":{"auth":"trusted","api_version":"1.0"}}"#;
             return wire.answer("200 OK", "application/json", server);
         }
-        wire.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
-        while wire.say(&chunk) == Then::KeepAlive {}
+        while wire.send(&chunk) == Then::KeepAlive {}
         Then::Cut
     });
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&stranger.get("/1.0/images").unwrap(), "a list without an end");
+    assert_unavailable(&stranger.get("/1.0/images").unwrap(), "a list without an end");
     // It is a quarter of a gibibyte.
     let deadline = Instant::now() + PATIENCE * 5;
     while !scene.gateway.log().iter().any(|line| line.contains("larger than")) {
@@ -222,12 +222,12 @@ fn an_upstream_without_tls_is_rejected() {
         let gateway = Gateway::start(&setup.text());
         let mut admin = TlsClient::of(&setup.admins[0].1).connect(gateway.admin()).unwrap();
         let begun = Instant::now();
-        assert_is_away(&admin.get("/1.0").unwrap(), what);
+        assert_unavailable(&admin.get("/1.0").unwrap(), what);
         assert!(begun.elapsed() < LIMIT, "{what}: {:?}", begun.elapsed());
         for path in ["/1.0".to_owned(), format!("/1.0/images/{FINGERPRINT}/export")] {
             let begun = Instant::now();
             let mut stranger = TlsClient::tls13().connect(gateway.public()).unwrap();
-            assert_is_away(&stranger.get(&path).unwrap(), what);
+            assert_unavailable(&stranger.get(&path).unwrap(), what);
             assert!(begun.elapsed() < LIMIT, "{what}: {:?}", begun.elapsed());
         }
     }

@@ -80,7 +80,7 @@ fn the_page_shows_published_images_and_working_commands() {
         Value::from(add.as_str())
     );
 
-    in_all_shapes(&browser, &url);
+    assert_layouts(&browser, &url);
     assert_eq!(browser.complaints(), [""; 0]);
     let requests = browser.requests();
     let elsewhere = requests.iter().filter(|to| !to.starts_with(&url));
@@ -89,7 +89,7 @@ fn the_page_shows_published_images_and_working_commands() {
 }
 
 /// Nothing is wider than its window, and text can be told from its ground; with pictures for people to look at.
-fn in_all_shapes(browser: &Browser, url: &str) {
+fn assert_layouts(browser: &Browser, url: &str) {
     for (scheme, ground) in [("light", "rgb(255, 255, 255)"), ("dark", "rgb(16, 18, 22)")] {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         browser.devtools("Emulation.setEmulatedMedia", &features);

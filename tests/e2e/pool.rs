@@ -29,13 +29,13 @@ fn sequential_requests_reuse_one_connection() {
 
 #[test]
 fn unsolicited_responses_reach_no_client() {
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         let then = wire.answer("200 OK", "text/plain", request.target().as_bytes());
         std::thread::sleep(Duration::from_millis(5));
         wire.answer("200 OK", "text/plain", b"unsolicited");
-        told.lock().unwrap().send(()).unwrap();
+        sender.lock().unwrap().send(()).unwrap();
         then
     });
     let scene = ScriptedScene::before(&upstream);
@@ -45,7 +45,7 @@ fn unsolicited_responses_reach_no_client() {
         let path = format!("/1.0/{number}");
         assert_eq!(raw.get(&path).unwrap().text(), path);
         // It has arrived before the next request.
-        tells.recv_timeout(PATIENCE).unwrap();
+        receiver.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(upstream.requests().len(), 300);
 }
@@ -63,13 +63,14 @@ fn the_gateway_presents_its_own_certificate_to_incus() {
 fn idle_connections_are_closed_before_incus_closes_them() {
     // Incus does after 29 seconds, and a request must never meet that moment.
     const LIMIT: Duration = Duration::from_secs(25);
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_, wire| {
         wire.answer("200 OK", "text/plain", b"x");
         let idle_since = Instant::now();
         let more = wire.read(&mut [0]);
-        told.lock()
+        sender
+            .lock()
             .unwrap()
             .send((idle_since.elapsed(), more.unwrap_or(0)))
             .unwrap();
@@ -78,7 +79,7 @@ fn idle_connections_are_closed_before_incus_closes_them() {
     let scene = ScriptedScene::before(&upstream);
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     assert_eq!(raw.get("/1.0/x").unwrap().head.status, 200);
-    let (idle, more) = tells.recv_timeout(LIMIT).expect("still open");
+    let (idle, more) = receiver.recv_timeout(LIMIT).expect("still open");
     assert_eq!(more, 0);
     assert!(
         idle > Duration::from_secs(5),

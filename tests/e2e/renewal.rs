@@ -53,12 +53,12 @@ fn assert_shown(gateway: &Gateway, certificate: &Certificate) {
 #[test]
 fn a_certbot_renewal_is_reloaded_and_aborts_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (tell, told) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     let upstream = Scripted::start(move |_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
-        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        wire.say("after")
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        receiver.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        wire.send("after")
     });
     let mut certbot = None;
     let scene = ScriptedScene::before_with(&upstream, |setup| {
@@ -82,7 +82,7 @@ fn a_certbot_renewal_is_reloaded_and_aborts_nothing() {
         scene.gateway.wait_for_log_after(before, " reloaded");
         assert_shown(&scene.gateway, &renewed);
     }
-    tell.send(()).unwrap();
+    sender.send(()).unwrap();
     assert_eq!(download.read_exactly(5).unwrap(), b"after");
 }
 

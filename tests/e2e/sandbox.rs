@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    fn work(&self, notify: &UnixDatagram, address: SocketAddr) {
+    fn permitted_operations(&self, notify: &UnixDatagram, address: SocketAddr) {
         for file in &self.own {
             fs::read(file).unwrap();
         }
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// What nobody needs who serves: each with whether it is denied.
-    fn overreach(&self) -> Vec<(&'static str, bool)> {
+    fn forbidden_operations(&self) -> Vec<(&'static str, bool)> {
         let incus = self.incus.path();
         vec![
             (
@@ -101,20 +101,20 @@ fn only_its_own_files_and_connections_remain_accessible() {
             sandbox::enter(&world.proxy_toml, &config);
             thread::scope(|scope| {
                 let worker = scope.spawn(|| {
-                    world.work(&notify, address);
-                    world.overreach()
+                    world.permitted_operations(&notify, address);
+                    world.forbidden_operations()
                 });
                 worker.join().unwrap()
             })
         });
-        for (deed, denied) in confined.join().unwrap() {
-            assert!(denied, "it could still {deed}");
+        for (operation, denied) in confined.join().unwrap() {
+            assert!(denied, "it could still {operation}");
         }
     });
     // And it was nothing else that denied it.
-    world.work(&notify, address);
-    for (deed, denied) in world.overreach() {
-        assert!(!denied, "nobody can {deed}");
+    world.permitted_operations(&notify, address);
+    for (operation, denied) in world.forbidden_operations() {
+        assert!(!denied, "nobody can {operation}");
     }
 }
 

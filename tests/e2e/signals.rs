@@ -15,21 +15,21 @@ use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
 /// An upstream whose downloads stop in the middle and wait for a word, once for each.
 fn downloads() -> (Scripted, Sender<()>) {
-    let (tell, told) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     let upstream = Scripted::start(move |request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         "/1.0/short" => wire.answer("200 OK", "text/plain", b"x"),
         _ => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
-            told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-            wire.say("after")
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+            receiver.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            wire.send("after")
         }
     });
-    (upstream, tell)
+    (upstream, sender)
 }
 
 fn export() -> String {

@@ -90,7 +90,7 @@ fn all_as_expected(cases: &[Case], version: Version) {
     let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "a name stands twice");
     assert!(cases.iter().all(|case| case.rule.starts_with("RFC ")));
-    let (upstream, log) = seen::writing_down();
+    let (upstream, log) = seen::recording_upstream();
     let scene = ScriptedScene::before(&upstream);
     let mut differences = String::new();
     for asker in Asker::ALL {

@@ -450,10 +450,10 @@ fn a_blocked_socket_path_is_logged_and_the_gateway_runs() {
     assert!(off.stderr.contains("status.socket is turned off"), "{off}");
 
     // Somebody who listens there and says nothing, or nonsense.
-    assert_silence(folder.path(), &scene);
+    assert_silent_listener_is_reported(folder.path(), &scene);
 }
 
-fn assert_silence(folder: &Path, scene: &ScriptedScene) {
+fn assert_silent_listener_is_reported(folder: &Path, scene: &ScriptedScene) {
     let socket = folder.join("silent");
     let silent = UnixListener::bind(&socket).unwrap();
     let mut setup = scene.setup.clone();

@@ -64,7 +64,7 @@ fn strangers_see_what_incus_itself_shows_them() {
     });
     let mut table = String::new();
     for one in &compared {
-        one.tell_differences(&mut table);
+        one.write_differences(&mut table);
     }
     assert!(table.is_empty(), "{} lines were compared\n{table}", compared.len());
 
@@ -79,10 +79,10 @@ fn strangers_see_what_incus_itself_shows_them() {
         .iter()
         .flat_map(|one| one.answers.iter().filter_map(|(_, seen)| seen.as_ref()));
     for seen in raw {
-        world.assert_tells_nothing(seen);
+        world.assert_discloses_nothing(seen);
     }
     // Else that would prove nothing.
-    world.assert_incus_would_tell();
+    world.assert_incus_would_disclose();
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn compare(world: &World, rule: &'static Rule, line: &str, http2: &mut Http2) ->
 
 impl Compared {
     /// Writes a block for each answer that is not the expected one.
-    fn tell_differences(&self, table: &mut String) {
+    fn write_differences(&self, table: &mut String) {
         for (how, seen) in &self.answers {
             let Some(seen) = seen.as_ref().filter(|seen| **seen != self.expected) else {
                 continue;

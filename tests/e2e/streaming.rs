@@ -15,11 +15,11 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_chunked_upload_is_forwarded_as_it_arrives() {
-    let (saw, seen) = channel();
-    let saw = Mutex::new(saw);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         assert_eq!(request.field("transfer-encoding").as_deref(), Some("chunked"));
-        let body = piece_by_piece(wire, &saw.lock().unwrap());
+        let body = piece_by_piece(wire, &sender.lock().unwrap());
         wire.answer("200 OK", "text/plain", body.as_bytes())
     });
     let scene = ScriptedScene::before(&upstream);
@@ -30,7 +30,7 @@ fn a_chunked_upload_is_forwarded_as_it_arrives() {
     for piece in ["one", "two", "three"] {
         raw.send(format!("{:x}\r\n{piece}\r\n", piece.len())).unwrap();
         assert_eq!(
-            seen.recv_timeout(PATIENCE).unwrap(),
+            receiver.recv_timeout(PATIENCE).unwrap(),
             piece,
             "before the next one is sent"
         );
@@ -54,9 +54,9 @@ fn piece_by_piece(wire: &mut Wire, saw: &Sender<String>) -> String {
 
 #[test]
 fn a_response_is_forwarded_as_it_arrives() {
-    let (go, gone) = channel();
-    let gone = Mutex::new(gone);
-    let upstream = Scripted::start(move |_, wire| slowly(wire, &gone.lock().unwrap()));
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
+    let upstream = Scripted::start(move |_, wire| slowly(wire, &receiver.lock().unwrap()));
     let scene = ScriptedScene::before(&upstream);
 
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -64,29 +64,29 @@ fn a_response_is_forwarded_as_it_arrives() {
         .unwrap();
     assert_eq!(raw.read_head().unwrap().status, 200, "before there is a body");
     for piece in ["one", "two"] {
-        go.send(piece).unwrap();
+        sender.send(piece).unwrap();
         assert_eq!(raw.read_exactly(8).unwrap(), format!("3\r\n{piece}\r\n").as_bytes());
     }
-    go.send("").unwrap();
+    sender.send("").unwrap();
     assert_eq!(raw.read_exactly(5).unwrap(), b"0\r\n\r\n");
 
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     let request = http2.request("GET", "/1.0/operations/1/wait");
     let mut open = http2.start(request).unwrap();
     for piece in ["one", "two"] {
-        go.send(piece).unwrap();
+        sender.send(piece).unwrap();
         assert_eq!(open.read().unwrap().unwrap(), piece);
     }
-    go.send("").unwrap();
+    sender.send("").unwrap();
     assert_eq!(open.read(), Ok(None));
 }
 
 /// Sends the head at once, and a chunk whenever it is told to.
 fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
-    wire.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     loop {
         let piece = told.recv().unwrap();
-        let then = wire.say(format!("{:x}\r\n{piece}\r\n", piece.len()));
+        let then = wire.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
         if piece.is_empty() {
             return then;
         }
@@ -131,8 +131,8 @@ fn an_unread_http2_upload_stops_the_client() {
 #[test]
 fn an_unread_download_stops_incus() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
-        while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        while wire.send(vec![0; 64 << 10]) == Then::KeepAlive {}
         Then::Cut
     });
     let scene = ScriptedScene::before(&upstream);
@@ -148,7 +148,7 @@ fn an_unread_download_stops_incus() {
             .unwrap();
         assert_eq!(raw.read_head().unwrap().status, 200);
         assert_stops(|| upstream.sent() - before);
-        assert_flows_on(&upstream, || drop(raw.read_exactly(32 << 20).unwrap()));
+        assert_resumes(&upstream, || drop(raw.read_exactly(32 << 20).unwrap()));
         drop(raw);
 
         let before = upstream.sent();
@@ -157,7 +157,7 @@ fn an_unread_download_stops_incus() {
         let mut open = http2.start(request).unwrap();
         assert_eq!(open.status, 200);
         assert_stops(|| upstream.sent() - before);
-        assert_flows_on(&upstream, || {
+        assert_resumes(&upstream, || {
             let mut read = 0;
             while read < 32 << 20 {
                 read += open.read().unwrap().unwrap().len();
@@ -184,12 +184,12 @@ fn assert_stops(moved: impl Fn() -> u64) {
 
 #[test]
 fn an_aborted_download_ends_the_request_to_incus() {
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
-        while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
-        told.lock().unwrap().send(()).unwrap();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        while wire.send(vec![0; 64 << 10]) == Then::KeepAlive {}
+        sender.lock().unwrap().send(()).unwrap();
         Then::Cut
     });
     let scene = ScriptedScene::before(&upstream);
@@ -204,14 +204,14 @@ fn an_aborted_download_ends_the_request_to_incus() {
             .unwrap();
         assert_eq!(raw.read_head().unwrap().status, 200);
         raw.reset();
-        tells.recv_timeout(PATIENCE).expect("an end");
+        receiver.recv_timeout(PATIENCE).expect("an end");
 
         let mut http2 = client.connect_http2(port).unwrap();
         let request = http2.request("GET", &export);
         let open = http2.start(request).unwrap();
         assert_eq!(open.status, 200);
         drop(open);
-        tells.recv_timeout(PATIENCE).expect("an end");
+        receiver.recv_timeout(PATIENCE).expect("an end");
         assert!(http2.get("/1.0").is_ok(), "the connection's other streams go on");
     }
 }
@@ -275,7 +275,7 @@ fn http2_body(mut frames: &[u8]) -> usize {
     body
 }
 
-fn assert_flows_on(upstream: &Scripted, read: impl FnOnce()) {
+fn assert_resumes(upstream: &Scripted, read: impl FnOnce()) {
     let before = upstream.sent();
     read();
     assert!(upstream.sent() > before);

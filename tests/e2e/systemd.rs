@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use testing::certificates::Certificates;
 use testing::gateway::{Gateway, binary};
-use testing::load::{Load, served};
+use testing::load::{Load, assert_served};
 use testing::run::run;
 use testing::scene::Setup;
 use testing::scripted::Scripted;
@@ -114,10 +114,10 @@ fn a_stuck_worker_starves_the_watchdog() {
         let stuck = Stuck::new(worker);
         gateway.wait_for_log_after(gateway.log().len(), "a worker does not answer");
         // What came before that; and the process itself does its work all the same.
-        while manager.hears(FED, Duration::from_millis(1)) {}
+        while manager.receives(FED, Duration::from_millis(1)) {}
         gateway.signal("HUP");
         manager.wait_for("READY=1");
-        assert!(!manager.hears(FED, 2 * LIMIT), "fed though {worker} stands still");
+        assert!(!manager.receives(FED, 2 * LIMIT), "fed though {worker} stands still");
 
         drop(stuck);
         manager.wait_for(FED);
@@ -169,9 +169,9 @@ fn a_restart_with_passed_sockets_rejects_no_connection() {
     thread::scope(|scope| {
         let done = load.until_dropped();
         for _ in 0..CLIENTS {
-            load.ask(scope, TlsClient::tls13(), public, "/1.0", served);
+            load.ask(scope, TlsClient::tls13(), public, "/1.0", assert_served);
             let ops = TlsClient::of(&scene.setup.admins[0].1);
-            load.ask(scope, ops, admin, "/1.0/short", served);
+            load.ask(scope, ops, admin, "/1.0/short", assert_served);
         }
         for _ in 0..=RESTARTS {
             let gateway = scene.start(scene.manager.command_with_sockets());
@@ -263,7 +263,7 @@ fn systemd_accepts_what_make_install_installs() {
     let verify = run(Command::new("systemd-analyze")
         .args(["verify", "--man=no"])
         .args(["incus-gate.service", "incus-gate.socket"].map(|unit| units.join(unit))));
-    let complaints: Vec<_> = verify.stderr.lines().filter(|line| !is_older_systemds(line)).collect();
+    let complaints: Vec<_> = verify.stderr.lines().filter(|line| !is_known_warning(line)).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert!(verify.status.success(), "{verify}");
 
@@ -282,6 +282,6 @@ fn prepared(root: &Path) -> &Path {
 }
 
 /// The one complaint of a systemd before 253, which the unit is written for.
-fn is_older_systemds(line: &str) -> bool {
+fn is_known_warning(line: &str) -> bool {
     line.ends_with("Failed to parse service type, ignoring: notify-reload")
 }

@@ -55,17 +55,17 @@ fn post_quantum_key_exchange_is_used_if_the_client_prefers_it() {
 fn early_data_is_never_accepted() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
-    let client = TlsClient::tls13().in_a_hurry();
+    let client = TlsClient::tls13().with_early_data();
     for is_resumed in [false, true, true] {
         let mut raw = client.connect(scene.gateway.public()).unwrap();
-        assert_eq!((raw.is_resumed(), raw.may_hurry()), (is_resumed, false));
+        assert_eq!((raw.is_resumed(), raw.permits_early_data()), (is_resumed, false));
         assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
     }
     assert!(client.sessions_offered() > 0);
-    let client = TlsClient::of(scene.ops()).in_a_hurry();
+    let client = TlsClient::of(scene.ops()).with_early_data();
     for _ in 0..2 {
         let mut raw = client.connect(scene.gateway.admin()).unwrap();
-        assert!(!raw.may_hurry());
+        assert!(!raw.permits_early_data());
         assert_eq!(raw.get("/1.0/instances").unwrap().head.status, 200);
     }
     assert_eq!(client.sessions_offered(), 0);

@@ -44,19 +44,19 @@ const TORN: [Torn; 10] = [
 ];
 
 /// An upstream that answers every request with this, and waits for a word before it goes on.
-fn tearing(torn: &'static Torn) -> (Scripted, Sender<()>) {
-    let (tell, told) = channel();
-    let told = Mutex::new(told);
+fn truncating_upstream(torn: &'static Torn) -> (Scripted, Sender<()>) {
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     let upstream = Scripted::start(move |request, wire| {
         if request.target() == "/1.0/whole" {
             return wire.answer("200 OK", "text/plain", b"the whole");
         }
-        wire.say(format!("HTTP/1.1 200 OK\r\n{}", torn.begins));
-        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        wire.say(torn.goes_on);
+        wire.send(format!("HTTP/1.1 200 OK\r\n{}", torn.begins));
+        receiver.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        wire.send(torn.goes_on);
         torn.then
     });
-    (upstream, tell)
+    (upstream, sender)
 }
 
 fn export() -> String {
@@ -74,7 +74,7 @@ fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
 #[test]
 fn a_truncated_response_resets_the_connection() {
     for (number, torn) in TORN.iter().enumerate() {
-        let (upstream, tear) = tearing(torn);
+        let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for (client, port) in ports(&scene) {
             for version in ["HTTP/1.0", "HTTP/1.1"] {
@@ -107,7 +107,7 @@ fn read_part(raw: &mut Raw) {
 #[test]
 fn a_truncated_response_resets_only_its_stream() {
     for (number, torn) in TORN.iter().enumerate() {
-        let (upstream, tear) = tearing(torn);
+        let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for ((client, port), other) in ports(&scene).into_iter().zip(["/1.0/whole", "/1.0"]) {
             let mut http2 = client.connect_http2(port).unwrap();
@@ -135,7 +135,7 @@ fn curl_detects_a_truncated_download() {
     const RECV_ERROR: i32 = 56;
     const HTTP2_STREAM: i32 = 92;
     for (number, torn) in TORN.iter().enumerate() {
-        let (upstream, tear) = tearing(torn);
+        let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for (version, codes) in [
             // By itself curl would ask for `http/1.0` by ALPN, which no port offers.
@@ -178,7 +178,7 @@ fn curl_torn(version: &[&str], port: SocketAddr, ops: &Certificate, tear: &Sende
 fn a_response_truncated_at_once_resets_the_connection() {
     let upstream = Scripted::start(|request, wire| {
         let number: usize = request.target().rsplit('/').next().unwrap().parse().unwrap();
-        wire.say(format!(
+        wire.send(format!(
             "HTTP/1.1 200 OK\r\n{}{}",
             TORN[number].begins, TORN[number].goes_on
         ));
@@ -200,7 +200,7 @@ fn a_response_truncated_at_once_resets_the_connection() {
 #[test]
 fn a_response_without_a_length_ends_with_close_notify() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\n\r\nthe whole");
+        wire.send("HTTP/1.1 200 OK\r\n\r\nthe whole");
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
@@ -269,13 +269,14 @@ fn every_client_notices_that_incus_died_during_an_export() {
 fn a_truncated_upload_is_truncated_for_incus() {
     const REQUEST: &str =
         "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n6\r\na part\r\n";
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_: &Request, wire: &mut Wire| {
         wire.read_chunk().unwrap();
-        told.lock().unwrap().send("begun").unwrap();
+        sender.lock().unwrap().send("begun").unwrap();
         let rest = wire.read_body();
-        told.lock()
+        sender
+            .lock()
             .unwrap()
             .send(if rest.is_some() { "whole" } else { "torn" })
             .unwrap();
@@ -286,16 +287,16 @@ fn a_truncated_upload_is_truncated_for_incus() {
 
     let mut raw = client.connect(scene.gateway.admin()).unwrap();
     raw.send(REQUEST).unwrap();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "begun");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "begun");
     raw.reset();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "torn");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "torn");
 
     let mut raw = client.connect(scene.gateway.admin()).unwrap();
     raw.send(REQUEST).unwrap();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "begun");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "begun");
     raw.finish().unwrap();
     assert_eq!(
-        tells.recv_timeout(PATIENCE).unwrap(),
+        receiver.recv_timeout(PATIENCE).unwrap(),
         "torn",
         "an orderly end of TLS is no end of a body"
     );

@@ -119,7 +119,7 @@ fn a_request_is_never_parsed_as_two() {
 
 #[test]
 fn head_responses_keep_their_content_length() {
-    let upstream = Scripted::start(|_, wire| wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n"));
+    let upstream = Scripted::start(|_, wire| wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n"));
     let scene = ScriptedScene::before(&upstream);
 
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -147,7 +147,7 @@ fn every_status_is_forwarded_and_keeps_the_connection() {
             .find(|status| status.starts_with(&request.target()[5..]));
         let status = status.unwrap();
         match &status[..3] {
-            "204" | "304" => wire.say(format!("HTTP/1.1 {status}\r\nETag: x\r\n\r\n")),
+            "204" | "304" => wire.send(format!("HTTP/1.1 {status}\r\nETag: x\r\n\r\n")),
             _ => wire.answer(status, "text/plain", status.as_bytes()),
         }
     });

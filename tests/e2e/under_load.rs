@@ -3,7 +3,7 @@
 use std::thread;
 
 use testing::images::{Images, Kind};
-use testing::load::{Load, served};
+use testing::load::{Load, assert_served};
 use testing::scene::Scene;
 use testing::tls::TlsClient;
 
@@ -21,8 +21,14 @@ fn reloads_under_load_reject_and_abort_nothing() {
     thread::scope(|scope| {
         let _done = load.until_dropped();
         for _ in 0..CLIENTS {
-            load.ask(scope, TlsClient::tls13(), public, "/1.0/images?recursion=1", served);
-            load.ask(scope, ops.clone(), admin, "/1.0", served);
+            load.ask(
+                scope,
+                TlsClient::tls13(),
+                public,
+                "/1.0/images?recursion=1",
+                assert_served,
+            );
+            load.ask(scope, ops.clone(), admin, "/1.0", assert_served);
         }
         // A download that lasts longer than all of it.
         let mut download = TlsClient::tls13().connect(public).unwrap();
@@ -59,7 +65,13 @@ fn incus_restarts_under_load_are_survived() {
         let _done = load.until_dropped();
         for _ in 0..CLIENTS {
             // Strangers notice nothing.
-            load.ask(scope, TlsClient::tls13(), public, "/1.0/images?recursion=1", served);
+            load.ask(
+                scope,
+                TlsClient::tls13(),
+                public,
+                "/1.0/images?recursion=1",
+                assert_served,
+            );
             // Admins are told that Incus is away, by the gateway, or by Incus while it ends (500). What they get is whole.
             load.ask(scope, ops.clone(), admin, "/1.0", |answer| {
                 let answer = answer.unwrap();

@@ -30,7 +30,7 @@ fn head(method: &str, target: &str, protocol: &str) -> String {
 /// The 101 as Incus says it, and `first` in the same write.
 fn switch(request: &Request, wire: &mut Wire, first: &str) {
     let protocol = request.field("upgrade").expect("an Upgrade");
-    wire.say(format!(
+    wire.send(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\nX-Incus-Fact: 1\r\n\r\n{first}"
     ));
 }
@@ -144,7 +144,7 @@ fn the_client_may_close_its_half_of_a_tunnel() {
         switch(request, wire, "");
         let mut heard = Vec::new();
         wire.read_to_end(&mut heard).expect("an orderly end");
-        wire.say([b"late answer to ", heard.as_slice()].concat());
+        wire.send([b"late answer to ", heard.as_slice()].concat());
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
@@ -162,14 +162,14 @@ fn the_client_may_close_its_half_of_a_tunnel() {
 
 #[test]
 fn incus_may_close_its_half_of_a_tunnel() {
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         switch(request, wire, "last words");
         wire.finish();
         let mut heard = Vec::new();
         wire.read_to_end(&mut heard).expect("an orderly end");
-        told.lock().unwrap().send(heard).unwrap();
+        sender.lock().unwrap().send(heard).unwrap();
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
@@ -180,13 +180,13 @@ fn incus_may_close_its_half_of_a_tunnel() {
     assert_eq!(raw.read_to_end(), (b"last words".to_vec(), End::CloseNotify));
     raw.send("late answer").unwrap();
     raw.finish().unwrap();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), b"late answer");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), b"late answer");
 }
 
 #[test]
 fn a_tunnel_aborted_on_one_side_is_aborted_on_the_other() {
-    let (ended, ends) = channel();
-    let ended = Mutex::new(ended);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         switch(request, wire, "");
         match request.target().as_str() {
@@ -195,7 +195,7 @@ fn a_tunnel_aborted_on_one_side_is_aborted_on_the_other() {
             _ => {
                 let mut heard = Vec::new();
                 let end = wire.read_to_end(&mut heard).map_err(|error| error.kind());
-                ended.lock().unwrap().send(end).unwrap();
+                sender.lock().unwrap().send(end).unwrap();
                 Then::Cut
             }
         }
@@ -213,7 +213,7 @@ fn a_tunnel_aborted_on_one_side_is_aborted_on_the_other() {
     raw.send(head("GET", "/1.0/x", "tcp") + "\r\n").unwrap();
     read_101_alone(&mut raw);
     raw.reset();
-    let end = ends.recv_timeout(PATIENCE).unwrap();
+    let end = receiver.recv_timeout(PATIENCE).unwrap();
     // Go takes anything less for an orderly end.
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
@@ -274,7 +274,7 @@ fn an_ignored_upgrade_with_close_ends_gracefully() {
 #[test]
 fn an_unsolicited_101_gets_502() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nx");
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nx");
         Then::Hold
     });
     let scene = ScriptedScene::before(&upstream);

@@ -19,7 +19,7 @@ pub(crate) enum Fate {
 pub(crate) type Listing = Vec<(String, Made)>;
 
 /// Who is at the other end of a connection, under the configuration of this moment.
-pub(crate) fn judge(listing: &Listing, shown: Option<&Made>) -> Fate {
+pub(crate) fn expected_fate(listing: &Listing, shown: Option<&Made>) -> Fate {
     let Some(shown) = shown else {
         return Fate::Refused("presented no certificate");
     };
@@ -56,7 +56,7 @@ impl Known {
     }
 
     /// Who was listed and is not any more loses the connection.
-    pub(crate) fn see(&mut self, listing: &Listing) {
+    pub(crate) fn apply(&mut self, listing: &Listing) {
         let is_listed = self
             .shown
             .as_ref()
@@ -66,7 +66,7 @@ impl Known {
     }
 
     /// Holds what was seen against what must be.
-    pub(crate) fn hold(&mut self, expected: Fate, seen: Fate) -> Result<(), TestCaseError> {
+    pub(crate) fn check(&mut self, expected: Fate, seen: Fate) -> Result<(), TestCaseError> {
         let is_right = seen == expected || (self.may_be_gone && seen == Fate::Gone);
         // It is told that it will be closed.
         self.may_be_gone |= matches!(seen, Fate::Refused(_));

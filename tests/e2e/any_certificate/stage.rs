@@ -9,7 +9,7 @@ use proptest::prelude::TestCaseError;
 use rustls::sign::CertifiedKey;
 
 use super::line::Line;
-use super::model::{Fate, Known, Listing, judge, name_in};
+use super::model::{Fate, Known, Listing, expected_fate, name_in};
 use super::paper::{Made, make, signing};
 use super::play::{Burst, Handshake, Listed, Play, Step};
 use testing::gateway::toml;
@@ -34,15 +34,15 @@ struct Act<'a> {
     papers: Vec<Made>,
     listing: Listing,
     /// A client for each version of TLS, who keeps all sessions offered, whoever they were offered to.
-    wallets: [TlsClient; 2],
+    clients: [TlsClient; 2],
     open: Vec<(Line, Known)>,
-    asked: Vec<Asked>,
+    asked: Vec<SentRequest>,
     /// Where the log was when it began.
     log: usize,
 }
 
 /// A request, and what has become of it if all is well.
-struct Asked {
+struct SentRequest {
     target: String,
     /// Its answer has come.
     must_arrive: bool,
@@ -50,8 +50,8 @@ struct Asked {
     admin: Option<String>,
 }
 
-impl Asked {
-    fn of_nobody(target: String) -> Self {
+impl SentRequest {
+    fn unauthenticated(target: String) -> Self {
         Self {
             target,
             must_arrive: false,
@@ -88,7 +88,7 @@ impl Stage {
             stage: self,
             papers: make(&play.papers),
             listing: Vec::new(),
-            wallets: [TlsClient::tls13(), TlsClient::tls12()],
+            clients: [TlsClient::tls13(), TlsClient::tls12()],
             open: Vec::new(),
             asked: Vec::new(),
             log: self.scene.gateway.log_length(),
@@ -97,7 +97,7 @@ impl Stage {
         for step in &play.steps {
             act.take(step)?;
         }
-        act.hold_against_upstream_and_log()
+        act.check_upstream_and_log()
     }
 
     /// One that nobody has asked for.
@@ -139,7 +139,7 @@ impl Act<'_> {
                 Ok(())
             }
             Step::Visit { is_tls12 } => {
-                let visit = self.wallets[usize::from(*is_tls12)].connect(self.stage.scene.gateway.public());
+                let visit = self.clients[usize::from(*is_tls12)].connect(self.stage.scene.gateway.public());
                 let answer = visit.and_then(|mut raw| raw.get("/1.0"));
                 assert_eq!(answer.map(|answer| answer.head.status), Ok(200));
                 Ok(())
@@ -169,25 +169,25 @@ impl Act<'_> {
         setup.more += &clients;
         self.stage.reload(&setup.text(), " reloaded");
         for (_, known) in &mut self.open {
-            known.see(&self.listing);
+            known.apply(&self.listing);
         }
     }
 
     fn connect(&mut self, handshake: &Handshake, burst: Burst) -> Result<(), TestCaseError> {
         let shown = handshake.paper.map(|paper| paper.get(&self.papers));
-        let wallet = &self.wallets[usize::from(handshake.is_tls12)];
-        wallet.present_nothing();
+        let client = &self.clients[usize::from(handshake.is_tls12)];
+        client.stop_presenting();
         let mut is_proved = true;
         if let Some(shown) = shown {
             let signer = handshake.signer.unwrap_or_else(|| shown.key());
             is_proved = signer == shown.key();
             let behind = handshake.chain.iter().map(|paper| paper.get(&self.papers));
             let chain = std::iter::once(shown).chain(behind).map(|made| made.der.clone());
-            wallet.present(CertifiedKey::new(chain.collect(), signing(signer)));
+            client.present(CertifiedKey::new(chain.collect(), signing(signer)));
         }
         let mut known = Known::new(shown.cloned(), shown.is_some_and(|shown| !shown.is_sound));
-        known.see(&self.listing);
-        let line = Line::open(wallet, self.stage.scene.gateway.admin(), handshake.is_http2);
+        known.apply(&self.listing);
+        let line = Line::open(client, self.stage.scene.gateway.admin(), handshake.is_http2);
         match line {
             Some(line) => {
                 self.open.push((line, known));
@@ -195,33 +195,33 @@ impl Act<'_> {
                 match is_proved {
                     true => self.ask(at, burst),
                     // TLS 1.3 tells its client only with what comes next.
-                    false => self.hold_unproved(at),
+                    false => self.check_unproved(at),
                 }
             }
             None => {
                 self.stage.count(Fate::Gone);
                 let expected = match is_proved {
-                    true => judge(&self.listing, shown),
+                    true => expected_fate(&self.listing, shown),
                     false => Fate::Gone,
                 };
-                known.hold(expected, Fate::Gone)
+                known.check(expected, Fate::Gone)
             }
         }
     }
 
-    fn hold_unproved(&mut self, at: usize) -> Result<(), TestCaseError> {
+    fn check_unproved(&mut self, at: usize) -> Result<(), TestCaseError> {
         let (mut line, mut known) = self.open.swap_remove(at);
         let target = self.stage.target();
         let seen = line.ask(std::slice::from_ref(&target), false)[0];
         self.stage.count(seen);
-        self.asked.push(Asked::of_nobody(target));
-        known.hold(Fate::Gone, seen)
+        self.asked.push(SentRequest::unauthenticated(target));
+        known.check(Fate::Gone, seen)
     }
 
     fn ask(&mut self, at: usize, burst: Burst) -> Result<(), TestCaseError> {
         let (mut line, mut known) = self.open.swap_remove(at);
         let shown = known.shown.as_ref();
-        let expected = judge(&self.listing, shown);
+        let expected = expected_fate(&self.listing, shown);
         let name = shown
             .filter(|_| expected == Fate::Welcome)
             .and_then(|shown| name_in(&self.listing, shown));
@@ -230,8 +230,8 @@ impl Act<'_> {
         let seen = line.ask(&targets, burst.at_once);
         for (target, seen) in targets.into_iter().zip(&seen) {
             self.stage.count(*seen);
-            known.hold(expected, *seen)?;
-            self.asked.push(Asked {
+            known.check(expected, *seen)?;
+            self.asked.push(SentRequest {
                 target,
                 must_arrive: *seen == Fate::Welcome,
                 admin: name.clone(),
@@ -244,10 +244,10 @@ impl Act<'_> {
     }
 
     /// What was refused has not gone up, and what went up is logged as its admin's.
-    fn hold_against_upstream_and_log(self) -> Result<(), TestCaseError> {
+    fn check_upstream_and_log(self) -> Result<(), TestCaseError> {
         // Connections end before the log is looked at: each request is then in it.
         drop(self.open);
-        for Asked {
+        for SentRequest {
             target,
             must_arrive,
             admin,

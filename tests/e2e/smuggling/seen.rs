@@ -25,7 +25,7 @@ const AFTER: &str = "/1.0/after";
 const WELCOME: &[u8] = b"welcome";
 
 /// An Incus that writes down what it gets, and says so.
-pub(crate) fn writing_down() -> (Scripted, Log) {
+pub(crate) fn recording_upstream() -> (Scripted, Log) {
     let log = Log::default();
     let writer = Arc::clone(&log);
     let upstream = Scripted::start(move |request, wire| {

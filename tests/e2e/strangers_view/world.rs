@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Fails if an answer holds anything that is not published.
-    pub(crate) fn assert_tells_nothing(&self, seen: &Seen) {
+    pub(crate) fn assert_discloses_nothing(&self, seen: &Seen) {
         let mut text = String::from_utf8_lossy(&seen.raw).into_owned();
         for fingerprint in self.hidden() {
             // What was asked for by its whole fingerprint, and is denied, is named in the denial.
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// Fails if what the corpus asks for would not show the hidden things to somebody who is trusted.
-    pub(crate) fn assert_incus_would_tell(&self) {
+    pub(crate) fn assert_incus_would_disclose(&self) {
         let told: String = [
             "/1.0",
             "/1.0/images?recursion=1&all-projects=true",

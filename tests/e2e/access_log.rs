@@ -28,7 +28,7 @@ fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().split('?').next() {
         Some("/1.0/endless") => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
         Some("/1.0/tunnel") => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         Some("/1.0/upload") => {

@@ -21,17 +21,17 @@ const SPARE: Duration = Duration::from_secs(3);
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/slow" => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na");
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na");
             thread::sleep(IDLE + STALL);
-            wire.say("b")
+            wire.send("b")
         }
         target if target.starts_with("/1.0/large?") => {
             let (_, length) = target.split_once('?').unwrap();
             wire.answer("200 OK", "text/plain", &vec![7; length.parse().unwrap()])
         }
         target if target.ends_with("/export") || target == "/1.0/endless" => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n");
-            while wire.say([7; 16 << 10]) == Then::KeepAlive {}
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n");
+            while wire.send([7; 16 << 10]) == Then::KeepAlive {}
             Then::Cut
         }
         _ => wire.answer("200 OK", "text/plain", b"welcome"),
