@@ -5,7 +5,7 @@ use testing::siege::{Attack, Plan};
 
 #[test]
 fn no_attack_within_the_limits_harms_other_clients() {
-    // A build for development needs a hundred times as long for a list as a release does.
+    // A debug build needs a hundred times as long for a list as a release build.
     let report = testing::siege::run(&Plan {
         gateway: testing::gateway::binary().into(),
         images: 100,

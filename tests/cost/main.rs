@@ -21,13 +21,13 @@ use testing::tls::{Raw, TlsClient};
 use valgrind::bytes_copied;
 
 const MIB: usize = 1 << 20;
-/// What is downloaded and uploaded, in MiB.
+/// Size of downloads and uploads in MiB.
 const BODY: usize = 2;
-/// How many small requests are one measurement.
+/// Number of small requests per measurement.
 const REQUESTS: usize = 10;
-/// As many of new connections, which take longer.
+/// Number of new connections per measurement; they take longer.
 const CONNECTIONS: usize = 3;
-/// How many images make a long list.
+/// Number of images in a long list.
 const MANY: usize = 200;
 
 #[test]
@@ -115,10 +115,10 @@ fn the_copies_of_each_byte_have_not_grown() {
 
 const LIST: &str = "/1.0/images?recursion=1";
 
-/// How often a thread wakes that writes lines depends on the time between them: one work alone is recorded.
+/// The log thread's wake-ups depend on the time between lines, so only one measurement has the log enabled.
 const NO_RECORDS: &str = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
 
-/// No deadline is for a gateway under valgrind.
+/// Starts a scene with long timeouts, because the gateway is slow under valgrind.
 fn scene() -> Scene {
     Scene::start_with(|setup| {
         setup.more_public = "max_age = \"24h\"".to_owned();
@@ -139,7 +139,7 @@ fn image(scene: &Scene) -> Image {
     image
 }
 
-/// Copies of the one image, in Incus's database alone: it lists them all the same, and nobody asks for their bytes. Returns
+/// Copies the image in Incus's database only: Incus lists the copies, and no test requests their bytes. Returns
 /// the list's entity tag.
 fn publish_many(scene: &Scene, public: &mut Raw) -> String {
     let columns =
@@ -149,8 +149,8 @@ fn publish_many(scene: &Scene, public: &mut Raw) -> String {
          INSERT INTO images (fingerprint, {columns}) SELECT printf('%064x', n), {columns} FROM images, number"
     );
     scene.incus.run(&["admin", "sql", "global", &sql]).ok();
-    // A name that is not known has the gateway look at Incus anew.
-    // Under valgrind that may take longer than a client waits for.
+    // A request for an unknown name makes the gateway fetch the list.
+    // Under valgrind this may take longer than the client's timeout.
     while public.get("/1.0/images/aliases/no-such-name").unwrap().head.status == 502 {}
     let list = public.get(LIST).unwrap();
     assert_eq!(list.json()["metadata"].as_array().unwrap().len(), MANY + 1);
@@ -184,7 +184,7 @@ fn export(image: &Image) -> String {
     format!("/1.0/images/{}/export", image.fingerprint)
 }
 
-/// Incus reads it whole before it finds that it is no image.
+/// Incus reads the complete upload before it rejects it as no image.
 fn upload(connection: &mut Raw) {
     let head = "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Type: application/octet-stream";
     let length = BODY * MIB;

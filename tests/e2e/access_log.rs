@@ -23,7 +23,7 @@ fn scene() -> Scene {
     Scene::start_with(|setup| setup.more = JSON.to_owned())
 }
 
-/// A scripted upstream that answers at once, but for `/1.0/endless`.
+/// A scripted upstream that responds at once, except to `/1.0/endless`.
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().split('?').next() {
         Some("/1.0/endless") => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
@@ -39,7 +39,7 @@ fn upstream() -> Scripted {
     })
 }
 
-/// The one record whose line holds this text.
+/// Returns the only record whose line contains this text.
 #[track_caller]
 fn record(gateway: &Gateway, text: &str) -> Value {
     record_after(gateway, 0, text)
@@ -92,7 +92,7 @@ fn a_record_describes_the_request_and_the_response() {
         assert_eq!(told[absent], Value::Null, "{told}");
     }
 
-    // From what is there already, Incus needs no time.
+    // A cached response needs no time of Incus.
     let url = format!("{}/1.0/images?recursion=2", scene.gateway.public_url());
     let answer = Curl::get(url).with(["--http1.1", "--tls-max", "1.2"]).answer();
     let told = record(&scene.gateway, "recursion=2");
@@ -126,7 +126,7 @@ fn rejected_requests_have_a_record() {
             405,
         ),
         (Curl::get(format!("{admin}/1.0/nobody")), "/1.0/nobody", "admin", 403),
-        // The second refusal of an address within a minute would be counted, and have no line.
+        // A second rejection of an address within a minute would be counted and have no line.
         (
             Curl::get(format!("{admin}/1.0/other"))
                 .presenting(&other)
@@ -222,7 +222,7 @@ fn a_record_says_who_aborted_a_transfer() {
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["aborted_by"], &told["sent"]), (&"client".into(), &5.into()));
 
-    // An upload of which half comes.
+    // A half upload.
     let mut raw = ops.connect(admin).unwrap();
     raw.send("POST /1.0/upload HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 10\r\n\r\nfirst")
         .unwrap();
@@ -255,7 +255,7 @@ fn a_record_says_who_aborted_a_transfer() {
     assert_eq!(scene.gateway.exit_status().code(), Some(1));
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["aborted_by"], &told["sent"]), (&"drain".into(), &5.into()));
-    // The last word of all.
+    // The last line of the log.
     scene.gateway.wait_for_log("connections were still open");
     drop(drained);
 }
@@ -296,7 +296,7 @@ fn records_contain_no_secret() {
         as_admin(&scene, &format!("{path}?{query}")).answer();
         let told = record(&scene.gateway, &path);
         assert!(told["path"].as_str().unwrap().contains("***"), "{told}");
-        // Nor is it told of a stranger's.
+        // The same for a stranger's request.
         let url = format!("{}{path}/public?{query}", scene.gateway.public_url());
         Curl::get(url).answer();
         record(&scene.gateway, &format!("{path}/public"));
@@ -323,7 +323,7 @@ fn requests_cannot_forge_log_lines() {
             format!("/1.0/g{}", "x".repeat(50_000)),
         ];
         for target in &targets {
-            // Some are refused by HTTP itself, and leave no record.
+            // Some are rejected by the HTTP parser and have no record.
             let answer = raw.ask(format!("GET {target} HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
             if answer.is_err() || answer.is_ok_and(|answer| answer.head.status == 400) {
                 raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -423,13 +423,13 @@ fn a_blocked_log_reader_delays_no_request() {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0);
     }
-    // More than a pipe and the gateway hold together.
+    // More than the pipe and the gateway buffer together.
     let path = format!("/1.0/{}", "x".repeat(1_000));
     let mut raw = TlsClient::tls13().connect(public).unwrap();
     for _ in 0..6_000 {
         assert_eq!(raw.get(&path).unwrap().head.status, 403);
     }
-    // The audit log's have room all the same.
+    // Lines of the audit log are still written.
     let mut ops = TlsClient::of(&setup.admins[0].1).connect(admin).unwrap();
     let drowned = format!("/1.0/drowned{}", "x".repeat(1_000));
     assert_eq!(ops.get(&drowned).unwrap().head.status, 200);
@@ -445,7 +445,7 @@ fn a_blocked_log_reader_delays_no_request() {
     assert!(line.contains("ERROR"), "{line}");
     assert!(all.contains("incus_gate::audit: request admin=ops") && all.contains("/1.0/told"));
     assert!(!all.contains("/1.0/drowned"));
-    // It goes on.
+    // Lines are written again.
     assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);
     signal(gateway.id(), "TERM");
     let mut rest = String::new();

@@ -15,7 +15,7 @@ use testing::tls::{PATIENCE, TlsClient};
 
 const MIB: u64 = 1 << 20;
 
-/// The real client of the admin `ops`, who has added the gateway as `gate:`.
+/// Returns the real client of the admin `ops`, with the gateway as its remote `gate:`.
 fn ops(scene: &Scene) -> Client {
     let client = Client::admin(scene.ops());
     client
@@ -30,7 +30,7 @@ fn ops(scene: &Scene) -> Client {
     client
 }
 
-/// An instance `gate:one` that runs.
+/// Starts an instance `gate:one`.
 fn with_instance() -> (Scene, Client) {
     let scene = Scene::start();
     let client = ops(&scene);
@@ -58,7 +58,7 @@ fn remote_add_accepts_a_self_signed_server_certificate() {
     assert_eq!(server["auth"], "trusted");
     assert_eq!(server["environment"]["server"], "incus");
 
-    // Whoever is no admin adds nothing.
+    // A client that is no admin cannot add the remote.
     let stranger = Client::admin(&scene.certificates.client("stranger"));
     let complaint = stranger
         .run(&[
@@ -100,7 +100,7 @@ fn an_image_of_300_megabytes_is_uploaded_and_downloaded() {
     assert!(peak < 100 * MIB, "{peak} bytes");
 }
 
-/// The metadata first: the client names it `meta-…`.
+/// Returns the exported files, metadata first: the client names it `meta-…`.
 fn exported(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
@@ -159,7 +159,7 @@ fn monitor_shows_lifecycle_events() {
     let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
     std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
 
-    // It does not say when it has begun to listen: so something happens until it says what.
+    // The client does not report when it has subscribed, so create events until it prints one.
     let deadline = Instant::now() + PATIENCE;
     let mut number = 0;
     let line = loop {

@@ -17,16 +17,16 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use play::play;
 use stage::Stage;
 
-/// Some seconds' worth.
+/// Enough for a few seconds.
 const CASES: u32 = 60;
-/// Enough of them to see every outcome.
+/// Enough to see every outcome.
 const MANY: u32 = 200;
 
 #[test]
 fn requests_have_the_rights_of_their_certificate_only() {
     let mut config = Config {
         failure_persistence: None,
-        // Of milliseconds.
+        // In milliseconds.
         max_shrink_time: 60_000,
         ..Config::default()
     };

@@ -19,7 +19,7 @@ use testing::scene::{Scene, ScriptedScene};
 use testing::scripted::Scripted;
 use testing::tls::TlsClient;
 
-/// A folder for the log, and the table that says so.
+/// A folder for the audit log, and its configuration.
 struct Audit {
     folder: TempDir,
 }
@@ -38,7 +38,7 @@ impl Audit {
         format!("[log]\nformat = \"json\"\naudit_file = {}\n", toml(&self.path()))
     }
 
-    /// Waits for a line that holds this text, and returns all.
+    /// Waits for a line that contains this text, and returns all lines.
     #[track_caller]
     fn wait_for(&self, text: &str) -> Vec<Value> {
         wait_for(&self.path(), text)
@@ -89,7 +89,7 @@ fn changes_and_tunnels_are_audited_and_reads_are_not() {
         .ok();
     client.run(&["image", "list", "gate:"]).ok();
     client.run(&["launch", "gate:busybox", "gate:one"]).ok();
-    // A shell is told of while it is open.
+    // A shell has a record while it is open.
     let mut shell = client.command();
     let mut shell = shell
         .args(["exec", "gate:one", "--", "cat"])
@@ -228,7 +228,7 @@ fn repeated_rejections_are_counted_in_one_line() {
     scene.gateway.signal("TERM");
     assert!(scene.gateway.exit_status().success());
     let told = audit.wait_for("refused more often than is told");
-    // A line, and the others as one number: twice, if a minute has ended in between.
+    // One line and one count; two of each if a minute ended in between.
     let (numbers, each): (Vec<_>, Vec<_>) = told.iter().partition(|told| told["times"].is_u64());
     assert!(each.len() <= 2 && numbers.len() <= 2, "{told:#?}");
     assert!(
@@ -237,7 +237,7 @@ fn repeated_rejections_are_counted_in_one_line() {
     );
     let others: u64 = numbers.iter().filter_map(|told| told["times"].as_u64()).sum();
     assert_eq!(each.len() as u64 + others, TIMES);
-    // The access log has no more of them.
+    // The access log has no more lines than that.
     let log = scene.gateway.log();
     let lines: Vec<_> = log.iter().filter(|line| line.contains("incus_gate::access")).collect();
     let counted = |line: &&&String| line.contains("refused more often than is told") && line.contains("127.0.0.1");
@@ -261,7 +261,7 @@ fn without_a_file_the_main_log_has_the_audit_at_any_level() {
             change(&scene, "/1.0/changed");
             scene.gateway.wait_for_log_after(before, "incus_gate::audit: request");
             let log = scene.gateway.log();
-            // Until the level is in force, the access log is told too.
+            // Until the new level is applied, the access log has lines too.
             let last = log.last().unwrap().clone();
             if last.contains("incus_gate::audit") {
                 break last;
@@ -289,7 +289,7 @@ fn logrotate_loses_no_line() {
     assert_eq!(audit.wait_for("/1.0/after").len(), 1);
     assert_eq!(wait_for(&rotated, "/1.0/between").len(), 2);
 
-    // Whoever forgets the SIGHUP has a file all the same.
+    // Without a SIGHUP, a deleted file is created again.
     fs::remove_file(audit.path()).unwrap();
     change(&scene, "/1.0/deleted");
     assert_eq!(audit.wait_for("/1.0/deleted").len(), 1);
@@ -307,7 +307,7 @@ fn a_full_disk_is_logged_once_and_delays_no_request() {
     for _ in 0..2 {
         let before = scene.gateway.log().len();
         change(&scene, "/1.0/full");
-        // What the file does not take is here.
+        // Lines that cannot be written to the file are in the main log.
         scene.gateway.wait_for_log_after(before, r#""message":"request""#);
     }
     disk.make_room();
@@ -352,11 +352,11 @@ fn a_file_that_is_not_writable_is_rejected() {
             "{line}"
         );
     }
-    // What was in force is so still.
+    // The previous configuration is still active.
     change(&scene, "/1.0/still");
     audit.wait_for("/1.0/still");
 
-    // A folder that is new is out of reach.
+    // The sandbox permits no new folder.
     let elsewhere = Audit::new();
     let mut setup = scene.setup.clone();
     setup.more = elsewhere.table();

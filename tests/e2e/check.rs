@@ -11,7 +11,7 @@ use testing::incus::Incus;
 use testing::run::{Output, run};
 use testing::scene::Setup;
 
-/// A real Incus, and a configuration that nothing is wrong with.
+/// Returns a real Incus and a valid configuration.
 fn valid_setup() -> (Incus, Setup, Certificates) {
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, "", Path::new(""));
@@ -28,7 +28,7 @@ fn check(setup: &Setup) -> Output {
     run(Command::new(binary()).args(["check", "--config"]).arg(file))
 }
 
-/// The one line that is not good, of a configuration that works all the same.
+/// Returns the only warning about a working configuration.
 #[track_caller]
 fn warning(setup: &Setup) -> String {
     let report = check(setup).ok();
@@ -66,18 +66,18 @@ fn certificates_that_expire_soon_are_reported() {
     let expires = "the certificate expires in 29 days; renew it";
     assert_eq!(warning(&setup), format!("warn  public.tls and admin.tls: {expires}"));
 
-    // One port's own.
+    // The certificate of one port only.
     let mut setup = valid.clone();
     setup.more = format!(
         "[admin.tls]\ncertificate = {:?}\nprivate_key = {:?}\n",
         soon.certificate, soon.key
     );
     assert_eq!(warning(&setup), format!("warn  admin.tls: {expires}"));
-    // An admin's.
+    // An admin's certificate.
     let mut setup = valid.clone();
     setup.admins[0].1 = soon.clone();
     assert_eq!(warning(&setup), format!("warn  admin.clients \"ops\": {expires}"));
-    // The one for Incus.
+    // The client certificate for Incus.
     let certificate = soon.certificate.to_str().unwrap();
     incus.run(&["config", "trust", "add-certificate", certificate]).ok();
     let mut setup = valid;
@@ -155,7 +155,7 @@ fn an_incus_reachable_without_the_gateway_is_reported() {
         "warn  Incus's core.https_address: \":{port}\": who reaches it goes around the gateway; run `incus config set core.https_address=127.0.0.1:{port}` there, or have a firewall let in nobody but the gateway"
     );
     assert_eq!(warning(&setup), expected);
-    // What it says is right.
+    // Following the advice removes the warning.
     incus
         .run(&["config", "set", &format!("core.https_address=127.0.0.1:{port}")])
         .ok();

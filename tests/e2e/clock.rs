@@ -14,7 +14,7 @@ struct Scene {
     gateway: Gateway,
     clock: Clock,
     ops: Certificate,
-    /// From 2020 to 2021.
+    /// A certificate that is valid from 2020 to 2021.
     old: Certificate,
     _certificates: Certificates,
 }
@@ -38,7 +38,7 @@ impl Scene {
     }
 }
 
-/// Answers at once, but for what is slow or never ends.
+/// Responds at once, except to the slow and the endless paths.
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
@@ -67,7 +67,7 @@ fn admin_certificates_are_validated_at_the_current_time() {
         let mut kept = connect();
         assert_eq!(kept.get("/1.0/x").unwrap().head.status, 200);
         scene.clock.set_offset(&out);
-        // The connection was an admin's. It may be closed already.
+        // The admin's connection may be closed already.
         assert!(
             kept.get("/1.0/x").is_ok_and(|answer| answer.head.status == 403) || kept.end() != End::Silence,
             "{out}"
@@ -109,7 +109,7 @@ fn an_expired_admin_loses_all_open_connections() {
 
         scene.clock.set_offset(out);
         for (what, raw) in &mut http1 {
-            // The beginning of the download, and no answer.
+            // Only the rest of the download arrives, and no response to the upload.
             let (rest, end) = raw.read_to_end();
             assert!(!rest.starts_with(b"HTTP"), "{what}: {rest:?}");
             assert_ne!(end, End::Silence, "the {what} is still open at {out}");
@@ -129,7 +129,7 @@ fn an_expired_admin_loses_all_open_connections() {
     }
 }
 
-/// The clock's offset from now to the middle of a year, in days.
+/// Returns the clock's offset from now to the middle of a year, in days.
 fn in_year(year: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     format!("-{}d", now.as_secs() / 86_400 - (year - 1970) * 365 - 180)
@@ -150,7 +150,7 @@ fn timeouts_do_not_depend_on_the_system_clock() {
         upstream.wait_for_requests(1);
         scene.clock.set_offset(offset);
 
-        // What is under way goes on, and has taken as long as it took.
+        // Requests in progress complete, and their logged duration is correct.
         assert_eq!(slow.read_answer().unwrap().head.status, 200, "{offset}");
         let line = scene.gateway.wait_for_log_after(seen, "/1.0/slow");
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -159,12 +159,12 @@ fn timeouts_do_not_depend_on_the_system_clock() {
             taken <= begun.elapsed() && taken >= Duration::from_millis(500),
             "{offset}: {line}"
         );
-        // The line has the clock's time.
+        // The log line has the time of the changed clock.
         let year: i32 = line["timestamp"].as_str().unwrap()[..4].parse().unwrap();
         let wanted = line_year(offset);
         assert!((year - wanted).abs() <= 1, "{offset}: {line}");
 
-        // Nobody is closed for years of idleness, and everybody after seconds of it.
+        // The change does not count as idle time, and the idle timeout still works.
         assert_eq!(idle.get("/1.0/images").unwrap().head.status, 200, "{offset}");
         let since = Instant::now();
         assert_eq!(idle.end(), End::CloseNotify, "{offset}");
@@ -174,7 +174,7 @@ fn timeouts_do_not_depend_on_the_system_clock() {
             since.elapsed()
         );
     }
-    // The list is not taken for one of years ago.
+    // The list does not count as years old.
     scene.clock.set_offset("+3650d");
     let export = format!("/1.0/images/{FINGERPRINT}");
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
@@ -186,7 +186,7 @@ fn timeouts_do_not_depend_on_the_system_clock() {
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
 }
 
-/// About ten years from now, or ago.
+/// Returns the year about ten years from now, or ago.
 fn line_year(offset: &str) -> i32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let days: i64 = offset.trim_end_matches('d').parse().unwrap();

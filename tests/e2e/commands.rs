@@ -26,7 +26,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A folder with a proxy.toml whose ports are `public` and some other, and a certificate for everything.
+/// Creates a folder with a certificate and a proxy.toml with this public address.
 fn folder(public: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let key = KeyPair::generate().expect("a key");
@@ -79,7 +79,7 @@ fn an_invalid_configuration_exits_with_78_before_binding() {
     for command in ["run", "check"] {
         let output = incus_gate(folder.path(), &[command]);
         assert_eq!(code(&output), 78, "{command}");
-        // Had it bound first, it would have met the port in use, and ended with 1.
+        // If it had bound a port first, the port in use would have caused the exit code 1.
         let key = folder.path().canonicalize().expect("it is there").join("gate.key");
         let expected = format!(
             "incus-gate: proxy.toml:3: tls.private_key: {} has no PRIVATE KEY block; give the private key's PEM file\n",
@@ -145,7 +145,7 @@ fn check_exits_normally_when_its_output_is_closed() {
 
 #[test]
 fn check_fails_where_run_would() {
-    // An address for documentation (RFC 5737) is no machine's.
+    // No machine has an address for documentation (RFC 5737).
     let output = incus_gate(folder("192.0.2.1:1").path(), &["check"]);
     assert_eq!(code(&output), 1);
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -183,7 +183,7 @@ fn commands_find_the_gateway_by_any_configuration_path() {
         let ready = log.by_ref().map_while(Result::ok).find(|line| line.ends_with(" ready"));
         let mut said = Vec::new();
         for (from, arguments) in named {
-            // The gateway knows; there is no Incus here.
+            // The responses come from the gateway; there is no Incus.
             for (command, answer) in [
                 ("status", "cannot connect to Incus"),
                 ("images", "cannot be had from Incus"),

@@ -17,12 +17,12 @@ use testing::scripted::Scripted;
 use testing::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
 use testing::tls::{End, Raw, TlsClient, frames};
 
-/// Opens connections that say nothing.
+/// Opens connections that send nothing.
 fn silent_connections(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address).unwrap()).collect()
 }
 
-/// Waits until the gateway has looked at so many connections: it holds that many sockets more, or has closed some.
+/// Waits until this condition holds.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
@@ -31,7 +31,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Whether the other end has closed it, or said something.
+/// Returns whether the peer has closed the connection or sent something.
 fn is_closed(tcp: &TcpStream) -> bool {
     tcp.set_nonblocking(true).unwrap();
     let peeked = tcp.peek(&mut [0]);
@@ -39,7 +39,7 @@ fn is_closed(tcp: &TcpStream) -> bool {
     !matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// At least one, or the test fails.
+/// Returns the number of lines with this text, after waiting for the first one.
 fn lines(gateway: &Gateway, text: &str) -> usize {
     gateway.wait_for_log(text);
     gateway.log().iter().filter(|line| line.contains(text)).count()
@@ -103,7 +103,7 @@ fn a_full_public_port_does_not_affect_admins() {
     let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
     let mut strangers: Vec<Raw> = (0..12).map(|_| TlsClient::tls13().connect(public).unwrap()).collect();
 
-    // New ones take the places of those that have been idle for longest.
+    // New connections evict those that have been idle for the longest time.
     for _ in 0..3 {
         strangers.push(TlsClient::tls13().connect(public).unwrap());
     }
@@ -183,7 +183,7 @@ fn a_tunnel_counts_as_a_connection_until_it_ends() {
     wait_until("another has the place", || open().is_ok());
 }
 
-/// `GET /1.0` as a stream of HTTP/2.
+/// Returns `GET /1.0` as an HTTP/2 stream.
 fn stream(number: u32) -> Vec<u8> {
     let fields = [
         (":method", "GET"),
@@ -194,14 +194,14 @@ fn stream(number: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, number, &block(fields))
 }
 
-/// Connects without a certificate.
+/// Opens an HTTP/2 connection without a certificate.
 fn http2_without_certificate(scene: &ScriptedScene) -> Raw {
     let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
     raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     raw
 }
 
-/// The streams that are answered until the end of the connection.
+/// Returns the streams that got a response before the end of the connection.
 fn answered(raw: &mut Raw) -> (Vec<u32>, End) {
     let mut streams = Vec::new();
     loop {
@@ -217,7 +217,7 @@ fn answered(raw: &mut Raw) -> (Vec<u32>, End) {
 fn a_rejected_admin_connection_answers_no_further_stream() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
-    // Side by side.
+    // Concurrent streams.
     let mut raw = http2_without_certificate(&scene);
     raw.send((0..50).flat_map(|n| stream(2 * n + 1)).collect::<Vec<_>>())
         .unwrap();
@@ -229,7 +229,7 @@ fn a_rejected_admin_connection_answers_no_further_stream() {
         "it is still open though its client acknowledges nothing"
     );
 
-    // One after the other, for as long as the connection takes any.
+    // Sequential streams, for as long as the connection accepts any.
     let mut raw = http2_without_certificate(&scene);
     raw.send(stream(1)).unwrap();
     while raw.read_frame().unwrap().kind != HEADERS {}
@@ -260,7 +260,7 @@ fn a_client_that_does_not_read_its_rejection_is_closed() {
     assert_ne!(end, End::Silence, "it is still open");
 }
 
-/// The first message of a handshake.
+/// Returns the first message of a handshake.
 fn client_hello() -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -278,14 +278,14 @@ fn client_hello() -> Vec<u8> {
 fn an_admin_does_not_wait_for_other_handshakes() {
     const CROWD: usize = 1_000;
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
-    // Its signatures cost many times those of other kinds of keys.
+    // RSA signatures cost many times those of other keys.
     let certificates = Certificates::new();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.server = certificates.openssl_rsa("rsa"));
     let ops = TlsClient::of(scene.ops());
     let before = scene.gateway.open_files();
     let mut crowd = silent_connections(scene.gateway.public(), CROWD);
     wait_until("the crowd is there", || scene.gateway.open_files() >= before + CROWD);
-    // All at once: the gateway finds them together, whatever else this machine does.
+    // All at once: the gateway receives them together, however busy the machine is.
     let hello = client_hello();
     scene.gateway.signal("STOP");
     for tcp in &mut crowd {

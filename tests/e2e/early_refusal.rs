@@ -7,9 +7,9 @@ use testing::scene::ScriptedScene;
 use testing::scripted::Scripted;
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
-/// What a client may have sent before it looks whether there is an answer.
+/// What a client may have sent before it reads the response.
 const BODY: usize = 200 << 10;
-/// More than all that the kernel, on both sides, and the gateway hold of it.
+/// More than the gateway and the kernel on both sides can buffer.
 const ENDLESS: u64 = 64 << 20;
 
 fn scene() -> ScriptedScene {
@@ -17,7 +17,7 @@ fn scene() -> ScriptedScene {
     ScriptedScene::before(&upstream)
 }
 
-/// Both ports as somebody sees them who is not let in.
+/// Returns a connection to each port that gets a rejection, and its status.
 fn strangers(scene: &ScriptedScene) -> [(Raw, u16); 2] {
     let connect = |port| TlsClient::tls13().connect(port).unwrap();
     [
@@ -41,7 +41,7 @@ fn a_client_that_reads_after_sending_gets_the_rejection() {
             assert_eq!(answer.json()["error_code"], status);
         }
     }
-    // On the public port the connection goes on, where the body is small.
+    // On the public port the connection stays open if the body is small.
     let [_, (mut stranger, status)] = strangers(&scene);
     for _ in 0..3 {
         assert_eq!(stranger.ask(request.as_slice()).unwrap().head.status, status);
@@ -98,7 +98,7 @@ fn unread_responses_do_not_accumulate() {
         format!("GET /1.0 HTTP/1.1\r\nIf-None-Match: *\r\n{REST}"),
     ] {
         let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-        // It may have had enough before the last of them.
+        // The gateway may close the connection before the last one.
         let _ = stranger.send(request.repeat(500));
         let head = stranger.read_head().unwrap();
         assert_eq!(head.field("connection"), Some("close"), "{request}");

@@ -11,10 +11,10 @@ use testing::scripted::{FINGERPRINT, Request, Scripted, Then};
 use testing::tls::TlsClient;
 use testing::tls::http1::Answer;
 
-/// What a client waits at most.
+/// The longest time that a client waits.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks, and wants an answer in time.
+/// Returns the response, and panics if it took too long.
 #[track_caller]
 fn in_time(ask: impl FnOnce() -> Answer) -> Answer {
     let begun = Instant::now();
@@ -23,7 +23,7 @@ fn in_time(ask: impl FnOnce() -> Answer) -> Answer {
     answer
 }
 
-/// Incus is away, in Incus's own JSON.
+/// Panics unless this is the error for an unavailable Incus, in Incus's format.
 #[track_caller]
 fn assert_unavailable(answer: &Answer) {
     assert!(matches!(answer.head.status, 502 | 503), "{}", answer.head.line);
@@ -60,7 +60,7 @@ fn service_resumes_after_incus_was_unavailable() {
             .get(target)
             .unwrap()
     };
-    // The alias, which is looked up afresh when it is not known yet, comes first.
+    // The alias comes first, because an unknown one makes the gateway fetch the list.
     let metadata = ["/1.0/images/aliases/published", "/1.0/images?recursion=1", "/1.0"];
     let before: Vec<Value> = metadata.iter().map(|target| public(target).json()).collect();
     assert_eq!(public(&export(&image.fingerprint)).head.status, 200);
@@ -78,7 +78,7 @@ fn service_resumes_after_incus_was_unavailable() {
     assert_eq!(admin("/1.0").json()["metadata"]["auth"], "trusted");
     assert_eq!(public(&export(&image.fingerprint)).head.status, 200);
     scene.gateway.wait_for_log("answers again");
-    // What is published now is found: the catalogue lives again too.
+    // A newly published image is found: the catalogue is refreshed again too.
     let image = images.split("published later");
     image.import(&scene.incus, &["--public", "--alias", "later"]);
     let deadline = Instant::now() + LIMIT;
@@ -112,7 +112,7 @@ fn a_reload_without_incus_keeps_the_list_of_images() {
     scene.setup.admins.clear();
     reload(&scene);
     assert_eq!(list(&scene).json(), before.json());
-    // Of another selection nothing is known.
+    // There is no list for another selection.
     "all".clone_into(&mut scene.setup.images);
     reload(&scene);
     assert_unavailable(&list(&scene));
@@ -131,7 +131,7 @@ fn without_incus_unknown_names_get_503_and_not_404() {
         assert_eq!(stranger.get(name).unwrap().head.status, 404);
     }
     scene.incus.stop();
-    // It may have been published just before Incus went away.
+    // It may have been published just before Incus stopped.
     for name in &names {
         assert_unavailable(&in_time(|| stranger.get(name).unwrap()));
     }
@@ -184,7 +184,7 @@ fn reused_connections_to_a_hanging_incus_time_out() {
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 }
 
-/// What tells it from an Incus that hangs: that one lets nobody in any more.
+/// This differs from a hanging Incus, which accepts no new connection.
 #[test]
 fn slow_responses_of_incus_do_not_time_out() {
     let upstream = Scripted::start(|request, wire| {
@@ -306,7 +306,7 @@ fn a_renewed_certificate_of_incus_is_reloaded() {
     fs::write(upstream.certificate(), renewed).unwrap();
     assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
 
-    // The catalogue may have met the wrong one, and tries again by itself.
+    // The catalogue may have seen the wrong certificate, and retries.
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     let deadline = Instant::now() + LIMIT;
     while stranger.get("/1.0").unwrap().head.status != 200 {
@@ -328,7 +328,7 @@ fn an_upstream_without_keep_alive_works() {
     assert_eq!(upstream.requests().len(), 50);
 }
 
-/// The connection answers its first request; its second one it takes, and is gone.
+/// Responds to the first request of a connection; closes it after receiving the second.
 fn cut_second_request(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
     wire.read_body();
     match request.number {
@@ -366,7 +366,7 @@ fn only_bodyless_idempotent_requests_are_retried() {
     ] {
         let upstream = Scripted::start(cut_second_request);
         let scene = ScriptedScene::before(&upstream);
-        // One connection stays with one worker of the gateway, and so with one pool.
+        // A connection stays with one worker, and so with one pool.
         let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
         assert_eq!(admin.get("/1.0/first").unwrap().head.status, 200);
         let answer = in_time(|| admin.ask(request).unwrap());

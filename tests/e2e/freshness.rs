@@ -9,7 +9,7 @@ use testing::scene::Scene;
 
 #[test]
 fn a_newly_published_image_is_available_at_once() {
-    // So long that nothing but a fresh look finds it.
+    // So long that only a new fetch finds the image.
     let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let images = Images::new();
 
@@ -27,7 +27,7 @@ fn a_newly_published_image_is_available_at_once() {
             format!("/1.0/images/{fingerprint}"),
             format!("/1.0/images/{fingerprint}/export"),
         ];
-        // Each time another one of these finds it first.
+        // Each time, another path is requested first.
         let path = &paths[number - 1];
         assert_eq!(scene.get(path).status, 404, "not yet: {path}");
         image.import(&scene.incus, &["--public", "--alias", &format!("new/{number}")]);
@@ -115,7 +115,7 @@ fn an_incus_started_later_is_found_before_max_age() {
     let list = || Curl::get(format!("{}/1.0/images", early.public_url())).answer();
     assert_eq!(list().status, 503);
     scene.incus.start_again();
-    // By itself: nobody asks.
+    // Without a request.
     early.wait_for_log("the list of images is fresh again");
     assert!(list().text().contains(&image.fingerprint));
 }

@@ -7,7 +7,7 @@ use testing::scene::ScriptedScene;
 use testing::scripted::Scripted;
 use testing::tls::{End, TlsClient};
 
-/// What an admin sends …
+/// Headers that an admin sends …
 const SENT: &[(&str, &str)] = &[
     ("authorization", "Bearer x"),
     ("if-match", "\"an etag\""),
@@ -18,22 +18,22 @@ const SENT: &[(&str, &str)] = &[
     ("x-incus-forwardedness", "is another word"),
     ("x-several", "1"),
     ("x-several", "2"),
-    // These say who the client is …
+    // These identify the client …
     ("x-forwarded-for", "10.0.0.1"),
     ("x-forwarded-for", "10.0.0.2, 10.0.0.3"),
     ("x-forwarded-proto", "http"),
     ("x-real-ip", "10.0.0.4"),
-    // … these claim to be somebody else …
+    // … these claim another identity …
     ("ssl-client-cert", "-----BEGIN CERTIFICATE-----"),
     ("ssl-client-verify", "SUCCESS"),
     ("x-incus-forwarded-address", "10.0.0.5"),
     ("x-incus-forwarded-protocol", "unix"),
     ("x-incus-forwarded-username", "root"),
-    // … and this is for the next hop alone.
+    // … and this is hop-by-hop.
     ("te", "trailers"),
 ];
 
-/// … and what of it Incus gets.
+/// … and those that Incus receives.
 const RECEIVED: &[(&str, &str)] = &[
     ("authorization", "Bearer x"),
     ("host", "gate.test:8555"),

@@ -43,7 +43,7 @@ fn invalid_frames_end_as_rfc_9113_requires() {
         }
     }
     assert!(differences.is_empty(), "{} cases\n{differences}", names.len());
-    // Nobody fills our log with warnings by what they send.
+    // No client can fill the log with warnings.
     let warnings: Vec<_> = scene
         .gateway
         .log()

@@ -14,14 +14,14 @@ use testing::scene::ScriptedScene;
 use testing::scripted::{Scripted, Wire};
 use testing::tls::{End, TlsClient};
 
-/// Not among what the gateway asks for by itself.
+/// The gateway itself does not request this target.
 const TARGET: &str = "/1.0/instances";
 
 fn upstream() -> Scripted {
     Scripted::start(|_, wire: &mut Wire| wire.answer("200 OK", "text/plain", b"welcome"))
 }
 
-/// Both versions of TLS.
+/// Returns a client for each version of TLS.
 fn versions() -> [TlsClient; 2] {
     [TlsClient::tls12(), TlsClient::tls13()]
 }
@@ -50,7 +50,7 @@ fn assert_rejected(status: u16, json: &Value) {
     assert_eq!(*json, expected);
 }
 
-/// Refused over HTTP/1.1 and HTTP/2, whatever is asked for, and not kept.
+/// Panics unless the client is rejected over HTTP/1.1 and HTTP/2, for any target, and its connection closed.
 fn assert_rejects(admin: SocketAddr, client: &TlsClient) {
     for request in [
         format!("GET {TARGET} HTTP/1.1\r\nHost: gate.test\r\n\r\n"),
@@ -70,7 +70,7 @@ fn assert_rejects(admin: SocketAddr, client: &TlsClient) {
     }
 }
 
-/// Welcome over HTTP/1.1 and HTTP/2.
+/// Panics unless the client is accepted over HTTP/1.1 and HTTP/2.
 fn assert_accepts(admin: SocketAddr, client: &TlsClient) {
     let answer = client.connect(admin).unwrap().get(TARGET).unwrap();
     assert_eq!((answer.head.status, answer.text().as_str()), (200, "welcome"));
@@ -127,7 +127,7 @@ fn only_the_exact_certificate_is_accepted() {
             eprintln!("{who}");
             assert_rejects(gateway.admin(), &client);
         }
-        // The same, from those who are listed.
+        // The same for listed certificates.
         assert_accepts(gateway.admin(), &presenting(&[ops]));
         assert_accepts(gateway.admin(), &presenting(&[&authority]));
         // Only the leaf counts.
@@ -163,7 +163,7 @@ fn a_certificate_without_its_key_fails_the_handshake() {
 
 #[test]
 fn the_certificate_request_names_no_authorities() {
-    // With a hint that does not fit, Go's clients send none.
+    // If the hint does not match, Go's clients send no certificate.
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for client in versions() {
@@ -175,7 +175,7 @@ fn the_certificate_request_names_no_authorities() {
     }
 }
 
-/// Every kind of certificate that people have.
+/// Returns a certificate of every kind in use.
 fn of_every_kind(certificates: &Certificates) -> Vec<(String, Certificate)> {
     let openssl = |name: &str, kind: &[&str]| {
         let made = Certificate {
@@ -254,7 +254,7 @@ fn every_kind_of_certificate_is_accepted_by_fingerprint() {
     assert_eq!(upstream.requests().len(), 4 * kinds.len());
 }
 
-/// A client certificate that ends in the second of this moment.
+/// Creates a client certificate that expires in this second.
 fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
     let since = end.duration_since(UNIX_EPOCH).unwrap();
     let mut params = CertificateParams::default();
@@ -273,14 +273,14 @@ fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
 fn validity_dates_are_checked_for_each_request() {
     let upstream = upstream();
     let certificates = Certificates::new();
-    // Certificates end at whole seconds.
+    // Certificates expire at whole seconds.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let end = UNIX_EPOCH + Duration::from_secs(now.as_secs() + 3);
     let brief = valid_until(&certificates, end);
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = fingerprint_table("brief", &brief));
     let mut raw = TlsClient::of(&brief).connect(scene.gateway.admin()).unwrap();
     let mut http2 = TlsClient::of(&brief).connect_http2(scene.gateway.admin()).unwrap();
-    // The last second belongs to it.
+    // The last second is part of the validity period.
     let end = end + Duration::from_secs(1);
     served_until(end, || {
         let answer = raw.get(TARGET).ok()?;
@@ -292,7 +292,7 @@ fn validity_dates_are_checked_for_each_request() {
     });
 }
 
-/// Repeats a request until it is refused or its connection is closed, whichever the gateway comes to first, and panics if that is
+/// Repeats a request until it is rejected or its connection is closed, whichever happens first, and panics if that is
 /// before `end` or a request that was sent later is served.
 fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>) {
     for requests in 0.. {
@@ -349,7 +349,7 @@ fn public_sessions_are_resumed_on_the_public_port_only() {
                 .status,
             200
         );
-        // So these clients do resume where they may.
+        // This shows that these clients resume where permitted.
         let mut raw = client.connect(scene.gateway.public()).unwrap();
         assert!(raw.is_resumed());
         assert_eq!(raw.get("/1.0").unwrap().head.status, 200);

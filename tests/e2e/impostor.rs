@@ -13,9 +13,9 @@ use testing::scripted::{FINGERPRINT, Scripted, Then};
 use testing::tls::TlsClient;
 use testing::tls::http1::Answer;
 
-/// What a client waits at most.
+/// The longest time that a client waits.
 const LIMIT: Duration = Duration::from_secs(5);
-/// More than the head of any answer of Incus.
+/// Larger than the header section of any response of Incus.
 const TOO_LARGE: usize = 1 << 20;
 
 #[track_caller]
@@ -64,7 +64,7 @@ fn a_response_with_ambiguous_framing_gets_502() {
     ];
     let upstream = Scripted::start(|request, wire| {
         let target = request.target();
-        // The one image's bytes, too.
+        // The export of the image, too.
         let framing = target.rsplit('/').next().unwrap().parse().unwrap_or(0);
         let framing: &str = FRAMINGS[framing];
         wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
@@ -86,7 +86,7 @@ fn a_response_with_ambiguous_framing_gets_502() {
 #[test]
 fn data_after_a_response_reaches_no_client() {
     const BEHIND: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nloose";
-    // Until here is the answer.
+    // The response ends here.
     const ANSWERS: [(&str, &str, &str); 5] = [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none", "one"),
         (
@@ -115,9 +115,9 @@ fn data_after_a_response_reaches_no_client() {
     });
     let scene = ScriptedScene::before(&upstream);
     for (number, (method, _, body)) in ANSWERS.iter().enumerate() {
-        // What comes later than the next request went up is an answer to that, as far as HTTP/1.1 can tell.
+        // In HTTP/1.1, data that arrives after the next request was sent is a response to that request.
         for at_once in [true] {
-            // One connection stays with one worker of the gateway, and so with one pool.
+            // A connection stays with one worker, and so with one pool.
             let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
             for _ in 0..5 {
                 raw.send(format!(
@@ -160,7 +160,7 @@ fn an_endless_response_header_is_rejected() {
 
 #[test]
 fn an_endless_catalogue_is_rejected() {
-    /// What the gateway holds of it at most, twice for a buffer that grows.
+    /// Twice the gateway's limit, because the buffer grows.
     const MOST: u64 = 600 << 20;
     let upstream = Scripted::start_bare(|request, wire| {
         if request.target() != "/1.0/images?recursion=1" {
@@ -175,7 +175,7 @@ fn an_endless_catalogue_is_rejected() {
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     assert_unavailable(&stranger.get("/1.0/images").unwrap(), "a list without an end");
-    // It is a quarter of a gibibyte.
+    // The limit is a quarter of a gibibyte.
     let deadline = Instant::now() + PATIENCE * 5;
     while !scene.gateway.log().iter().any(|line| line.contains("larger than")) {
         assert!(Instant::now() < deadline, "{:?}", scene.gateway.log());
@@ -209,7 +209,7 @@ fn an_upstream_without_tls_is_rejected() {
             let mut open = Vec::new();
             for tcp in listener.incoming().map_while(Result::ok) {
                 let mut tcp = tcp;
-                // What is said before it is asked for is no answer either.
+                // Data sent before any request is no response either.
                 let _ = tcp.write_all(&says());
                 if what.ends_with("without an end") {
                     open.push(tcp);

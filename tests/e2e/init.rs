@@ -15,7 +15,7 @@ use testing::images::Images;
 use testing::incus::Incus;
 use testing::run::{Output, Started, run};
 
-/// An Incus that trusts nobody yet, and an empty folder.
+/// An Incus with an empty trust store, and an empty folder.
 struct Start {
     incus: Incus,
     folder: TempDir,
@@ -54,7 +54,7 @@ impl Start {
         fs::read_to_string(self.path("proxy.toml")).expect("a configuration")
     }
 
-    /// On what was made, from another folder.
+    /// Starts the created configuration from another folder.
     fn gateway(&self) -> Gateway {
         let folder = self.folder.path().display();
         let at_home = |text: String, name: &str| text.replace(&format!("\"{name}/"), &format!("\"{folder}/{name}/"));
@@ -62,7 +62,7 @@ impl Start {
         Gateway::start(&format!("{configuration}\n[status]\nsocket = \"status.sock\"\n"))
     }
 
-    /// Every file, with all that could change of it.
+    /// Returns every file with its content, mode and modification time.
     fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64)> {
         let folders = [self.folder.path().to_owned(), self.path("certs")];
         let entries = folders
@@ -111,7 +111,7 @@ fn init_creates_a_working_gateway() {
     }
     assert!(about(&start.path("certs/incus-client.crt")).contains("NIST CURVE: P-384"));
 
-    // What it tells people to do next is what works.
+    // The printed next steps work.
     let gateway = start.gateway();
     let ops = Certificate {
         certificate: start.path("certs/ops.crt"),
@@ -220,7 +220,7 @@ fn an_admin_is_added_to_an_existing_configuration() {
     );
     start.gateway();
 
-    // An array that was closed cannot be added to.
+    // An inline array cannot be extended.
     let inline = before
         .replace(
             "[[admin.clients]]\nname = \"ops\"\ncertificate = \"certs/ops.crt\"\n",
@@ -293,7 +293,7 @@ fn without_a_local_incus_the_remaining_steps_are_printed() {
     assert!(said.contains("run: incus config trust add-certificate"), "{said}");
     assert!(start.path("proxy.toml").exists());
 
-    // When there is one, it is elsewhere, and the configuration is nobody's to change.
+    // When there is a local Incus with another URL, the configuration is not changed.
     let before = start.configuration();
     let said = start.init(&["--yes", "--name=localhost"]).stdout;
     assert!(
@@ -364,7 +364,7 @@ fn the_gateways_user_can_read_the_files_under_any_umask() {
     ] {
         assert_eq!(mode(path), 0o644, "{path}");
     }
-    // Where the user is known, the group may read them.
+    // If the gateway's user exists, its group may read them.
     assert_eq!(mode("certs/server.key") & !0o040, 0o600);
 }
 
@@ -387,7 +387,7 @@ fn without_a_terminal_the_option_yes_is_required() {
     assert!(output.stderr.contains("--yes"), "{output}");
     assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
 
-    // The name, twice; no admin; no trust.
+    // Answers: the name, twice; no admin; no trust.
     let said = at_a_terminal(&start.command(&[]), "not a name\nlocalhost\n\nn\n");
     assert!(
         said.contains("Under which name do clients reach this server?"),
@@ -399,7 +399,7 @@ fn without_a_terminal_the_option_yes_is_required() {
     assert!(start.path("proxy.toml").exists());
 }
 
-/// What it shows to somebody who types this.
+/// Returns the terminal's output for this input.
 fn at_a_terminal(command: &Command, typed: &str) -> String {
     let line = std::iter::once(command.get_program()).chain(command.get_args());
     let line = line
@@ -433,7 +433,7 @@ fn symbolic_links_are_not_followed_when_writing() {
     fs::write(&victim, "precious").expect("written");
     let own = folder.path().join("gate");
     fs::create_dir(&own).expect("made");
-    // The shell's process is what becomes the command: its number is known to who can see processes come.
+    // The shell execs the command, so the link can have its process id. Other users can see process ids.
     let output = run(Command::new("sh")
         .args(["-c", "ln -s \"$1\" \"$2/proxy.toml.$$\"; shift 2; exec \"$@\"", "sh"])
         .args([&victim, &own])

@@ -50,7 +50,7 @@ fn the_page_shows_published_images_and_working_commands() {
         "{page}"
     );
 
-    // The commands that can be copied are those that work.
+    // The commands offered for copying work.
     let commands = browser.texts(".command code");
     let add = format!("incus remote add published {url} --public");
     let alpine = format!("incus launch published:{}", &nameless.fingerprint[..12]);
@@ -73,7 +73,7 @@ fn the_page_shows_published_images_and_working_commands() {
     );
     browser.click(&browser.find(".command button"));
     assert_eq!(browser.run("return window.copied"), "Copied");
-    // Control and V.
+    // Ctrl+V.
     browser.type_into(&browser.find("#q"), "\u{e009}v\u{e000}");
     assert_eq!(
         browser.run("return document.getElementById('q').value"),
@@ -88,7 +88,7 @@ fn the_page_shows_published_images_and_working_commands() {
     assert!(requests.len() >= 5, "{requests:?}");
 }
 
-/// Nothing is wider than its window, and text can be told from its ground; with pictures for people to look at.
+/// Panics if anything is wider than the window or has low contrast. Writes screenshots.
 fn assert_layouts(browser: &Browser, url: &str) {
     for (scheme, ground) in [("light", "rgb(255, 255, 255)"), ("dark", "rgb(16, 18, 22)")] {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
@@ -131,7 +131,7 @@ fn the_search_works_while_typing_and_without_scripts() {
     browser.type_into(&input, " windows");
     assert_eq!(browser.texts(".images h3"), [""; 0]);
     assert_eq!(browser.text("output"), "0 of 3 images");
-    // Control and A, and the key that deletes.
+    // Ctrl+A and Delete.
     browser.type_into(&input, "\u{e009}a\u{e000}\u{e003}");
     assert_eq!(browser.texts(".images h3").len(), 3);
 
@@ -193,7 +193,7 @@ fn image_properties_are_escaped() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// A shell takes it for words, and for nothing else.
+/// Returns whether a shell parses this as plain words.
 fn is_plain(command: &str) -> bool {
     command
         .chars()
@@ -262,7 +262,7 @@ fn without_incus_the_page_reports_it() {
     );
 }
 
-/// Its next command would ask another server than this one.
+/// The next command would use another server than this one.
 #[test]
 fn the_proposed_remote_name_is_not_taken_by_default() {
     let scene = Scene::start();

@@ -9,7 +9,7 @@ use testing::scripted::Scripted;
 
 const BODY: &str = "The plain HTTP request was sent to HTTPS port\n";
 
-/// All that comes back, the end of the connection included.
+/// Returns all bytes until the end of the connection.
 fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut tcp = TcpStream::connect(address).unwrap();
     tcp.write_all(request).unwrap();
@@ -40,14 +40,14 @@ fn plain_http_gets_an_answer_that_names_https() {
     let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
     for address in [public, admin] {
         assert_names_https(&ask(address, b"GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
-        // However little has come yet.
+        // Even after one byte.
         assert_names_https(&ask(address, b"P"));
         assert_names_https(&ask(address, b"post /1.0 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
     }
     for no_http in [
         &b"\x00GET / HTTP/1.1\r\n\r\n"[..],
         b" GET / HTTP/1.1\r\n\r\n",
-        // Whoever sends it is no proxy that was named, and not told that it speaks HTTP.
+        // A PROXY header from a sender that is not listed is not treated as HTTP.
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
     ] {
         let answer = ask(public, no_http);

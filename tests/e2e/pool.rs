@@ -39,12 +39,12 @@ fn unsolicited_responses_reach_no_client() {
         then
     });
     let scene = ScriptedScene::before(&upstream);
-    // One connection stays with one worker, and so with one pool.
+    // A connection stays with one worker, and so with one pool.
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     for number in 0..300 {
         let path = format!("/1.0/{number}");
         assert_eq!(raw.get(&path).unwrap().text(), path);
-        // It has arrived before the next request.
+        // It has arrived before the next request is sent.
         receiver.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(upstream.requests().len(), 300);
@@ -61,7 +61,7 @@ fn the_gateway_presents_its_own_certificate_to_incus() {
 
 #[test]
 fn idle_connections_are_closed_before_incus_closes_them() {
-    // Incus does after 29 seconds, and a request must never meet that moment.
+    // Incus closes after 29 seconds, and no request may be sent at that moment.
     const LIMIT: Duration = Duration::from_secs(25);
     let (sender, receiver) = channel();
     let sender = Mutex::new(sender);
@@ -97,7 +97,7 @@ fn after_a_break_unrepeatable_requests_use_new_connections() {
         }
     });
     let scene = ScriptedScene::before(&upstream);
-    // Its streams are served by one worker, side by side.
+    // One worker serves its streams concurrently.
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     let several: Vec<_> = (0..5).map(|_| "/1.0/x".to_owned()).collect();
     for answer in http2.get_all(&several) {

@@ -35,7 +35,7 @@ fn a_removed_admin_loses_all_open_connections() {
     let admin = scene.gateway.admin();
 
     let ops = TlsClient::of(scene.ops());
-    // These keep what sessions they are given.
+    // These clients keep their sessions.
     let leaving = [
         TlsClient::of(&leaving),
         TlsClient::tls12().presenting(&leaving),
@@ -67,7 +67,7 @@ fn a_removed_admin_loses_all_open_connections() {
     assert_eq!(upstream.requests().len(), before);
 }
 
-/// What an admin may have open.
+/// The kinds of connections of an admin.
 struct Connections {
     idle: Raw,
     tunnel: Raw,

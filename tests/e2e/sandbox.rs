@@ -18,11 +18,11 @@ use testing::gateway::{Gateway, binary};
 use testing::scene::{ScriptedScene, Setup};
 use testing::scripted::Scripted;
 
-/// A configuration, its files, and what a gateway has open before it confines itself.
+/// A configuration, its files, and the sockets that a gateway opens before it enters the sandbox.
 struct World {
     proxy_toml: PathBuf,
     own: Vec<PathBuf>,
-    /// Where Incus has its certificate, and all else.
+    /// The folder of Incus's certificate and key.
     incus: TempDir,
     here: TempDir,
     log: File,
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    fn permitted_operations(&self, notify: &UnixDatagram, address: SocketAddr) {
+    fn perform_permitted_operations(&self, notify: &UnixDatagram, address: SocketAddr) {
         for file in &self.own {
             fs::read(file).unwrap();
         }
@@ -62,7 +62,7 @@ impl World {
         own.send_to(b"READY=1", path).unwrap();
     }
 
-    /// What nobody needs who serves: each with whether it is denied.
+    /// Returns operations that a running gateway does not need, and whether each is denied.
     fn forbidden_operations(&self) -> Vec<(&'static str, bool)> {
         let incus = self.incus.path();
         vec![
@@ -89,7 +89,7 @@ fn denied<T>(outcome: io::Result<T>) -> bool {
     }
 }
 
-/// Landlock binds threads and those that they start, so that a thread of this test can be what all of the gateway's are.
+/// Landlock restricts a thread and those that it starts, so a thread of this test can stand for the gateway.
 #[test]
 fn only_its_own_files_and_connections_remain_accessible() {
     let world = World::new();
@@ -101,7 +101,7 @@ fn only_its_own_files_and_connections_remain_accessible() {
             sandbox::enter(&world.proxy_toml, &config);
             thread::scope(|scope| {
                 let worker = scope.spawn(|| {
-                    world.permitted_operations(&notify, address);
+                    world.perform_permitted_operations(&notify, address);
                     world.forbidden_operations()
                 });
                 worker.join().unwrap()
@@ -111,8 +111,8 @@ fn only_its_own_files_and_connections_remain_accessible() {
             assert!(denied, "it could still {operation}");
         }
     });
-    // And it was nothing else that denied it.
-    world.permitted_operations(&notify, address);
+    // Nothing but the sandbox denied them.
+    world.perform_permitted_operations(&notify, address);
     for (operation, denied) in world.forbidden_operations() {
         assert!(!denied, "nobody can {operation}");
     }
@@ -141,7 +141,7 @@ fn a_reload_cannot_read_new_directories() {
         assert!(line.contains(part), "{line}");
     }
 
-    // A restart reaches there.
+    // A restarted gateway can read them.
     Gateway::start(&scene.setup.text());
 }
 
@@ -150,7 +150,7 @@ fn other_processes_of_its_user_cannot_read_its_memory() {
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", Path::new(""));
     setup.pin = Some(setup.local.certificate.clone());
-    // Who reads this test's files although they are root's.
+    // This user can read this test's files although they belong to root.
     let as_nobody = [
         "--reuid=65534",
         "--inh-caps=+dac_read_search",
@@ -161,6 +161,6 @@ fn other_processes_of_its_user_cannot_read_its_memory() {
     let process = Path::new("/proc").join(gateway.pid().to_string());
     let status = fs::read_to_string(process.join("status")).unwrap();
     assert!(status.contains("Uid:\t65534\t65534\t65534\t"), "{status}");
-    // What may not be dumped belongs to root.
+    // The files of a process that is not dumpable belong to root.
     assert_eq!(fs::metadata(process.join("mem")).unwrap().uid(), 0);
 }

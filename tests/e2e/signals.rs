@@ -13,7 +13,7 @@ use testing::scene::{ScriptedScene, Setup};
 use testing::scripted::{FINGERPRINT, Scripted};
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
-/// An upstream whose downloads stop in the middle and wait for a word, once for each.
+/// An upstream whose downloads stop in the middle until the test continues them.
 fn downloads() -> (Scripted, Sender<()>) {
     let (sender, receiver) = channel();
     let receiver = Mutex::new(receiver);
@@ -45,7 +45,7 @@ fn begin_download(client: &TlsClient, port: SocketAddr) -> Raw {
     raw
 }
 
-/// Waits until nobody accepts connections there.
+/// Waits until the port accepts no connections.
 fn wait_until_refused(port: SocketAddr) {
     let deadline = Instant::now() + PATIENCE;
     while TcpStream::connect(port).is_ok() {
@@ -124,7 +124,7 @@ fn a_drain_does_not_wait_for_connections_without_a_request() {
     let silent = ports.map(|port| TcpStream::connect(port).unwrap());
     let silent_in_tls = ports.map(|port| TlsClient::tls13().connect(port).unwrap());
     let silent_in_http2 = ports.map(|port| TlsClient::tls13().alpn(&["h2"]).connect(port).unwrap());
-    // Connections are accepted in their order, so these have been.
+    // Connections are accepted in order, so those above have been.
     begin_download(&TlsClient::tls13(), scene.gateway.public());
     begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
     let begun = Instant::now();
@@ -167,7 +167,7 @@ fn a_second_sigterm_exits_at_once() {
     assert_is_cut(&mut download);
 }
 
-/// In the middle of a body, neither TLS nor TCP may say that all is well.
+/// An aborted body must end without a close_notify or FIN.
 fn assert_is_cut(download: &mut Raw) {
     assert_eq!(download.read_to_end(), (Vec::new(), End::Reset));
 }
@@ -220,7 +220,7 @@ fn a_reload_applies_new_certificates_and_admins() {
     };
     assert_eq!(status(), 403);
 
-    // Renewed in its place, as ACME clients do.
+    // Renewed in place, as ACME clients do.
     let renewed = scene.certificates.server("renewed");
     fs::copy(&renewed.certificate, &scene.setup.server.certificate).unwrap();
     fs::copy(&renewed.key, &scene.setup.server.key).unwrap();
@@ -260,7 +260,7 @@ fn a_reload_of_an_invalid_configuration_is_rejected() {
         scene.gateway.reconfigure(&wrong);
         scene.gateway.signal("HUP");
         let line = scene.gateway.wait_for_log_after(before, "reload refused");
-        // The message may go on over further lines.
+        // The message may continue on further lines.
         scene.gateway.wait_for_log_after(before, why);
         assert!(line.contains("ERROR"), "{line}");
         let mut raw = ops.connect(scene.gateway.admin()).unwrap();
@@ -347,7 +347,7 @@ fn a_fifo_in_place_of_a_file_is_rejected_without_delay() {
         let mut ops = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
         assert_eq!(ops.get("/1.0/short").unwrap().head.status, 200, "{key}");
     }
-    // So is the configuration itself.
+    // The same for the configuration file itself.
     let configuration = scene.gateway.configuration();
     fs::rename(&fifo, &configuration).unwrap();
     let before = scene.gateway.log().len();

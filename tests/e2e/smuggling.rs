@@ -16,7 +16,7 @@ use testing::scene::{Scene, ScriptedScene};
 use testing::scripted::Request;
 use testing::tls::TlsClient;
 
-/// All of HTTP/1.1.
+/// All cases for HTTP/1.1.
 const HTTP1: [&str; 3] = [
     include_str!("smuggling/framing.txt"),
     include_str!("smuggling/lines.txt"),
@@ -40,9 +40,9 @@ fn http2_requests_cannot_smuggle_http1() {
 
 #[test]
 fn incus_logs_exactly_the_requests_that_were_parsed() {
-    // Go answers the one before Incus sees it, and Incus the other without a word.
+    // Go answers the first before Incus sees it, and Incus does not log the second.
     const UNLOGGED: [&str; 2] = ["OPTIONS *", "GET /"];
-    // What the gateway asks for by itself.
+    // The gateway's own requests.
     const OWN: [&str; 2] = ["GET /1.0", "GET /1.0/images?recursion=1"];
     let (http1, http2) = (corpus::parse(1, &HTTP1), corpus::parse(2, &HTTP2));
     let scene = Scene::start();
@@ -50,7 +50,7 @@ fn incus_logs_exactly_the_requests_that_were_parsed() {
     let nothing = Log::default();
     let (mut expected, mut perhaps) = (Vec::new(), Vec::new());
     for (cases, version) in [(http1, Version::Http1), (http2, Version::Http2)] {
-        // A request that breaks off may have a head that Incus logs, or not.
+        // Incus may or may not log a truncated request.
         let cases = cases.iter().filter(|case| !matches!(case.expected, Expected::Torn));
         for (case, asker) in cases.flat_map(|case| Asker::ALL.map(|asker| (case, asker))) {
             let (client, port) = asker.of(&scene.gateway, scene.ops());
@@ -80,7 +80,7 @@ fn incus_logs_exactly_the_requests_that_were_parsed() {
     let logged = logged.take_while(|request| request != "GET /1.0/last");
     let is_asked_for = |request: &String| !OWN.contains(&request.as_str()) && !perhaps.contains(request);
     let mut logged: Vec<String> = logged.filter(is_asked_for).collect();
-    // Streams of HTTP/2 overtake each other.
+    // HTTP/2 streams may complete in any order.
     expected.sort_unstable();
     logged.sort_unstable();
     assert_eq!(logged, expected);
@@ -110,7 +110,7 @@ fn all_as_expected(cases: &[Case], version: Version) {
     }
 }
 
-/// What goes up can be read in one way only, by whatever reads it.
+/// Panics if the forwarded request is ambiguous for any parser.
 fn assert_is_plain(request: &Request) {
     let head = String::from_utf8(request.head.clone()).expect("no case has other bytes in a head that goes up");
     let lines = head.strip_suffix("\r\n\r\n").expect("an end").split("\r\n");

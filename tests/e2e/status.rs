@@ -24,7 +24,7 @@ fn status(gateway: &Gateway) -> Output {
     run(&mut gateway.command("status"))
 }
 
-/// With the exit code.
+/// Returns the report and the exit code.
 fn report(gateway: &Gateway) -> (Value, Option<i32>) {
     let output = run(gateway.command("status").arg("--json"));
     let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"));
@@ -57,7 +57,7 @@ fn the_text_summarises_the_state_of_the_gateway() {
         .import(&scene.incus, &["--alias", "one", "--public"]);
     scene.refresh();
     let gateway = &scene.gateway;
-    // A certificate that is refused.
+    // A rejected certificate.
     let nobody = scene.certificates.client("nobody");
     let url = format!("{}/1.0", gateway.admin_url());
     assert_eq!(Curl::get(url).presenting(&nobody).answer().status, 403);
@@ -143,10 +143,10 @@ fn the_json_has_exactly_the_documented_fields() {
     assert_eq!(report["admins"][0]["last_seen_from"], "127.0.0.1");
 }
 
-/// Of each leaf: `ports.*.sent_bytes`, `admins[].name`.
+/// Collects the names of all leaves: `ports.*.sent_bytes`, `admins[].name`.
 fn names(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
-        // What these have as keys are names of ports and of reasons.
+        // The keys of these objects are names of ports and reasons.
         Value::Object(fields) if path == "ports" || path == "rejected" => {
             for value in fields.values() {
                 names(value, &format!("{path}.*"), found);
@@ -214,7 +214,7 @@ fn a_rejected_reload_is_reported_until_one_succeeds() {
     gateway.reconfigure(&text.replacen("[public]", "[public]\nimagse = \"all\"", 1));
     gateway.signal("HUP");
     gateway.wait_for_log("reload refused");
-    // The rest of the file is wrong, and yet the gateway is found.
+    // The gateway is found although the rest of the file is invalid.
     let told = status(gateway).ok();
     let line = told.lines().find(|line| line.starts_with("! reload refused "));
     assert!(line.is_some_and(|line| line.contains("unknown key `imagse`")), "{told}");
@@ -288,7 +288,7 @@ fn only_root_and_the_gateways_user_may_connect() {
     let gateway = &scene.gateway;
     let socket = gateway.status_socket();
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    // All of it open to everybody but the socket: the binary too, which lies in a folder of root's.
+    // Make everything but the socket accessible to all users, including the binary, which is in a folder of root.
     let open = tempfile::tempdir().unwrap();
     let copy = open.path().join("incus-gate");
     fs::copy(binary(), &copy).unwrap();
@@ -308,7 +308,7 @@ fn only_root_and_the_gateways_user_may_connect() {
         "{complaint}"
     );
 
-    // Whatever somebody does to the file, the gateway looks itself at who is there.
+    // The gateway checks the peer's user itself, whatever the mode of the socket.
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let refused = as_nobody();
     assert_eq!(
@@ -348,7 +348,7 @@ fn the_metrics_port_does_not_serve_the_status() {
 #[test]
 fn the_socket_of_an_exited_gateway_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    // In a folder that is yet to be made.
+    // In a folder that does not exist yet.
     let socket = folder.path().join("run/status.sock");
     let scene = Scene::start_with(|setup| setup.status = socket.display().to_string());
     scene.gateway.signal("KILL");
@@ -449,7 +449,7 @@ fn a_blocked_socket_path_is_logged_and_the_gateway_runs() {
     assert_eq!(off.status.code(), Some(1));
     assert!(off.stderr.contains("status.socket is turned off"), "{off}");
 
-    // Somebody who listens there and says nothing, or nonsense.
+    // A listener that sends nothing, or invalid data.
     assert_silent_listener_is_reported(folder.path(), &scene);
 }
 

@@ -7,7 +7,7 @@ use testing::client::{Answer, Client, Curl};
 use testing::images::{Image, Images, Kind, export_fingerprint, sha256, sha256_of};
 use testing::scene::Scene;
 
-/// What fits no connection: so much is streamed.
+/// More than the buffers of a connection: the body is streamed.
 const LARGE_MEBIBYTES: u64 = 8;
 
 /// Published: one image of each kind, and names with a slash and a colon.
@@ -61,7 +61,7 @@ fn remote_add_works_with_and_without_public() {
         client.run(&["image", "list", &format!("{name}:")]).ok();
     }
 
-    // Whoever does not accept the certificate blindly is shown its fingerprint.
+    // Without --accept-certificate, the client shows the fingerprint.
     let question = client.run(&["remote", "add", "asked", &url, "--public"]);
     let fingerprint = scene.setup.server.fingerprint();
     assert!(question.stdout.contains(&fingerprint), "{question}");
@@ -149,7 +149,7 @@ fn another_incus_pulls_images_through_the_gateway() {
             "{alias}: {shown}"
         );
 
-        // In the relay mode the client downloads, and takes nothing but fingerprints.
+        // In relay mode the client downloads the image, and accepts only fingerprints.
         for option in ["--mode=pull", "--mode=relay"] {
             target.run(&["image", "delete", fingerprint]).ok();
             copy(&fingerprint[..12], option);
@@ -244,7 +244,7 @@ fn ranges_of_a_unified_image_are_served_as_by_incus() {
 
     let answer = compare(&[&format!("Range: bytes={size}-")], 416);
     assert_eq!(answer.header("content-range"), Some(format!("bytes */{size}").as_str()));
-    // Incus sends each of several ranges, however many, and refuses what is none.
+    // Incus sends every one of several ranges, and rejects invalid ones.
     for range in ["junk", "bytes=0-0,2-2", "bytes=0-0,0-0,0-0"] {
         let answer = ask(&scene.gateway.public_url(), &[&format!("Range: {range}")]);
         assert_eq!((answer.status, &answer.body), (200, &whole), "{range}");
@@ -324,7 +324,7 @@ fn images_all_publishes_the_whole_default_project() {
     assert!(!server.text().contains("hunter2"));
 }
 
-/// The fingerprints that `incus image list` shows, sorted.
+/// Returns the fingerprints that `incus image list` shows, sorted.
 fn list(client: &Client, filters: &[&str]) -> Vec<String> {
     let mut arguments = vec!["image", "list", "gate:", "--format=csv", "--columns=F"];
     arguments.extend(filters);
@@ -333,7 +333,7 @@ fn list(client: &Client, filters: &[&str]) -> Vec<String> {
     lines
 }
 
-/// The files that `incus image export` makes, in the order in which they count.
+/// Returns the files of `incus image export`, in the order of the fingerprint.
 fn export(client: &Client, name: &str) -> Vec<PathBuf> {
     let folder = client.home().join(format!("export of {}", name.replace('/', "-")));
     std::fs::create_dir(&folder).expect("a temporary folder can be made");
@@ -349,9 +349,9 @@ fn export(client: &Client, name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// All of an answer that should be Incus's own.
+/// Returns the parts of a response that must equal Incus's.
 fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    // Incus's `date` is of its own moment, and `x-content-type-options` is of its error texts. It says nothing to caches.
+    // `date` differs by time, `x-content-type-options` belongs to error texts, and Incus sends no `cache-control`.
     let ours = ["cache-control", "connection", "date", "x-content-type-options"];
     let mut headers: Vec<_> = answer
         .headers

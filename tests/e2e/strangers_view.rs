@@ -22,7 +22,7 @@ use testing::tls::TlsClient;
 use testing::tls::http2::Http2;
 use world::World;
 
-/// They give power over Incus, or pretend to, or tell it to be careful; on the public port they do nothing.
+/// Headers that give rights on Incus, or affect it; on the public port they have no effect.
 const POWERFUL: &str = "Authorization: Bearer eyJhbGciOiJub25lIn0.e30.\r\n\
     Cookie: oidc_access=x; oidc_refresh=x; oidc_identity=x; session=x\r\n\
     Origin: https://localhost\r\n\
@@ -41,13 +41,13 @@ const POWERFUL: &str = "Authorization: Bearer eyJhbGciOiJub25lIn0.e30.\r\n\
 
 const THREADS: usize = 6;
 
-/// One line of the corpus, and what became of it.
+/// One line of the corpus and its results.
 struct Compared {
     rule: &'static Rule,
     line: String,
     incus: Seen,
     expected: Seen,
-    /// What the gateway answered, by the way it was asked.
+    /// The gateway's responses, by protocol.
     answers: [(&'static str, Option<Seen>); 3],
 }
 
@@ -68,7 +68,7 @@ fn strangers_see_what_incus_itself_shows_them() {
     }
     assert!(table.is_empty(), "{} lines were compared\n{table}", compared.len());
 
-    // A difference that is none would hide what the gateway does wrong.
+    // A rule without a difference would hide errors of the gateway.
     for rule in DIFFERENCES {
         let of_rule = |one: &&Compared| std::ptr::eq(one.rule, rule);
         let differs = compared.iter().filter(of_rule).any(|one| one.incus != one.expected);
@@ -81,7 +81,7 @@ fn strangers_see_what_incus_itself_shows_them() {
     for seen in raw {
         world.assert_discloses_nothing(seen);
     }
-    // Else that would prove nothing.
+    // Otherwise the test would prove nothing.
     world.assert_incus_would_disclose();
 }
 
@@ -188,7 +188,7 @@ impl Compared {
     }
 }
 
-/// In the order of the lines. Each thread has its own HTTP/2 connection, closed and opened by nobody else.
+/// Returns the results in the order of the lines. Each thread has its own HTTP/2 connection.
 fn in_parallel(
     lines: &[(&'static Rule, String)],
     public: SocketAddr,

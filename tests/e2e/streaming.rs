@@ -39,7 +39,7 @@ fn a_chunked_upload_is_forwarded_as_it_arrives() {
     assert_eq!(raw.read_answer().unwrap().text(), "onetwothree");
 }
 
-/// Reads a chunked body, and tells of each chunk.
+/// Reads a chunked body and reports each chunk.
 fn piece_by_piece(wire: &mut Wire, saw: &Sender<String>) -> String {
     let mut whole = String::new();
     loop {
@@ -81,7 +81,7 @@ fn a_response_is_forwarded_as_it_arrives() {
     assert_eq!(open.read(), Ok(None));
 }
 
-/// Sends the head at once, and a chunk whenever it is told to.
+/// Sends the header section at once, and each chunk when the test requests it.
 fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
     wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     loop {
@@ -104,7 +104,7 @@ fn an_unread_upload_stops_the_client() {
     let taken = raw
         .send_until_stopped(&[0; 64 << 10], 1024 * MIB, Duration::from_secs(2))
         .unwrap();
-    // The kernels' buffers of two connections hold some of it.
+    // The kernel buffers of two connections store a part.
     assert!(taken < 64 * MIB, "{taken} bytes");
     assert_memory_is_small(&scene.gateway);
 }
@@ -178,7 +178,7 @@ fn assert_stops(moved: impl Fn() -> u64) {
             (last, since) = (moved(), Instant::now());
         }
     }
-    // The kernels' buffers of two connections hold some of it.
+    // The kernel buffers of two connections store a part.
     assert!(last < 64 * MIB, "{last} bytes moved before it stopped");
 }
 
@@ -216,7 +216,7 @@ fn an_aborted_download_ends_the_request_to_incus() {
     }
 }
 
-/// What is small enough for the kernels to hold is out of the gateway's hands long before a slow client has it.
+/// The gateway hands a small body to the kernel long before a slow client has received it.
 #[test]
 fn a_buffered_response_waits_for_a_slow_client() {
     const SIZE: usize = 1 << 20;
@@ -233,7 +233,7 @@ fn a_buffered_response_waits_for_a_slow_client() {
     raw.send(format!("GET {export} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
         .unwrap();
 
-    // HTTP/2 asks for a sign of life after the one second, and did not wait longer than another one for it.
+    // After one second the gateway sends a PING, and must wait longer than another second for its acknowledgement.
     let while_nothing_is_read = Duration::from_secs(4);
     std::thread::sleep(while_nothing_is_read);
     let answer = raw.read_answer().unwrap();
@@ -245,7 +245,7 @@ fn a_buffered_response_waits_for_a_slow_client() {
     assert_eq!((http2_body(&bytes), end), (SIZE, End::CloseNotify));
 }
 
-/// Preface, settings, and a request, from a client that takes so much at once.
+/// Returns preface, settings and a request of a client with this window.
 fn http2_request(path: &str, window: usize) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u8::try_from(payload.len()).unwrap();
@@ -264,7 +264,7 @@ fn http2_request(path: &str, window: usize) -> Vec<u8> {
     .concat()
 }
 
-/// How much of a body came in HTTP/2's frames.
+/// Returns the number of body bytes in these HTTP/2 frames.
 fn http2_body(mut frames: &[u8]) -> usize {
     let mut body = 0;
     while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {

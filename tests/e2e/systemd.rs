@@ -22,7 +22,7 @@ use testing::scripted::Scripted;
 use testing::systemd::Manager;
 use testing::tls::TlsClient;
 
-/// A manager, and a configuration before an upstream that has nothing but an empty list of images.
+/// A service manager, and a configuration with an upstream that has an empty list of images.
 struct Scene {
     manager: Manager,
     setup: Setup,
@@ -44,7 +44,7 @@ impl Scene {
         }
     }
 
-    /// With the manager's addresses as its own.
+    /// Uses the addresses of the manager's sockets.
     fn with_sockets() -> Self {
         let mut scene = Self::new();
         scene.setup.public = scene.manager.public().to_string();
@@ -77,7 +77,7 @@ fn systemd_is_notified_of_start_reload_and_stop() {
             .contains(&"STATUS=serving; reloaded".to_owned())
     );
 
-    // One line, though TOML's own message has several.
+    // One line, although the TOML parser's message has several.
     gateway.reconfigure("this is no TOML");
     gateway.signal("HUP");
     manager.wait_for("RELOADING=1");
@@ -113,7 +113,7 @@ fn a_stuck_worker_starves_the_watchdog() {
     for worker in workers(&gateway) {
         let stuck = Stuck::new(worker);
         gateway.wait_for_log_after(gateway.log().len(), "a worker does not answer");
-        // What came before that; and the process itself does its work all the same.
+        // Discard earlier messages. The process itself still handles signals.
         while manager.receives(FED, Duration::from_millis(1)) {}
         gateway.signal("HUP");
         manager.wait_for("READY=1");
@@ -124,7 +124,7 @@ fn a_stuck_worker_starves_the_watchdog() {
     }
 }
 
-/// A thread that stands still while all others of its process go on; it goes on when this is dropped.
+/// A stopped thread in a running process. It continues when this value is dropped.
 struct Stuck(Pid);
 
 impl Stuck {
@@ -138,12 +138,12 @@ impl Stuck {
 
 impl Drop for Stuck {
     fn drop(&mut self) {
-        // Or the process could not even be killed.
+        // Otherwise the process could not be killed.
         ptrace::detach(self.0, None).unwrap();
     }
 }
 
-/// The threads that serve.
+/// Returns the worker threads.
 fn workers(gateway: &Gateway) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
     let workers: Vec<_> = threads
@@ -179,7 +179,7 @@ fn a_restart_with_passed_sockets_rejects_no_connection() {
             gateway.signal("TERM");
             assert_eq!(gateway.exit_status().code(), Some(0), "{:#?}", gateway.log());
         }
-        // Those who wait now.
+        // For the clients that are still waiting.
         let last = scene.start(scene.manager.command_with_sockets());
         load.wait_for_more(CLIENTS * 2);
         drop(done);
@@ -191,7 +191,7 @@ fn a_restart_with_passed_sockets_rejects_no_connection() {
 fn a_passed_socket_without_a_listen_address_is_an_error() {
     let mut scene = Scene::with_sockets();
     let admin = scene.manager.admin();
-    // An address that could not be bound either, but that is not what is wrong.
+    // This address cannot be bound either, but the error must name the socket.
     scene.setup.admin = "192.0.2.1:443".to_owned();
     let ended = Gateway::try_start_command(scene.manager.command_with_sockets(), &scene.setup.text()).unwrap_err();
     assert_eq!(ended.status.code(), Some(78));
@@ -224,7 +224,7 @@ fn a_port_without_a_passed_socket_is_bound() {
 
 #[test]
 fn systemd_analyze_rates_the_unit_as_hardened() {
-    // Tenths: 1.5.
+    // In tenths: 1.5.
     let security = run(Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/incus-gate.service")));
@@ -257,7 +257,7 @@ fn systemd_accepts_what_make_install_installs() {
             assert!(root.join(file).is_file(), "{file} is not installed");
         }
     }
-    // The one path that systemd looks for is elsewhere here.
+    // The path that systemd checks differs here.
     let here = service.replace("/opt/gate/", &format!("{}/opt/gate/", root.display()));
     fs::write(units.join("incus-gate.service"), here).unwrap();
     let verify = run(Command::new("systemd-analyze")
@@ -275,13 +275,13 @@ fn systemd_accepts_what_make_install_installs() {
     assert!(users.contains("incus-gate:"), "{users}");
 }
 
-/// For systemd-sysusers, which adds to what is there.
+/// Prepares the files that systemd-sysusers extends.
 fn prepared(root: &Path) -> &Path {
     fs::create_dir(root.join("etc")).unwrap();
     root
 }
 
-/// The one complaint of a systemd before 253, which the unit is written for.
+/// Returns whether this is the one warning of a systemd before 253 about the unit, which works there too.
 fn is_known_warning(line: &str) -> bool {
     line.ends_with("Failed to parse service type, ignoring: notify-reload")
 }

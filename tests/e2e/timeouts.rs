@@ -12,12 +12,12 @@ use testing::tls::{End, PATIENCE, Raw, TlsClient};
 const HEAD: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3);
 const STALL: Duration = Duration::from_secs(2);
-/// As it stands in [`scene`], in bytes a second.
+/// As configured in [`scene`], in bytes per second.
 const RATE: usize = 256 << 10;
-/// For what happens at a certain time, on a busy machine.
+/// Tolerance on a busy machine.
 const SPARE: Duration = Duration::from_secs(3);
 
-/// Its image is endless; `/1.0/slow` comes a byte at a time, and pauses longer than any limit.
+/// The image is endless; `/1.0/slow` sends single bytes, with pauses longer than any limit.
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/slow" => {
@@ -54,11 +54,11 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: gate.test\r\n\r\n")
 }
 
-/// That it happens at this time, and not before.
+/// Panics unless this time has passed, within a tolerance.
 #[track_caller]
 fn assert_after(expected: Duration, begun: Instant) {
     let taken = begun.elapsed();
-    // The gateway's clock began a little before ours.
+    // The gateway started its timer slightly earlier.
     let early = Duration::from_millis(200);
     assert!(taken + early >= expected && taken < expected + SPARE, "after {taken:?}");
 }
@@ -80,7 +80,7 @@ fn slow_headers_time_out() {
     assert_eq!(dribbling.end(), End::CloseNotify);
     assert_after(HEAD, begun);
 
-    // A later one too, from its first byte on; before that, the connection is merely idle.
+    // The same for a later request, from its first byte; before that, the connection is idle.
     let mut raw = connect(&scene.gateway);
     assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
     thread::sleep(HEAD * 3 / 2);
@@ -145,7 +145,7 @@ fn a_stalled_stream_is_reset_and_its_connection_stays_open() {
     let scene = scene(&upstream);
     let mut http2 = TlsClient::tls13().connect_http2(scene.gateway.public()).unwrap();
     let request = http2.request("GET", &export());
-    // What hyper's client has not been asked for, it does not make room for.
+    // hyper's client opens its window only for data that is read.
     let mut stalled = http2.start(request).unwrap();
     stalled.read().unwrap();
     scene.gateway.wait_for_log("took its answer too slowly");
@@ -202,7 +202,7 @@ fn a_client_above_the_minimum_rate_is_served() {
     let mut raw = connect(&scene.gateway);
     raw.send(get(&export())).unwrap();
     raw.read_head().unwrap();
-    // Fast at first, as over a good line, so that every buffer grows; then half as fast again as one must be.
+    // First fast, so that every buffer grows; then at 1.5 times the minimum rate.
     let mut taken = 0;
     while taken < 32 << 20 {
         taken += raw.read_record().unwrap().len();
@@ -214,7 +214,7 @@ fn a_client_above_the_minimum_rate_is_served() {
         thread::sleep(due.saturating_sub(begun.elapsed()));
     }
     assert!(slowly < 2 * RATE * (STALL * 5).as_secs() as usize, "it was not slow");
-    // And half as fast.
+    // Then at half of the minimum rate.
     let begun = Instant::now();
     slowly = 0;
     let end = loop {
@@ -242,7 +242,7 @@ fn admins_and_incus_have_no_send_timeout() {
     let mut stalled = ops.connect(scene.gateway.admin()).unwrap();
     stalled.send(get("/1.0/endless")).unwrap();
     stalled.read_head().unwrap();
-    // Some of these have been handed over whole, and their ends wait in our buffers: the connection looks idle.
+    // Some of these are completely in kernel buffers: the connection looks idle.
     let mut unread = Vec::new();
     for length in (1 << 20..5 << 20).step_by(96 << 10) {
         let mut raw = ops.connect(scene.gateway.admin()).unwrap();

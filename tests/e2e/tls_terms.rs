@@ -20,7 +20,7 @@ fn ports(gateway: &Gateway) -> [SocketAddr; 2] {
     [gateway.public(), gateway.admin()]
 }
 
-/// The group that comes of it, and whether that took another round trip.
+/// Returns the negotiated group, and whether it needed another round trip.
 fn key_exchange(port: SocketAddr, groups: &[&'static dyn SupportedKxGroup], shared: NamedGroup) -> (NamedGroup, bool) {
     let client = TlsClient::tls13().key_exchange(groups, shared, port);
     client.connect(port).unwrap().key_exchange()
@@ -34,10 +34,10 @@ fn post_quantum_key_exchange_is_used_if_the_client_prefers_it() {
         let modern = [X25519MLKEM768, X25519, SECP256R1, SECP384R1];
         let taken = key_exchange(port, &modern, NamedGroup::X25519MLKEM768);
         assert_eq!(taken, (NamedGroup::X25519MLKEM768, false));
-        // Its share is asked for, though there is another that would do.
+        // The gateway requests its key share, although another group would work.
         let taken = key_exchange(port, &modern, NamedGroup::X25519);
         assert_eq!(taken, (NamedGroup::X25519MLKEM768, true));
-        // The order is the client's.
+        // The client's order counts.
         let hesitant = [X25519, X25519MLKEM768];
         let taken = key_exchange(port, &hesitant, NamedGroup::X25519);
         assert_eq!(taken, (NamedGroup::X25519, false));
@@ -71,7 +71,7 @@ fn early_data_is_never_accepted() {
     assert_eq!(client.sessions_offered(), 0);
 }
 
-/// What TLS 1.2 begins with, compression offered.
+/// Returns a TLS 1.2 ClientHello that offers compression.
 fn client_hello() -> Vec<u8> {
     let extensions: Vec<u8> = [
         // supported_groups: x25519
@@ -131,7 +131,7 @@ fn renegotiation_is_rejected() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // By this it is told to. What the server says to that ends it, for its input stays open.
+        // This requests renegotiation. The server's response ends openssl, because its input stays open.
         let mut input = openssl.stdin.take().unwrap();
         input.write_all(b"R\n").unwrap();
         let output = openssl.wait_with_output().unwrap();

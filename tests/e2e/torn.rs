@@ -14,11 +14,11 @@ use testing::tls::http2::torn;
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 use tokio::sync::oneshot;
 
-/// An answer that breaks off.
+/// A truncated response.
 struct Torn {
-    /// What the head says of the body, and the beginning of the body.
+    /// The framing headers and the beginning of the body.
     begins: &'static str,
-    /// What comes when the client has that.
+    /// Sent after the client has received the beginning.
     goes_on: &'static str,
     /// How the connection ends.
     then: Then,
@@ -39,11 +39,11 @@ const TORN: [Torn; 10] = [
     Torn { begins: CHUNKED, goes_on: "ff\r\nanother", then: Then::Close },
     Torn { begins: CHUNKED, goes_on: "0\r\n", then: Then::Close },
     Torn { begins: CHUNKED, goes_on: "no length\r\n", then: Then::Hold },
-    // Without a length, TLS alone tells an end from a cut.
+    // Without a length, only TLS distinguishes an end from a truncation.
     Torn { begins: "\r\na part", goes_on: "", then: Then::Cut },
 ];
 
-/// An upstream that answers every request with this, and waits for a word before it goes on.
+/// Starts an upstream that sends this response, and waits for the test before it continues.
 fn truncating_upstream(torn: &'static Torn) -> (Scripted, Sender<()>) {
     let (sender, receiver) = channel();
     let receiver = Mutex::new(receiver);
@@ -63,7 +63,7 @@ fn export() -> String {
     format!("/1.0/images/{FINGERPRINT}/export")
 }
 
-/// Both ports, and who is welcome there.
+/// Returns both ports with a client that each accepts.
 fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
     [
         (TlsClient::of(scene.ops()), scene.gateway.admin()),
@@ -96,7 +96,7 @@ fn a_truncated_response_resets_the_connection() {
     }
 }
 
-/// The body's beginning, whatever its framing.
+/// Reads the beginning of the body, with any framing.
 fn read_part(raw: &mut Raw) {
     let mut came = String::new();
     while !came.contains(PART) {
@@ -138,7 +138,7 @@ fn curl_detects_a_truncated_download() {
         let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for (version, codes) in [
-            // By itself curl would ask for `http/1.0` by ALPN, which no port offers.
+            // By default, curl offers `http/1.0` in ALPN, which no port supports.
             (&["--http1.0", "--no-alpn"][..], [PARTIAL_FILE, RECV_ERROR]),
             (&["--http1.1"], [PARTIAL_FILE, RECV_ERROR]),
             (&["--http2"], [HTTP2_STREAM, HTTP2_STREAM]),
@@ -154,7 +154,7 @@ fn curl_detects_a_truncated_download() {
     }
 }
 
-/// Has the answer torn when curl has its beginning; returns curl's exit code.
+/// Truncates the response after curl has received its beginning; returns curl's exit code.
 fn curl_torn(version: &[&str], port: SocketAddr, ops: &Certificate, tear: &Sender<()>) -> i32 {
     let mut curl = Command::new("curl")
         .args(["--disable", "--silent", "--insecure", "--no-buffer", "--max-time", "20"])
@@ -190,7 +190,7 @@ fn a_response_truncated_at_once_resets_the_connection() {
         for version in ["HTTP/1.0", "HTTP/1.1"] {
             let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
             let answer = raw.ask(format!("GET /1.0/{number} {version}\r\nHost: gate.test\r\n\r\n"));
-            // Whether the head has got through before the reset is a matter of luck.
+            // The header section may or may not arrive before the reset.
             let end = answer.map_or_else(|end| end, |answer| answer.whole.expect_err("a clean end"));
             assert_eq!(end, End::Reset, "{version}, number {number}");
         }

@@ -87,7 +87,7 @@ fn a_request_is_never_parsed_as_two() {
     assert_eq!(request.values("content-length"), [""; 0]);
     assert_eq!(request.values("transfer-encoding"), ["chunked"]);
 
-    // Several in one write are several.
+    // Several requests in one write.
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     raw.send(
         "POST /1.0/b HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbodyGET /1.0/c HTTP/1.1\r\n\
@@ -98,7 +98,7 @@ fn a_request_is_never_parsed_as_two() {
         assert_eq!(raw.read_answer().unwrap().text(), expected);
     }
 
-    // What cannot be told apart is refused.
+    // Ambiguous requests are rejected.
     let before = upstream.requests().len();
     for fields in [
         "Content-Length: 4\r\nContent-Length: 5",

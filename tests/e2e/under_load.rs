@@ -30,7 +30,7 @@ fn reloads_under_load_reject_and_abort_nothing() {
             );
             load.ask(scope, ops.clone(), admin, "/1.0", assert_served);
         }
-        // A download that lasts longer than all of it.
+        // A download that lasts longer than all reloads.
         let mut download = TlsClient::tls13().connect(public).unwrap();
         let export = format!(
             "GET /1.0/images/{}/export HTTP/1.1\r\nHost: gate.test\r\n\r\n",
@@ -38,7 +38,7 @@ fn reloads_under_load_reject_and_abort_nothing() {
         );
         download.send(export).unwrap();
         for number in 0..10 {
-            // Other certificates for clients to see, and back.
+            // Another certificate, and back.
             let server = scene.certificates.server(["server", "other"][number % 2]);
             let mut setup = scene.setup.clone();
             setup.server = server;
@@ -72,7 +72,7 @@ fn incus_restarts_under_load_are_survived() {
                 "/1.0/images?recursion=1",
                 assert_served,
             );
-            // Admins are told that Incus is away, by the gateway, or by Incus while it ends (500). What they get is whole.
+            // Admins get an error from the gateway, or from Incus while it stops (500). Every response is complete.
             load.ask(scope, ops.clone(), admin, "/1.0", |answer| {
                 let answer = answer.unwrap();
                 assert_eq!(answer.whole, Ok(()));

@@ -12,7 +12,7 @@ use testing::scripted::{Request, Scripted, Then, Wire};
 use testing::tls::http1::Head;
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
-/// The 101 must come in a TLS record of its own: Incus's client reads it through a buffer that it then throws away.
+/// The 101 must be in its own TLS record: Incus's client reads it through a buffer that it then discards.
 fn read_101_alone(raw: &mut Raw) -> Head {
     let record = raw.read_record().unwrap();
     let text = String::from_utf8(record).expect("a head alone");
@@ -27,7 +27,7 @@ fn head(method: &str, target: &str, protocol: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n")
 }
 
-/// The 101 as Incus says it, and `first` in the same write.
+/// Sends a 101 as Incus does, with `first` in the same write.
 fn switch(request: &Request, wire: &mut Wire, first: &str) {
     let protocol = request.field("upgrade").expect("an Upgrade");
     wire.send(format!(
@@ -214,7 +214,7 @@ fn a_tunnel_aborted_on_one_side_is_aborted_on_the_other() {
     read_101_alone(&mut raw);
     raw.reset();
     let end = receiver.recv_timeout(PATIENCE).unwrap();
-    // Go takes anything less for an orderly end.
+    // Go treats anything else as a regular end.
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
 
@@ -289,7 +289,7 @@ fn an_unsolicited_101_gets_502() {
             .status,
         502
     );
-    // HTTP/2 has no such upgrade, whatever its client thinks.
+    // HTTP/2 has no such upgrade.
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     assert_eq!(http2.get("/1.0/x").unwrap().status, 502);
 }
@@ -310,7 +310,7 @@ fn a_websocket_of_a_real_incus_works() {
         Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
     );
 
-    // A ping, under a mask of zeros; its answer tells that Incus listens.
+    // A ping with a zero mask; the pong shows that Incus is ready.
     raw.send(b"\x89\x84\0\0\0\0ping").unwrap();
     assert_eq!(read_frame(&mut raw), (0x8a, b"ping".to_vec()));
     scene.incus.run(&["project", "create", "--quiet", "second"]).ok();
@@ -324,7 +324,7 @@ fn a_websocket_of_a_real_incus_works() {
     assert!(matches!(end, End::Reset | End::Cut), "{end}");
 }
 
-/// First byte and payload of the next frame from a server that is no ping.
+/// Returns the first byte and the payload of the next frame that is no ping.
 fn read_frame(raw: &mut Raw) -> (u8, Vec<u8>) {
     loop {
         let start = raw.read_exactly(2).unwrap();

@@ -11,7 +11,7 @@ pub(crate) enum Line {
     Http2(Http2),
 }
 
-/// Why somebody is no admin, as it is told them.
+/// The reasons for a rejection, as sent to the client.
 const REASONS: [&str; 4] = [
     "presented no certificate",
     "does not list this client's certificate",
@@ -32,7 +32,7 @@ impl Line {
         }
     }
 
-    /// As many fates as targets.
+    /// Returns one outcome per target.
     pub(crate) fn ask(&mut self, targets: &[String], at_once: bool) -> Vec<Fate> {
         match self {
             Self::Http1(raw) => ask_http1(raw, targets, at_once),
@@ -50,7 +50,7 @@ fn ask_http1(raw: &mut Raw, targets: &[String], at_once: bool) -> Vec<Fate> {
     }
     for target in targets {
         if fates.last() == Some(&Fate::Gone) {
-            // Nothing can come after an end.
+            // No response can follow the end of the connection.
             fates.push(Fate::Gone);
             continue;
         }

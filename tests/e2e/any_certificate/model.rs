@@ -4,21 +4,21 @@ use proptest::prelude::TestCaseError;
 
 use super::paper::{Dates, Made};
 
-/// What becomes of a request, or of the whole connection.
+/// The outcome of a request or of the whole connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
-    /// There is no connection: it did not come about, or has been closed.
+    /// There is no connection: the handshake failed, or it was closed.
     Gone,
-    /// It is nobody's. These words stand in the answer.
+    /// Rejected; the response contains this text.
     Refused(&'static str),
-    /// It is an admin's.
+    /// Accepted as an admin's.
     Welcome,
 }
 
-/// The names and certificates in force.
+/// The names and certificates of the current configuration.
 pub(crate) type Listing = Vec<(String, Made)>;
 
-/// Who is at the other end of a connection, under the configuration of this moment.
+/// Returns the expected outcome of a request under the current configuration.
 pub(crate) fn expected_fate(listing: &Listing, shown: Option<&Made>) -> Fate {
     let Some(shown) = shown else {
         return Fate::Refused("presented no certificate");
@@ -31,18 +31,18 @@ pub(crate) fn expected_fate(listing: &Listing, shown: Option<&Made>) -> Fate {
     }
 }
 
-/// By whose name it is listed, byte for byte.
+/// Returns the name under which this exact certificate is listed.
 pub(crate) fn name_in<'a>(listing: &'a Listing, shown: &Made) -> Option<&'a str> {
     let same = listing.iter().find(|(_, listed)| listed.der == shown.der);
     same.map(|(name, _)| name.as_str())
 }
 
-/// What is known of an open connection.
+/// The expected state of an open connection.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) shown: Option<Made>,
     was_listed: bool,
-    /// It may have been closed, or be closed at any moment.
+    /// Whether it may be closed already, or be closed at any moment.
     pub(crate) may_be_gone: bool,
 }
 
@@ -55,7 +55,7 @@ impl Known {
         }
     }
 
-    /// Who was listed and is not any more loses the connection.
+    /// Applies a new configuration: a client that is no longer listed loses its connection.
     pub(crate) fn apply(&mut self, listing: &Listing) {
         let is_listed = self
             .shown
@@ -65,10 +65,10 @@ impl Known {
         self.was_listed |= is_listed;
     }
 
-    /// Holds what was seen against what must be.
+    /// Compares the expected outcome with the observed one.
     pub(crate) fn check(&mut self, expected: Fate, seen: Fate) -> Result<(), TestCaseError> {
         let is_right = seen == expected || (self.may_be_gone && seen == Fate::Gone);
-        // It is told that it will be closed.
+        // The response announces that the connection will be closed.
         self.may_be_gone |= matches!(seen, Fate::Refused(_));
         match is_right {
             true => Ok(()),

@@ -42,12 +42,12 @@ impl Key {
     }
 }
 
-/// What signs a handshake.
+/// Returns the key that signs a handshake.
 pub(crate) fn signing(key: usize) -> Arc<dyn SigningKey> {
     Arc::clone(&RING[key].signing)
 }
 
-/// Whether and when it is valid.
+/// The validity period.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Dates {
     Expired,
@@ -55,11 +55,11 @@ pub(crate) enum Dates {
     Valid,
 }
 
-/// How a certificate is made.
+/// The fields of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recipe {
     key: usize,
-    /// Whose key signs it; its own, if `None`.
+    /// The issuer's key; `None` for a self-signed certificate.
     issuer: Option<usize>,
     subject: u8,
     serial: u8,
@@ -72,12 +72,12 @@ pub(crate) struct Recipe {
 #[derive(Clone, Debug)]
 pub(crate) enum Paper {
     Fresh(Recipe),
-    /// Made anew as the other was, but for one thing.
+    /// Created like the other one, with one difference.
     Twin {
         of: Index,
         but: Difference,
     },
-    /// The other's bytes, but for some.
+    /// The other one's bytes, some of them altered.
     Altered {
         of: Index,
         by: Alteration,
@@ -86,7 +86,7 @@ pub(crate) enum Paper {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Difference {
-    /// Where signatures have no randomness, not even the bytes differ.
+    /// With deterministic signatures, even the bytes are equal.
     Nothing,
     Authority,
     Dates(Dates),
@@ -99,22 +99,22 @@ pub(crate) enum Difference {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alteration {
-    /// One bit, wherever it stands.
+    /// One bit anywhere.
     Bit(Index),
-    /// The outermost length takes a byte more than it needs.
+    /// The outermost length has one byte more than needed.
     Length,
-    /// One of the last bits: they belong to the signature, which nobody looks at.
+    /// One of the last bits: part of the signature, which the gateway does not verify.
     Signature(u8),
-    /// A byte more, after the end.
+    /// One more byte at the end.
     Trailing(u8),
 }
 
-/// A certificate as it is shown.
+/// A certificate as presented.
 #[derive(Clone)]
 pub(crate) struct Made {
     pub(crate) der: CertificateDer<'static>,
     recipe: Recipe,
-    /// Whether it can be read as what it was made as. If not, a handshake with it may fail.
+    /// Whether it can be parsed. If not, a handshake with it may fail.
     pub(crate) is_sound: bool,
 }
 
@@ -141,7 +141,7 @@ impl Made {
     }
 }
 
-/// All of a case's certificates.
+/// Creates all certificates of a case.
 pub(crate) fn make(papers: &[Paper]) -> Vec<Made> {
     let mut made: Vec<Made> = Vec::new();
     for paper in papers {
@@ -207,12 +207,12 @@ impl Alteration {
                 der[bit / 8] ^= 1 << (bit % 8);
             }
             Self::Length => {
-                // One that was altered before may have none any more.
+                // A certificate that was altered before may have none left.
                 let content = elements(&der)
                     .first()
                     .map_or_else(Vec::new, |(_, content, _)| content.to_vec());
                 let length = u32::try_from(content.len()).unwrap().to_be_bytes();
-                // Of a certificate's one or two bytes of length, three or four are made.
+                // Encodes the length in four bytes instead of one or two.
                 der = [&[0x30, 0x84][..], &length, &content].concat();
             }
             Self::Signature(bit) => {
@@ -245,7 +245,7 @@ fn as_v1(v3: &[u8], issuer: &KeyPair) -> CertificateDer<'static> {
     wrap(0x30, &[&content, algorithm.2, &signature].concat()).into()
 }
 
-/// What stands in DER side by side: tags, contents, and both with their length. What trails behind them is none.
+/// Returns the DER elements at this level: tags, contents, and both with their length. Trailing bytes are ignored.
 fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
     let mut found = Vec::new();
     while let [tag, first, ..] = *der {
@@ -268,7 +268,7 @@ fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
 
 fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    // Not the shortest of all lengths, for a short content, but for that of a certificate.
+    // The length has the form for a certificate's size, even if the content is short.
     match content.len() {
         ..0x80 => [&[tag, length[1]], content].concat(),
         0x80..0x100 => [&[tag, 0x81, length[1]], content].concat(),
@@ -320,7 +320,7 @@ fn alteration() -> impl Strategy<Value = Alteration> {
     ]
 }
 
-/// Two to six; the first is of no other.
+/// Two to six; the first one does not refer to another.
 pub(crate) fn papers() -> impl Strategy<Value = Vec<Paper>> {
     let of_another = prop_oneof![
         recipe().prop_map(Paper::Fresh),

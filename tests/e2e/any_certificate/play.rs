@@ -5,16 +5,16 @@ use proptest::sample::Index;
 
 use super::paper::{self, Paper, papers};
 
-/// A whole case.
+/// A test case.
 #[derive(Clone, Debug)]
 pub(crate) struct Play {
     pub(crate) papers: Vec<Paper>,
-    /// Who is listed in the beginning.
+    /// The admins listed at the start.
     pub(crate) listed: Vec<Listed>,
     pub(crate) steps: Vec<Step>,
 }
 
-/// One of `admin.clients`. What is not sound is not listed, and what is there already is left out.
+/// One of `admin.clients`. Malformed certificates are not listed, and duplicates are omitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
     pub(crate) paper: Index,
@@ -23,24 +23,24 @@ pub(crate) struct Listed {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A new connection to the admin port, with as many requests as it says.
+    /// A new connection to the admin port, with this number of requests.
     Connect(Handshake, Burst),
-    /// Requests on one that is open.
+    /// Requests on an open connection.
     Ask(Index, Burst),
-    /// A reload with these listed.
+    /// A reload with these admins listed.
     Reload(Vec<Listed>),
-    /// A reload of a configuration that is refused.
+    /// A reload of an invalid configuration.
     ReloadOfNonsense,
-    /// To the public port, which gives sessions to be resumed. The admin port is offered them next.
+    /// A connection to the public port, which issues sessions. The client then offers them to the admin port.
     Visit { is_tls12: bool },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
     pub(crate) paper: Option<Index>,
-    /// Whose key signs, if not the certificate's.
+    /// The key that signs, if not the certificate's.
     pub(crate) signer: Option<usize>,
-    /// What is sent behind the certificate.
+    /// The certificates sent after the leaf.
     pub(crate) chain: Vec<Index>,
     pub(crate) is_tls12: bool,
     pub(crate) is_http2: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Handshake {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Burst {
     pub(crate) requests: usize,
-    /// Pipelined, or as streams side by side.
+    /// Pipelined, or as concurrent streams.
     pub(crate) at_once: bool,
 }
 

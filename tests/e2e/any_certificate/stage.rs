@@ -20,33 +20,33 @@ use testing::tls::TlsClient;
 
 pub(crate) struct Stage {
     scene: ScriptedScene,
-    /// The targets of what has reached the upstream.
+    /// The targets of requests that have reached the upstream.
     arrived: Arc<Mutex<HashSet<String>>>,
     _upstream: Scripted,
     targets: Cell<usize>,
-    /// How often what was seen.
+    /// Number of observations of each outcome.
     pub(crate) seen: RefCell<BTreeMap<&'static str, usize>>,
 }
 
-/// What one case keeps.
+/// The state of one case.
 struct Act<'a> {
     stage: &'a Stage,
     papers: Vec<Made>,
     listing: Listing,
-    /// A client for each version of TLS, who keeps all sessions offered, whoever they were offered to.
+    /// A client for each version of TLS, which keeps all sessions of both ports.
     clients: [TlsClient; 2],
     open: Vec<(Line, Known)>,
     asked: Vec<SentRequest>,
-    /// Where the log was when it began.
+    /// Length of the log at the start of the case.
     log: usize,
 }
 
-/// A request, and what has become of it if all is well.
+/// A sent request and its expected effects.
 struct SentRequest {
     target: String,
-    /// Its answer has come.
+    /// Whether a response was received, so that the request must have reached the upstream.
     must_arrive: bool,
-    /// Whose it was. Nobody's must not arrive.
+    /// The admin it belongs to; with `None` it must not reach the upstream.
     admin: Option<String>,
 }
 
@@ -100,7 +100,7 @@ impl Stage {
         act.check_upstream_and_log()
     }
 
-    /// One that nobody has asked for.
+    /// Returns a target that was not used before.
     fn target(&self) -> String {
         self.targets.set(self.targets.get() + 1);
         format!("/1.0/instances/i{:07}", self.targets.get())
@@ -194,7 +194,7 @@ impl Act<'_> {
                 let at = self.open.len() - 1;
                 match is_proved {
                     true => self.ask(at, burst),
-                    // TLS 1.3 tells its client only with what comes next.
+                    // In TLS 1.3, the client learns of a rejected certificate after its handshake.
                     false => self.check_unproved(at),
                 }
             }
@@ -243,9 +243,9 @@ impl Act<'_> {
         Ok(())
     }
 
-    /// What was refused has not gone up, and what went up is logged as its admin's.
+    /// Checks that rejected requests did not reach the upstream, and that forwarded ones are logged with their admin.
     fn check_upstream_and_log(self) -> Result<(), TestCaseError> {
-        // Connections end before the log is looked at: each request is then in it.
+        // Close the connections first: then each request is in the log.
         drop(self.open);
         for SentRequest {
             target,
@@ -282,7 +282,7 @@ impl Act<'_> {
 }
 
 impl Stage {
-    /// In a folder that the gateway could read from the beginning.
+    /// Returns a path in a folder that the gateway's sandbox can read.
     fn file(&self, at: usize, made: &Made) -> PathBuf {
         let file = self.scene.certificates.folder().join(format!("paper-{at}.crt"));
         std::fs::write(&file, made.pem()).unwrap();

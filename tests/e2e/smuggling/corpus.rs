@@ -23,14 +23,14 @@
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// The section, and what it says.
+    /// The section and its requirement.
     pub(crate) rule: String,
     pub(crate) expected: Expected,
-    /// Of the request, with their ends.
+    /// The request's lines with their line endings.
     pub(crate) lines: Vec<Vec<u8>>,
 }
 
-/// What must become of it.
+/// The expected result.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     Read {
@@ -47,13 +47,13 @@ pub(crate) enum Expected {
     Ended,
     Reset {
         code: String,
-        /// What may be with Incus before that is known.
+        /// What may have reached Incus before the error is known.
         perhaps: Option<String>,
     },
     Goaway(String),
 }
 
-/// Reads files of a version of HTTP. Each case gets a target of its own for its `/1.0/a`, by which it is known afterwards.
+/// Parses the files for a version of HTTP. In each case, `/1.0/a` is replaced by a unique target that identifies it.
 pub(crate) fn parse(version: u8, files: &[&str]) -> Vec<Case> {
     let cases = files.iter().flat_map(|text| text.split("=== ").skip(1));
     cases
