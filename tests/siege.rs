@@ -1,4 +1,4 @@
-//! What one stranger can do within the limits, others hardly notice: the short form of `make siege`.
+//! An attack within the limits hardly affects other clients: the short form of `make siege`.
 
 use testing::siege::report::SHORT;
 use testing::siege::{Attack, Plan};

@@ -1,9 +1,9 @@
-//! What a request and a byte cost, counted and not timed, so that it holds on any machine: who doubles it learns it here.
+//! The cost of a request and of a byte, counted instead of timed, so that it is the same on any machine.
 //!
-//! The real binary runs under valgrind in front of a real Incus. The list of images is never fetched but when we say so: no
-//! request is charged with that.
+//! The real binary runs under valgrind in front of a real Incus. The list of images is fetched only when the test requests it,
+//! so that no other request is charged with that.
 //!
-//! This is a program of its own, for valgrind is slow: what else runs on its core makes patience run out.
+//! This is a separate program because valgrind is slow: other tests on the same core would cause timeouts.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

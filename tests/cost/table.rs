@@ -1,4 +1,4 @@
-//! What things cost, and how much more they may.
+//! The expected costs and their bounds.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The gateway under valgrind: what it does is counted, not timed.
+//! The gateway under valgrind, which counts its operations.
 
 use std::ffi::OsStr;
 use std::fs;

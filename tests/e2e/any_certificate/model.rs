@@ -1,12 +1,12 @@
-//! Who is an admin: all that the gateway has to know, in as few words.
+//! The model: who is an admin, in as few lines as possible.
 
 use proptest::prelude::TestCaseError;
 
-use super::paper::{Dates, Made};
+use super::certificates::{Dates, TestCertificate};
 
 /// The outcome of a request or of the whole connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Fate {
+pub(crate) enum Outcome {
     /// There is no connection: the handshake failed, or it was closed.
     Gone,
     /// Rejected; the response contains this text.
@@ -16,38 +16,38 @@ pub(crate) enum Fate {
 }
 
 /// The names and certificates of the current configuration.
-pub(crate) type Listing = Vec<(String, Made)>;
+pub(crate) type Listing = Vec<(String, TestCertificate)>;
 
 /// Returns the expected outcome of a request under the current configuration.
-pub(crate) fn expected_fate(listing: &Listing, shown: Option<&Made>) -> Fate {
+pub(crate) fn expected_fate(listing: &Listing, shown: Option<&TestCertificate>) -> Outcome {
     let Some(shown) = shown else {
-        return Fate::Refused("presented no certificate");
+        return Outcome::Refused("presented no certificate");
     };
     match (name_in(listing, shown), shown.dates()) {
-        (None, _) => Fate::Refused("does not list this client's certificate"),
-        (Some(_), Dates::Expired) => Fate::Refused("has expired"),
-        (Some(_), Dates::NotYetValid) => Fate::Refused("is not valid yet"),
-        (Some(_), Dates::Valid) => Fate::Welcome,
+        (None, _) => Outcome::Refused("does not list this client's certificate"),
+        (Some(_), Dates::Expired) => Outcome::Refused("has expired"),
+        (Some(_), Dates::NotYetValid) => Outcome::Refused("is not valid yet"),
+        (Some(_), Dates::Valid) => Outcome::Welcome,
     }
 }
 
 /// Returns the name under which this exact certificate is listed.
-pub(crate) fn name_in<'a>(listing: &'a Listing, shown: &Made) -> Option<&'a str> {
+pub(crate) fn name_in<'a>(listing: &'a Listing, shown: &TestCertificate) -> Option<&'a str> {
     let same = listing.iter().find(|(_, listed)| listed.der == shown.der);
     same.map(|(name, _)| name.as_str())
 }
 
 /// The expected state of an open connection.
 #[derive(Clone)]
-pub(crate) struct Known {
-    pub(crate) shown: Option<Made>,
+pub(crate) struct ConnectionModel {
+    pub(crate) shown: Option<TestCertificate>,
     was_listed: bool,
     /// Whether it may be closed already, or be closed at any moment.
     pub(crate) may_be_gone: bool,
 }
 
-impl Known {
-    pub(crate) fn new(shown: Option<Made>, may_be_gone: bool) -> Self {
+impl ConnectionModel {
+    pub(crate) fn new(shown: Option<TestCertificate>, may_be_gone: bool) -> Self {
         Self {
             shown,
             was_listed: false,
@@ -66,10 +66,10 @@ impl Known {
     }
 
     /// Compares the expected outcome with the observed one.
-    pub(crate) fn check(&mut self, expected: Fate, seen: Fate) -> Result<(), TestCaseError> {
-        let is_right = seen == expected || (self.may_be_gone && seen == Fate::Gone);
+    pub(crate) fn check(&mut self, expected: Outcome, seen: Outcome) -> Result<(), TestCaseError> {
+        let is_right = seen == expected || (self.may_be_gone && seen == Outcome::Gone);
         // The response announces that the connection will be closed.
-        self.may_be_gone |= matches!(seen, Fate::Refused(_));
+        self.may_be_gone |= matches!(seen, Outcome::Refused(_));
         match is_right {
             true => Ok(()),
             false => Err(TestCaseError::fail(format!("expected {expected:?}, saw {seen:?}"))),

@@ -1,4 +1,4 @@
-//! What a chapter has for a machine to try, in its order.
+//! Extracts the code blocks and commands of a chapter, in their order.
 
 use regex::Regex;
 

@@ -1,4 +1,4 @@
-//! Who reads which part of the documentation, on what kind of machine, and what is run in the place of what cannot be.
+//! The user and the machine for each chapter, and replacements for commands that cannot run.
 
 /// A block and its special treatment.
 pub(crate) struct Reader {

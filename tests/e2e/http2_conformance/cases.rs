@@ -1,4 +1,4 @@
-//! The frames, and what must come of them.
+//! The frames and their expected results.
 
 use super::seen::Port;
 use testing::tls::frames::{

@@ -1,4 +1,4 @@
-//! What the gateway makes of frames.
+//! The observed results of frames.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

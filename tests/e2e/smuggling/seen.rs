@@ -1,4 +1,4 @@
-//! What the gateway and Incus make of a request.
+//! The observed results of a request, at the client and at Incus.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What strangers may think of asking, and get answered just as Incus would answer them.
+//! Requests of strangers that get the same response as from Incus.
 
 use super::rules::{Rule, same};
 

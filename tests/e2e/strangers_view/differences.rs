@@ -1,4 +1,4 @@
-//! What strangers may think of asking, and get answered otherwise than Incus would answer them: each difference by its name.
+//! Requests of strangers that get another response than from Incus: each difference has a name.
 
 use super::rules::{
     Rule, as_without_fragment, cut_server, no_such_field, no_such_image, not_public, nothing_of_other_projects,

@@ -1,4 +1,4 @@
-//! What the gateway must answer, made of what Incus answers: the same, or one of the named differences.
+//! Derives the expected response from Incus's response: the same, or one of the named differences.
 
 use serde_json::{Value, json};
 

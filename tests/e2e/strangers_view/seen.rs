@@ -1,4 +1,4 @@
-//! An answer in a form that can be compared.
+//! A response in a form that can be compared.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! An Incus with much to show and much to hide, and the gateway in front of it.
+//! An Incus with published and hidden data, and the gateway in front of it.
 
 use serde_json::Value;
 

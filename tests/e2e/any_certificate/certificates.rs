@@ -1,4 +1,4 @@
-//! Certificates of every making, and what is almost one of them: another's bytes but for a bit, a date, a key.
+//! Certificates of every kind, and near copies that differ in a bit, a date or a key.
 
 use std::sync::{Arc, LazyLock};
 
@@ -70,7 +70,7 @@ pub(crate) struct Recipe {
 
 /// One of a case's certificates. `of` is an earlier one.
 #[derive(Clone, Debug)]
-pub(crate) enum Paper {
+pub(crate) enum CertificateSpec {
     Fresh(Recipe),
     /// Created like the other one, with one difference.
     Twin {
@@ -111,14 +111,14 @@ pub(crate) enum Alteration {
 
 /// A certificate as presented.
 #[derive(Clone)]
-pub(crate) struct Made {
+pub(crate) struct TestCertificate {
     pub(crate) der: CertificateDer<'static>,
     recipe: Recipe,
     /// Whether it can be parsed. If not, a handshake with it may fail.
     pub(crate) is_sound: bool,
 }
 
-impl Made {
+impl TestCertificate {
     pub(crate) fn key(&self) -> usize {
         self.recipe.key
     }
@@ -142,13 +142,13 @@ impl Made {
 }
 
 /// Creates all certificates of a case.
-pub(crate) fn make(papers: &[Paper]) -> Vec<Made> {
-    let mut made: Vec<Made> = Vec::new();
-    for paper in papers {
-        let next = match paper {
-            Paper::Fresh(recipe) => recipe.make(),
-            Paper::Twin { of, but } => but.applied_to(of.get(&made).recipe).make(),
-            Paper::Altered { of, by } => by.applied_to(of.get(&made)),
+pub(crate) fn make(specs: &[CertificateSpec]) -> Vec<TestCertificate> {
+    let mut made: Vec<TestCertificate> = Vec::new();
+    for spec in specs {
+        let next = match spec {
+            CertificateSpec::Fresh(recipe) => recipe.make(),
+            CertificateSpec::Twin { of, but } => but.applied_to(of.get(&made).recipe).make(),
+            CertificateSpec::Altered { of, by } => by.applied_to(of.get(&made)),
         };
         made.push(next);
     }
@@ -156,7 +156,7 @@ pub(crate) fn make(papers: &[Paper]) -> Vec<Made> {
 }
 
 impl Recipe {
-    fn make(self) -> Made {
+    fn make(self) -> TestCertificate {
         let name = |number: u8| format!("holder-{number}");
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name(self.subject));
@@ -174,7 +174,7 @@ impl Recipe {
         let issuer = &RING[self.issuer.unwrap_or(self.key)].pair;
         let signed = params.signed_by(&RING[self.key].pair, &Issuer::from_params(&params, issuer));
         let der = signed.unwrap().der().clone();
-        Made {
+        TestCertificate {
             der: if self.is_v1 { as_v1(&der, issuer) } else { der },
             recipe: self,
             is_sound: true,
@@ -199,7 +199,7 @@ impl Difference {
 }
 
 impl Alteration {
-    fn applied_to(self, made: &Made) -> Made {
+    fn applied_to(self, made: &TestCertificate) -> TestCertificate {
         let mut der = made.der.to_vec();
         match self {
             Self::Bit(at) => {
@@ -221,7 +221,7 @@ impl Alteration {
             }
             Self::Trailing(byte) => der.push(byte),
         }
-        Made {
+        TestCertificate {
             der: der.into(),
             recipe: made.recipe,
             is_sound: made.is_sound && matches!(self, Self::Signature(_)),
@@ -321,15 +321,15 @@ fn alteration() -> impl Strategy<Value = Alteration> {
 }
 
 /// Two to six; the first one does not refer to another.
-pub(crate) fn papers() -> impl Strategy<Value = Vec<Paper>> {
+pub(crate) fn certificate_specs() -> impl Strategy<Value = Vec<CertificateSpec>> {
     let of_another = prop_oneof![
-        recipe().prop_map(Paper::Fresh),
-        (any::<Index>(), difference()).prop_map(|(of, but)| Paper::Twin { of, but }),
-        (any::<Index>(), alteration()).prop_map(|(of, by)| Paper::Altered { of, by }),
+        recipe().prop_map(CertificateSpec::Fresh),
+        (any::<Index>(), difference()).prop_map(|(of, but)| CertificateSpec::Twin { of, but }),
+        (any::<Index>(), alteration()).prop_map(|(of, by)| CertificateSpec::Altered { of, by }),
     ];
     let others = proptest::collection::vec(of_another, 1..6);
     (recipe(), others).prop_map(|(first, others)| {
-        let first = std::iter::once(Paper::Fresh(first));
+        let first = std::iter::once(CertificateSpec::Fresh(first));
         first.chain(others).collect()
     })
 }

@@ -1,14 +1,14 @@
-//! What happens in a case: connections, requests, reloads, in any order.
+//! A test case: connections, requests and reloads, in any order.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::paper::{self, Paper, papers};
+use super::certificates::{self, CertificateSpec, certificate_specs};
 
 /// A test case.
 #[derive(Clone, Debug)]
-pub(crate) struct Play {
-    pub(crate) papers: Vec<Paper>,
+pub(crate) struct Case {
+    pub(crate) certificates: Vec<CertificateSpec>,
     /// The admins listed at the start.
     pub(crate) listed: Vec<Listed>,
     pub(crate) steps: Vec<Step>,
@@ -17,7 +17,7 @@ pub(crate) struct Play {
 /// One of `admin.clients`. Malformed certificates are not listed, and duplicates are omitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
-    pub(crate) paper: Index,
+    pub(crate) certificate: Index,
     pub(crate) by_file: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Step {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
-    pub(crate) paper: Option<Index>,
+    pub(crate) certificate: Option<Index>,
     /// The key that signs, if not the certificate's.
     pub(crate) signer: Option<usize>,
     /// The certificates sent after the leaf.
@@ -54,7 +54,7 @@ pub(crate) struct Burst {
 }
 
 fn listed() -> impl Strategy<Value = Vec<Listed>> {
-    let one = (any::<Index>(), any::<bool>()).prop_map(|(paper, by_file)| Listed { paper, by_file });
+    let one = (any::<Index>(), any::<bool>()).prop_map(|(certificate, by_file)| Listed { certificate, by_file });
     proptest::collection::vec(one, 0..4)
 }
 
@@ -66,13 +66,13 @@ prop_compose! {
 
 prop_compose! {
     fn handshake()(
-        paper in proptest::option::weighted(0.9, any::<Index>()),
-        signer in proptest::option::weighted(0.1, paper::key()),
+        certificate in proptest::option::weighted(0.9, any::<Index>()),
+        signer in proptest::option::weighted(0.1, certificates::key()),
         chain in proptest::collection::vec(any::<Index>(), 0..3),
         is_tls12 in any::<bool>(),
         is_http2 in any::<bool>(),
     ) -> Handshake {
-        Handshake { paper, signer, chain, is_tls12, is_http2 }
+        Handshake { certificate, signer, chain, is_tls12, is_http2 }
     }
 }
 
@@ -87,11 +87,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 prop_compose! {
-    pub(crate) fn play()(
-        papers in papers(),
+    pub(crate) fn case()(
+        certificates in certificate_specs(),
         listed in listed(),
         steps in proptest::collection::vec(step(), 1..16),
-    ) -> Play {
-        Play { papers, listed, steps }
+    ) -> Case {
+        Case { certificates, listed, steps }
     }
 }
