@@ -172,7 +172,7 @@ impl CostReport {
             match known {
                 Some((cost, then)) if now < then / 2.0 => self.faults.push(below_bound(cost, measure, then, now)),
                 Some((cost, then)) if now > measure.bound(then) => {
-                    self.faults.push(above_bound(cost, measure, then, now))
+                    self.faults.push(above_bound(cost, measure, then, now));
                 }
                 Some(_) => {}
                 None => self
