@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_a_part_of_the_api() {
+    fn paths_map_to_endpoint_labels() {
         for (path, name) in [
             ("/1.0", "server"),
             ("/1.0/", "server"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_a_name() {
+    fn every_status_has_a_label() {
         assert!(STATUSES.is_sorted_by_key(|(code, _)| *code));
         for (code, name) in STATUSES {
             match StatusCode::from_u16(code) {
