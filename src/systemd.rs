@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_worker_that_has_ended_is_missed_unless_it_drains() {
+    async fn an_exited_worker_fails_the_watchdog_unless_draining() {
         let (mut watchdog, shutdown) = (Watchdog::default(), Shutdown::default());
         let (lives, ended) = (watchdog.pulse(), watchdog.pulse());
         tokio::spawn(lives.beat());

@@ -1,11 +1,11 @@
-//! What one stranger can do within the limits, others hardly notice: the short form of `make siege`.
+//! An attack within the limits hardly affects other clients: the short form of `make siege`.
 
 use testing::siege::report::SHORT;
 use testing::siege::{Attack, Plan};
 
 #[test]
-fn no_attack_within_the_limits_hurts_others() {
-    // A build for development needs a hundred times as long for a list as a release does.
+fn no_attack_within_the_limits_harms_other_clients() {
+    // A debug build needs a hundred times as long for a list as a release build.
     let report = testing::siege::run(&Plan {
         gateway: testing::gateway::binary().into(),
         images: 100,

@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 pub(crate) use self::upload::Upload;
 use crate::Result;
 use testing::certificates::Certificate;
-use testing::tls::trust::TrustAnybody;
+use testing::tls::trust::AcceptAnyCertificate;
 
 /// Concurrent handshakes when many connections are opened.
 const CONNECTING: usize = 16;
@@ -89,7 +89,7 @@ impl Client {
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnybody::without_key()));
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate::without_key()));
         let mut tls = match manner.presenting {
             Some(presented) => {
                 let key = PrivateKeyDer::from_pem_file(&presented.key)?;

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_an_address() {
+    fn every_spelling_of_an_address_is_classified() {
         for address in [
             "127.0.0.1:8553",
             "127.0.0.1",

@@ -83,7 +83,7 @@ fn only_certificates_have_no_default() {
 }
 
 #[test]
-fn every_key() {
+fn every_key_is_parsed() {
     let text = SMALLEST.replace(
         "[upstream]",
         "[upstream]\nurl = \"https://[::1]:8443/\"\nproxy_protocol = true\nserver_certificate = \"other.crt\"",
@@ -197,7 +197,7 @@ socket = "status.sock"
 "#;
 
 #[test]
-fn relative_paths_start_at_the_folder_of_the_configuration_however_it_is_named() {
+fn relative_paths_start_at_the_configurations_directory() {
     let fields = include_str!("schema.rs").matches("Spanned<PathBuf>").count();
     assert_eq!(fields, 8, "a new key with a path belongs into PATHS");
     let folder = folder();
@@ -284,7 +284,7 @@ fn the_example_loads() {
 }
 
 #[test]
-fn each_wrong_file_earns_one_message() {
+fn each_invalid_file_produces_one_message() {
     let with = |old: &str, new: &str| message(&SMALLEST.replacen(old, new, 1));
     let and = |more: &str| message(&format!("{SMALLEST}{more}"));
     let client = |more: &str| and(&format!("[[admin.clients]]\n{more}\n"));
@@ -373,7 +373,7 @@ fn each_wrong_file_earns_one_message() {
 }
 
 #[test]
-fn what_incus_is_asked_as_is_an_authority() {
+fn the_upstream_url_has_nothing_after_the_port() {
     let load = |url: &str| load(&SMALLEST.replace("[upstream]", &format!("[upstream]\nurl = \"{url}\"")));
     for url in [
         "https://127.0.0.1:8553",
@@ -395,7 +395,7 @@ fn what_incus_is_asked_as_is_an_authority() {
 }
 
 #[test]
-fn an_unknown_key_is_answered_with_the_one_that_was_meant() {
+fn an_unknown_key_is_rejected_with_the_nearest_known_one() {
     for (table, key, meant) in [
         ("limits", "connections", "max_connections"),
         ("limits", "download_rate", "min_send_rate"),
@@ -429,7 +429,7 @@ fn a_missing_file_is_named() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "(\\[|\\]|=|\"|\n|tls|upstream|public|admin|clients|listen|name|[a-z0-9:. ]{1,4}){0,40}") {
+    fn no_text_makes_the_parser_panic(text in "(\\[|\\]|=|\"|\n|tls|upstream|public|admin|clients|listen|name|[a-z0-9:. ]{1,4}){0,40}") {
         let _ = load(&text);
     }
 }

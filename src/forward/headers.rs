@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_connection_names_is_dropped_too() {
+    fn headers_named_by_connection_are_dropped() {
         let mut map = headers(&[
             ("connection", "close, X-Foo"),
             ("connection", "host"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_speaks_for_others() {
+    fn identity_headers_of_clients_are_dropped() {
         let mut map = headers(&[
             ("x-incus-forwarded-username", "root"),
             ("x-incus-forwarded-protocol", "unix"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_appended_to_the_chain() {
+    fn the_client_is_appended_to_x_forwarded_for() {
         let mut map = headers(&[
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-for", "10.0.0.2"),

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_more_may_say_the_rest() {
+    async fn data_still_flows_from_a_side_that_no_longer_reads() {
         let (mut client, to_gateway) = duplex(100);
         client.write_all(b"a word").await.expect("the write succeeds");
         let (mut incus, from_incus) = duplex(100);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_incus_said_before_it_broke_off_may_take_its_time() {
+    async fn data_from_before_a_reset_is_delivered_first() {
         for word in [&b""[..], b"a word that is refused before"] {
             let (mut client, to_gateway) = duplex(100);
             client.write_all(word).await.expect("the write succeeds");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_a_client_that_has_gone() {
+    async fn a_reset_by_the_client_ends_the_copy() {
         // Incus does not read, and has more data to send.
         let (_incus, to_incus) = duplex(10);
         let client = tokio::io::join(tokio::io::repeat(7), Reset);

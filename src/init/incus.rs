@@ -159,7 +159,7 @@ mod tests {
     use super::local;
 
     #[test]
-    fn every_form_of_an_address_leads_to_this_machine() {
+    fn listen_addresses_become_addresses_to_connect_to() {
         for (listened_on, reached) in [
             ("127.0.0.1:8553", "127.0.0.1:8553"),
             (":8443", "127.0.0.1:8443"),

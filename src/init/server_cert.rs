@@ -116,7 +116,7 @@ mod tests {
     use super::is_server_name;
 
     #[test]
-    fn only_what_can_be_asked_for_is_a_name() {
+    fn only_host_names_are_server_names() {
         for name in ["localhost", "lxc.example.org", "a-1.b", "xn--bcher-kva.example"] {
             assert!(is_server_name(name), "{name}");
         }

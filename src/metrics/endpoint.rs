@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_a_part_of_the_api() {
+    fn paths_map_to_endpoint_labels() {
         for (path, name) in [
             ("/1.0", "server"),
             ("/1.0/", "server"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_served_is_refused() {
+    fn the_default_endpoint_is_refused() {
         assert_eq!(EndpointId::from(Endpoint::Refused), EndpointId::REFUSED);
     }
 }

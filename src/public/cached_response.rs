@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_it_gets_304() {
+    fn a_matching_etag_gets_304() {
         let document = CachedJson::plain(&"x");
         let etag = document.etag.to_str().expect("valid UTF-8").to_owned();
         let strong = etag.trim_start_matches("W/");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_gzip_gets_it() {
+    fn accept_encoding_gzip_is_honoured() {
         let long = CachedJson::plain(&"x".repeat(5_000)).compressed();
         for yes in ["gzip", "deflate, GZIP;q=0.5", "gzip, identity"] {
             assert_eq!(reply(&long, "accept-encoding", yes), (StatusCode::OK, true), "{yes}");

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_an_answer_is_charged_as_it_is_written() {
+    fn each_part_of_a_response_is_charged_when_written() {
         let all = Arc::new(Matches::all(2_000));
         let (_, body) = streamed_list::reply(Arc::new(snapshot(2_000)), all, true).into_parts();
         let ReplyBody::Parts(parts) = body else {

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_range_that_makes_sense_goes_up_and_no_other() {
+    fn only_one_valid_range_is_forwarded() {
         let is_sent = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_has_what_was_put_in_it(places in prop::collection::btree_set(0_u32..1_000, 0..200)) {
+        fn a_set_contains_what_was_inserted(places in prop::collection::btree_set(0_u32..1_000, 0..200)) {
             let mut matches = Matches::none();
             places.iter().for_each(|place| matches.insert(*place));
             let listed = |matches: &Matches| {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_kept_within_a_megabyte() {
+    fn cached_outcomes_stay_below_a_mebibyte() {
         let outcomes = Outcomes::default();
         let selector = |n: usize| Selector::Words(vec![n.to_string()]);
         for n in 0..2_000 {

@@ -56,13 +56,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_that_a_terminal_obeys() {
+    fn terminal_control_characters_are_removed() {
         assert_eq!(plain("a\u{1b}[2Jb\r\nc\u{9b}d\u{202e}e\t f"), "a [2Jb c d e f");
         assert_eq!(plain("Ubuntu 24.04 – für alle"), "Ubuntu 24.04 – für alle");
     }
 
     #[test]
-    fn sizes_are_read_at_a_glance() {
+    fn sizes_have_binary_units() {
         for (number, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned() {
         let table = [
             vec!["a".to_owned(), "10".to_owned()],
             vec!["bcd".to_owned(), "9".to_owned()],

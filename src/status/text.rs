@@ -164,7 +164,7 @@ mod tests {
     use super::span;
 
     #[test]
-    fn spans_are_said_as_people_do() {
+    fn durations_are_rounded_to_one_unit() {
         for (seconds, said) in [
             (1, "1 second"),
             (119, "119 seconds"),

@@ -9,10 +9,10 @@ use super::valgrind::{Core, Valgrind};
 use testing::gateway::Gateway;
 use testing::run::run;
 
-/// What is measured is repeated, and the lowest counts: a housekeeper's round or a knock at Incus may fall into one.
+/// Each measurement is repeated and the lowest result counts: periodic maintenance or a probe of Incus may fall into one.
 const ROUNDS: usize = 2;
 
-/// A gateway whose costs can be asked for at any time.
+/// A gateway whose costs can be read at any time.
 #[derive(Debug)]
 pub(crate) struct Callgrind(Valgrind);
 
@@ -28,7 +28,7 @@ impl Callgrind {
         Self(Valgrind::start(Core::Last, &TOOL, "callgrind", configuration))
     }
 
-    /// What `work` costs, of so many times; what it takes to get under way costs nothing.
+    /// Returns the cost of one run of `work`, from the cheapest of several rounds of `times` runs. A first run is not counted.
     pub(crate) fn cost(&self, times: usize, mut work: impl FnMut()) -> Figures {
         work();
         self.counts_so_far();
@@ -39,7 +39,7 @@ impl Callgrind {
         rounds.reduce(Figures::lower).expect("there are rounds")
     }
 
-    /// Since the last call.
+    /// Returns the costs since the last call.
     fn counts_so_far(&self) -> Figures {
         let pid = format!("--pid={}", self.0.gateway.pid());
         run(Command::new("vgdb").args([&pid, "dump"])).ok();
@@ -58,11 +58,11 @@ impl Deref for Callgrind {
     }
 }
 
-/// Callgrind's own format: functions, each with what it costs itself, and behind a line `calls=` what a call costs that it
+/// Parses Callgrind's format: each function with its own cost and, after a line `calls=`, the cost of a call that it
 /// makes.
 ///
-/// Instructions are those of Rust's functions alone, whose names have a path: what aws-lc's ciphers and libc's memcpy and
-/// malloc take differs from processor to processor. Calls of malloc and bytes copied have figures of their own.
+/// Only instructions of Rust functions count; their names have a path. Those of aws-lc's ciphers, and of memcpy and
+/// malloc in libc, depend on the processor. Calls of malloc and copied bytes are counted separately.
 fn parse(dump: &str) -> Figures {
     let (mut instructions, mut allocations, mut system_calls) = (0.0, 0.0, 0.0);
     let (mut function, mut called) = ("", "");
@@ -75,7 +75,7 @@ fn parse(dump: &str) -> Figures {
                 if allocates(called) {
                     allocations += number(call.split(' ').next());
                 }
-                // What the call costs is told again where its own function is.
+                // The cost of the call is listed again at the called function.
                 lines.next();
             }
             None if line.starts_with(|first: char| first.is_ascii_digit()) => {
@@ -84,7 +84,7 @@ fn parse(dump: &str) -> Figures {
                 if function.contains("::") {
                     instructions += itself;
                 }
-                // Without valgrind the clock is read in the process itself.
+                // Without valgrind, reading the clock is no system call.
                 if !function.starts_with("clock_gettime") {
                     system_calls += number(costs.next());
                 }
@@ -99,7 +99,7 @@ fn parse(dump: &str) -> Figures {
     ])
 }
 
-/// Whether a function of this name is malloc or its like: libc's, or jemalloc's.
+/// Returns whether this function allocates memory, in libc or jemalloc.
 fn allocates(function: &str) -> bool {
     let name = function.strip_prefix("_rjem_").unwrap_or(function);
     matches!(
@@ -108,7 +108,7 @@ fn allocates(function: &str) -> bool {
     )
 }
 
-/// Zeros at the end of a line are left out.
+/// Callgrind omits zeros at the end of a line.
 fn number(text: Option<&str>) -> f64 {
     text.map_or(0.0, |text| text.parse().expect("a number of callgrind's"))
 }

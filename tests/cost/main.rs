@@ -1,9 +1,9 @@
-//! What a request and a byte cost, counted and not timed, so that it holds on any machine: who doubles it learns it here.
+//! The cost of a request and of a byte, counted instead of timed, so that it is the same on any machine.
 //!
-//! The real binary runs under valgrind in front of a real Incus. The list of images is never fetched but when we say so: no
-//! request is charged with that.
+//! The real binary runs under valgrind in front of a real Incus. The list of images is fetched only when the test requests it,
+//! so that no other request is charged with that.
 //!
-//! This is a program of its own, for valgrind is slow: what else runs on its core makes patience run out.
+//! This is a separate program because valgrind is slow: other tests on the same core would cause timeouts.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -12,7 +12,7 @@ mod table;
 mod valgrind;
 
 use callgrind::Callgrind;
-use table::{Bill, Figures, Measure};
+use table::{CostReport, Figures, Measure};
 use testing::gateway::Gateway;
 use testing::images::{Image, Images, Kind};
 use testing::scene::Scene;
@@ -21,17 +21,17 @@ use testing::tls::{Raw, TlsClient};
 use valgrind::bytes_copied;
 
 const MIB: usize = 1 << 20;
-/// What is downloaded and uploaded, in MiB.
+/// Size of downloads and uploads in MiB.
 const BODY: usize = 2;
-/// How many small requests are one measurement.
+/// Number of small requests per measurement.
 const REQUESTS: usize = 10;
-/// As many of new connections, which take longer.
+/// Number of new connections per measurement; they take longer.
 const CONNECTIONS: usize = 3;
-/// How many images make a long list.
+/// Number of images in a long list.
 const MANY: usize = 200;
 
 #[test]
-fn a_small_answer_costs_what_it_did() {
+fn the_cost_of_a_small_response_has_not_grown() {
     let scene = scene();
     Images::new().split("one").import(&scene.incus, &["--public"]);
     let gateway = Callgrind::start(&scene.setup.text());
@@ -39,58 +39,58 @@ fn a_small_answer_costs_what_it_did() {
     let mut http1 = TlsClient::tls13().connect(public).unwrap();
     let mut http2 = TlsClient::tls13().connect_http2(public).unwrap();
     let mut admin = TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap();
-    let mut bill = Bill::default();
+    let mut report = CostReport::default();
 
     let small = gateway.cost(REQUESTS, || get(&mut http1, "/1.0"));
-    bill.add("/1.0 over HTTP/1.1", small);
+    report.add("/1.0 over HTTP/1.1", small);
     let small = gateway.cost(REQUESTS, || get_http2(&mut http2, "/1.0"));
-    bill.add("/1.0 over HTTP/2", small);
+    report.add("/1.0 over HTTP/2", small);
     let passed_on = gateway.cost(REQUESTS, || get(&mut admin, "/1.0"));
-    bill.add("/1.0 from Incus, for an admin", passed_on);
+    report.add("/1.0 from Incus, for an admin", passed_on);
     let connection = gateway.cost(CONNECTIONS, || {
         get(&mut TlsClient::tls13().connect(public).unwrap(), "/1.0");
     });
-    bill.add("/1.0 over a new connection", connection);
+    report.add("/1.0 over a new connection", connection);
     let list = gateway.cost(REQUESTS, || get(&mut http1, LIST));
-    bill.add("the list of one image", list);
+    report.add("the list of one image", list);
 
     let tag = publish_many(&scene, &mut http1);
     let list = gateway.cost(REQUESTS, || get(&mut http1, LIST));
-    bill.add("the list of 201 images", list);
+    report.add("the list of 201 images", list);
     let compressed = gateway.cost(REQUESTS, || ask(&mut http1, "Accept-Encoding: gzip", 200));
-    bill.add("the list of 201 images, compressed", compressed);
+    report.add("the list of 201 images, compressed", compressed);
     let unchanged = gateway.cost(REQUESTS, || ask(&mut http1, &format!("If-None-Match: {tag}"), 304));
-    bill.add("the list of 201 images, unchanged", unchanged);
+    report.add("the list of 201 images, unchanged", unchanged);
 
     drop(gateway);
     let gateway = Callgrind::start(&scene.setup.text().replace(NO_RECORDS, ""));
     let mut http1 = TlsClient::tls13().connect(gateway.public()).unwrap();
     let recorded = gateway.cost(REQUESTS, || get(&mut http1, "/1.0"));
-    bill.add("/1.0 over HTTP/1.1, recorded", recorded);
-    bill.settle();
+    report.add("/1.0 over HTTP/1.1, recorded", recorded);
+    report.assert_within_bounds();
 }
 
 #[test]
-fn a_mebibyte_costs_what_it_did() {
+fn the_cost_of_a_mebibyte_has_not_grown() {
     let scene = scene();
     let image = image(&scene);
     let gateway = Callgrind::start(&scene.setup.text());
     let mut http1 = TlsClient::tls13().connect(gateway.public()).unwrap();
     let mut http2 = TlsClient::tls13().connect_http2(gateway.public()).unwrap();
     let mut admin = TlsClient::of(scene.ops()).connect(gateway.admin()).unwrap();
-    let mut bill = Bill::default();
+    let mut report = CostReport::default();
 
     let down = gateway.cost(1, || download(&mut http1, &image));
-    bill.add("a MiB down over HTTP/1.1", down.per(BODY));
+    report.add("a MiB down over HTTP/1.1", down.per(BODY));
     let down = gateway.cost(1, || download_http2(&mut http2, &image));
-    bill.add("a MiB down over HTTP/2", down.per(BODY));
+    report.add("a MiB down over HTTP/2", down.per(BODY));
     let up = gateway.cost(1, || upload(&mut admin));
-    bill.add("a MiB up", up.per(BODY));
-    bill.settle();
+    report.add("a MiB up", up.per(BODY));
+    report.assert_within_bounds();
 }
 
 #[test]
-fn a_byte_is_copied_as_often_as_it_was() {
+fn the_copies_of_each_byte_have_not_grown() {
     let scene = scene();
     let image = image(&scene);
     // The same without the bodies.
@@ -106,19 +106,19 @@ fn a_byte_is_copied_as_often_as_it_was() {
     let works: [&dyn Fn(&Gateway); 4] = [&idle, &down, &down_http2, &up];
     let [idle, down, down_http2, up] = works.map(|work| bytes_copied(&scene.setup.text(), work));
     let per_byte = |copied: f64| Figures::new(&[(Measure::BytesCopied, copied - idle)]).per(BODY * MIB);
-    let mut bill = Bill::default();
-    bill.add("a byte down over HTTP/1.1", per_byte(down));
-    bill.add("a byte down over HTTP/2", per_byte(down_http2));
-    bill.add("a byte up", per_byte(up));
-    bill.settle();
+    let mut report = CostReport::default();
+    report.add("a byte down over HTTP/1.1", per_byte(down));
+    report.add("a byte down over HTTP/2", per_byte(down_http2));
+    report.add("a byte up", per_byte(up));
+    report.assert_within_bounds();
 }
 
 const LIST: &str = "/1.0/images?recursion=1";
 
-/// How often a thread wakes that writes lines depends on the time between them: one work alone is recorded.
+/// The log thread's wake-ups depend on the time between lines, so only one measurement has the log enabled.
 const NO_RECORDS: &str = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
 
-/// No deadline is for a gateway under valgrind.
+/// Starts a scene with long timeouts, because the gateway is slow under valgrind.
 fn scene() -> Scene {
     Scene::start_with(|setup| {
         setup.more_public = "max_age = \"24h\"".to_owned();
@@ -139,7 +139,7 @@ fn image(scene: &Scene) -> Image {
     image
 }
 
-/// Copies of the one image, in Incus's database alone: it lists them all the same, and nobody asks for their bytes. Returns
+/// Copies the image in Incus's database only: Incus lists the copies, and no test requests their bytes. Returns
 /// the list's entity tag.
 fn publish_many(scene: &Scene, public: &mut Raw) -> String {
     let columns =
@@ -149,8 +149,8 @@ fn publish_many(scene: &Scene, public: &mut Raw) -> String {
          INSERT INTO images (fingerprint, {columns}) SELECT printf('%064x', n), {columns} FROM images, number"
     );
     scene.incus.run(&["admin", "sql", "global", &sql]).ok();
-    // A name that is not known has the gateway look at Incus anew.
-    // Under valgrind that may take longer than a client waits for.
+    // A request for an unknown name makes the gateway fetch the list.
+    // Under valgrind this may take longer than the client's timeout.
     while public.get("/1.0/images/aliases/no-such-name").unwrap().head.status == 502 {}
     let list = public.get(LIST).unwrap();
     assert_eq!(list.json()["metadata"].as_array().unwrap().len(), MANY + 1);
@@ -184,7 +184,7 @@ fn export(image: &Image) -> String {
     format!("/1.0/images/{}/export", image.fingerprint)
 }
 
-/// Incus reads it whole before it finds that it is no image.
+/// Incus reads the complete upload before it rejects it as no image.
 fn upload(connection: &mut Raw) {
     let head = "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Type: application/octet-stream";
     let length = BODY * MIB;

@@ -1,32 +1,32 @@
-//! What things cost, and how much more they may.
+//! The expected costs and their bounds.
 
 use std::fmt;
 
 use Measure::{Allocations, BytesCopied, Instructions, SystemCalls};
 
-/// What is counted for one request, or for one MiB of a body.
+/// A cost that is measured per request or per MiB of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Measure {
-    /// Instructions of Rust code as `make test` builds it, not optimised: a release has fewer.
+    /// Instructions of Rust code in the debug build of `make test`; a release build has fewer.
     Instructions,
-    /// Calls of malloc and its like.
+    /// Calls of malloc and similar functions.
     Allocations,
     SystemCalls,
-    /// By memcpy and its like, for each byte of a body.
+    /// Bytes copied by memcpy and similar functions, per byte of a body.
     BytesCopied,
 }
 
-/// What one kind of work costs.
+/// The expected cost of one kind of work.
 #[derive(Debug)]
 pub(crate) struct Cost {
     work: &'static str,
-    /// As measured when this was written.
+    /// Measured values.
     figures: &'static [(Measure, f64)],
-    /// What makes it cost that much, and no more.
+    /// The reason for these values.
     why: &'static str,
 }
 
-/// `cargo test --test cost -- --nocapture` prints the figures of today.
+/// `cargo test --test cost -- --nocapture` prints the current values.
 const COSTS: &[Cost] = &[
     Cost {
         work: "/1.0 over HTTP/1.1",
@@ -106,8 +106,8 @@ const COSTS: &[Cost] = &[
 ];
 
 impl Measure {
-    /// What still passes where so much was measured: nobody doubles it unseen, and other versions of what we build on may
-    /// differ a little. Half a copy more of each byte is what no version has by chance.
+    /// Returns the largest value that passes: doubled costs fail, and small differences between versions of dependencies
+    /// pass. No version copies half of all bytes once more by chance.
     fn bound(self, measured: f64) -> f64 {
         match self {
             BytesCopied => measured + 0.5,
@@ -127,7 +127,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// What one kind of work was seen to cost.
+/// The measured cost of one kind of work.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures(Vec<(Measure, f64)>);
 
@@ -136,7 +136,7 @@ impl Figures {
         Self(figures.to_vec())
     }
 
-    /// Of one of so many.
+    /// Returns the cost per unit.
     pub(crate) fn per(self, units: usize) -> Self {
         let divided = self
             .0
@@ -145,7 +145,7 @@ impl Figures {
         Self(divided.collect())
     }
 
-    /// The lower one of each.
+    /// Returns the lower value of each measure.
     pub(crate) fn lower(self, other: Self) -> Self {
         let pairs = self.0.into_iter().zip(other.0);
         Self(
@@ -156,22 +156,24 @@ impl Figures {
     }
 }
 
-/// What was measured, held against the table.
+/// Compares the measured values with the table.
 #[derive(Debug, Default)]
-pub(crate) struct Bill {
+pub(crate) struct CostReport {
     faults: Vec<String>,
 }
 
-impl Bill {
-    /// Prints what was measured, and notes what costs too much or has no place in the table.
+impl CostReport {
+    /// Prints the measured values, and records those that exceed their bound or are not in the table.
     pub(crate) fn add(&mut self, work: &str, Figures(figures): Figures) {
         let cost = COSTS.iter().find(|cost| cost.work == work);
         for (measure, now) in figures {
             println!("{work:<36} {measure:<12} {now:>10.1}");
             let known = cost.and_then(|cost| Some((cost, cost.figure(measure)?)));
             match known {
-                Some((cost, then)) if now < then / 2.0 => self.faults.push(too_little(cost, measure, then, now)),
-                Some((cost, then)) if now > measure.bound(then) => self.faults.push(too_much(cost, measure, then, now)),
+                Some((cost, then)) if now < then / 2.0 => self.faults.push(below_bound(cost, measure, then, now)),
+                Some((cost, then)) if now > measure.bound(then) => {
+                    self.faults.push(above_bound(cost, measure, then, now));
+                }
                 Some(_) => {}
                 None => self
                     .faults
@@ -180,9 +182,9 @@ impl Bill {
         }
     }
 
-    /// Fails if anything was noted.
+    /// Panics if any value was out of bounds.
     #[track_caller]
-    pub(crate) fn settle(self) {
+    pub(crate) fn assert_within_bounds(self) {
         assert!(self.faults.is_empty(), "\n{}\n", self.faults.join("\n"));
     }
 }
@@ -194,7 +196,7 @@ impl Cost {
     }
 }
 
-fn too_much(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
+fn above_bound(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     format!(
         "{}: {measure} were {then:.1}, may be {:.1}, are {now:.1}. It should cost no more because {}. Mend it; or, where it is \
          worth that, write the new figure and the reason into tests/cost/table.rs",
@@ -204,8 +206,8 @@ fn too_much(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     )
 }
 
-/// A bound that lies so high lets the next one double it; and a counter that counts nothing any more must not pass.
-fn too_little(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
+/// Reports a value far below its bound: the bound would permit doubled costs, or the counter no longer works.
+fn below_bound(cost: &Cost, measure: Measure, then: f64, now: f64) -> String {
     format!(
         "{}: {measure} were {then:.1}, are {now:.1}. If that is an improvement, write the new figure into tests/cost/table.rs",
         cost.work,

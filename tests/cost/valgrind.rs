@@ -1,4 +1,4 @@
-//! The gateway under valgrind: what it does is counted, not timed.
+//! The gateway under valgrind, which counts its operations.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) struct Valgrind {
 }
 
 impl Valgrind {
-    /// `tool` is valgrind's arguments, `prefix` what its option for the file of its counts begins with.
+    /// `tool` has valgrind's arguments; `prefix` is the beginning of its option for the output file.
     pub(crate) fn start(core: Core, tool: &[&str], prefix: &str, configuration: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = format!("--{prefix}-out-file={}", folder.path().join("counts").display());
@@ -44,13 +44,13 @@ impl Valgrind {
         }
     }
 
-    /// The file of counts whose name ends so.
+    /// Returns the output file whose name has this ending.
     pub(crate) fn counts(&self, end: &str) -> PathBuf {
         self.folder.path().join(format!("counts{end}"))
     }
 }
 
-/// How many bytes memcpy and its like copy in all the life of a gateway that does `work`.
+/// Returns the number of bytes that memcpy and similar functions copy during the lifetime of a gateway that does `work`.
 pub(crate) fn bytes_copied(configuration: &str, work: impl FnOnce(&Gateway)) -> f64 {
     let valgrind = Valgrind::start(Core::First, &["--tool=dhat", "--mode=copy"], "dhat", configuration);
     work(&valgrind.gateway);
@@ -62,14 +62,14 @@ pub(crate) fn bytes_copied(configuration: &str, work: impl FnOnce(&Gateway)) -> 
     points.iter().filter_map(|point| point["tb"].as_f64()).sum()
 }
 
-/// A core of those that we may use. Two tools at once must not share one: Incus's patience and ours would run out.
+/// One of the available cores. Two tools must not share one, because timeouts of Incus and of the tests would expire.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Core {
     First,
     Last,
 }
 
-/// A core that no other tool has, until this is dropped.
+/// A core that no other tool uses until this value is dropped.
 #[derive(Debug)]
 struct Taken {
     number: String,
@@ -77,14 +77,14 @@ struct Taken {
 }
 
 impl Core {
-    /// Waits until it is free.
+    /// Waits until the core is free.
     fn take(self) -> Taken {
         static FREE: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
         let number = self.number();
         let lock = &FREE[usize::from(number != Self::First.number())];
         Taken {
             number,
-            // Whoever panicked with it has dropped its gateway.
+            // A test that panicked has dropped its gateway.
             _lock: lock.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -101,7 +101,7 @@ impl Core {
     }
 }
 
-/// Of `6` or `0-3`.
+/// Parses `6` or `0-3`.
 fn cores(range: &str) -> RangeInclusive<usize> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let number = |digits: &str| digits.parse().expect("a core's number");

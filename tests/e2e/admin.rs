@@ -15,7 +15,7 @@ use testing::tls::{PATIENCE, TlsClient};
 
 const MIB: u64 = 1 << 20;
 
-/// The real client of the admin `ops`, who has added the gateway as `gate:`.
+/// Returns the real client of the admin `ops`, with the gateway as its remote `gate:`.
 fn ops(scene: &Scene) -> Client {
     let client = Client::admin(scene.ops());
     client
@@ -30,7 +30,7 @@ fn ops(scene: &Scene) -> Client {
     client
 }
 
-/// An instance `gate:one` that runs.
+/// Starts an instance `gate:one`.
 fn with_instance() -> (Scene, Client) {
     let scene = Scene::start();
     let client = ops(&scene);
@@ -51,14 +51,14 @@ fn curl(scene: &Scene, path: &str) -> Curl {
 }
 
 #[test]
-fn remote_add_takes_a_self_signed_server_and_knows_the_admin() {
+fn remote_add_accepts_a_self_signed_server_certificate() {
     let scene = Scene::start();
     let client = ops(&scene);
     let server: Value = serde_json::from_str(&client.run(&["query", "gate:/1.0"]).ok()).unwrap();
     assert_eq!(server["auth"], "trusted");
     assert_eq!(server["environment"]["server"], "incus");
 
-    // Whoever is no admin adds nothing.
+    // A client that is no admin cannot add the remote.
     let stranger = Client::admin(&scene.certificates.client("stranger"));
     let complaint = stranger
         .run(&[
@@ -73,7 +73,7 @@ fn remote_add_takes_a_self_signed_server_and_knows_the_admin() {
 }
 
 #[test]
-fn three_hundred_megabytes_go_up_and_come_back() {
+fn an_image_of_300_megabytes_is_uploaded_and_downloaded() {
     let scene = Scene::start();
     let client = ops(&scene);
     let images = Images::new();
@@ -100,7 +100,7 @@ fn three_hundred_megabytes_go_up_and_come_back() {
     assert!(peak < 100 * MIB, "{peak} bytes");
 }
 
-/// The metadata first: the client names it `meta-…`.
+/// Returns the exported files, metadata first: the client names it `meta-…`.
 fn exported(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
@@ -111,7 +111,7 @@ fn exported(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn an_image_goes_up_and_comes_back_over_http2_too() {
+fn an_image_is_uploaded_and_downloaded_over_http2() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.random(Kind::Unified, "unified", 50);
@@ -138,7 +138,7 @@ fn an_image_goes_up_and_comes_back_over_http2_too() {
 }
 
 #[test]
-fn monitor_shows_what_happens() {
+fn monitor_shows_lifecycle_events() {
     let scene = Scene::start();
     let client = ops(&scene);
     let mut monitor = client
@@ -155,11 +155,11 @@ fn monitor_shows_what_happens() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (saw, seen) = channel();
+    let (sender, receiver) = channel();
     let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| saw.send(line)));
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
 
-    // It does not say when it has begun to listen: so something happens until it says what.
+    // The client does not report when it has subscribed, so create events until it prints one.
     let deadline = Instant::now() + PATIENCE;
     let mut number = 0;
     let line = loop {
@@ -169,7 +169,7 @@ fn monitor_shows_what_happens() {
             .incus
             .run(&["project", "create", "--quiet", &format!("p{number}")])
             .ok();
-        if let Ok(line) = seen.recv_timeout(Duration::from_millis(200)) {
+        if let Ok(line) = receiver.recv_timeout(Duration::from_millis(200)) {
             break line;
         }
     };
@@ -180,7 +180,7 @@ fn monitor_shows_what_happens() {
 }
 
 #[test]
-fn exec_has_its_streams_and_its_exit_code() {
+fn exec_returns_all_streams_and_the_exit_code() {
     let (_scene, client) = with_instance();
     let random = client.home().join("random");
     fs::write(&random, noise(5 * MIB)).unwrap();
@@ -199,7 +199,7 @@ fn exec_has_its_streams_and_its_exit_code() {
 }
 
 #[test]
-fn a_dialogue_with_exec_is_not_held_up() {
+fn interactive_exec_is_not_buffered() {
     let (_scene, client) = with_instance();
     let mut exec = client
         .command()
@@ -242,7 +242,7 @@ fn files_are_pushed_and_pulled() {
 }
 
 #[test]
-fn wait_says_its_head_at_once_and_the_rest_when_it_is_over() {
+fn wait_sends_its_header_at_once_and_its_body_at_the_end() {
     let (scene, client) = with_instance();
     client
         .run(&["exec", "gate:one", "--", "/bin/busybox", "mkfifo", "/root/fifo"])
@@ -280,7 +280,7 @@ fn wait_says_its_head_at_once_and_the_rest_when_it_is_over() {
 }
 
 #[test]
-fn projects_are_made_and_listed() {
+fn projects_are_created_and_listed() {
     let scene = Scene::start();
     let client = ops(&scene);
     client.run(&["project", "create", "--quiet", "gate:second"]).ok();
@@ -296,7 +296,7 @@ fn projects_are_made_and_listed() {
 }
 
 #[test]
-fn if_match_protects_against_a_change_in_between() {
+fn if_match_rejects_an_update_after_another_change() {
     const PATH: &str = "/1.0/profiles/default";
     let scene = Scene::start();
     for version in ["--http1.1", "--http2"] {

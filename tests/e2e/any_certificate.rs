@@ -4,29 +4,29 @@
 //! Random cases are compared with the model in `any_certificate/model.rs`. `PROPTEST_CASES` sets their number and
 //! `PROPTEST_RNG_SEED` the seed; a failure reports its seed and the shortest failing case.
 
-mod line;
+mod case;
+mod certificates;
+mod connection;
+mod harness;
 mod model;
-mod paper;
-mod play;
-mod stage;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use play::play;
-use stage::Stage;
+use case::case;
+use harness::Harness;
 
-/// Some seconds' worth.
+/// Enough for a few seconds.
 const CASES: u32 = 60;
-/// Enough of them to see every outcome.
+/// Enough to see every outcome.
 const MANY: u32 = 200;
 
 #[test]
-fn a_request_is_whose_its_connections_certificate_is_under_the_configuration_of_its_moment() {
+fn requests_have_the_rights_of_their_certificate_only() {
     let mut config = Config {
         failure_persistence: None,
-        // Of milliseconds.
+        // In milliseconds.
         max_shrink_time: 60_000,
         ..Config::default()
     };
@@ -39,15 +39,15 @@ fn a_request_is_whose_its_connections_certificate_is_under_the_configuration_of_
     }
     eprintln!("PROPTEST_CASES={} PROPTEST_RNG_SEED={}", config.cases, config.rng_seed);
     let cases = config.cases;
-    let stage = Stage::build();
-    let held = TestRunner::new(config).run(&play(), |play| {
-        stage.play(&play).inspect_err(|failure| eprintln!("{failure}"))
+    let harness = Harness::build();
+    let held = TestRunner::new(config).run(&case(), |case| {
+        harness.run(&case).inspect_err(|failure| eprintln!("{failure}"))
     });
     if let Err(failure) = held {
         panic!("{failure}");
     }
-    eprintln!("seen: {:?}", stage.seen.borrow());
+    eprintln!("seen: {:?}", harness.seen.borrow());
     if cases >= MANY {
-        assert_eq!(stage.seen.borrow().len(), 6, "not every outcome was seen");
+        assert_eq!(harness.seen.borrow().len(), 6, "not every outcome was seen");
     }
 }

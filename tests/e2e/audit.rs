@@ -19,7 +19,7 @@ use testing::scene::{Scene, ScriptedScene};
 use testing::scripted::Scripted;
 use testing::tls::TlsClient;
 
-/// A folder for the log, and the table that says so.
+/// A folder for the audit log, and its configuration.
 struct Audit {
     folder: TempDir,
 }
@@ -38,7 +38,7 @@ impl Audit {
         format!("[log]\nformat = \"json\"\naudit_file = {}\n", toml(&self.path()))
     }
 
-    /// Waits for a line that holds this text, and returns all.
+    /// Waits for a line that contains this text, and returns all lines.
     #[track_caller]
     fn wait_for(&self, text: &str) -> Vec<Value> {
         wait_for(&self.path(), text)
@@ -73,7 +73,7 @@ fn change(scene: &ScriptedScene, path: &str) {
 }
 
 #[test]
-fn who_changes_something_is_told_of_and_who_looks_is_not() {
+fn changes_and_tunnels_are_audited_and_reads_are_not() {
     let audit = Audit::new();
     let scene = Scene::start_with(|setup| setup.more = audit.table());
     assert_eq!(fs::metadata(audit.path()).unwrap().permissions().mode() & 0o137, 0);
@@ -89,7 +89,7 @@ fn who_changes_something_is_told_of_and_who_looks_is_not() {
         .ok();
     client.run(&["image", "list", "gate:"]).ok();
     client.run(&["launch", "gate:busybox", "gate:one"]).ok();
-    // A shell is told of while it is open.
+    // A shell has a record while it is open.
     let mut shell = client.command();
     let mut shell = shell
         .args(["exec", "gate:one", "--", "cat"])
@@ -134,7 +134,7 @@ fn who_changes_something_is_told_of_and_who_looks_is_not() {
 }
 
 #[test]
-fn who_is_refused_is_told_of_by_certificate() {
+fn rejected_certificates_are_audited() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -151,7 +151,7 @@ fn who_is_refused_is_told_of_by_certificate() {
 }
 
 #[test]
-fn a_request_is_told_as_incus_reads_it() {
+fn the_audited_target_is_the_one_that_incus_decodes() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -186,7 +186,7 @@ fn a_request_is_told_as_incus_reads_it() {
 }
 
 #[test]
-fn nothing_in_a_strangers_subject_is_raw() {
+fn control_characters_in_a_subject_are_escaped() {
     let upstream = upstream();
     let audit = Audit::new();
     let name = "\u{7f}\u{85}\u{9b}31m\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}\u{1b}[2J\nä";
@@ -214,7 +214,7 @@ fn nothing_in_a_strangers_subject_is_raw() {
 }
 
 #[test]
-fn a_crowd_of_refusals_is_a_number() {
+fn repeated_rejections_are_counted_in_one_line() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -228,7 +228,7 @@ fn a_crowd_of_refusals_is_a_number() {
     scene.gateway.signal("TERM");
     assert!(scene.gateway.exit_status().success());
     let told = audit.wait_for("refused more often than is told");
-    // A line, and the others as one number: twice, if a minute has ended in between.
+    // One line and one count; two of each if a minute ended in between.
     let (numbers, each): (Vec<_>, Vec<_>) = told.iter().partition(|told| told["times"].is_u64());
     assert!(each.len() <= 2 && numbers.len() <= 2, "{told:#?}");
     assert!(
@@ -237,7 +237,7 @@ fn a_crowd_of_refusals_is_a_number() {
     );
     let others: u64 = numbers.iter().filter_map(|told| told["times"].as_u64()).sum();
     assert_eq!(each.len() as u64 + others, TIMES);
-    // The access log has no more of them.
+    // The access log has no more lines than that.
     let log = scene.gateway.log();
     let lines: Vec<_> = log.iter().filter(|line| line.contains("incus_gate::access")).collect();
     let counted = |line: &&&String| line.contains("refused more often than is told") && line.contains("127.0.0.1");
@@ -248,7 +248,7 @@ fn a_crowd_of_refusals_is_a_number() {
 }
 
 #[test]
-fn without_a_file_it_goes_where_all_goes_whatever_the_level() {
+fn without_a_file_the_main_log_has_the_audit_at_any_level() {
     let upstream = upstream();
     for level in ["error", "error,incus_gate::audit=off"] {
         let scene = ScriptedScene::before(&upstream);
@@ -261,7 +261,7 @@ fn without_a_file_it_goes_where_all_goes_whatever_the_level() {
             change(&scene, "/1.0/changed");
             scene.gateway.wait_for_log_after(before, "incus_gate::audit: request");
             let log = scene.gateway.log();
-            // Until the level is in force, the access log is told too.
+            // Until the new level is applied, the access log has lines too.
             let last = log.last().unwrap().clone();
             if last.contains("incus_gate::audit") {
                 break last;
@@ -274,7 +274,7 @@ fn without_a_file_it_goes_where_all_goes_whatever_the_level() {
 }
 
 #[test]
-fn logrotate_loses_nothing() {
+fn logrotate_loses_no_line() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -289,14 +289,14 @@ fn logrotate_loses_nothing() {
     assert_eq!(audit.wait_for("/1.0/after").len(), 1);
     assert_eq!(wait_for(&rotated, "/1.0/between").len(), 2);
 
-    // Whoever forgets the SIGHUP has a file all the same.
+    // Without a SIGHUP, a deleted file is created again.
     fs::remove_file(audit.path()).unwrap();
     change(&scene, "/1.0/deleted");
     assert_eq!(audit.wait_for("/1.0/deleted").len(), 1);
 }
 
 #[test]
-fn a_full_disk_is_told_of_once_and_stops_nobody() {
+fn a_full_disk_is_logged_once_and_delays_no_request() {
     let upstream = upstream();
     let disk = Disk::mount();
     let audit = Audit {
@@ -307,7 +307,7 @@ fn a_full_disk_is_told_of_once_and_stops_nobody() {
     for _ in 0..2 {
         let before = scene.gateway.log().len();
         change(&scene, "/1.0/full");
-        // What the file does not take is here.
+        // Lines that cannot be written to the file are in the main log.
         scene.gateway.wait_for_log_after(before, r#""message":"request""#);
     }
     disk.make_room();
@@ -320,7 +320,7 @@ fn a_full_disk_is_told_of_once_and_stops_nobody() {
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_refused() {
+fn a_file_that_is_not_writable_is_rejected() {
     let upstream = upstream();
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
@@ -352,11 +352,11 @@ fn a_path_that_cannot_be_written_is_refused() {
             "{line}"
         );
     }
-    // What was in force is so still.
+    // The previous configuration is still active.
     change(&scene, "/1.0/still");
     audit.wait_for("/1.0/still");
 
-    // A folder that is new is out of reach.
+    // The sandbox permits no new folder.
     let elsewhere = Audit::new();
     let mut setup = scene.setup.clone();
     setup.more = elsewhere.table();

@@ -21,19 +21,19 @@ const ADDRESSES: [&str; 6] = [
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         target if target.ends_with("/export") => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
             thread::sleep(Duration::from_millis(500));
-            wire.say("rest")
+            wire.send("rest")
         }
         _ => wire.answer("200 OK", "text/plain", b"welcome"),
     })
 }
 
-/// With the gateway on every address; `public`, `admin` and `limits` are further lines of these tables.
+/// Starts the gateway on every address; `public` and `limits` are further lines of these tables.
 fn scene(upstream: &Scripted, public: &str, limits: &str) -> ScriptedScene {
     ScriptedScene::before_with(upstream, |setup| {
         setup.public = "[::]:0".to_owned();
@@ -43,7 +43,7 @@ fn scene(upstream: &Scripted, public: &str, limits: &str) -> ScriptedScene {
     })
 }
 
-/// The gateway's port at the address of the same kind.
+/// Returns the public port at an address of the same family.
 fn public(scene: &ScriptedScene, from: &str) -> SocketAddr {
     at(from, scene.gateway.public_port())
 }
@@ -66,11 +66,8 @@ fn status(raw: &mut Raw) -> u16 {
 }
 
 #[test]
-fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
-    if !network::own(
-        "an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one",
-        &ADDRESSES,
-    ) {
+fn connections_per_address_and_ipv6_64_prefix_are_limited() {
+    if !network::own("connections_per_address_and_ipv6_64_prefix_are_limited", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -99,25 +96,22 @@ fn an_address_gets_so_many_connections_and_a_customer_of_ipv6_is_one() {
         1,
         "one line an episode"
     );
-    // A proxy on this machine is not one client.
+    // A proxy on loopback does not count as one client.
     let address = SocketAddr::from(([127, 0, 0, 1], scene.gateway.public_port()));
     let open: Vec<_> = (0..5).map(|_| TlsClient::tls13().connect(address).unwrap()).collect();
     drop(open);
 }
 
 #[test]
-fn a_download_beside_another_one_takes_the_place_of_a_connection() {
-    if !network::own(
-        "a_download_beside_another_one_takes_the_place_of_a_connection",
-        &ADDRESSES,
-    ) {
+fn each_parallel_download_counts_as_a_connection() {
+    if !network::own("each_parallel_download_counts_as_a_connection", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
     let scene = scene(&upstream, "", "max_connections_per_address = 2");
     let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.2")).unwrap();
     let paths: Vec<_> = (0..6).map(|_| format!("/1.0/images/{FINGERPRINT}/export")).collect();
-    // Twice, for what was taken is given back.
+    // Twice, because a permit is released after each download.
     for _ in 0..2 {
         let answers = http2.get_all(&paths);
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
@@ -135,13 +129,13 @@ fn a_download_beside_another_one_takes_the_place_of_a_connection() {
 }
 
 #[test]
-fn who_asks_too_often_is_told_when_to_ask_again() {
-    if !network::own("who_asks_too_often_is_told_when_to_ask_again", &ADDRESSES) {
+fn too_many_requests_get_429_with_retry_after() {
+    if !network::own("too_many_requests_get_429_with_retry_after", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
     let scene = scene(&upstream, "", "requests_per_second = 1");
-    // The same address over several connections, which several workers serve.
+    // One address over several connections, which several workers serve.
     let mut all: Vec<Raw> = (0..5).map(|_| connect(&scene, "192.0.2.1").unwrap()).collect();
     let begun = Instant::now();
     let mut answered = 0;
@@ -160,7 +154,7 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
     assert!(answer["error"].as_str().unwrap().contains("try again later"));
     assert_eq!(refusal.head.field("retry-after"), Some("1"));
     assert_eq!(status(&mut all[1]), 429, "whichever worker is asked");
-    // What can be read in two ways ends its connection, however often its client asks.
+    // An ambiguous request closes its connection, also above the limit.
     let two = "GET /1.0 HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\nGET /1.0 HTTP/1.1\r\nHost: gate.test\r\n\r\n";
     let answer = all[2].ask(two).unwrap();
     assert_eq!(
@@ -173,7 +167,7 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
         200,
         "another address"
     );
-    // Of a crowd the log tells once.
+    // Repeated rejections have one log line.
     scene.gateway.wait_for_log("client=192.0.2.2:");
     scene
         .gateway
@@ -184,7 +178,7 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
     thread::sleep(Duration::from_secs(1));
     assert_eq!(status(&mut all[0]), 200, "it was told so");
 
-    // HTTP/2 goes on, and so it counts as all else does.
+    // An HTTP/2 connection stays open, and its requests count like any other.
     let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.1")).unwrap();
     while http2.get("/1.0").unwrap().status == 200 {}
     let mut two = http2.request("GET", "/1.0");
@@ -193,11 +187,8 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
 }
 
 #[test]
-fn networks_that_may_not_connect_are_refused_before_anything_is_read() {
-    if !network::own(
-        "networks_that_may_not_connect_are_refused_before_anything_is_read",
-        &ADDRESSES,
-    ) {
+fn denied_networks_are_reset_before_any_data_is_read() {
+    if !network::own("denied_networks_are_reset_before_any_data_is_read", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -257,8 +248,8 @@ fn networks_that_may_not_connect_are_refused_before_anything_is_read() {
 }
 
 #[test]
-fn refused_requests_on_the_admin_port_are_limited_by_address() {
-    if !network::own("refused_requests_on_the_admin_port_are_limited_by_address", &ADDRESSES) {
+fn rejected_admin_requests_are_limited_by_address() {
+    if !network::own("rejected_admin_requests_are_limited_by_address", &ADDRESSES) {
         return;
     }
     let upstream = upstream();
@@ -283,20 +274,20 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
     scene
         .gateway
         .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
-    // Others are not, nor are admins at the same address.
+    // Other addresses are not limited, nor are admins at the same address.
     assert_eq!(ask(&nobody, "192.0.2.2"), 403);
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);
 }
 
 #[test]
-fn the_networks_of_one_customer_do_not_fill_the_public_port() {
-    // Sixteen of IPv6, as a /60 has them.
+fn one_client_with_many_networks_does_not_fill_the_port() {
+    // The sixteen /64 prefixes of a /60.
     let crowd: Vec<String> = (0..16).map(|n| format!("2001:db8:1:{n:x}::1")).collect();
     let honest = ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1"];
     let mut addresses: Vec<String> = crowd.iter().map(|address| format!("{address}/128")).collect();
     addresses.extend(ADDRESSES.map(str::to_owned));
     let addresses: Vec<&str> = addresses.iter().map(|address| &**address).collect();
-    if !network::own("the_networks_of_one_customer_do_not_fill_the_public_port", &addresses) {
+    if !network::own("one_client_with_many_networks_does_not_fill_the_port", &addresses) {
         return;
     }
     let upstream = upstream();
@@ -304,7 +295,7 @@ fn the_networks_of_one_customer_do_not_fill_the_public_port() {
     let scene = scene(&upstream, "", limits);
     let mut early: Vec<Raw> = honest.map(|from| connect(&scene, from).unwrap()).into();
     assert!(early.iter_mut().all(|raw| status(raw) == 200));
-    // All places there are, and again: each takes another one's of theirs.
+    // Use all connections, repeatedly: each new one evicts another one of the same client.
     let mut idle: Vec<Raw> = Vec::new();
     for _ in 0..6 {
         idle.extend(crowd.iter().filter_map(|from| connect(&scene, from).ok()));

@@ -11,8 +11,8 @@ use testing::incus::Incus;
 use testing::run::{Output, run};
 use testing::scene::Setup;
 
-/// A real Incus, and a configuration that nothing is wrong with.
-fn fine() -> (Incus, Setup, Certificates) {
+/// Returns a real Incus and a valid configuration.
+fn valid_setup() -> (Incus, Setup, Certificates) {
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, "", Path::new(""));
     let incus = Incus::start(&[&setup.local]);
@@ -28,7 +28,7 @@ fn check(setup: &Setup) -> Output {
     run(Command::new(binary()).args(["check", "--config"]).arg(file))
 }
 
-/// The one line that is not good, of a configuration that works all the same.
+/// Returns the only warning about a working configuration.
 #[track_caller]
 fn warning(setup: &Setup) -> String {
     let report = check(setup).ok();
@@ -42,8 +42,8 @@ fn permit(certificate: &Certificate, mode: u32) {
 }
 
 #[test]
-fn nothing_is_said_of_what_is_fine() {
-    let (_incus, setup, _certificates) = fine();
+fn a_valid_setup_has_no_warning() {
+    let (_incus, setup, _certificates) = valid_setup();
     let report = check(&setup).ok();
     assert!(report.lines().all(|line| line.starts_with("ok ")), "{report}");
     assert!(
@@ -55,39 +55,39 @@ fn nothing_is_said_of_what_is_fine() {
 }
 
 #[test]
-fn each_certificate_that_is_about_to_expire() {
-    let (incus, fine, certificates) = fine();
+fn certificates_that_expire_soon_are_reported() {
+    let (incus, valid, certificates) = valid_setup();
     let soon = certificates.server_for_days("soon", 29);
     let late = certificates.server_for_days("late", 30);
-    let mut setup = fine.clone();
+    let mut setup = valid.clone();
     setup.server = late;
     check(&setup).ok();
     setup.server = soon.clone();
     let expires = "the certificate expires in 29 days; renew it";
     assert_eq!(warning(&setup), format!("warn  public.tls and admin.tls: {expires}"));
 
-    // One port's own.
-    let mut setup = fine.clone();
+    // The certificate of one port only.
+    let mut setup = valid.clone();
     setup.more = format!(
         "[admin.tls]\ncertificate = {:?}\nprivate_key = {:?}\n",
         soon.certificate, soon.key
     );
     assert_eq!(warning(&setup), format!("warn  admin.tls: {expires}"));
-    // An admin's.
-    let mut setup = fine.clone();
+    // An admin's certificate.
+    let mut setup = valid.clone();
     setup.admins[0].1 = soon.clone();
     assert_eq!(warning(&setup), format!("warn  admin.clients \"ops\": {expires}"));
-    // The one for Incus.
+    // The client certificate for Incus.
     let certificate = soon.certificate.to_str().unwrap();
     incus.run(&["config", "trust", "add-certificate", certificate]).ok();
-    let mut setup = fine;
+    let mut setup = valid;
     setup.local = soon;
     assert_eq!(warning(&setup), format!("warn  upstream.client_certificate: {expires}"));
 }
 
 #[test]
-fn a_private_key_that_is_open_to_others() {
-    let (_incus, setup, _certificates) = fine();
+fn a_private_key_readable_by_others_is_reported() {
+    let (_incus, setup, _certificates) = valid_setup();
     // A group may be the gateway's own.
     permit(&setup.server, 0o640);
     permit(&setup.local, 0o640);
@@ -105,8 +105,8 @@ fn a_private_key_that_is_open_to_others() {
 }
 
 #[test]
-fn a_first_name_that_is_a_wildcard() {
-    let (_incus, mut setup, certificates) = fine();
+fn a_wildcard_as_first_name_is_reported() {
+    let (_incus, mut setup, certificates) = valid_setup();
     setup.server = certificates.server_for("second", &["gate.example.org", "*.example.org"]);
     check(&setup).ok();
     setup.server = certificates.server_for("first", &["127.0.0.1", "*.example.org", "gate.example.org"]);
@@ -119,8 +119,8 @@ fn a_first_name_that_is_a_wildcard() {
 }
 
 #[test]
-fn a_slow_key() {
-    let (_incus, mut setup, certificates) = fine();
+fn a_slow_rsa_key_is_reported() {
+    let (_incus, mut setup, certificates) = valid_setup();
     setup.server = certificates.openssl_rsa("rsa");
     let warned = warning(&setup);
     assert!(warned.contains("the private key is RSA of 2048 bits: "), "{warned}");
@@ -128,12 +128,12 @@ fn a_slow_key() {
 }
 
 #[test]
-fn settings_that_trust_too_many() {
-    let (_incus, fine, _certificates) = fine();
-    let mut setup = fine.clone();
+fn settings_that_trust_too_much_are_reported() {
+    let (_incus, valid, _certificates) = valid_setup();
+    let mut setup = valid.clone();
     setup.pin = None;
     assert!(warning(&setup).starts_with("warn  upstream.server_certificate: not set: "));
-    let mut setup = fine;
+    let mut setup = valid;
     setup.more_admin = "proxy_protocol_from = [\"192.0.2.1\", \"0.0.0.0/0\"]".to_owned();
     assert!(warning(&setup).starts_with("warn  admin.proxy_protocol_from: it lists everybody"));
 
@@ -145,8 +145,8 @@ fn settings_that_trust_too_many() {
 }
 
 #[test]
-fn an_incus_that_can_be_reached_without_the_gateway() {
-    let (incus, setup, _certificates) = fine();
+fn an_incus_reachable_without_the_gateway_is_reported() {
+    let (incus, setup, _certificates) = valid_setup();
     let port = incus.address().port();
     incus
         .run(&["config", "set", &format!("core.https_address=:{port}")])
@@ -155,7 +155,7 @@ fn an_incus_that_can_be_reached_without_the_gateway() {
         "warn  Incus's core.https_address: \":{port}\": who reaches it goes around the gateway; run `incus config set core.https_address=127.0.0.1:{port}` there, or have a firewall let in nobody but the gateway"
     );
     assert_eq!(warning(&setup), expected);
-    // What it says is right.
+    // Following the advice removes the warning.
     incus
         .run(&["config", "set", &format!("core.https_address=127.0.0.1:{port}")])
         .ok();
@@ -164,8 +164,8 @@ fn an_incus_that_can_be_reached_without_the_gateway() {
 }
 
 #[test]
-fn a_chain_that_clients_refuse() {
-    let (_incus, mut setup, certificates) = fine();
+fn a_chain_that_clients_reject_is_reported() {
+    let (_incus, mut setup, certificates) = valid_setup();
     let [authority, other] = ["authority", "other"].map(|name| certificates.authority(name));
     setup.server = certificates.server_issued_by(&authority, "issued");
     let report = check(&setup).ok();
@@ -206,8 +206,8 @@ fn a_chain_that_clients_refuse() {
 }
 
 #[test]
-fn of_an_admins_file_the_first_certificate_counts() {
-    let (_incus, mut setup, certificates) = fine();
+fn only_the_first_certificate_of_an_admins_file_counts() {
+    let (_incus, mut setup, certificates) = valid_setup();
     let authority = certificates.authority("authority");
     let admin = certificates.client_issued_by(&authority, "ops");
     setup.admins[0].1 = admin.clone();
@@ -233,8 +233,8 @@ fn of_an_admins_file_the_first_certificate_counts() {
 }
 
 #[test]
-fn listens_that_overlap() {
-    let (_incus, mut setup, _certificates) = fine();
+fn overlapping_listen_addresses_are_rejected() {
+    let (_incus, mut setup, _certificates) = valid_setup();
     setup.public = "0.0.0.0:28990".to_owned();
     setup.admin = "127.0.0.1:28990".to_owned();
     let refused = check(&setup);
@@ -244,8 +244,8 @@ fn listens_that_overlap() {
 }
 
 #[test]
-fn run_tells_the_log() {
-    let (_incus, mut setup, certificates) = fine();
+fn run_logs_the_same_warnings() {
+    let (_incus, mut setup, certificates) = valid_setup();
     let gateway = Gateway::start(&setup.text());
     // After a reload, and at the start.
     setup.server = certificates.server_for_days("soon", 5);
@@ -257,8 +257,8 @@ fn run_tells_the_log() {
 }
 
 #[test]
-fn what_listens_there_speaks_no_tls() {
-    let (_incus, mut setup, _certificates) = fine();
+fn an_upstream_without_tls_is_reported() {
+    let (_incus, mut setup, _certificates) = valid_setup();
     setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     let plain = Gateway::start(&setup.text());
     setup.more.clear();

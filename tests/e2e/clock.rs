@@ -14,7 +14,7 @@ struct Scene {
     gateway: Gateway,
     clock: Clock,
     ops: Certificate,
-    /// From 2020 to 2021.
+    /// A certificate that is valid from 2020 to 2021.
     old: Certificate,
     _certificates: Certificates,
 }
@@ -26,7 +26,7 @@ impl Scene {
         let old = certificates.expired("old");
         setup.admins.push(("old".to_owned(), old.clone()));
         setup.more = format!("[limits]\n{limits}\n[log]\nformat = \"json\"\n");
-        let clock = Clock::right(certificates.folder());
+        let clock = Clock::without_offset(certificates.folder());
         let gateway = Gateway::try_start_command(clock.command(), &setup.text());
         Self {
             gateway: gateway.unwrap_or_else(|ended| panic!("the gateway does not start: {ended:#?}")),
@@ -38,11 +38,11 @@ impl Scene {
     }
 }
 
-/// Answers at once, but for what is slow or never ends.
+/// Responds at once, except to the slow and the endless paths.
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         "/1.0/long" => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part"),
@@ -56,18 +56,18 @@ fn upstream() -> Scripted {
 }
 
 #[test]
-fn an_admin_is_judged_by_the_clock_of_now() {
+fn admin_certificates_are_validated_at_the_current_time() {
     let upstream = upstream();
     let scene = Scene::before(&upstream, "");
     let client = TlsClient::of(&scene.old);
     let connect = || client.connect(scene.gateway.admin()).unwrap();
     assert_eq!(connect().get("/1.0/x").unwrap().head.status, 403);
     for out in ["+0".to_owned(), in_year(2018)] {
-        scene.clock.moved(&in_year(2020));
+        scene.clock.set_offset(&in_year(2020));
         let mut kept = connect();
         assert_eq!(kept.get("/1.0/x").unwrap().head.status, 200);
-        scene.clock.moved(&out);
-        // The connection was an admin's. It may be closed already.
+        scene.clock.set_offset(&out);
+        // The admin's connection may be closed already.
         assert!(
             kept.get("/1.0/x").is_ok_and(|answer| answer.head.status == 403) || kept.end() != End::Silence,
             "{out}"
@@ -77,7 +77,7 @@ fn an_admin_is_judged_by_the_clock_of_now() {
 }
 
 #[test]
-fn an_expired_certificate_keeps_nothing_open() {
+fn an_expired_admin_loses_all_open_connections() {
     let upstream = upstream();
     let scene = Scene::before(&upstream, "");
     let begin = |client: &TlsClient, path: &str, more: &str, status: u16| {
@@ -91,7 +91,7 @@ fn an_expired_certificate_keeps_nothing_open() {
     };
     let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
     for out in ["+0", "-20000d"] {
-        scene.clock.moved(&in_year(2020));
+        scene.clock.set_offset(&in_year(2020));
         let (old, ops) = (TlsClient::of(&scene.old), TlsClient::of(&scene.ops));
         let asked = upstream.requests().len();
         let mut http1 = [
@@ -107,9 +107,9 @@ fn an_expired_certificate_keeps_nothing_open() {
         upstream.wait_for_requests(asked + 6);
         let seen = scene.gateway.log().len();
 
-        scene.clock.moved(out);
+        scene.clock.set_offset(out);
         for (what, raw) in &mut http1 {
-            // The beginning of the download, and no answer.
+            // Only the rest of the download arrives, and no response to the upload.
             let (rest, end) = raw.read_to_end();
             assert!(!rest.starts_with(b"HTTP"), "{what}: {rest:?}");
             assert_ne!(end, End::Silence, "the {what} is still open at {out}");
@@ -129,28 +129,28 @@ fn an_expired_certificate_keeps_nothing_open() {
     }
 }
 
-/// The clock's offset from now to the middle of a year, in days.
+/// Returns the clock's offset from now to the middle of a year, in days.
 fn in_year(year: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     format!("-{}d", now.as_secs() / 86_400 - (year - 1970) * 365 - 180)
 }
 
 #[test]
-fn nothing_else_goes_by_the_clock() {
+fn timeouts_do_not_depend_on_the_system_clock() {
     let upstream = upstream();
     let scene = Scene::before(&upstream, "idle_timeout = \"3s\"");
     let ops = TlsClient::of(&scene.ops);
     for offset in ["+3650d", "-3650d"] {
-        scene.clock.moved("+0");
+        scene.clock.set_offset("+0");
         let mut idle = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
         assert_eq!(idle.get("/1.0/images").unwrap().head.status, 200);
         let mut slow = ops.connect(scene.gateway.admin()).unwrap();
         let (seen, begun) = (scene.gateway.log().len(), Instant::now());
         slow.send("GET /1.0/slow HTTP/1.1\r\nHost: gate.test\r\n\r\n").unwrap();
         upstream.wait_for_requests(1);
-        scene.clock.moved(offset);
+        scene.clock.set_offset(offset);
 
-        // What is under way goes on, and has taken as long as it took.
+        // Requests in progress complete, and their logged duration is correct.
         assert_eq!(slow.read_answer().unwrap().head.status, 200, "{offset}");
         let line = scene.gateway.wait_for_log_after(seen, "/1.0/slow");
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -159,12 +159,12 @@ fn nothing_else_goes_by_the_clock() {
             taken <= begun.elapsed() && taken >= Duration::from_millis(500),
             "{offset}: {line}"
         );
-        // The line has the clock's time.
+        // The log line has the time of the changed clock.
         let year: i32 = line["timestamp"].as_str().unwrap()[..4].parse().unwrap();
         let wanted = line_year(offset);
         assert!((year - wanted).abs() <= 1, "{offset}: {line}");
 
-        // Nobody is closed for years of idleness, and everybody after seconds of it.
+        // The change does not count as idle time, and the idle timeout still works.
         assert_eq!(idle.get("/1.0/images").unwrap().head.status, 200, "{offset}");
         let since = Instant::now();
         assert_eq!(idle.end(), End::CloseNotify, "{offset}");
@@ -174,19 +174,19 @@ fn nothing_else_goes_by_the_clock() {
             since.elapsed()
         );
     }
-    // The list is not taken for one of years ago.
-    scene.clock.moved("+3650d");
+    // The list does not count as years old.
+    scene.clock.set_offset("+3650d");
     let export = format!("/1.0/images/{FINGERPRINT}");
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
     drop(upstream);
-    scene.clock.moved("+0");
+    scene.clock.set_offset("+0");
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
-    scene.clock.moved("+3650d");
+    scene.clock.set_offset("+3650d");
     assert_eq!(stranger.get(&export).unwrap().head.status, 200);
 }
 
-/// About ten years from now, or ago.
+/// Returns the year about ten years from now, or ago.
 fn line_year(offset: &str) -> i32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let days: i64 = offset.trim_end_matches('d').parse().unwrap();

@@ -26,7 +26,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A folder with a proxy.toml whose ports are `public` and some other, and a certificate for everything.
+/// Creates a folder with a certificate and a proxy.toml with this public address.
 fn folder(public: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let key = KeyPair::generate().expect("a key");
@@ -55,7 +55,7 @@ socket = "status.sock"
 }
 
 #[test]
-fn wrong_usage_is_64_and_help_is_none() {
+fn wrong_usage_exits_with_64_and_help_with_0() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for wrong in [&[][..], &["fly"], &["run", "--confg", "x"], &["run", "x"]] {
         let output = incus_gate(folder.path(), wrong);
@@ -72,14 +72,14 @@ fn wrong_usage_is_64_and_help_is_none() {
 }
 
 #[test]
-fn a_wrong_configuration_is_78_before_anything_is_bound() {
+fn an_invalid_configuration_exits_with_78_before_binding() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let folder = folder(&taken.local_addr().expect("its address").to_string());
     fs::write(folder.path().join("gate.key"), "not a key").expect("written");
     for command in ["run", "check"] {
         let output = incus_gate(folder.path(), &[command]);
         assert_eq!(code(&output), 78, "{command}");
-        // Had it bound first, it would have met the port in use, and ended with 1.
+        // If it had bound a port first, the port in use would have caused the exit code 1.
         let key = folder.path().canonicalize().expect("it is there").join("gate.key");
         let expected = format!(
             "incus-gate: proxy.toml:3: tls.private_key: {} has no PRIVATE KEY block; give the private key's PEM file\n",
@@ -91,7 +91,7 @@ fn a_wrong_configuration_is_78_before_anything_is_bound() {
 }
 
 #[test]
-fn no_configuration_is_78() {
+fn a_missing_configuration_exits_with_78() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = incus_gate(folder.path(), &["run", "--config", "nowhere.toml"]);
     assert_eq!(code(&output), 78);
@@ -103,7 +103,7 @@ fn no_configuration_is_78() {
 }
 
 #[test]
-fn a_port_in_use_is_1_and_named() {
+fn a_port_in_use_is_named_and_exits_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     let output = incus_gate(folder(&address).path(), &["run"]);
@@ -115,7 +115,7 @@ fn a_port_in_use_is_1_and_named() {
 }
 
 #[test]
-fn check_says_that_incus_is_not_there() {
+fn check_reports_that_incus_is_unavailable() {
     let output = incus_gate(folder("127.0.0.1:0").path(), &["check", "--config", "proxy.toml"]);
     assert_eq!(code(&output), 1);
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -133,7 +133,7 @@ fn check_says_that_incus_is_not_there() {
 }
 
 #[test]
-fn check_ends_as_it_should_when_nobody_reads_it() {
+fn check_exits_normally_when_its_output_is_closed() {
     let output = Command::new("bash")
         .args(["-c", "\"$0\" check | true; exit ${PIPESTATUS[0]}", binary()])
         .current_dir(folder("127.0.0.1:0").path())
@@ -145,7 +145,7 @@ fn check_ends_as_it_should_when_nobody_reads_it() {
 
 #[test]
 fn check_fails_where_run_would() {
-    // An address for documentation (RFC 5737) is no machine's.
+    // No machine has an address for documentation (RFC 5737).
     let output = incus_gate(folder("192.0.2.1:1").path(), &["check"]);
     assert_eq!(code(&output), 1);
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -156,7 +156,7 @@ fn check_fails_where_run_would() {
 }
 
 #[test]
-fn a_gateway_is_found_however_its_configuration_is_named() {
+fn commands_find_the_gateway_by_any_configuration_path() {
     let folder = folder("127.0.0.1:0");
     let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).expect("made");
@@ -183,7 +183,7 @@ fn a_gateway_is_found_however_its_configuration_is_named() {
         let ready = log.by_ref().map_while(Result::ok).find(|line| line.ends_with(" ready"));
         let mut said = Vec::new();
         for (from, arguments) in named {
-            // The gateway knows; there is no Incus here.
+            // The responses come from the gateway; there is no Incus.
             for (command, answer) in [
                 ("status", "cannot connect to Incus"),
                 ("images", "cannot be had from Incus"),

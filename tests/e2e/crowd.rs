@@ -17,13 +17,13 @@ use testing::scripted::Scripted;
 use testing::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
 use testing::tls::{End, Raw, TlsClient, frames};
 
-/// Opens connections that say nothing.
-fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+/// Opens connections that send nothing.
+fn silent_connections(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address).unwrap()).collect()
 }
 
-/// Waits until the gateway has looked at so many connections: it holds that many sockets more, or has closed some.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+/// Waits until this condition holds.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -31,7 +31,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Whether the other end has closed it, or said something.
+/// Returns whether the peer has closed the connection or sent something.
 fn is_closed(tcp: &TcpStream) -> bool {
     tcp.set_nonblocking(true).unwrap();
     let peeked = tcp.peek(&mut [0]);
@@ -39,14 +39,14 @@ fn is_closed(tcp: &TcpStream) -> bool {
     !matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// At least one, or the test fails.
+/// Returns the number of lines with this text, after waiting for the first one.
 fn lines(gateway: &Gateway, text: &str) -> usize {
     gateway.wait_for_log(text);
     gateway.log().iter().filter(|line| line.contains(text)).count()
 }
 
 #[test]
-fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
+fn hundreds_of_open_handshakes_do_not_affect_real_clients() {
     let scene = Scene::start();
     Images::new()
         .split("one")
@@ -65,9 +65,9 @@ fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
         .ok();
 
     let before = scene.gateway.open_files();
-    let public = silent(scene.gateway.public(), 600);
-    let mut admins = silent(scene.gateway.admin(), 300);
-    until("the crowd is there", || scene.gateway.open_files() > before + 600);
+    let public = silent_connections(scene.gateway.public(), 600);
+    let mut admins = silent_connections(scene.gateway.admin(), 300);
+    wait_until("the crowd is there", || scene.gateway.open_files() > before + 600);
     for _ in 0..3 {
         assert!(
             stranger
@@ -81,10 +81,10 @@ fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
                 .ok()
                 .contains("one")
         );
-        admins.extend(silent(scene.gateway.admin(), 100));
+        admins.extend(silent_connections(scene.gateway.admin(), 100));
     }
     assert!(public.iter().all(|tcp| !is_closed(tcp)), "they have their time");
-    until("the admin port's crowd has displaced itself", || {
+    wait_until("the admin port's crowd has displaced itself", || {
         admins.iter().filter(|tcp| !is_closed(tcp)).count() <= 32
     });
     assert_eq!(
@@ -95,7 +95,7 @@ fn hundreds_of_half_open_handshakes_are_not_noticed_by_real_clients() {
 }
 
 #[test]
-fn a_full_public_port_is_full_for_strangers_only() {
+fn a_full_public_port_does_not_affect_admins() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = "[limits]\nmax_connections = 20\nreserved_admin_connections = 8\n".to_owned();
@@ -103,7 +103,7 @@ fn a_full_public_port_is_full_for_strangers_only() {
     let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
     let mut strangers: Vec<Raw> = (0..12).map(|_| TlsClient::tls13().connect(public).unwrap()).collect();
 
-    // New ones take the places of those that have been idle for longest.
+    // New connections evict those that have been idle for the longest time.
     for _ in 0..3 {
         strangers.push(TlsClient::tls13().connect(public).unwrap());
     }
@@ -126,10 +126,10 @@ fn a_full_public_port_is_full_for_strangers_only() {
 }
 
 #[test]
-fn a_crowd_without_listed_certificates_locks_no_admin_out() {
+fn clients_without_listed_certificates_lock_out_no_admin() {
     let upstream = Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         _ => wire.answer("200 OK", "text/plain", b"welcome"),
@@ -163,9 +163,9 @@ fn a_crowd_without_listed_certificates_locks_no_admin_out() {
 }
 
 #[test]
-fn a_tunnel_holds_its_place_until_it_ends() {
+fn a_tunnel_counts_as_a_connection_until_it_ends() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
         wire.echo()
     });
     let scene = ScriptedScene::before_with(&upstream, |setup| {
@@ -180,10 +180,10 @@ fn a_tunnel_holds_its_place_until_it_ends() {
     let mut tunnels: Vec<Raw> = (0..4).map(|_| open().unwrap()).collect();
     assert_eq!(open().unwrap_err(), End::Reset);
     drop(tunnels.pop());
-    until("another has the place", || open().is_ok());
+    wait_until("another has the place", || open().is_ok());
 }
 
-/// `GET /1.0` as a stream of HTTP/2.
+/// Returns `GET /1.0` as an HTTP/2 stream.
 fn stream(number: u32) -> Vec<u8> {
     let fields = [
         (":method", "GET"),
@@ -194,14 +194,14 @@ fn stream(number: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, number, &block(fields))
 }
 
-/// Connects without a certificate.
-fn http2_of_nobody(scene: &ScriptedScene) -> Raw {
+/// Opens an HTTP/2 connection without a certificate.
+fn http2_without_certificate(scene: &ScriptedScene) -> Raw {
     let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
     raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     raw
 }
 
-/// The streams that are answered until the end of the connection.
+/// Returns the streams that got a response before the end of the connection.
 fn answered(raw: &mut Raw) -> (Vec<u32>, End) {
     let mut streams = Vec::new();
     loop {
@@ -214,11 +214,11 @@ fn answered(raw: &mut Raw) -> (Vec<u32>, End) {
 }
 
 #[test]
-fn after_a_refusal_on_the_admin_port_no_stream_is_answered() {
+fn a_rejected_admin_connection_answers_no_further_stream() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
-    // Side by side.
-    let mut raw = http2_of_nobody(&scene);
+    // Concurrent streams.
+    let mut raw = http2_without_certificate(&scene);
     raw.send((0..50).flat_map(|n| stream(2 * n + 1)).collect::<Vec<_>>())
         .unwrap();
     let (streams, end) = answered(&mut raw);
@@ -229,8 +229,8 @@ fn after_a_refusal_on_the_admin_port_no_stream_is_answered() {
         "it is still open though its client acknowledges nothing"
     );
 
-    // One after the other, for as long as the connection takes any.
-    let mut raw = http2_of_nobody(&scene);
+    // Sequential streams, for as long as the connection accepts any.
+    let mut raw = http2_without_certificate(&scene);
     raw.send(stream(1)).unwrap();
     while raw.read_frame().unwrap().kind != HEADERS {}
     let mut number = 1;
@@ -248,7 +248,7 @@ fn after_a_refusal_on_the_admin_port_no_stream_is_answered() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_its_refusal_is_closed() {
+fn a_client_that_does_not_read_its_rejection_is_closed() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
     let mut raw = frames::connect(&TlsClient::tls13(), scene.gateway.admin());
@@ -260,7 +260,7 @@ fn a_client_that_takes_nothing_of_its_refusal_is_closed() {
     assert_ne!(end, End::Silence, "it is still open");
 }
 
-/// The first message of a handshake.
+/// Returns the first message of a handshake.
 fn client_hello() -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -275,17 +275,17 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn an_admin_does_not_wait_for_a_crowd_that_shakes_hands() {
+fn an_admin_does_not_wait_for_other_handshakes() {
     const CROWD: usize = 1_000;
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
-    // Its signatures cost many times those of other kinds of keys.
+    // RSA signatures cost many times those of other keys.
     let certificates = Certificates::new();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.server = certificates.openssl_rsa("rsa"));
     let ops = TlsClient::of(scene.ops());
     let before = scene.gateway.open_files();
-    let mut crowd = silent(scene.gateway.public(), CROWD);
-    until("the crowd is there", || scene.gateway.open_files() >= before + CROWD);
-    // All at once: the gateway finds them together, whatever else this machine does.
+    let mut crowd = silent_connections(scene.gateway.public(), CROWD);
+    wait_until("the crowd is there", || scene.gateway.open_files() >= before + CROWD);
+    // All at once: the gateway receives them together, however busy the machine is.
     let hello = client_hello();
     scene.gateway.signal("STOP");
     for tcp in &mut crowd {
@@ -299,5 +299,5 @@ fn an_admin_does_not_wait_for_a_crowd_that_shakes_hands() {
         answered < CROWD / 2,
         "{answered} of {CROWD} strangers went before the admin"
     );
-    until("the crowd is answered too", || crowd.iter().all(is_closed));
+    wait_until("the crowd is answered too", || crowd.iter().all(is_closed));
 }

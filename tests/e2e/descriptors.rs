@@ -22,7 +22,7 @@ fn count(gateway: &Gateway, text: &str) -> usize {
     gateway.log().iter().filter(|line| line.contains(text)).count()
 }
 
-/// The CPU time that it has used, in ticks of 10 ms.
+/// Returns the CPU time that the gateway has used, in ticks of 10 ms.
 fn ticks(gateway: &Gateway) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();
@@ -38,7 +38,7 @@ fn limit_files(gateway: &Gateway, files: usize) {
 }
 
 #[test]
-fn the_limit_is_raised_as_far_as_it_may_be() {
+fn the_soft_limit_is_raised_to_the_hard_limit() {
     let certificates = Certificates::new();
     let upstream = upstream();
     let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -50,7 +50,7 @@ fn the_limit_is_raised_as_far_as_it_may_be() {
 }
 
 #[test]
-fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
+fn with_few_descriptors_admins_are_still_served() {
     let certificates = Certificates::new();
     let upstream = upstream();
     let setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -72,12 +72,12 @@ fn few_descriptors_are_few_for_strangers_and_enough_for_admins() {
 }
 
 #[test]
-fn out_of_descriptors_it_waits_and_goes_on_by_itself() {
+fn out_of_descriptors_the_gateway_waits_and_resumes() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let gateway = &scene.gateway;
     let ops = TlsClient::of(scene.ops());
-    // What the admin's requests need is there already.
+    // Descriptors for the admin's requests are open already.
     assert_eq!(
         ops.connect(gateway.admin()).unwrap().get("/1.0/x").unwrap().head.status,
         200
@@ -96,7 +96,7 @@ fn out_of_descriptors_it_waits_and_goes_on_by_itself() {
     assert!(used <= 20, "it used {used} ticks of CPU time in {time:?}");
     assert_eq!(count(gateway, "cannot accept"), 1, "one line an episode");
 
-    // Its clients go, and nobody has to do anything.
+    // After the clients have disconnected, service resumes without intervention.
     drop(crowd);
     let deadline = Instant::now() + PATIENCE;
     let mut admin = loop {

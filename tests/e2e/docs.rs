@@ -60,9 +60,9 @@ fn troubleshooting() {
     try_out("docs/TROUBLESHOOTING.md");
 }
 
-/// No chapter is forgotten here, nor in the list of contents; no stand-in outlives what it stands for; no link leads nowhere.
+/// Every chapter is tested and in the table of contents, every stand-in is used, and every link has a target.
 #[test]
-fn the_book_is_whole() {
+fn every_chapter_is_linked_and_tested() {
     let folder = fs::read_dir(Path::new(REPOSITORY).join("docs")).expect("the folder of the docs");
     let names = folder.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
     let mut names: BTreeSet<String> = names.filter(|name| name.ends_with(".md")).collect();
@@ -120,7 +120,7 @@ fn assert_links_lead_somewhere(file: &str, page: &str) {
     }
 }
 
-/// As forges make them.
+/// Returns the anchor of a heading, as GitHub and GitLab generate it.
 fn anchor_of(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = kept
@@ -133,7 +133,7 @@ fn page(file: &str) -> String {
     fs::read_to_string(Path::new(REPOSITORY).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Runs a chapter from its beginning to its end.
+/// Runs the commands of a chapter in their order.
 fn try_out(file: &str) {
     let page = page(file);
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -154,7 +154,7 @@ fn try_out(file: &str) {
             "yaml" => block.text.clone() + "\0" + &with_stand_ins(pipeline(&block.text)),
             _ => block.text.clone(),
         };
-        // A pipeline is two: the file itself, and what it has a shell do.
+        // A pipeline is checked as a file, and its commands are run.
         let (text, commands) = text.split_once('\0').unwrap_or((&text, ""));
         fs::write(&path, text).expect("a temporary file can be written");
         fs::write(path.with_extension("commands"), commands).expect("a temporary file can be written");
@@ -191,7 +191,7 @@ fn try_out(file: &str) {
     );
 }
 
-/// What is run in the place of what cannot.
+/// Replaces the commands that cannot run here by their stand-ins.
 fn with_stand_ins(commands: Vec<String>) -> String {
     let stand_in = |command: String| match STAND_INS.iter().find(|stand_in| stand_in.line == command.trim()) {
         Some(stand_in) => format!("# {}\n{}\n", stand_in.reason, stand_in.instead),
@@ -200,7 +200,7 @@ fn with_stand_ins(commands: Vec<String>) -> String {
     commands.into_iter().map(stand_in).collect()
 }
 
-/// A whole configuration, of what is usual and what the block has.
+/// Returns a complete configuration: the usual one merged with the block.
 fn merged(file: &str, block: &Block<'_>) -> String {
     let usual = include_str!("docs/proxy.toml");
     let parse = |text: &str| -> Table { text.parse().unwrap_or_else(|error| panic!("{file}: {error}\n{text}")) };

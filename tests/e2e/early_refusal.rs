@@ -7,9 +7,9 @@ use testing::scene::ScriptedScene;
 use testing::scripted::Scripted;
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
-/// What a client may have sent before it looks whether there is an answer.
+/// What a client may have sent before it reads the response.
 const BODY: usize = 200 << 10;
-/// More than all that the kernel, on both sides, and the gateway hold of it.
+/// More than the gateway and the kernel on both sides can buffer.
 const ENDLESS: u64 = 64 << 20;
 
 fn scene() -> ScriptedScene {
@@ -17,7 +17,7 @@ fn scene() -> ScriptedScene {
     ScriptedScene::before(&upstream)
 }
 
-/// Both ports as somebody sees them who is not let in.
+/// Returns a connection to each port that gets a rejection, and its status.
 fn strangers(scene: &ScriptedScene) -> [(Raw, u16); 2] {
     let connect = |port| TlsClient::tls13().connect(port).unwrap();
     [
@@ -31,7 +31,7 @@ fn post(length: u64) -> String {
 }
 
 #[test]
-fn who_sends_all_before_reading_is_told() {
+fn a_client_that_reads_after_sending_gets_the_rejection() {
     let scene = scene();
     let request = [post(BODY as u64).as_bytes(), &vec![b'x'; BODY]].concat();
     for _ in 0..3 {
@@ -41,7 +41,7 @@ fn who_sends_all_before_reading_is_told() {
             assert_eq!(answer.json()["error_code"], status);
         }
     }
-    // On the public port the connection goes on, where the body is small.
+    // On the public port the connection stays open if the body is small.
     let [_, (mut stranger, status)] = strangers(&scene);
     for _ in 0..3 {
         assert_eq!(stranger.ask(request.as_slice()).unwrap().head.status, status);
@@ -49,14 +49,14 @@ fn who_sends_all_before_reading_is_told() {
 }
 
 #[test]
-fn who_sends_without_end_to_the_admin_port_is_told_and_stopped() {
+fn an_endless_upload_to_the_admin_port_is_rejected() {
     let scene = scene();
     let [admin, _] = strangers(&scene);
     send_without_end(admin);
 }
 
 #[test]
-fn who_sends_without_end_to_the_public_port_is_told_and_stopped() {
+fn an_endless_upload_to_the_public_port_is_rejected() {
     let scene = scene();
     let [_, public] = strangers(&scene);
     send_without_end(public);
@@ -76,7 +76,7 @@ fn send_without_end((mut stranger, status): (Raw, u16)) {
 }
 
 #[test]
-fn who_asks_before_sending_is_not_invited() {
+fn expect_100_continue_gets_the_rejection() {
     let scene = scene();
     for (mut stranger, status) in strangers(&scene) {
         let head = post(BODY as u64).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
@@ -86,7 +86,7 @@ fn who_asks_before_sending_is_not_invited() {
 }
 
 #[test]
-fn heads_do_not_pile_up_for_who_reads_none() {
+fn unread_responses_do_not_accumulate() {
     const REST: &str = "Host: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
@@ -98,7 +98,7 @@ fn heads_do_not_pile_up_for_who_reads_none() {
         format!("GET /1.0 HTTP/1.1\r\nIf-None-Match: *\r\n{REST}"),
     ] {
         let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-        // It may have had enough before the last of them.
+        // The gateway may close the connection before the last one.
         let _ = stranger.send(request.repeat(500));
         let head = stranger.read_head().unwrap();
         assert_eq!(head.field("connection"), Some("close"), "{request}");
@@ -107,7 +107,7 @@ fn heads_do_not_pile_up_for_who_reads_none() {
 }
 
 #[test]
-fn curl_is_told_over_both_versions() {
+fn curl_gets_the_rejection_over_http1_and_http2() {
     let scene = scene();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large");

@@ -11,10 +11,10 @@ use testing::scripted::{FINGERPRINT, Request, Scripted, Then};
 use testing::tls::TlsClient;
 use testing::tls::http1::Answer;
 
-/// What a client waits at most.
+/// The longest time that a client waits.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks, and wants an answer in time.
+/// Returns the response, and panics if it took too long.
 #[track_caller]
 fn in_time(ask: impl FnOnce() -> Answer) -> Answer {
     let begun = Instant::now();
@@ -23,9 +23,9 @@ fn in_time(ask: impl FnOnce() -> Answer) -> Answer {
     answer
 }
 
-/// Incus is away, in Incus's own JSON.
+/// Panics unless this is the error for an unavailable Incus, in Incus's format.
 #[track_caller]
-fn assert_is_away(answer: &Answer) {
+fn assert_unavailable(answer: &Answer) {
     assert!(matches!(answer.head.status, 502 | 503), "{}", answer.head.line);
     let json = answer.json();
     assert_eq!(json["type"], "error");
@@ -41,7 +41,7 @@ fn export(fingerprint: &str) -> String {
 }
 
 #[test]
-fn an_incus_that_is_away_is_missed_and_welcomed_back() {
+fn service_resumes_after_incus_was_unavailable() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.split("published");
@@ -60,15 +60,15 @@ fn an_incus_that_is_away_is_missed_and_welcomed_back() {
             .get(target)
             .unwrap()
     };
-    // The alias, which is looked up afresh when it is not known yet, comes first.
+    // The alias comes first, because an unknown one makes the gateway fetch the list.
     let metadata = ["/1.0/images/aliases/published", "/1.0/images?recursion=1", "/1.0"];
     let before: Vec<Value> = metadata.iter().map(|target| public(target).json()).collect();
     assert_eq!(public(&export(&image.fingerprint)).head.status, 200);
     assert_eq!(admin("/1.0").json()["metadata"]["auth"], "trusted");
 
     scene.incus.stop();
-    assert_is_away(&in_time(|| admin("/1.0")));
-    assert_is_away(&in_time(|| public(&export(&image.fingerprint))));
+    assert_unavailable(&in_time(|| admin("/1.0")));
+    assert_unavailable(&in_time(|| public(&export(&image.fingerprint))));
     scene.gateway.wait_for_log("cannot connect to Incus");
     for (target, before) in metadata.iter().zip(&before) {
         assert_eq!(in_time(|| public(target)).json(), *before, "{target}");
@@ -78,7 +78,7 @@ fn an_incus_that_is_away_is_missed_and_welcomed_back() {
     assert_eq!(admin("/1.0").json()["metadata"]["auth"], "trusted");
     assert_eq!(public(&export(&image.fingerprint)).head.status, 200);
     scene.gateway.wait_for_log("answers again");
-    // What is published now is found: the catalogue lives again too.
+    // A newly published image is found: the catalogue is refreshed again too.
     let image = images.split("published later");
     image.import(&scene.incus, &["--public", "--alias", "later"]);
     let deadline = Instant::now() + LIMIT;
@@ -95,7 +95,7 @@ fn reload(scene: &Scene) {
 }
 
 #[test]
-fn a_reload_while_incus_is_away_costs_strangers_nothing() {
+fn a_reload_without_incus_keeps_the_list_of_images() {
     let mut scene = Scene::start();
     let images = Images::new();
     images.split("published").import(&scene.incus, &["--public"]);
@@ -112,14 +112,14 @@ fn a_reload_while_incus_is_away_costs_strangers_nothing() {
     scene.setup.admins.clear();
     reload(&scene);
     assert_eq!(list(&scene).json(), before.json());
-    // Of another selection nothing is known.
+    // There is no list for another selection.
     "all".clone_into(&mut scene.setup.images);
     reload(&scene);
-    assert_is_away(&list(&scene));
+    assert_unavailable(&list(&scene));
 }
 
 #[test]
-fn what_cannot_be_looked_up_is_not_denied() {
+fn without_incus_unknown_names_get_503_and_not_404() {
     let scene = Scene::start();
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     let names = [
@@ -131,20 +131,20 @@ fn what_cannot_be_looked_up_is_not_denied() {
         assert_eq!(stranger.get(name).unwrap().head.status, 404);
     }
     scene.incus.stop();
-    // It may have been published just before Incus went away.
+    // It may have been published just before Incus stopped.
     for name in &names {
-        assert_is_away(&in_time(|| stranger.get(name).unwrap()));
+        assert_unavailable(&in_time(|| stranger.get(name).unwrap()));
     }
 }
 
 #[test]
-fn an_incus_that_was_never_there_is_missed() {
+fn without_incus_at_the_start_clients_get_an_error() {
     let scene = Scene::start();
     scene.incus.stop();
     let gateway = testing::gateway::Gateway::start(&scene.setup.text());
     for target in ["/1.0", "/1.0/images", "/1.0/images/aliases/x"] {
         let mut raw = TlsClient::tls13().connect(gateway.public()).unwrap();
-        assert_is_away(&in_time(|| raw.get(target).unwrap()));
+        assert_unavailable(&in_time(|| raw.get(target).unwrap()));
     }
     let mut http2 = TlsClient::tls13().connect_http2(gateway.public()).unwrap();
     let answer = http2.get("/1.0").unwrap();
@@ -153,7 +153,7 @@ fn an_incus_that_was_never_there_is_missed() {
 }
 
 #[test]
-fn an_incus_that_hangs_is_not_waited_for() {
+fn requests_to_a_hanging_incus_time_out() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.split("published");
@@ -165,28 +165,28 @@ fn an_incus_that_hangs_is_not_waited_for() {
 
     // The admin's requests have left no idle connection to Incus yet, so these are new ones.
     let paused = scene.incus.pause();
-    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
-    assert_is_away(&in_time(|| stranger.get(&export(&image.fingerprint)).unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| stranger.get(&export(&image.fingerprint)).unwrap()));
     assert_eq!(in_time(|| stranger.get(&metadata).unwrap()).head.status, 200);
     drop(paused);
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 }
 
 #[test]
-fn an_incus_that_hangs_is_not_waited_for_on_an_idle_connection_either() {
+fn reused_connections_to_a_hanging_incus_time_out() {
     let scene = Scene::start();
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 
     let paused = scene.incus.pause();
-    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0").unwrap()));
     drop(paused);
     assert_eq!(admin.get("/1.0").unwrap().head.status, 200);
 }
 
-/// What tells it from an Incus that hangs: that one lets nobody in any more.
+/// This differs from a hanging Incus, which accepts no new connection.
 #[test]
-fn an_answer_that_takes_its_time_is_waited_for() {
+fn slow_responses_of_incus_do_not_time_out() {
     let upstream = Scripted::start(|request, wire| {
         if request.target() == "/1.0/slow" {
             std::thread::sleep(LIMIT);
@@ -208,16 +208,16 @@ fn an_answer_that_takes_its_time_is_waited_for() {
 }
 
 #[test]
-fn an_export_whose_head_does_not_come_is_not_waited_for() {
+fn an_export_without_a_response_header_times_out() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
+    assert_unavailable(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
     assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
-fn a_clients_fault_is_not_incuss() {
+fn a_malformed_upload_is_the_clients_error() {
     let upstream = Scripted::start(|_, wire| match wire.read_body() {
         Some(_) => wire.answer("200 OK", "text/plain", b"x"),
         None => Then::Cut,
@@ -234,7 +234,7 @@ fn a_clients_fault_is_not_incuss() {
 }
 
 #[test]
-fn an_answer_that_is_no_http_is_no_answer() {
+fn an_upstream_response_that_is_not_http_gets_502() {
     const NONSENSE: [&str; 5] = [
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
         "HTTP/1.1 banana\r\n\r\n",
@@ -247,47 +247,47 @@ fn an_answer_that_is_no_http_is_no_answer() {
             .target()
             .split_once('?')
             .map_or(0, |(_, number)| number.parse().unwrap());
-        wire.say(NONSENSE[number]);
+        wire.send(NONSENSE[number]);
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     for number in 0..NONSENSE.len() {
-        assert_is_away(&in_time(|| admin.get(&format!("/1.0/x?{number}")).unwrap()));
+        assert_unavailable(&in_time(|| admin.get(&format!("/1.0/x?{number}")).unwrap()));
     }
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
+    assert_unavailable(&in_time(|| stranger.get(&export(FINGERPRINT)).unwrap()));
 }
 
 #[test]
-fn a_catalogue_that_is_no_json_of_incus_is_none() {
+fn a_catalogue_that_is_not_json_is_rejected() {
     let upstream = Scripted::start_bare(|_, wire| wire.answer("200 OK", "text/html", b"<p>It works!</p>"));
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     for target in ["/1.0", "/1.0/images", &export(FINGERPRINT)] {
-        assert_is_away(&in_time(|| stranger.get(target).unwrap()));
+        assert_unavailable(&in_time(|| stranger.get(target).unwrap()));
     }
     scene.gateway.wait_for_log("is it Incus that answers there?");
 }
 
 #[test]
-fn somebody_else_on_incuss_port_is_not_talked_to() {
+fn an_upstream_with_another_certificate_is_rejected() {
     let certificates = Certificates::new();
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let other = certificates.server("other").certificate;
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.pin = Some(other));
 
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
-    assert_is_away(&in_time(|| admin.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0").unwrap()));
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&in_time(|| stranger.get("/1.0").unwrap()));
+    assert_unavailable(&in_time(|| stranger.get("/1.0").unwrap()));
     let line = scene.gateway.wait_for_log("pinned");
     assert!(line.contains(&upstream.address().to_string()), "{line}");
     assert_eq!(upstream.connections(), 0, "a handshake was completed");
 }
 
 #[test]
-fn a_renewed_certificate_is_found_in_its_file() {
+fn a_renewed_certificate_of_incus_is_reloaded() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -295,18 +295,18 @@ fn a_renewed_certificate_is_found_in_its_file() {
 
     // First the server, then the file.
     let renewed = upstream.renew();
-    assert_is_away(&in_time(|| admin.get("/1.0/x").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0/x").unwrap()));
     fs::write(upstream.certificate(), renewed).unwrap();
     assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
 
     // First a file that is being written, then the server, then the rest of the file.
     fs::write(upstream.certificate(), "-----BEGIN CERT").unwrap();
     let renewed = upstream.renew();
-    assert_is_away(&in_time(|| admin.get("/1.0/x").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0/x").unwrap()));
     fs::write(upstream.certificate(), renewed).unwrap();
     assert_eq!(admin.get("/1.0/x").unwrap().head.status, 200);
 
-    // The catalogue may have met the wrong one, and tries again by itself.
+    // The catalogue may have seen the wrong certificate, and retries.
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     let deadline = Instant::now() + LIMIT;
     while stranger.get("/1.0").unwrap().head.status != 200 {
@@ -315,7 +315,7 @@ fn a_renewed_certificate_is_found_in_its_file() {
 }
 
 #[test]
-fn a_connection_that_incus_closes_after_each_answer_is_no_fault() {
+fn an_upstream_without_keep_alive_works() {
     let upstream = Scripted::start(|_, wire| {
         wire.answer("200 OK", "text/plain", b"x");
         Then::Close
@@ -328,8 +328,8 @@ fn a_connection_that_incus_closes_after_each_answer_is_no_fault() {
     assert_eq!(upstream.requests().len(), 50);
 }
 
-/// The connection answers its first request; its second one it takes, and is gone.
-fn going_stale(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
+/// Responds to the first request of a connection; closes it after receiving the second.
+fn cut_second_request(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
     wire.read_body();
     match request.number {
         0 => wire.answer("200 OK", "text/plain", b"x"),
@@ -338,7 +338,7 @@ fn going_stale(request: &Request, wire: &mut testing::scripted::Wire) -> Then {
 }
 
 #[test]
-fn a_request_on_a_stale_connection_is_repeated_where_that_is_right() {
+fn only_bodyless_idempotent_requests_are_retried() {
     for (request, is_repeated) in [
         ("GET /1.0/x HTTP/1.1\r\nHost: gate.test\r\n\r\n", true),
         ("DELETE /1.0/x HTTP/1.1\r\nHost: gate.test\r\n\r\n", true),
@@ -364,9 +364,9 @@ fn a_request_on_a_stale_connection_is_repeated_where_that_is_right() {
             false,
         ),
     ] {
-        let upstream = Scripted::start(going_stale);
+        let upstream = Scripted::start(cut_second_request);
         let scene = ScriptedScene::before(&upstream);
-        // One connection stays with one worker of the gateway, and so with one pool.
+        // A connection stays with one worker, and so with one pool.
         let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
         assert_eq!(admin.get("/1.0/first").unwrap().head.status, 200);
         let answer = in_time(|| admin.ask(request).unwrap());
@@ -378,25 +378,25 @@ fn a_request_on_a_stale_connection_is_repeated_where_that_is_right() {
         if is_repeated {
             assert_eq!((answer.head.status, sent), (200, 2), "{request}");
         } else {
-            assert_is_away(&answer);
+            assert_unavailable(&answer);
             assert_eq!(sent, 1, "{request}");
         }
     }
 }
 
 #[test]
-fn a_request_whose_first_connection_breaks_is_not_repeated_for_ever() {
+fn a_request_is_retried_once_at_most() {
     let upstream = Scripted::start(|_, _| Then::Cut);
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
-    assert_is_away(&in_time(|| admin.get("/1.0/x").unwrap()));
+    assert_unavailable(&in_time(|| admin.get("/1.0/x").unwrap()));
     assert!(upstream.requests().len() <= 2, "{} times", upstream.requests().len());
 }
 
 #[test]
-fn an_answer_may_come_before_the_request_is_over() {
+fn a_response_before_the_end_of_the_upload_is_forwarded() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
+        wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);

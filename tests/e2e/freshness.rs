@@ -8,8 +8,8 @@ use testing::images::{Image, Images, Kind};
 use testing::scene::Scene;
 
 #[test]
-fn what_was_just_published_is_found_at_once() {
-    // So long that nothing but a fresh look finds it.
+fn a_newly_published_image_is_available_at_once() {
+    // So long that only a new fetch finds the image.
     let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let images = Images::new();
 
@@ -27,7 +27,7 @@ fn what_was_just_published_is_found_at_once() {
             format!("/1.0/images/{fingerprint}"),
             format!("/1.0/images/{fingerprint}/export"),
         ];
-        // Each time another one of these finds it first.
+        // Each time, another path is requested first.
         let path = &paths[number - 1];
         assert_eq!(scene.get(path).status, 404, "not yet: {path}");
         image.import(&scene.incus, &["--public", "--alias", &format!("new/{number}")]);
@@ -45,7 +45,7 @@ fn what_was_just_published_is_found_at_once() {
 }
 
 #[test]
-fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
+fn an_unpublished_image_disappears_within_max_age() {
     const REFRESH: Duration = Duration::from_secs(1);
     let scene = Scene::start();
     let images = Images::new();
@@ -105,7 +105,7 @@ fn what_is_no_longer_published_is_gone_within_the_refresh_time() {
 }
 
 #[test]
-fn an_incus_that_comes_after_the_gateway_is_found_long_before_the_refresh_time() {
+fn an_incus_started_later_is_found_before_max_age() {
     let scene = Scene::start_with(|setup| "max_age = \"1h\"".clone_into(&mut setup.more_public));
     let image = Images::new().unified("there already");
     image.import(&scene.incus, &["--public", "--alias", "there"]);
@@ -115,7 +115,7 @@ fn an_incus_that_comes_after_the_gateway_is_found_long_before_the_refresh_time()
     let list = || Curl::get(format!("{}/1.0/images", early.public_url())).answer();
     assert_eq!(list().status, 503);
     scene.incus.start_again();
-    // By itself: nobody asks.
+    // Without a request.
     early.wait_for_log("the list of images is fresh again");
     assert!(list().text().contains(&image.fingerprint));
 }

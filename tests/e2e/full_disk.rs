@@ -15,7 +15,7 @@ use testing::scripted::Scripted;
 use testing::tls::TlsClient;
 
 #[test]
-fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
+fn a_full_disk_delays_no_request() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -55,12 +55,12 @@ fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
         assert!(begun.elapsed() < PATIENCE);
     }
     disk.make_room();
-    // What has come meanwhile is lost, and that is told.
+    // Lines written meanwhile are lost, and the log reports their number.
     let deadline = Instant::now() + PATIENCE;
     while !fs::read_to_string(&log).unwrap().contains("lines of the log are lost") {
         assert_eq!(ops.get("/1.0/after").unwrap().head.status, 200);
         assert!(Instant::now() < deadline, "{}", fs::read_to_string(&log).unwrap());
-        // It is told once a second, and the disk is small: a crowd's lines would have filled it again by then.
+        // It is reported once a second, and many requests would have filled the small disk again by then.
         std::thread::sleep(Duration::from_millis(100));
     }
     wait_for("/1.0/after");

@@ -21,7 +21,7 @@ macro_rules! replayed {
         )*
 
         #[test]
-        fn each_corpus_is_one_of_a_property() {
+        fn each_property_has_a_corpus_and_a_target() {
             let mut properties = vec![$(stringify!($property)),*];
             properties.sort_unstable();
             assert_eq!(names(Path::new(CORPUS)), properties);

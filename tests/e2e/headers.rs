@@ -7,7 +7,7 @@ use testing::scene::ScriptedScene;
 use testing::scripted::Scripted;
 use testing::tls::{End, TlsClient};
 
-/// What an admin sends …
+/// Headers that an admin sends …
 const SENT: &[(&str, &str)] = &[
     ("authorization", "Bearer x"),
     ("if-match", "\"an etag\""),
@@ -18,22 +18,22 @@ const SENT: &[(&str, &str)] = &[
     ("x-incus-forwardedness", "is another word"),
     ("x-several", "1"),
     ("x-several", "2"),
-    // These say who the client is …
+    // These identify the client …
     ("x-forwarded-for", "10.0.0.1"),
     ("x-forwarded-for", "10.0.0.2, 10.0.0.3"),
     ("x-forwarded-proto", "http"),
     ("x-real-ip", "10.0.0.4"),
-    // … these claim to be somebody else …
+    // … these claim another identity …
     ("ssl-client-cert", "-----BEGIN CERTIFICATE-----"),
     ("ssl-client-verify", "SUCCESS"),
     ("x-incus-forwarded-address", "10.0.0.5"),
     ("x-incus-forwarded-protocol", "unix"),
     ("x-incus-forwarded-username", "root"),
-    // … and this is for the next hop alone.
+    // … and this is hop-by-hop.
     ("te", "trailers"),
 ];
 
-/// … and what of it Incus gets.
+/// … and those that Incus receives.
 const RECEIVED: &[(&str, &str)] = &[
     ("authorization", "Bearer x"),
     ("host", "gate.test:8555"),
@@ -51,7 +51,7 @@ const RECEIVED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn headers_go_up_but_for_those_of_one_hop_and_of_somebody_else() {
+fn hop_by_hop_and_identity_headers_are_not_forwarded() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
 
@@ -68,7 +68,7 @@ fn headers_go_up_but_for_those_of_one_hop_and_of_somebody_else() {
 }
 
 #[test]
-fn close_is_for_the_gateway_alone() {
+fn connection_close_is_not_forwarded() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
 
@@ -91,7 +91,7 @@ fn close_is_for_the_gateway_alone() {
 }
 
 #[test]
-fn headers_go_up_from_http2_too() {
+fn headers_of_http2_requests_are_forwarded() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
 
@@ -106,7 +106,7 @@ fn headers_go_up_from_http2_too() {
 }
 
 #[test]
-fn an_address_is_spelt_as_what_it_is() {
+fn ipv4_clients_of_an_ipv6_socket_have_ipv4_addresses() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.admin = "[::]:0".to_owned());
 
@@ -124,7 +124,7 @@ fn an_address_is_spelt_as_what_it_is() {
 }
 
 #[test]
-fn headers_come_down_but_for_those_of_one_hop() {
+fn hop_by_hop_headers_of_responses_are_not_forwarded() {
     const ANSWER: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 1\r\nDate: Sat, 21 Nov 2026 05:00:00 GMT\r\n\
         ETag: \"an etag\"\r\nLocation: /1.0/operations/1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Incus-Type: oci\r\n\
         Connection: X-Foo, keep-alive\r\nX-Foo: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\n\
@@ -138,7 +138,7 @@ fn headers_come_down_but_for_those_of_one_hop() {
         ("set-cookie", "b=2"),
         ("x-incus-type", "oci"),
     ]);
-    let upstream = Scripted::start(|_, wire| wire.say(ANSWER));
+    let upstream = Scripted::start(|_, wire| wire.send(ANSWER));
     let scene = ScriptedScene::before(&upstream);
 
     let answer = TlsClient::of(scene.ops())
@@ -163,7 +163,7 @@ fn headers_come_down_but_for_those_of_one_hop() {
 }
 
 #[test]
-fn cookies_that_http2_split_are_joined() {
+fn cookies_split_by_http2_are_joined() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
 
@@ -180,11 +180,11 @@ fn cookies_that_http2_split_are_joined() {
 }
 
 #[test]
-fn sixty_kibibytes_of_headers_pass_both_ways() {
+fn headers_of_60_kibibytes_are_forwarded_both_ways() {
     let large = "v".repeat(1000);
     let fields: String = (0..60).map(|n| format!("X-Incus-{n}: {large}\r\n")).collect();
     let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 1\r\n\r\nx");
-    let upstream = Scripted::start(move |_, wire| wire.say(&answer));
+    let upstream = Scripted::start(move |_, wire| wire.send(&answer));
     let scene = ScriptedScene::before(&upstream);
 
     let request = format!("GET /1.0/x HTTP/1.1\r\nHost: gate.test\r\n{fields}\r\n");
@@ -214,7 +214,7 @@ fn sixty_kibibytes_of_headers_pass_both_ways() {
 }
 
 #[test]
-fn more_headers_than_the_limit_are_refused() {
+fn headers_over_the_limit_are_rejected() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
 

@@ -14,7 +14,7 @@ use testing::scripted::Scripted;
 use testing::tls::TlsClient;
 
 #[test]
-fn every_frame_has_the_end_that_the_rfc_says() {
+fn invalid_frames_end_as_rfc_9113_requires() {
     let names: HashSet<&str> = CASES.iter().chain(DIFFERENCES).map(|case| case.name).collect();
     assert_eq!(names.len(), CASES.len() + DIFFERENCES.len(), "a name stands twice");
     assert!(names.len() >= 60, "{}", names.len());
@@ -43,7 +43,7 @@ fn every_frame_has_the_end_that_the_rfc_says() {
         }
     }
     assert!(differences.is_empty(), "{} cases\n{differences}", names.len());
-    // Nobody fills our log with warnings by what they send.
+    // No client can fill the log with warnings.
     let warnings: Vec<_> = scene
         .gateway
         .log()

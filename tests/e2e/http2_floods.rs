@@ -23,14 +23,14 @@ fn connect(scene: &ScriptedScene) -> Raw {
     raw
 }
 
-/// Sends more and more of it until the gateway has had enough.
+/// Sends frames until the gateway ends the connection.
 fn flood(scene: &ScriptedScene, first: Vec<u8>, mut next: impl FnMut(u32) -> Vec<u8>) -> u32 {
     let before = scene.gateway.memory_now();
     let mut raw = connect(scene);
     raw.send(first).unwrap();
     let mut sent = 0;
     while sent < 100_000 {
-        // Whatever the end looks like on our side, it must come.
+        // The connection must end, in whatever way.
         match raw.send(next(sent)) {
             Ok(()) => sent += 1,
             Err(End::Silence) => panic!("it takes no more, and does not say so"),
@@ -44,7 +44,7 @@ fn flood(scene: &ScriptedScene, first: Vec<u8>, mut next: impl FnMut(u32) -> Vec
 }
 
 #[test]
-fn an_endless_head_and_a_rapid_reset_end_the_connection() {
+fn continuation_floods_and_rapid_resets_end_the_connection() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
     let scene = ScriptedScene::before(&upstream);
 

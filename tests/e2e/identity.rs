@@ -14,14 +14,14 @@ use testing::scene::ScriptedScene;
 use testing::scripted::{Scripted, Wire};
 use testing::tls::{End, TlsClient};
 
-/// Not among what the gateway asks for by itself.
+/// The gateway itself does not request this target.
 const TARGET: &str = "/1.0/instances";
 
 fn upstream() -> Scripted {
     Scripted::start(|_, wire: &mut Wire| wire.answer("200 OK", "text/plain", b"welcome"))
 }
 
-/// Both versions of TLS.
+/// Returns a client for each version of TLS.
 fn versions() -> [TlsClient; 2] {
     [TlsClient::tls12(), TlsClient::tls13()]
 }
@@ -34,7 +34,7 @@ fn fingerprint_table(name: &str, certificate: &Certificate) -> String {
 }
 
 #[track_caller]
-fn assert_refused(status: u16, json: &Value) {
+fn assert_rejected(status: u16, json: &Value) {
     assert_eq!(status, 403, "{json}");
     let error = json["error"].as_str().unwrap();
     assert!(!error.is_empty());
@@ -50,8 +50,8 @@ fn assert_refused(status: u16, json: &Value) {
     assert_eq!(*json, expected);
 }
 
-/// Refused over HTTP/1.1 and HTTP/2, whatever is asked for, and not kept.
-fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
+/// Panics unless the client is rejected over HTTP/1.1 and HTTP/2, for any target, and its connection closed.
+fn assert_rejects(admin: SocketAddr, client: &TlsClient) {
     for request in [
         format!("GET {TARGET} HTTP/1.1\r\nHost: gate.test\r\n\r\n"),
         "GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n".to_owned(),
@@ -60,18 +60,18 @@ fn assert_refuses(admin: SocketAddr, client: &TlsClient) {
         "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
     ] {
         let answer = client.connect(admin).unwrap().ask(request).unwrap();
-        assert_refused(answer.head.status, &answer.json());
+        assert_rejected(answer.head.status, &answer.json());
         assert_eq!(answer.head.field("connection"), Some("close"));
     }
     for method in ["GET", "DELETE"] {
         let mut http2 = client.connect_http2(admin).unwrap();
         let answer = http2.ask(http2.request(method, TARGET)).unwrap();
-        assert_refused(answer.status.as_u16(), &answer.json());
+        assert_rejected(answer.status.as_u16(), &answer.json());
     }
 }
 
-/// Welcome over HTTP/1.1 and HTTP/2.
-fn assert_welcomes(admin: SocketAddr, client: &TlsClient) {
+/// Panics unless the client is accepted over HTTP/1.1 and HTTP/2.
+fn assert_accepts(admin: SocketAddr, client: &TlsClient) {
     let answer = client.connect(admin).unwrap().get(TARGET).unwrap();
     assert_eq!((answer.head.status, answer.text().as_str()), (200, "welcome"));
     let answer = client.connect_http2(admin).unwrap().get(TARGET).unwrap();
@@ -79,7 +79,7 @@ fn assert_welcomes(admin: SocketAddr, client: &TlsClient) {
 }
 
 #[test]
-fn who_does_not_hold_the_very_certificate_is_refused() {
+fn only_the_exact_certificate_is_accepted() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |_| {});
     let certificates = &scene.certificates;
@@ -101,9 +101,9 @@ fn who_does_not_hold_the_very_certificate_is_refused() {
     let child = certificates.client_issued_by(&authority, "child");
     let local = &setup.local;
     for client in versions() {
-        let presenting = |chain: &[&Certificate]| client.alike().presenting_chain(chain, chain[0]);
+        let presenting = |chain: &[&Certificate]| client.without_certificate().presenting_chain(chain, chain[0]);
         for (who, client) in [
-            ("no certificate", client.alike()),
+            ("no certificate", client.without_certificate()),
             ("a stranger", presenting(&[&stranger])),
             ("the same subject", presenting(&[&same_subject])),
             ("the same key", presenting(&[&same_key])),
@@ -125,20 +125,20 @@ fn who_does_not_hold_the_very_certificate_is_refused() {
             ("the gateway's own one for Incus", presenting(&[local])),
         ] {
             eprintln!("{who}");
-            assert_refuses(gateway.admin(), &client);
+            assert_rejects(gateway.admin(), &client);
         }
-        // The same, from those who are listed.
-        assert_welcomes(gateway.admin(), &presenting(&[ops]));
-        assert_welcomes(gateway.admin(), &presenting(&[&authority]));
+        // The same for listed certificates.
+        assert_accepts(gateway.admin(), &presenting(&[ops]));
+        assert_accepts(gateway.admin(), &presenting(&[&authority]));
         // Only the leaf counts.
-        assert_welcomes(gateway.admin(), &presenting(&[ops, &stranger]));
+        assert_accepts(gateway.admin(), &presenting(&[ops, &stranger]));
     }
     let from_admins = 2 * 3 * 2;
     assert_eq!(upstream.requests().len(), from_admins, "a refused request has gone up");
 }
 
 #[test]
-fn who_does_not_hold_the_key_gets_no_connection() {
+fn a_certificate_without_its_key_fails_the_handshake() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let certificates = &scene.certificates;
@@ -146,7 +146,7 @@ fn who_does_not_hold_the_key_gets_no_connection() {
     let same_kind = certificates.client("same-kind");
     for client in versions() {
         for signer in [&same_kind, &other_kind] {
-            let client = client.alike().presenting_chain(&[scene.ops()], signer);
+            let client = client.without_certificate().presenting_chain(&[scene.ops()], signer);
             let end = client
                 .connect(scene.gateway.admin())
                 .and_then(|mut raw| raw.get(TARGET))
@@ -162,8 +162,8 @@ fn who_does_not_hold_the_key_gets_no_connection() {
 }
 
 #[test]
-fn a_certificate_is_asked_for_without_a_hint() {
-    // With a hint that does not fit, Go's clients send none.
+fn the_certificate_request_names_no_authorities() {
+    // If the hint does not match, Go's clients send no certificate.
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for client in versions() {
@@ -175,7 +175,7 @@ fn a_certificate_is_asked_for_without_a_hint() {
     }
 }
 
-/// Every kind of certificate that people have.
+/// Returns a certificate of every kind in use.
 fn of_every_kind(certificates: &Certificates) -> Vec<(String, Certificate)> {
     let openssl = |name: &str, kind: &[&str]| {
         let made = Certificate {
@@ -216,7 +216,7 @@ fn of_every_kind(certificates: &Certificates) -> Vec<(String, Certificate)> {
 }
 
 #[test]
-fn every_kind_of_certificate_is_welcome_by_its_file() {
+fn every_kind_of_certificate_is_accepted_by_file() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let kinds = of_every_kind(&certificates);
@@ -224,14 +224,14 @@ fn every_kind_of_certificate_is_welcome_by_its_file() {
     for (name, certificate) in &kinds {
         for client in versions() {
             eprintln!("{name}");
-            assert_welcomes(scene.gateway.admin(), &client.presenting(certificate));
+            assert_accepts(scene.gateway.admin(), &client.presenting(certificate));
         }
     }
     assert_eq!(upstream.requests().len(), 4 * kinds.len());
 }
 
 #[test]
-fn every_kind_of_certificate_is_welcome_by_its_fingerprint() {
+fn every_kind_of_certificate_is_accepted_by_fingerprint() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let kinds = of_every_kind(&certificates);
@@ -242,11 +242,11 @@ fn every_kind_of_certificate_is_welcome_by_its_fingerprint() {
     for (name, certificate) in &kinds {
         for client in versions() {
             eprintln!("{name}");
-            assert_welcomes(scene.gateway.admin(), &client.presenting(certificate));
+            assert_accepts(scene.gateway.admin(), &client.presenting(certificate));
         }
     }
     for client in versions() {
-        assert_refuses(
+        assert_rejects(
             scene.gateway.admin(),
             &client.presenting(&scene.certificates.client("stranger")),
         );
@@ -254,7 +254,7 @@ fn every_kind_of_certificate_is_welcome_by_its_fingerprint() {
     assert_eq!(upstream.requests().len(), 4 * kinds.len());
 }
 
-/// A client certificate that ends in the second of this moment.
+/// Creates a client certificate that expires in this second.
 fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
     let since = end.duration_since(UNIX_EPOCH).unwrap();
     let mut params = CertificateParams::default();
@@ -270,17 +270,17 @@ fn valid_until(certificates: &Certificates, end: SystemTime) -> Certificate {
 }
 
 #[test]
-fn dates_are_looked_at_for_each_request() {
+fn validity_dates_are_checked_for_each_request() {
     let upstream = upstream();
     let certificates = Certificates::new();
-    // Certificates end at whole seconds.
+    // Certificates expire at whole seconds.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let end = UNIX_EPOCH + Duration::from_secs(now.as_secs() + 3);
     let brief = valid_until(&certificates, end);
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = fingerprint_table("brief", &brief));
     let mut raw = TlsClient::of(&brief).connect(scene.gateway.admin()).unwrap();
     let mut http2 = TlsClient::of(&brief).connect_http2(scene.gateway.admin()).unwrap();
-    // The last second belongs to it.
+    // The last second is part of the validity period.
     let end = end + Duration::from_secs(1);
     served_until(end, || {
         let answer = raw.get(TARGET).ok()?;
@@ -292,7 +292,7 @@ fn dates_are_looked_at_for_each_request() {
     });
 }
 
-/// Repeats a request until it is refused or its connection is closed, whichever the gateway comes to first, and panics if that is
+/// Repeats a request until it is rejected or its connection is closed, whichever happens first, and panics if that is
 /// before `end` or a request that was sent later is served.
 fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>) {
     for requests in 0.. {
@@ -303,7 +303,7 @@ fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>
                 assert!(requests > 0 || asked >= end, "never served");
                 assert!(SystemTime::now() >= end, "refused before its end: {refused:?}");
                 if let Some((status, body)) = refused {
-                    assert_refused(status, &serde_json::from_slice(&body).unwrap());
+                    assert_rejected(status, &serde_json::from_slice(&body).unwrap());
                 }
                 return;
             }
@@ -313,7 +313,7 @@ fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>
 }
 
 #[test]
-fn no_session_of_the_admin_port_is_resumed() {
+fn the_admin_port_resumes_no_session() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let admin = scene.gateway.admin();
@@ -325,16 +325,16 @@ fn no_session_of_the_admin_port_is_resumed() {
             assert_eq!(raw.get(TARGET).unwrap().head.status, 200);
             assert_eq!(client.sessions_offered(), 0);
         }
-        client.present_nothing();
+        client.stop_presenting();
         let mut raw = client.connect(admin).unwrap();
         assert!(!raw.is_resumed());
         let answer = raw.get(TARGET).unwrap();
-        assert_refused(answer.head.status, &answer.json());
+        assert_rejected(answer.head.status, &answer.json());
     }
 }
 
 #[test]
-fn a_session_of_the_public_port_is_resumed_there_and_not_on_the_admin_port() {
+fn public_sessions_are_resumed_on_the_public_port_only() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for client in versions() {
@@ -349,7 +349,7 @@ fn a_session_of_the_public_port_is_resumed_there_and_not_on_the_admin_port() {
                 .status,
             200
         );
-        // So these clients do resume where they may.
+        // This shows that these clients resume where permitted.
         let mut raw = client.connect(scene.gateway.public()).unwrap();
         assert!(raw.is_resumed());
         assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
@@ -369,10 +369,10 @@ fn a_session_of_the_public_port_is_resumed_there_and_not_on_the_admin_port() {
                 .status,
             200
         );
-        client.present_nothing();
+        client.stop_presenting();
         let mut raw = client.connect(scene.gateway.admin()).unwrap();
         assert!(!raw.is_resumed());
         let answer = raw.get(TARGET).unwrap();
-        assert_refused(answer.head.status, &answer.json());
+        assert_rejected(answer.head.status, &answer.json());
     }
 }

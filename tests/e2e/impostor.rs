@@ -13,13 +13,13 @@ use testing::scripted::{FINGERPRINT, Scripted, Then};
 use testing::tls::TlsClient;
 use testing::tls::http1::Answer;
 
-/// What a client waits at most.
+/// The longest time that a client waits.
 const LIMIT: Duration = Duration::from_secs(5);
-/// More than the head of any answer of Incus.
+/// Larger than the header section of any response of Incus.
 const TOO_LARGE: usize = 1 << 20;
 
 #[track_caller]
-fn assert_is_away(answer: &Answer, what: &str) {
+fn assert_unavailable(answer: &Answer, what: &str) {
     assert!(matches!(answer.head.status, 502 | 503), "{what}: {}", answer.head.line);
     let json = answer.json();
     assert_eq!(
@@ -30,14 +30,14 @@ fn assert_is_away(answer: &Answer, what: &str) {
 }
 
 #[test]
-fn a_head_that_is_cut_anywhere_is_no_answer() {
+fn a_truncated_response_header_gets_502() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n";
     const ENDS: [Then; 3] = [Then::Close, Then::Cut, Then::Reset];
     let upstream = Scripted::start(|request, wire| {
         let target = request.target();
         let mut parts = target.rsplit('/').map(|part| part.parse::<usize>().unwrap_or(0));
         let (end, length) = (parts.next().unwrap(), parts.next().unwrap());
-        wire.say(&HEAD[..length]);
+        wire.send(&HEAD[..length]);
         ENDS[end]
     });
     let scene = ScriptedScene::before(&upstream);
@@ -47,7 +47,7 @@ fn a_head_that_is_cut_anywhere_is_no_answer() {
         let end = length % ENDS.len();
         let path = format!("/1.0/x/{length}/{end}");
         let begun = Instant::now();
-        assert_is_away(&http1.get(&path).unwrap(), &path);
+        assert_unavailable(&http1.get(&path).unwrap(), &path);
         let answer = http2.get(&path).unwrap();
         assert_eq!((answer.status.as_u16(), answer.whole), (502, Ok(())), "{path}");
         assert!(begun.elapsed() < LIMIT, "{path}");
@@ -55,7 +55,7 @@ fn a_head_that_is_cut_anywhere_is_no_answer() {
 }
 
 #[test]
-fn an_answer_that_ends_in_two_ways_is_no_answer() {
+fn a_response_with_ambiguous_framing_gets_502() {
     const FRAMINGS: [&str; 4] = [
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 10",
@@ -64,10 +64,10 @@ fn an_answer_that_ends_in_two_ways_is_no_answer() {
     ];
     let upstream = Scripted::start(|request, wire| {
         let target = request.target();
-        // The one image's bytes, too.
+        // The export of the image, too.
         let framing = target.rsplit('/').next().unwrap().parse().unwrap_or(0);
         let framing: &str = FRAMINGS[framing];
-        wire.say(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
+        wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
         Then::Reset
     });
     let scene = ScriptedScene::before(&upstream);
@@ -75,18 +75,18 @@ fn an_answer_that_ends_in_two_ways_is_no_answer() {
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     for (number, framing) in FRAMINGS.iter().enumerate() {
         let path = format!("/1.0/x/{number}");
-        assert_is_away(&http1.get(&path).unwrap(), framing);
+        assert_unavailable(&http1.get(&path).unwrap(), framing);
         assert_eq!(http2.get(&path).unwrap().status.as_u16(), 502, "{framing}");
     }
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
     let export = format!("/1.0/images/{FINGERPRINT}/export");
-    assert_is_away(&stranger.get(&export).unwrap(), "an export");
+    assert_unavailable(&stranger.get(&export).unwrap(), "an export");
 }
 
 #[test]
-fn what_comes_behind_an_answer_is_nobodys() {
+fn data_after_a_response_reaches_no_client() {
     const BEHIND: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nloose";
-    // Until here is the answer.
+    // The response ends here.
     const ANSWERS: [(&str, &str, &str); 5] = [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none", "one"),
         (
@@ -106,18 +106,18 @@ fn what_comes_behind_an_answer_is_nobodys() {
         let (number, at_once) = number.split_once('/').unwrap();
         let (_, answer, _) = ANSWERS[number.parse::<usize>().unwrap()];
         match at_once {
-            "true" => wire.say(format!("{answer}{BEHIND}")),
+            "true" => wire.send(format!("{answer}{BEHIND}")),
             _ => {
-                wire.say(answer);
-                wire.say(BEHIND)
+                wire.send(answer);
+                wire.send(BEHIND)
             }
         }
     });
     let scene = ScriptedScene::before(&upstream);
     for (number, (method, _, body)) in ANSWERS.iter().enumerate() {
-        // What comes later than the next request went up is an answer to that, as far as HTTP/1.1 can tell.
+        // In HTTP/1.1, data that arrives after the next request was sent is a response to that request.
         for at_once in [true] {
-            // One connection stays with one worker of the gateway, and so with one pool.
+            // A connection stays with one worker, and so with one pool.
             let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
             for _ in 0..5 {
                 raw.send(format!(
@@ -140,42 +140,42 @@ fn what_comes_behind_an_answer_is_nobodys() {
 }
 
 #[test]
-fn a_head_without_an_end_is_not_kept() {
+fn an_endless_response_header_is_rejected() {
     let upstream = Scripted::start(|request, wire| {
         let line = match request.target().rsplit('/').next() {
             Some("few") => format!("X: {}\r\n", "x".repeat(TOO_LARGE)),
             _ => "X: x\r\n".repeat(TOO_LARGE / 6),
         };
-        wire.say(format!("HTTP/1.1 200 OK\r\n{line}"));
+        wire.send(format!("HTTP/1.1 200 OK\r\n{line}"));
         Then::Hold
     });
     let scene = ScriptedScene::before(&upstream);
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     for path in ["/1.0/few", "/1.0/many"] {
         let begun = Instant::now();
-        assert_is_away(&admin.get(path).unwrap(), path);
+        assert_unavailable(&admin.get(path).unwrap(), path);
         assert!(begun.elapsed() < LIMIT, "{path}");
     }
 }
 
 #[test]
-fn a_catalogue_without_an_end_is_not_kept() {
-    /// What the gateway holds of it at most, twice for a buffer that grows.
+fn an_endless_catalogue_is_rejected() {
+    /// Twice the gateway's limit, because the buffer grows.
     const MOST: u64 = 600 << 20;
     let upstream = Scripted::start_bare(|request, wire| {
         if request.target() != "/1.0/images?recursion=1" {
             let server = br#"{"type":"sync","metadata":{"auth":"trusted","api_version":"1.0"}}"#;
             return wire.answer("200 OK", "application/json", server);
         }
-        wire.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
-        while wire.say(&chunk) == Then::KeepAlive {}
+        while wire.send(&chunk) == Then::KeepAlive {}
         Then::Cut
     });
     let scene = ScriptedScene::before(&upstream);
     let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
-    assert_is_away(&stranger.get("/1.0/images").unwrap(), "a list without an end");
-    // It is a quarter of a gibibyte.
+    assert_unavailable(&stranger.get("/1.0/images").unwrap(), "a list without an end");
+    // The limit is a quarter of a gibibyte.
     let deadline = Instant::now() + PATIENCE * 5;
     while !scene.gateway.log().iter().any(|line| line.contains("larger than")) {
         assert!(Instant::now() < deadline, "{:?}", scene.gateway.log());
@@ -185,7 +185,7 @@ fn a_catalogue_without_an_end_is_not_kept() {
 }
 
 #[test]
-fn what_speaks_no_tls_is_not_incus() {
+fn an_upstream_without_tls_is_rejected() {
     type Says = fn() -> Vec<u8>;
     let says: [(&str, Says); 6] = [
         ("HTTP in the clear", || {
@@ -209,7 +209,7 @@ fn what_speaks_no_tls_is_not_incus() {
             let mut open = Vec::new();
             for tcp in listener.incoming().map_while(Result::ok) {
                 let mut tcp = tcp;
-                // What is said before it is asked for is no answer either.
+                // Data sent before any request is no response either.
                 let _ = tcp.write_all(&says());
                 if what.ends_with("without an end") {
                     open.push(tcp);
@@ -222,12 +222,12 @@ fn what_speaks_no_tls_is_not_incus() {
         let gateway = Gateway::start(&setup.text());
         let mut admin = TlsClient::of(&setup.admins[0].1).connect(gateway.admin()).unwrap();
         let begun = Instant::now();
-        assert_is_away(&admin.get("/1.0").unwrap(), what);
+        assert_unavailable(&admin.get("/1.0").unwrap(), what);
         assert!(begun.elapsed() < LIMIT, "{what}: {:?}", begun.elapsed());
         for path in ["/1.0".to_owned(), format!("/1.0/images/{FINGERPRINT}/export")] {
             let begun = Instant::now();
             let mut stranger = TlsClient::tls13().connect(gateway.public()).unwrap();
-            assert_is_away(&stranger.get(&path).unwrap(), what);
+            assert_unavailable(&stranger.get(&path).unwrap(), what);
             assert!(begun.elapsed() < LIMIT, "{what}: {:?}", begun.elapsed());
         }
     }

@@ -15,7 +15,7 @@ use testing::images::Images;
 use testing::incus::Incus;
 use testing::run::{Output, Started, run};
 
-/// An Incus that trusts nobody yet, and an empty folder.
+/// An Incus with an empty trust store, and an empty folder.
 struct Start {
     incus: Incus,
     folder: TempDir,
@@ -54,7 +54,7 @@ impl Start {
         fs::read_to_string(self.path("proxy.toml")).expect("a configuration")
     }
 
-    /// On what was made, from another folder.
+    /// Starts the created configuration from another folder.
     fn gateway(&self) -> Gateway {
         let folder = self.folder.path().display();
         let at_home = |text: String, name: &str| text.replace(&format!("\"{name}/"), &format!("\"{folder}/{name}/"));
@@ -62,7 +62,7 @@ impl Start {
         Gateway::start(&format!("{configuration}\n[status]\nsocket = \"status.sock\"\n"))
     }
 
-    /// Every file, with all that could change of it.
+    /// Returns every file with its content, mode and modification time.
     fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64)> {
         let folders = [self.folder.path().to_owned(), self.path("certs")];
         let entries = folders
@@ -86,7 +86,7 @@ impl Start {
 }
 
 #[test]
-fn from_nothing_to_published() {
+fn init_creates_a_working_gateway() {
     let start = Start::new();
     let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     assert!(said.contains("ok    Incus at"), "{said}");
@@ -111,7 +111,7 @@ fn from_nothing_to_published() {
     }
     assert!(about(&start.path("certs/incus-client.crt")).contains("NIST CURVE: P-384"));
 
-    // What it tells people to do next is what works.
+    // The printed next steps work.
     let gateway = start.gateway();
     let ops = Certificate {
         certificate: start.path("certs/ops.crt"),
@@ -143,7 +143,7 @@ fn from_nothing_to_published() {
 }
 
 #[test]
-fn a_second_run_changes_nothing_and_says_so() {
+fn a_second_run_changes_nothing_and_reports_it() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let (files, trusted) = (start.files(), start.trusted());
@@ -169,7 +169,7 @@ fn a_second_run_changes_nothing_and_says_so() {
 }
 
 #[test]
-fn what_was_broken_off_is_gone_on_with() {
+fn an_interrupted_run_is_continued() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost"]).ok();
     let made = start.files();
@@ -188,7 +188,7 @@ fn what_was_broken_off_is_gone_on_with() {
 }
 
 #[test]
-fn the_example_of_a_package_is_no_configuration() {
+fn the_packaged_example_is_replaced() {
     let start = Start::new();
     let example = include_str!("../../proxy.toml.example");
     fs::write(start.path("proxy.toml"), example).expect("a file");
@@ -203,7 +203,7 @@ fn the_example_of_a_package_is_no_configuration() {
 }
 
 #[test]
-fn an_admin_is_added_to_what_is_there() {
+fn an_admin_is_added_to_an_existing_configuration() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let before = start.configuration();
@@ -220,7 +220,7 @@ fn an_admin_is_added_to_what_is_there() {
     );
     start.gateway();
 
-    // An array that was closed cannot be added to.
+    // An inline array cannot be extended.
     let inline = before
         .replace(
             "[[admin.clients]]\nname = \"ops\"\ncertificate = \"certs/ops.crt\"\n",
@@ -245,7 +245,7 @@ fn an_admin_is_added_to_what_is_there() {
 }
 
 #[test]
-fn certbots_certificate_is_found_and_rsa_is_made_for_who_wants_it() {
+fn certbot_certificates_are_found_and_rsa_creates_an_rsa_key() {
     let start = Start::new();
     let live = start.path("live/lxc.example.org");
     fs::create_dir_all(&live).expect("a folder");
@@ -269,7 +269,7 @@ fn certbots_certificate_is_found_and_rsa_is_made_for_who_wants_it() {
 }
 
 #[test]
-fn an_incus_that_listens_nowhere_is_made_to() {
+fn an_incus_without_https_address_gets_one() {
     let start = Start::new();
     start.incus.run(&["config", "unset", "core.https_address"]).ok();
     let said = start.init(&["--yes", "--name=localhost"]).ok();
@@ -284,7 +284,7 @@ fn an_incus_that_listens_nowhere_is_made_to() {
 }
 
 #[test]
-fn without_an_incus_here_it_says_what_is_left_to_do() {
+fn without_a_local_incus_the_remaining_steps_are_printed() {
     let start = Start::new();
     let output = start.init(&["--yes", "--name=localhost", "--incus=/nowhere"]);
     assert_eq!(output.status.code(), Some(1));
@@ -293,7 +293,7 @@ fn without_an_incus_here_it_says_what_is_left_to_do() {
     assert!(said.contains("run: incus config trust add-certificate"), "{said}");
     assert!(start.path("proxy.toml").exists());
 
-    // When there is one, it is elsewhere, and the configuration is nobody's to change.
+    // When there is a local Incus with another URL, the configuration is not changed.
     let before = start.configuration();
     let said = start.init(&["--yes", "--name=localhost"]).stdout;
     assert!(
@@ -307,7 +307,7 @@ fn without_an_incus_here_it_says_what_is_left_to_do() {
 }
 
 #[test]
-fn what_cannot_be_is_told_before_anything_is_made() {
+fn invalid_arguments_are_rejected_before_anything_is_created() {
     let start = Start::new();
     for (wrong, complaint) in [
         (
@@ -323,7 +323,7 @@ fn what_cannot_be_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn an_admin_who_has_a_key_brings_the_certificate_alone() {
+fn an_admins_certificate_without_its_key_is_used() {
     let start = Start::new();
     let certificates = Certificates::new();
     let alice = certificates.client("alice");
@@ -338,7 +338,7 @@ fn an_admin_who_has_a_key_brings_the_certificate_alone() {
 }
 
 #[test]
-fn the_gateways_user_can_read_it_whatever_the_umask() {
+fn the_gateways_user_can_read_the_files_under_any_umask() {
     let start = Start::new();
     let init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
     let folder = start.path("gate");
@@ -364,12 +364,12 @@ fn the_gateways_user_can_read_it_whatever_the_umask() {
     ] {
         assert_eq!(mode(path), 0o644, "{path}");
     }
-    // Where the user is known, the group may read them.
+    // If the gateway's user exists, its group may read them.
     assert_eq!(mode("certs/server.key") & !0o040, 0o600);
 }
 
 #[test]
-fn it_goes_on_when_nobody_listens() {
+fn a_closed_output_does_not_stop_it() {
     let start = Start::new();
     let mut init = start.command(&["--yes", "--name=localhost", "--admin=ops"]);
     let mut child = Started::by(init.stdout(Stdio::piped()));
@@ -380,14 +380,14 @@ fn it_goes_on_when_nobody_listens() {
 }
 
 #[test]
-fn people_are_asked_and_others_need_to_say_yes() {
+fn without_a_terminal_the_option_yes_is_required() {
     let start = Start::new();
     let output = start.init(&[]);
     assert_eq!(output.status.code(), Some(64), "{output}");
     assert!(output.stderr.contains("--yes"), "{output}");
     assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
 
-    // The name, twice; no admin; no trust.
+    // Answers: the name, twice; no admin; no trust.
     let said = at_a_terminal(&start.command(&[]), "not a name\nlocalhost\n\nn\n");
     assert!(
         said.contains("Under which name do clients reach this server?"),
@@ -399,7 +399,7 @@ fn people_are_asked_and_others_need_to_say_yes() {
     assert!(start.path("proxy.toml").exists());
 }
 
-/// What it shows to somebody who types this.
+/// Returns the terminal's output for this input.
 fn at_a_terminal(command: &Command, typed: &str) -> String {
     let line = std::iter::once(command.get_program()).chain(command.get_args());
     let line = line
@@ -427,13 +427,13 @@ fn about(certificate: &Path) -> String {
 }
 
 #[test]
-fn what_others_have_laid_in_its_way_is_not_written_through() {
+fn symbolic_links_are_not_followed_when_writing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious").expect("written");
     let own = folder.path().join("gate");
     fs::create_dir(&own).expect("made");
-    // The shell's process is what becomes the command: its number is known to who can see processes come.
+    // The shell execs the command, so the link can have its process id. Other users can see process ids.
     let output = run(Command::new("sh")
         .args(["-c", "ln -s \"$1\" \"$2/proxy.toml.$$\"; shift 2; exec \"$@\"", "sh"])
         .args([&victim, &own])

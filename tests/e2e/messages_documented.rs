@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 const DOCUMENT: &str = include_str!("../../docs/TROUBLESHOOTING.md");
-/// Files in which each string of several words is part of a message.
+/// Files in which every string of several words is part of a message.
 const FULL_OF_MESSAGES: [&str; 6] = [
     "check/incus.rs",
     "check/settings.rs",
@@ -17,7 +17,7 @@ const FULL_OF_MESSAGES: [&str; 6] = [
     "config/units.rs",
     "networks.rs",
 ];
-/// What stands in no message by itself: remedies, which follow one, a list's heading, and a reason for the compiler.
+/// Strings that are no messages: advice that follows one, the heading of a list, a reason for the compiler.
 const NO_MESSAGE: [&str; 5] = [
     "public.tls and admin.tls",
     "the messages say it",
@@ -28,12 +28,12 @@ const NO_MESSAGE: [&str; 5] = [
 const STRING: &str = r#""((?:[^"\\]|\\.|\\\n)*)""#;
 
 #[test]
-fn every_message_has_its_entry() {
+fn every_message_is_documented() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&source, &mut files);
     let entries: String = {
-        // A bar within a table's cell is escaped; a fence would pair with what is no code.
+        // A `|` in a table cell is escaped; a fence would be paired with text that is no code.
         let text = DOCUMENT.replace("```", "").replace("\\|", "|");
         let code = Regex::new(r"`([^`]+)`").unwrap();
         let spans: Vec<_> = code.captures_iter(&text).map(|span| span[1].to_owned()).collect();
@@ -73,7 +73,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// As they stand in the code, with their placeholders.
+/// Returns the messages as in the code, with their placeholders.
 fn messages(file: &str, source: &str) -> Vec<String> {
     static COMMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^\s*//.*$").unwrap());
     static CONTINUED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\\n\s*").unwrap());
@@ -97,7 +97,7 @@ fn messages(file: &str, source: &str) -> Vec<String> {
     messages.filter(is_message).collect()
 }
 
-/// What of a message is always the same and can be told from others: what stands between its placeholders, or to be done.
+/// Returns the constant parts of a message that identify it: between placeholders, or the advice.
 fn clauses(message: &str) -> Vec<String> {
     static END: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[^}]*\}|[;:,(]").unwrap());
     let clauses = END

@@ -24,7 +24,7 @@ fn ask(gateway: &Gateway, path: &str) -> Answer {
     Curl::get(format!("{}{path}", gateway.metrics_url())).answer()
 }
 
-/// The figure of this very name, with its labels in their order; none if it is not there.
+/// Returns the value of this metric, with its labels in their order.
 fn figure(gateway: &Gateway, name: &str) -> Option<f64> {
     let figures = ask(gateway, "/metrics").text();
     let value = figures
@@ -33,7 +33,7 @@ fn figure(gateway: &Gateway, name: &str) -> Option<f64> {
     value.map(|value| value.parse().unwrap())
 }
 
-/// Something may end a moment after its client has all of it.
+/// A request may end a moment after its client has received everything.
 #[track_caller]
 fn wait_for_figure(gateway: &Gateway, name: &str, wanted: f64) {
     let deadline = Instant::now() + PATIENCE;
@@ -125,7 +125,7 @@ fn requests_and_bytes_are_counted() {
 }
 
 #[test]
-fn connections_handshakes_and_refusals_are_counted() {
+fn connections_handshakes_and_rejections_are_counted() {
     let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = format!("{METRICS}[limits]\nmax_connections = 10\nrequests_per_second = 1\n");
@@ -184,7 +184,7 @@ fn connections_handshakes_and_refusals_are_counted() {
     wait_for_figure(gateway, &handshakes("public", "certificate_refused"), 1.0);
     wait_for_figure(gateway, &open("public"), 0.0);
 
-    // One more than there may be takes the place of the first.
+    // A connection above the limit evicts the first one.
     let crowd: Vec<_> = (0..6).map(|_| TcpStream::connect(gateway.public()).unwrap()).collect();
     wait_for_figure(gateway, &refusals("displaced"), 1.0);
     wait_for_figure(gateway, &open("public"), 5.0);
@@ -193,7 +193,7 @@ fn connections_handshakes_and_refusals_are_counted() {
 }
 
 #[test]
-fn readiness_is_incuss() {
+fn readiness_follows_the_state_of_incus() {
     let scene = scene();
     let gateway = &scene.gateway;
     assert_eq!(ask(gateway, "/healthz").text(), "ok\n");
@@ -207,7 +207,7 @@ fn readiness_is_incuss() {
     wait_for_figure(gateway, "incus_gate_upstream_up", 0.0);
     wait_for_figure(gateway, "incus_gate_upstream_trusted", 0.0);
     assert!(figure(gateway, r#"incus_gate_upstream_errors_total{kind="connect"}"#).unwrap() > 0.0);
-    // Nobody knows it before somebody asks.
+    // This is only detected by a request.
     assert_eq!(scene.get("/1.0/images/aliases/no-such-name").status, 503);
     wait_for_figure(gateway, "incus_gate_catalogue_failing", 1.0);
     assert!(figure(gateway, r#"incus_gate_catalogue_fetches_total{result="failed"}"#).unwrap() > 0.0);
@@ -228,7 +228,7 @@ fn a_gateway_that_incus_does_not_trust_is_not_ready() {
 }
 
 #[test]
-fn a_drain_is_seen() {
+fn a_drain_makes_the_gateway_not_ready() {
     let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
     let mut admin = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -243,7 +243,7 @@ fn a_drain_is_seen() {
 }
 
 #[test]
-fn a_reload_and_the_certificates_are_seen() {
+fn reloads_and_certificate_expiry_are_exported() {
     let scene = scene();
     let gateway = &scene.gateway;
     let expiry = |labels: &str| format!("incus_gate_certificate_expiry_timestamp_seconds{{{labels}}}");
@@ -275,7 +275,7 @@ fn a_reload_and_the_certificates_are_seen() {
 }
 
 #[test]
-fn it_answers_get_and_nothing_else_and_nobody_elsewhere() {
+fn metrics_are_served_to_get_and_on_their_own_port_only() {
     let scene = scene();
     let gateway = &scene.gateway;
     let url = gateway.metrics_url();
@@ -307,9 +307,9 @@ fn it_answers_get_and_nothing_else_and_nobody_elsewhere() {
     );
 }
 
-/// Who says nothing keeps nobody else from asking, and is let go.
+/// A silent connection does not block others, and is closed.
 #[test]
-fn who_holds_it_open_is_let_go() {
+fn idle_connections_to_the_metrics_port_are_closed() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = METRICS.to_owned());
     let url = scene.gateway.metrics_url();
@@ -333,7 +333,7 @@ fn silent_connections_delay_no_probe() {
         .parse()
         .unwrap();
     let socket = scene.gateway.status_socket();
-    // Who says nothing is closed after two seconds in any case, and a busy machine may take so long: then once more.
+    // Silent connections are closed after two seconds, and a busy machine may be as slow; so try again.
     let is_answered_at_once = |_| {
         let tcp: Vec<_> = (0..200).map(|_| TcpStream::connect(metrics).unwrap()).collect();
         let unix: Vec<_> = (0..200).map(|_| UnixStream::connect(&socket).unwrap()).collect();
@@ -359,7 +359,7 @@ fn silent_connections_delay_no_probe() {
         });
         let (tcp, unix) = (tcp.count(), unix.count());
         assert!(tcp <= 32 && unix <= 32, "{tcp} and {unix} are held open");
-        // One after the other would be the last ones.
+        // Sequential handling would serve these last.
         tcp > 16 && unix > 16
     };
     assert!((0..5).any(is_answered_at_once), "the probe waited for those before it");

@@ -13,10 +13,10 @@ const TABLE: &str = include_str!("../../docs/OPERATING.md");
 const DASHBOARD: &str = include_str!("../../docs/grafana.json");
 const ALERTS: &str = include_str!("../../docs/alerts.yml");
 
-/// By the name of the sample, the values of each of its labels.
+/// The values of each label, by the name of the sample.
 type Exported = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Of a gateway that has met a bit of everything.
+/// Returns the metrics of a gateway after requests of every kind.
 fn exported() -> Exported {
     let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
     Images::new().split("published").import(&scene.incus, &["--public"]);
@@ -37,7 +37,7 @@ fn exported() -> Exported {
     exported
 }
 
-/// What PromQL asks for is there: each metric, its labels, and their values.
+/// Panics unless every metric, label and value in this PromQL expression is exported.
 #[track_caller]
 fn assert_answers(exported: &Exported, expression: &str, words: &str) {
     let metric = Regex::new(r"\b((?:incus_gate|process)_\w+)(?:\{([^}]*)\})?").unwrap();
@@ -49,7 +49,7 @@ fn assert_answers(exported: &Exported, expression: &str, words: &str) {
         for asked in matcher.captures_iter(found.get(2).map_or("", |matchers| matchers.as_str())) {
             let values = known.get(&asked[1]);
             let values = values.unwrap_or_else(|| panic!("{} has no label {}", &found[1], &asked[1]));
-            // Each of several is there; but for requests without a status, which need a client that goes.
+            // Each of several values is exported, except requests without a status, which need a client that disconnects.
             for value in asked[3].split('|') {
                 let value = Regex::new(&format!("^(?:{value})$")).unwrap();
                 let is_there = values.iter().any(|known| value.is_match(known));
@@ -77,7 +77,7 @@ fn assert_answers(exported: &Exported, expression: &str, words: &str) {
 }
 
 #[test]
-fn the_table_the_dashboard_and_the_alerts_name_what_is_exported() {
+fn table_dashboard_and_alerts_match_the_exported_metrics() {
     let exported = exported();
 
     let section = TABLE

@@ -11,12 +11,12 @@ use testing::network::{self, Disturbed, Slow};
 use testing::scene::Scene;
 use testing::tls::{End, Raw, TlsClient};
 
-/// What a client waits at most.
+/// The longest time that a client waits.
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn scene(limits: &str) -> (Scene, Image) {
     let scene = Scene::start_with(|setup| setup.more = limits.to_owned());
-    // More than all buffers in between hold.
+    // More than all buffers in between can store.
     let image = Images::new().random(Kind::Unified, "large", 32);
     image.import(&scene.incus, &["--public", "--alias", "large"]);
     scene.refresh();
@@ -42,8 +42,8 @@ fn incus(scene: &Scene) -> [u16; 1] {
 }
 
 #[test]
-fn a_network_to_incus_that_was_cut_costs_time_only() {
-    if !network::own("a_network_to_incus_that_was_cut_costs_time_only", &[]) {
+fn transfers_survive_an_interruption_of_the_network_to_incus() {
+    if !network::own("transfers_survive_an_interruption_of_the_network_to_incus", &[]) {
         return;
     }
     let (scene, image) = scene("");
@@ -78,8 +78,8 @@ fn a_network_to_incus_that_was_cut_costs_time_only() {
 }
 
 #[test]
-fn a_connection_that_the_network_resets_is_no_end() {
-    if !network::own("a_connection_that_the_network_resets_is_no_end", &[]) {
+fn a_reset_by_the_network_never_looks_like_a_complete_body() {
+    if !network::own("a_reset_by_the_network_never_looks_like_a_complete_body", &[]) {
         return;
     }
     let (scene, image) = scene("");
@@ -105,8 +105,8 @@ fn a_connection_that_the_network_resets_is_no_end() {
 }
 
 #[test]
-fn a_client_that_vanishes_is_let_go() {
-    if !network::own("a_client_that_vanishes_is_let_go", &[]) {
+fn connections_of_vanished_clients_are_closed() {
+    if !network::own("connections_of_vanished_clients_are_closed", &[]) {
         return;
     }
     // The kernel gives up after some 15 minutes otherwise.
@@ -118,7 +118,7 @@ fn a_client_that_vanishes_is_let_go() {
         (TlsClient::tls13(), scene.gateway.public()),
         (TlsClient::of(scene.ops()), scene.gateway.admin()),
     ] {
-        // In the middle of a download, and between two requests.
+        // During a download, and between two requests.
         let mut download = begin(&client, port, &image);
         assert_eq!(download.read_head().unwrap().status, 200);
         let mut idle = client.connect(port).unwrap();
@@ -127,7 +127,7 @@ fn a_client_that_vanishes_is_let_go() {
     }
     assert!(scene.gateway.open_files() >= before + 4);
     let _cut = Disturbed::cut(&ports(&scene));
-    // Nothing says goodbye: what they read, they read no more.
+    // The clients vanish without closing their connections.
     let deadline = Instant::now() + PATIENCE + PATIENCE;
     while scene.gateway.open_files() > before {
         assert!(
@@ -140,11 +140,11 @@ fn a_client_that_vanishes_is_let_go() {
 }
 
 #[test]
-fn a_bad_network_is_slow_and_nothing_else() {
-    if !network::own("a_bad_network_is_slow_and_nothing_else", &[]) {
+fn transfers_are_complete_over_a_lossy_or_slow_network() {
+    if !network::own("transfers_are_complete_over_a_lossy_or_slow_network", &[]) {
         return;
     }
-    // As an Ethernet's, or there would be few packets to lose.
+    // As on Ethernet; otherwise there would be few packets to lose.
     network::ip(&["link", "set", "lo", "mtu", "1500"]);
     let scene = Scene::start();
     let images = Images::new();
@@ -163,7 +163,7 @@ fn a_bad_network_is_slow_and_nothing_else() {
         admin.run(&["remote", "add", "gate", &url, "--accept-certificate"]).ok();
         let image = images.random(Kind::Split, name, 4);
         let files: Vec<&str> = image.files.iter().map(|file| file.to_str().unwrap()).collect();
-        // A name of its own: where one that strangers know leads to another image, they may learn of it a second later.
+        // A new name each time, because strangers may see a changed alias one second later.
         let alias = name.replace(' ', "-");
         admin
             .run(&[

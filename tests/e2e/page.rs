@@ -9,7 +9,7 @@ use testing::images::Images;
 use testing::scene::Scene;
 
 #[test]
-fn people_see_what_is_published_and_how_to_get_it() {
+fn the_page_shows_published_images_and_working_commands() {
     let scene = Scene::start_with(|setup| "title = \"Images of Example & Sons\"".clone_into(&mut setup.more_public));
     let images = Images::new();
     let named = images.split("Debian 12, with tools");
@@ -50,7 +50,7 @@ fn people_see_what_is_published_and_how_to_get_it() {
         "{page}"
     );
 
-    // The commands that can be copied are those that work.
+    // The commands offered for copying work.
     let commands = browser.texts(".command code");
     let add = format!("incus remote add published {url} --public");
     let alpine = format!("incus launch published:{}", &nameless.fingerprint[..12]);
@@ -73,14 +73,14 @@ fn people_see_what_is_published_and_how_to_get_it() {
     );
     browser.click(&browser.find(".command button"));
     assert_eq!(browser.run("return window.copied"), "Copied");
-    // Control and V.
+    // Ctrl+V.
     browser.type_into(&browser.find("#q"), "\u{e009}v\u{e000}");
     assert_eq!(
         browser.run("return document.getElementById('q').value"),
         Value::from(add.as_str())
     );
 
-    in_all_shapes(&browser, &url);
+    assert_layouts(&browser, &url);
     assert_eq!(browser.complaints(), [""; 0]);
     let requests = browser.requests();
     let elsewhere = requests.iter().filter(|to| !to.starts_with(&url));
@@ -88,8 +88,8 @@ fn people_see_what_is_published_and_how_to_get_it() {
     assert!(requests.len() >= 5, "{requests:?}");
 }
 
-/// Nothing is wider than its window, and text can be told from its ground; with pictures for people to look at.
-fn in_all_shapes(browser: &Browser, url: &str) {
+/// Panics if anything is wider than the window or has low contrast. Writes screenshots.
+fn assert_layouts(browser: &Browser, url: &str) {
     for (scheme, ground) in [("light", "rgb(255, 255, 255)"), ("dark", "rgb(16, 18, 22)")] {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         browser.devtools("Emulation.setEmulatedMedia", &features);
@@ -107,7 +107,7 @@ fn in_all_shapes(browser: &Browser, url: &str) {
 }
 
 #[test]
-fn a_search_shows_what_has_all_words_while_they_are_typed_and_without_a_script() {
+fn the_search_works_while_typing_and_without_scripts() {
     let scene = Scene::start();
     let images = Images::new();
     for (description, alias) in [
@@ -131,7 +131,7 @@ fn a_search_shows_what_has_all_words_while_they_are_typed_and_without_a_script()
     browser.type_into(&input, " windows");
     assert_eq!(browser.texts(".images h3"), [""; 0]);
     assert_eq!(browser.text("output"), "0 of 3 images");
-    // Control and A, and the key that deletes.
+    // Ctrl+A and Delete.
     browser.type_into(&input, "\u{e009}a\u{e000}\u{e003}");
     assert_eq!(browser.texts(".images h3").len(), 3);
 
@@ -146,7 +146,7 @@ fn a_search_shows_what_has_all_words_while_they_are_typed_and_without_a_script()
 }
 
 #[test]
-fn what_an_image_says_of_itself_is_text_and_nothing_else() {
+fn image_properties_are_escaped() {
     const HOSTILE: [&str; 5] = [
         "<script>document.title = 'taken'</script>",
         "<img src=x onerror=\"document.title='taken'\">",
@@ -193,7 +193,7 @@ fn what_an_image_says_of_itself_is_text_and_nothing_else() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// A shell takes it for words, and for nothing else.
+/// Returns whether a shell parses this as plain words.
 fn is_plain(command: &str) -> bool {
     command
         .chars()
@@ -201,7 +201,7 @@ fn is_plain(command: &str) -> bool {
 }
 
 #[test]
-fn only_who_asks_for_html_gets_the_page() {
+fn only_requests_that_accept_html_get_the_page() {
     let scene = Scene::start();
     let ask = |path: &str, accept: &str| {
         let url = format!("{}{path}", scene.gateway.public_url());
@@ -250,7 +250,7 @@ fn assert_is_refused(answer: &Answer) {
 }
 
 #[test]
-fn who_comes_while_incus_is_away_is_told_so() {
+fn without_incus_the_page_reports_it() {
     let scene = Scene::start_with(|setup| "https://127.0.0.1:1".clone_into(&mut setup.upstream));
     let url = scene.gateway.public_url();
     let answer = Curl::get(url).header("Accept: text/html").answer();
@@ -262,9 +262,9 @@ fn who_comes_while_incus_is_away_is_told_so() {
     );
 }
 
-/// Its next command would ask another server than this one.
+/// The next command would use another server than this one.
 #[test]
-fn no_remote_is_proposed_that_clients_have_already() {
+fn the_proposed_remote_name_is_not_taken_by_default() {
     let scene = Scene::start();
     let client = testing::client::Client::stranger();
     let remotes = client.run(&["remote", "list", "--format=csv"]).ok();

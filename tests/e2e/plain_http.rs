@@ -9,7 +9,7 @@ use testing::scripted::Scripted;
 
 const BODY: &str = "The plain HTTP request was sent to HTTPS port\n";
 
-/// All that comes back, the end of the connection included.
+/// Returns all bytes until the end of the connection.
 fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut tcp = TcpStream::connect(address).unwrap();
     tcp.write_all(request).unwrap();
@@ -19,7 +19,7 @@ fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn assert_told(answer: &[u8]) {
+fn assert_names_https(answer: &[u8]) {
     let answer = str::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
@@ -34,20 +34,20 @@ fn scripted() -> Scripted {
 }
 
 #[test]
-fn plain_http_is_told_of_https() {
+fn plain_http_gets_an_answer_that_names_https() {
     let upstream = scripted();
     let scene = ScriptedScene::before(&upstream);
     let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
     for address in [public, admin] {
-        assert_told(&ask(address, b"GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
-        // However little has come yet.
-        assert_told(&ask(address, b"P"));
-        assert_told(&ask(address, b"post /1.0 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
+        assert_names_https(&ask(address, b"GET / HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
+        // Even after one byte.
+        assert_names_https(&ask(address, b"P"));
+        assert_names_https(&ask(address, b"post /1.0 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
     }
     for no_http in [
         &b"\x00GET / HTTP/1.1\r\n\r\n"[..],
         b" GET / HTTP/1.1\r\n\r\n",
-        // Whoever sends it is no proxy that was named, and not told that it speaks HTTP.
+        // A PROXY header from a sender that is not listed is not treated as HTTP.
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
     ] {
         let answer = ask(public, no_http);
@@ -56,14 +56,14 @@ fn plain_http_is_told_of_https() {
 }
 
 #[test]
-fn behind_a_proxy_too() {
+fn plain_http_behind_a_proxy_gets_the_same_answer() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = DEBUG.to_owned();
         setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
     });
     let header = "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
-    assert_told(&ask(
+    assert_names_https(&ask(
         scene.gateway.public(),
         format!("{header}GET / HTTP/1.1\r\n\r\n").as_bytes(),
     ));

@@ -11,7 +11,7 @@ use testing::scripted::{Scripted, Then};
 use testing::tls::{PATIENCE, TlsClient};
 
 #[test]
-fn one_connection_serves_one_request_after_the_other() {
+fn sequential_requests_reuse_one_connection() {
     let upstream = Scripted::start(|_, wire| {
         wire.read_body();
         wire.answer("200 OK", "text/plain", b"x")
@@ -28,30 +28,30 @@ fn one_connection_serves_one_request_after_the_other() {
 }
 
 #[test]
-fn an_answer_that_nobody_has_asked_for_is_nobodys() {
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+fn unsolicited_responses_reach_no_client() {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         let then = wire.answer("200 OK", "text/plain", request.target().as_bytes());
         std::thread::sleep(Duration::from_millis(5));
         wire.answer("200 OK", "text/plain", b"unsolicited");
-        told.lock().unwrap().send(()).unwrap();
+        sender.lock().unwrap().send(()).unwrap();
         then
     });
     let scene = ScriptedScene::before(&upstream);
-    // One connection stays with one worker, and so with one pool.
+    // A connection stays with one worker, and so with one pool.
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     for number in 0..300 {
         let path = format!("/1.0/{number}");
         assert_eq!(raw.get(&path).unwrap().text(), path);
-        // It has arrived before the next request.
-        tells.recv_timeout(PATIENCE).unwrap();
+        // It has arrived before the next request is sent.
+        receiver.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(upstream.requests().len(), 300);
 }
 
 #[test]
-fn the_gateway_shows_its_own_certificate_to_incus() {
+fn the_gateway_presents_its_own_certificate_to_incus() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -60,16 +60,17 @@ fn the_gateway_shows_its_own_certificate_to_incus() {
 }
 
 #[test]
-fn a_connection_that_is_idle_is_closed_before_incus_would() {
-    // Incus does after 29 seconds, and a request must never meet that moment.
+fn idle_connections_are_closed_before_incus_closes_them() {
+    // Incus closes after 29 seconds, and no request may be sent at that moment.
     const LIMIT: Duration = Duration::from_secs(25);
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_, wire| {
         wire.answer("200 OK", "text/plain", b"x");
         let idle_since = Instant::now();
         let more = wire.read(&mut [0]);
-        told.lock()
+        sender
+            .lock()
             .unwrap()
             .send((idle_since.elapsed(), more.unwrap_or(0)))
             .unwrap();
@@ -78,7 +79,7 @@ fn a_connection_that_is_idle_is_closed_before_incus_would() {
     let scene = ScriptedScene::before(&upstream);
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     assert_eq!(raw.get("/1.0/x").unwrap().head.status, 200);
-    let (idle, more) = tells.recv_timeout(LIMIT).expect("still open");
+    let (idle, more) = receiver.recv_timeout(LIMIT).expect("still open");
     assert_eq!(more, 0);
     assert!(
         idle > Duration::from_secs(5),
@@ -87,7 +88,7 @@ fn a_connection_that_is_idle_is_closed_before_incus_would() {
 }
 
 #[test]
-fn where_one_connection_has_broken_the_others_are_not_trusted_with_what_cannot_be_sent_twice() {
+fn after_a_break_unrepeatable_requests_use_new_connections() {
     let upstream = Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/broken" => Then::Cut,
         _ => {
@@ -96,7 +97,7 @@ fn where_one_connection_has_broken_the_others_are_not_trusted_with_what_cannot_b
         }
     });
     let scene = ScriptedScene::before(&upstream);
-    // Its streams are served by one worker, side by side.
+    // One worker serves its streams concurrently.
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     let several: Vec<_> = (0..5).map(|_| "/1.0/x".to_owned()).collect();
     for answer in http2.get_all(&several) {

@@ -16,7 +16,7 @@ use testing::run::run;
 use testing::scene::{Scene, ScriptedScene, Setup};
 use testing::scripted::Scripted;
 
-/// The whole of 127.0.0.0/8 is this machine: a proxy on .1, clients elsewhere.
+/// All of 127.0.0.0/8 is this machine: the proxy has .1, clients have other addresses.
 const CLIENT: &str = "127.0.0.9";
 const OTHER_CLIENT: &str = "127.0.0.10";
 const DEBUG: &str = "[log]\nlevel = \"info,incus_gate=debug\"\n";
@@ -31,14 +31,14 @@ fn scripted() -> Scripted {
     Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"))
 }
 
-/// GET by curl, from this address of ours.
+/// Sends a GET request from this local address with curl.
 fn get(url: String, from: &str, admin: &Certificate) -> u16 {
     let curl = Curl::get(url).with(["--interface", from]).presenting(admin);
     curl.answer().status
 }
 
 #[test]
-fn a_listed_proxy_says_whose_connection_it_brings() {
+fn the_header_of_a_listed_proxy_sets_the_client_address() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for (count, how) in ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn"]
@@ -48,13 +48,13 @@ fn a_listed_proxy_says_whose_connection_it_brings() {
         let seen = scene.gateway.log().len();
         let proxy = Haproxy::before(scene.gateway.admin(), how);
         assert_eq!(get(proxy.url() + "/1.0/x", CLIENT, scene.ops()), 200, "{how}");
-        // Not the proxy's own, which is all that TCP tells.
+        // Not the proxy's address, which is the peer address of TCP.
         scene.gateway.wait_for_log_after(seen, &format!("client={CLIENT}:"));
         let request = upstream.wait_for_requests(count + 1).pop().unwrap();
         assert_eq!(request.field("x-forwarded-for").as_deref(), Some(CLIENT), "{how}");
         assert_eq!(request.field("x-real-ip").as_deref(), Some(CLIENT), "{how}");
     }
-    // A refusal names the client, too.
+    // A rejection names the client, too.
     let seen = scene.gateway.log().len();
     let proxy = Haproxy::before(scene.gateway.admin(), "send-proxy-v2");
     assert_eq!(
@@ -70,7 +70,7 @@ fn a_listed_proxy_says_whose_connection_it_brings() {
 }
 
 #[test]
-fn incus_clients_notice_nothing_of_the_proxy() {
+fn incus_clients_work_behind_the_proxy() {
     let scene = Scene::start_with(behind_a_proxy);
     Images::new()
         .split("one")
@@ -92,11 +92,11 @@ fn incus_clients_notice_nothing_of_the_proxy() {
 }
 
 #[test]
-fn a_listed_proxy_that_names_nobody_is_closed() {
+fn a_listed_proxy_without_a_valid_header_is_closed() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for header in [
-        // TLS at once, of one who goes around the proxy on its own machine.
+        // TLS at once, from a client on the proxy's machine that bypasses it.
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(20),
         b"GET /1.0 HTTP/1.1\r\nHost: gate.test\r\n\r\n".to_vec(),
         b"PROXY TCP4 127.0.0.9 127.0.0.1 4711\r\n".to_vec(),
@@ -113,13 +113,13 @@ fn a_listed_proxy_that_names_nobody_is_closed() {
 }
 
 #[test]
-fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
+fn a_silent_listed_proxy_times_out() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         behind_a_proxy(setup);
         setup.more = format!("{DEBUG}[limits]\nhandshake_timeout = \"500ms\"\n");
     });
-    // Half a header, and a whole one without a handshake.
+    // Half a header, and a complete one without a handshake.
     for said in ["PROXY TCP4 127.0.0.9", "PROXY TCP4 127.0.0.9 127.0.0.1 4711 8555\r\n"] {
         let begun = Instant::now();
         let mut tcp = connect(scene.gateway.admin());
@@ -136,7 +136,7 @@ fn a_listed_proxy_that_says_nothing_is_closed_in_time() {
 }
 
 #[test]
-fn who_waits_for_a_proxys_word_is_counted() {
+fn connections_that_wait_for_a_header_are_limited() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
@@ -151,7 +151,7 @@ fn who_waits_for_a_proxys_word_is_counted() {
         matches!(tcp.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
     };
     assert_eq!(silent.iter_mut().map(is_open).filter(|is_open| *is_open).count(), 10);
-    // Whoever goes makes room for others.
+    // Closed connections make room for others.
     drop(silent);
     let deadline = Instant::now() + PATIENCE;
     let header = b"PROXY TCP4 127.0.0.9 127.0.0.1 4711 8554\r\nno handshake";
@@ -161,13 +161,13 @@ fn who_waits_for_a_proxys_word_is_counted() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn headers_of_other_senders_are_rejected() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more_admin = "proxy_protocol_from = \"192.0.2.0/24\"".to_owned();
         setup.more = DEBUG.to_owned();
     });
-    // On a port with other proxies and on one with none: the header is no TLS.
+    // On a port with other proxies and on one without: the header is not TLS.
     for port in [scene.gateway.public(), scene.gateway.admin()] {
         let seen = scene.gateway.log().len();
         let proxy = Haproxy::before(port, "send-proxy");
@@ -178,19 +178,19 @@ fn nobody_else_is_believed() {
         scene.gateway.wait_for_log_after(seen, "handshake failed");
     }
     assert!(scene.gateway.log().iter().all(|line| !line.contains(CLIENT)));
-    // Without a header they are served as themselves.
+    // Without a header, the peer is the client.
     let url = format!("https://{}/1.0/x", scene.gateway.admin());
     assert_eq!(get(url, CLIENT, scene.ops()), 200);
     assert_eq!(upstream.request().field("x-forwarded-for").as_deref(), Some(CLIENT));
 }
 
 #[test]
-fn a_proxys_health_check_is_the_proxys_own() {
+fn health_checks_have_the_address_of_the_proxy() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"] {
         let seen = scene.gateway.log().len();
-        // And then no TLS, nor plain HTTP, so that the log says who it was.
+        // Followed by neither TLS nor plain HTTP, so that the log names the client.
         answer_to(scene.gateway.admin(), &[header, b"\0no TLS\r\n"].concat());
         let failed = scene.gateway.wait_for_log_after(seen, "handshake failed");
         assert!(failed.contains("client=127.0.0.1:"), "{failed}");
@@ -198,7 +198,7 @@ fn a_proxys_health_check_is_the_proxys_own() {
 }
 
 #[test]
-fn a_reload_brings_other_proxies() {
+fn a_reload_changes_the_listed_proxies() {
     let upstream = scripted();
     let scene = ScriptedScene::before_with(&upstream, behind_a_proxy);
     let url = format!("https://{}/1.0/x", scene.gateway.admin());
@@ -210,7 +210,7 @@ fn a_reload_brings_other_proxies() {
 }
 
 #[test]
-fn incus_itself_names_the_client() {
+fn incus_receives_the_clients_address() {
     let scene = Scene::start_with(|setup| setup.more_upstream = "proxy_protocol = true".to_owned());
     let image = Images::new().split("one");
     image.import(&scene.incus, &["--public"]);
@@ -227,7 +227,7 @@ fn incus_itself_names_the_client() {
             return request.client.unwrap().to_string();
         }
     };
-    // The second must not come over the first one's connection, though that waits for another request; nor the third.
+    // The second must not use the first one's idle connection; nor must the third.
     for (count, client) in [CLIENT, OTHER_CLIENT, CLIENT].into_iter().enumerate() {
         let target = format!("/1.0/profiles?recursion={count}");
         assert_eq!(get(format!("{admin}{target}"), client, scene.ops()), 200);
@@ -237,13 +237,13 @@ fn incus_itself_names_the_client() {
     let url = format!("{}{export}", scene.gateway.public_url());
     assert_eq!(get(url, OTHER_CLIENT, scene.ops()), 200);
     assert_eq!(who_asked(&export), OTHER_CLIENT);
-    // What the gateway asks for by itself is nobody else's.
+    // The gateway's own requests have its own address.
     scene.refresh();
     assert_eq!(who_asked("/1.0/images?recursion=1"), "127.0.0.1");
 }
 
 #[test]
-fn check_says_what_incus_lacks() {
+fn check_reports_a_missing_https_trusted_proxy() {
     let scene = Scene::start_with(|setup| setup.more_upstream = "proxy_protocol = true".to_owned());
     let check = || {
         let configuration = scene.gateway.configuration();
@@ -262,10 +262,10 @@ fn check_says_what_incus_lacks() {
     check().ok();
 }
 
-/// All that comes back for these bytes until the connection ends.
+/// Returns all bytes received after sending these, until the connection ends.
 fn answer_to(port: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut tcp = connect(port);
-    // It may be refused before the last byte.
+    // It may be rejected before the last byte.
     let _ = tcp.write_all(bytes);
     let mut answer = Vec::new();
     match tcp.read_to_end(&mut answer) {

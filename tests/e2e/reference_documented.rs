@@ -8,17 +8,17 @@ use regex::Regex;
 const REFERENCE: &str = include_str!("../../docs/REFERENCE.md");
 const CODE: &str = include_str!("../../src/config/schema.rs");
 
-/// What is so without the key.
+/// The default of a key.
 #[derive(Clone, Debug, PartialEq)]
 enum Default {
-    /// Of another key, or of the machine: the row says it in words.
+    /// Depends on another key or the machine; the row describes it in words.
     InWords,
     Needed,
     Is(String),
 }
 
 #[test]
-fn every_key_has_its_row_and_every_row_its_key() {
+fn rows_and_keys_match_with_their_defaults() {
     let code = keys_of("File", "");
     let rows = rows();
     let names = |keys: &mut dyn Iterator<Item = &String>| keys.cloned().collect::<Vec<_>>();
@@ -38,7 +38,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
     }
 }
 
-/// By their full names, what stands in the column for the default.
+/// Returns the column with the default, by full name of the key.
 fn rows() -> BTreeMap<String, String> {
     let code = Regex::new("`([^`]+)`").unwrap();
     let mut rows = BTreeMap::new();
@@ -51,7 +51,7 @@ fn rows() -> BTreeMap<String, String> {
             let full = match (name.strip_prefix('.'), name.strip_prefix('…')) {
                 (Some(sibling), _) => format!("{folder}.{sibling}"),
                 (_, Some(of_client)) => format!("admin.clients.{of_client}"),
-                // A list of tables has keys, and is none.
+                // A list of tables has keys, and is itself no key.
                 _ if name.starts_with('[') => continue,
                 _ => name.to_owned(),
             };
@@ -65,7 +65,7 @@ fn rows() -> BTreeMap<String, String> {
     rows
 }
 
-/// The keys of a table and of those within it.
+/// Returns the keys of a table and of the tables in it.
 fn keys_of(table: &str, folder: &str) -> BTreeMap<String, Default> {
     let body = between(&format!("struct {table} {{"), "\n}");
     let implied = CODE

@@ -14,7 +14,7 @@ use testing::tls::{PATIENCE, TlsClient};
 
 const QUICKLY: &str = "[reload]\ninterval = \"50ms\"\n[log]\nlevel = \"info,incus_gate::reload=debug\"\n";
 
-/// `live` with links into `archive`, as certbot has it, and the same links moved on at every renewal.
+/// certbot's layout: `live` has links into `archive`, which each renewal replaces.
 struct Certbot<'a> {
     folder: &'a Path,
     renewals: usize,
@@ -36,7 +36,7 @@ impl<'a> Certbot<'a> {
             let archived = format!("../archive/{kind}{}.pem", self.renewals);
             let link = self.folder.join("live").join(format!("{kind}.pem"));
             fs::copy(file, self.folder.join("live").join(&archived)).unwrap();
-            // It has to be gone first, as it is with certbot.
+            // It is removed first, as certbot does.
             let _ = fs::remove_file(&link);
             symlink(archived, link).unwrap();
         }
@@ -51,14 +51,14 @@ fn assert_shown(gateway: &Gateway, certificate: &Certificate) {
 }
 
 #[test]
-fn certbots_renewal_is_taken_and_cuts_nothing() {
+fn a_certbot_renewal_is_reloaded_and_aborts_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (tell, told) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     let upstream = Scripted::start(move |_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
-        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        wire.say("after")
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        receiver.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        wire.send("after")
     });
     let mut certbot = None;
     let scene = ScriptedScene::before_with(&upstream, |setup| {
@@ -78,16 +78,16 @@ fn certbots_renewal_is_taken_and_cuts_nothing() {
         let renewed = scene.certificates.server(name);
         let before = scene.gateway.log().len();
         certbot.renew(&renewed);
-        // Caught between the two links, it is refused first.
+        // A reload between the two links is rejected first.
         scene.gateway.wait_for_log_after(before, " reloaded");
         assert_shown(&scene.gateway, &renewed);
     }
-    tell.send(()).unwrap();
+    sender.send(()).unwrap();
     assert_eq!(download.read_exactly(5).unwrap(), b"after");
 }
 
 #[test]
-fn half_a_pair_is_refused_once_and_taken_when_it_is_whole() {
+fn a_half_renewed_pair_is_rejected_until_it_is_complete() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = QUICKLY.to_owned());
     let gateway = &scene.gateway;
@@ -103,7 +103,7 @@ fn half_a_pair_is_refused_once_and_taken_when_it_is_whole() {
     replace(&renewed.certificate, &scene.setup.server.certificate);
     let line = gateway.wait_for_log("reload refused");
     assert!(line.contains("do not belong together"), "{line}");
-    // Looked at again, and again, and not told again.
+    // It is checked repeatedly, and not logged again.
     for _ in 0..3 {
         gateway.wait_for_log_after(gateway.log().len(), "still what was refused");
     }
@@ -117,12 +117,12 @@ fn half_a_pair_is_refused_once_and_taken_when_it_is_whole() {
 }
 
 #[test]
-fn what_is_wrong_with_proxy_toml_can_be_mended_while_a_renewal_waits() {
+fn a_renewal_is_reloaded_after_proxy_toml_is_corrected() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = QUICKLY.to_owned());
     let renewed = scene.certificates.server("renewed");
     scene.gateway.reconfigure("nonsense");
-    // By itself, that is nobody's business until somebody asks for a reload.
+    // The changed configuration alone does not cause a reload.
     replace(&renewed.key, &scene.setup.server.key);
     replace(&renewed.certificate, &scene.setup.server.certificate);
     scene.gateway.wait_for_log("reload refused");
@@ -132,7 +132,7 @@ fn what_is_wrong_with_proxy_toml_can_be_mended_while_a_renewal_waits() {
 }
 
 #[test]
-fn a_changed_address_needs_a_restart_and_says_so() {
+fn a_changed_listen_address_warns_that_it_needs_a_restart() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     let mut moved = scene.setup.clone();
@@ -146,7 +146,7 @@ fn a_changed_address_needs_a_restart_and_says_so() {
     assert_shown(&scene.gateway, &scene.setup.server);
 }
 
-/// As programs do that know how: another file takes its place.
+/// Replaces a file atomically.
 fn replace(from: &Path, to: &Path) {
     let aside = to.with_extension("new");
     fs::copy(from, &aside).unwrap();

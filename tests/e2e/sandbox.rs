@@ -18,11 +18,11 @@ use testing::gateway::{Gateway, binary};
 use testing::scene::{ScriptedScene, Setup};
 use testing::scripted::Scripted;
 
-/// A configuration, its files, and what a gateway has open before it confines itself.
+/// A configuration, its files, and the sockets that a gateway opens before it enters the sandbox.
 struct World {
     proxy_toml: PathBuf,
     own: Vec<PathBuf>,
-    /// Where Incus has its certificate, and all else.
+    /// The folder of Incus's certificate and key.
     incus: TempDir,
     here: TempDir,
     log: File,
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    fn work(&self, notify: &UnixDatagram, address: SocketAddr) {
+    fn perform_permitted_operations(&self, notify: &UnixDatagram, address: SocketAddr) {
         for file in &self.own {
             fs::read(file).unwrap();
         }
@@ -62,8 +62,8 @@ impl World {
         own.send_to(b"READY=1", path).unwrap();
     }
 
-    /// What nobody needs who serves: each with whether it is denied.
-    fn overreach(&self) -> Vec<(&'static str, bool)> {
+    /// Returns operations that a running gateway does not need, and whether each is denied.
+    fn forbidden_operations(&self) -> Vec<(&'static str, bool)> {
         let incus = self.incus.path();
         vec![
             (
@@ -89,9 +89,9 @@ fn denied<T>(outcome: io::Result<T>) -> bool {
     }
 }
 
-/// Landlock binds threads and those that they start, so that a thread of this test can be what all of the gateway's are.
+/// Landlock restricts a thread and those that it starts, so a thread of this test can stand for the gateway.
 #[test]
-fn nothing_is_left_but_its_own_files_and_connections() {
+fn only_its_own_files_and_connections_remain_accessible() {
     let world = World::new();
     let notify = UnixDatagram::bind(world.here.path().join("notify")).unwrap();
     let address = world.incus_port.local_addr().unwrap();
@@ -101,25 +101,25 @@ fn nothing_is_left_but_its_own_files_and_connections() {
             sandbox::enter(&world.proxy_toml, &config);
             thread::scope(|scope| {
                 let worker = scope.spawn(|| {
-                    world.work(&notify, address);
-                    world.overreach()
+                    world.perform_permitted_operations(&notify, address);
+                    world.forbidden_operations()
                 });
                 worker.join().unwrap()
             })
         });
-        for (deed, denied) in confined.join().unwrap() {
-            assert!(denied, "it could still {deed}");
+        for (operation, denied) in confined.join().unwrap() {
+            assert!(denied, "it could still {operation}");
         }
     });
-    // And it was nothing else that denied it.
-    world.work(&notify, address);
-    for (deed, denied) in world.overreach() {
-        assert!(!denied, "nobody can {deed}");
+    // Nothing but the sandbox denied them.
+    world.perform_permitted_operations(&notify, address);
+    for (operation, denied) in world.forbidden_operations() {
+        assert!(!denied, "nobody can {operation}");
     }
 }
 
 #[test]
-fn a_reload_reaches_only_where_the_configuration_was() {
+fn a_reload_cannot_read_new_directories() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
     scene.gateway.wait_for_log("confined by Landlock");
@@ -141,16 +141,16 @@ fn a_reload_reaches_only_where_the_configuration_was() {
         assert!(line.contains(part), "{line}");
     }
 
-    // A restart reaches there.
+    // A restarted gateway can read them.
     Gateway::start(&scene.setup.text());
 }
 
 #[test]
-fn its_memory_is_for_nobody_else_to_read() {
+fn other_processes_of_its_user_cannot_read_its_memory() {
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", Path::new(""));
     setup.pin = Some(setup.local.certificate.clone());
-    // Who reads this test's files although they are root's.
+    // This user can read this test's files although they belong to root.
     let as_nobody = [
         "--reuid=65534",
         "--inh-caps=+dac_read_search",
@@ -161,6 +161,6 @@ fn its_memory_is_for_nobody_else_to_read() {
     let process = Path::new("/proc").join(gateway.pid().to_string());
     let status = fs::read_to_string(process.join("status")).unwrap();
     assert!(status.contains("Uid:\t65534\t65534\t65534\t"), "{status}");
-    // What may not be dumped belongs to root.
+    // The files of a process that is not dumpable belong to root.
     assert_eq!(fs::metadata(process.join("mem")).unwrap().uid(), 0);
 }

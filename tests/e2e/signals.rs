@@ -13,23 +13,23 @@ use testing::scene::{ScriptedScene, Setup};
 use testing::scripted::{FINGERPRINT, Scripted};
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
-/// An upstream whose downloads stop in the middle and wait for a word, once for each.
+/// An upstream whose downloads stop in the middle until the test continues them.
 fn downloads() -> (Scripted, Sender<()>) {
-    let (tell, told) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     let upstream = Scripted::start(move |request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         "/1.0/short" => wire.answer("200 OK", "text/plain", b"x"),
         _ => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
-            told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-            wire.say("after")
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+            receiver.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            wire.send("after")
         }
     });
-    (upstream, tell)
+    (upstream, sender)
 }
 
 fn export() -> String {
@@ -45,7 +45,7 @@ fn begin_download(client: &TlsClient, port: SocketAddr) -> Raw {
     raw
 }
 
-/// Waits until nobody accepts connections there.
+/// Waits until the port accepts no connections.
 fn wait_until_refused(port: SocketAddr) {
     let deadline = Instant::now() + PATIENCE;
     while TcpStream::connect(port).is_ok() {
@@ -62,7 +62,7 @@ fn terminate(gateway: &Gateway) {
 }
 
 #[test]
-fn a_drain_lets_everything_finish() {
+fn a_drain_completes_all_requests() {
     let (upstream, go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let (ops, stranger) = (TlsClient::of(scene.ops()), TlsClient::tls13());
@@ -101,7 +101,7 @@ fn a_drain_lets_everything_finish() {
 }
 
 #[test]
-fn a_drain_with_nothing_to_wait_for_is_short() {
+fn a_drain_of_idle_connections_ends_at_once() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let mut idle = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -117,14 +117,14 @@ fn a_drain_with_nothing_to_wait_for_is_short() {
 }
 
 #[test]
-fn a_drain_waits_for_nobody_who_has_not_begun() {
+fn a_drain_does_not_wait_for_connections_without_a_request() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let ports = [scene.gateway.public(), scene.gateway.admin()];
     let silent = ports.map(|port| TcpStream::connect(port).unwrap());
     let silent_in_tls = ports.map(|port| TlsClient::tls13().connect(port).unwrap());
     let silent_in_http2 = ports.map(|port| TlsClient::tls13().alpn(&["h2"]).connect(port).unwrap());
-    // Connections are accepted in their order, so these have been.
+    // Connections are accepted in order, so those above have been.
     begin_download(&TlsClient::tls13(), scene.gateway.public());
     begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
     let begun = Instant::now();
@@ -139,7 +139,7 @@ fn a_drain_waits_for_nobody_who_has_not_begun() {
 }
 
 #[test]
-fn a_drain_has_an_end() {
+fn drain_timeout_ends_the_drain() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = "[limits]\ndrain_timeout = \"1s\"\n".to_owned();
@@ -151,7 +151,7 @@ fn a_drain_has_an_end() {
 }
 
 #[test]
-fn a_second_sigterm_ends_at_once() {
+fn a_second_sigterm_exits_at_once() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let mut download = begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
@@ -167,13 +167,13 @@ fn a_second_sigterm_ends_at_once() {
     assert_is_cut(&mut download);
 }
 
-/// In the middle of a body, neither TLS nor TCP may say that all is well.
+/// An aborted body must end without a close_notify or FIN.
 fn assert_is_cut(download: &mut Raw) {
     assert_eq!(download.read_to_end(), (Vec::new(), End::Reset));
 }
 
 #[test]
-fn a_sighup_in_a_drain_changes_nothing() {
+fn a_sighup_during_a_drain_is_ignored() {
     let (upstream, go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let mut download = begin_download(&TlsClient::of(scene.ops()), scene.gateway.admin());
@@ -185,7 +185,7 @@ fn a_sighup_in_a_drain_changes_nothing() {
 }
 
 #[test]
-fn a_reload_cuts_nothing() {
+fn a_reload_aborts_no_request() {
     let (upstream, go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let (ops, stranger) = (TlsClient::of(scene.ops()), TlsClient::tls13());
@@ -204,7 +204,7 @@ fn a_reload_cuts_nothing() {
 }
 
 #[test]
-fn a_reload_brings_new_certificates_and_new_admins() {
+fn a_reload_applies_new_certificates_and_admins() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let (admin, public) = (scene.gateway.admin(), scene.gateway.public());
@@ -220,7 +220,7 @@ fn a_reload_brings_new_certificates_and_new_admins() {
     };
     assert_eq!(status(), 403);
 
-    // Renewed in its place, as ACME clients do.
+    // Renewed in place, as ACME clients do.
     let renewed = scene.certificates.server("renewed");
     fs::copy(&renewed.certificate, &scene.setup.server.certificate).unwrap();
     fs::copy(&renewed.key, &scene.setup.server.key).unwrap();
@@ -239,7 +239,7 @@ fn a_reload_brings_new_certificates_and_new_admins() {
 }
 
 #[test]
-fn a_reload_that_would_break_is_refused() {
+fn a_reload_of_an_invalid_configuration_is_rejected() {
     let (upstream, _go_on) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let ops = TlsClient::of(scene.ops());
@@ -260,7 +260,7 @@ fn a_reload_that_would_break_is_refused() {
         scene.gateway.reconfigure(&wrong);
         scene.gateway.signal("HUP");
         let line = scene.gateway.wait_for_log_after(before, "reload refused");
-        // The message may go on over further lines.
+        // The message may continue on further lines.
         scene.gateway.wait_for_log_after(before, why);
         assert!(line.contains("ERROR"), "{line}");
         let mut raw = ops.connect(scene.gateway.admin()).unwrap();
@@ -297,7 +297,7 @@ fn a_reload_that_would_break_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_none_is_refused_and_holds_up_nothing() {
+fn a_fifo_in_place_of_a_file_is_rejected_without_delay() {
     let (upstream, _tell) = downloads();
     let scene = ScriptedScene::before(&upstream);
     let folder = tempfile::tempdir().unwrap();
@@ -347,7 +347,7 @@ fn a_file_that_is_none_is_refused_and_holds_up_nothing() {
         let mut ops = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
         assert_eq!(ops.get("/1.0/short").unwrap().head.status, 200, "{key}");
     }
-    // So is the configuration itself.
+    // The same for the configuration file itself.
     let configuration = scene.gateway.configuration();
     fs::rename(&fifo, &configuration).unwrap();
     let before = scene.gateway.log().len();

@@ -16,7 +16,7 @@ use testing::scene::{Scene, ScriptedScene};
 use testing::scripted::Request;
 use testing::tls::TlsClient;
 
-/// All of HTTP/1.1.
+/// All cases for HTTP/1.1.
 const HTTP1: [&str; 3] = [
     include_str!("smuggling/framing.txt"),
     include_str!("smuggling/lines.txt"),
@@ -25,24 +25,24 @@ const HTTP1: [&str; 3] = [
 const HTTP2: [&str; 1] = [include_str!("smuggling/http2.txt")];
 
 #[test]
-fn http1_is_read_in_one_way() {
+fn http1_requests_are_parsed_in_one_way_only() {
     let cases = corpus::parse(1, &HTTP1);
     assert!(cases.len() >= 100, "{}", cases.len());
     all_as_expected(&cases, Version::Http1);
 }
 
 #[test]
-fn http2_says_nothing_that_http1_takes_for_something_else() {
+fn http2_requests_cannot_smuggle_http1() {
     let cases = corpus::parse(2, &HTTP2);
     assert!(cases.len() >= 50, "{}", cases.len());
     all_as_expected(&cases, Version::Http2);
 }
 
 #[test]
-fn incus_itself_logs_what_was_read_and_nothing_else() {
-    // Go answers the one before Incus sees it, and Incus the other without a word.
+fn incus_logs_exactly_the_requests_that_were_parsed() {
+    // Go answers the first before Incus sees it, and Incus does not log the second.
     const UNLOGGED: [&str; 2] = ["OPTIONS *", "GET /"];
-    // What the gateway asks for by itself.
+    // The gateway's own requests.
     const OWN: [&str; 2] = ["GET /1.0", "GET /1.0/images?recursion=1"];
     let (http1, http2) = (corpus::parse(1, &HTTP1), corpus::parse(2, &HTTP2));
     let scene = Scene::start();
@@ -50,7 +50,7 @@ fn incus_itself_logs_what_was_read_and_nothing_else() {
     let nothing = Log::default();
     let (mut expected, mut perhaps) = (Vec::new(), Vec::new());
     for (cases, version) in [(http1, Version::Http1), (http2, Version::Http2)] {
-        // A request that breaks off may have a head that Incus logs, or not.
+        // Incus may or may not log a truncated request.
         let cases = cases.iter().filter(|case| !matches!(case.expected, Expected::Torn));
         for (case, asker) in cases.flat_map(|case| Asker::ALL.map(|asker| (case, asker))) {
             let (client, port) = asker.of(&scene.gateway, scene.ops());
@@ -80,7 +80,7 @@ fn incus_itself_logs_what_was_read_and_nothing_else() {
     let logged = logged.take_while(|request| request != "GET /1.0/last");
     let is_asked_for = |request: &String| !OWN.contains(&request.as_str()) && !perhaps.contains(request);
     let mut logged: Vec<String> = logged.filter(is_asked_for).collect();
-    // Streams of HTTP/2 overtake each other.
+    // HTTP/2 streams may complete in any order.
     expected.sort_unstable();
     logged.sort_unstable();
     assert_eq!(logged, expected);
@@ -90,7 +90,7 @@ fn all_as_expected(cases: &[Case], version: Version) {
     let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "a name stands twice");
     assert!(cases.iter().all(|case| case.rule.starts_with("RFC ")));
-    let (upstream, log) = seen::writing_down();
+    let (upstream, log) = seen::recording_upstream();
     let scene = ScriptedScene::before(&upstream);
     let mut differences = String::new();
     for asker in Asker::ALL {
@@ -110,7 +110,7 @@ fn all_as_expected(cases: &[Case], version: Version) {
     }
 }
 
-/// What goes up can be read in one way only, by whatever reads it.
+/// Panics if the forwarded request is ambiguous for any parser.
 fn assert_is_plain(request: &Request) {
     let head = String::from_utf8(request.head.clone()).expect("no case has other bytes in a head that goes up");
     let lines = head.strip_suffix("\r\n\r\n").expect("an end").split("\r\n");

@@ -24,7 +24,7 @@ fn status(gateway: &Gateway) -> Output {
     run(&mut gateway.command("status"))
 }
 
-/// With the exit code.
+/// Returns the report and the exit code.
 fn report(gateway: &Gateway) -> (Value, Option<i32>) {
     let output = run(gateway.command("status").arg("--json"));
     let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"));
@@ -50,14 +50,14 @@ fn ask_as_admin(scene: &Scene) {
 }
 
 #[test]
-fn it_says_at_a_glance_how_the_gateway_is() {
+fn the_text_summarises_the_state_of_the_gateway() {
     let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
     Images::new()
         .split("published")
         .import(&scene.incus, &["--alias", "one", "--public"]);
     scene.refresh();
     let gateway = &scene.gateway;
-    // A certificate that is refused.
+    // A rejected certificate.
     let nobody = scene.certificates.client("nobody");
     let url = format!("{}/1.0", gateway.admin_url());
     assert_eq!(Curl::get(url).presenting(&nobody).answer().status, 403);
@@ -111,7 +111,7 @@ fn it_says_at_a_glance_how_the_gateway_is() {
 }
 
 #[test]
-fn its_json_has_the_documented_names_and_no_other() {
+fn the_json_has_exactly_the_documented_fields() {
     let scene = Scene::start();
     Images::new().split("published").import(&scene.incus, &["--public"]);
     scene.refresh();
@@ -143,10 +143,10 @@ fn its_json_has_the_documented_names_and_no_other() {
     assert_eq!(report["admins"][0]["last_seen_from"], "127.0.0.1");
 }
 
-/// Of each leaf: `ports.*.sent_bytes`, `admins[].name`.
+/// Collects the names of all leaves: `ports.*.sent_bytes`, `admins[].name`.
 fn names(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
-        // What these have as keys are names of ports and of reasons.
+        // The keys of these objects are names of ports and reasons.
         Value::Object(fields) if path == "ports" || path == "rejected" => {
             for value in fields.values() {
                 names(value, &format!("{path}.*"), found);
@@ -173,7 +173,7 @@ fn names(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn an_admin_is_seen_and_a_reload_forgets_nobody() {
+fn last_seen_of_admins_survives_a_reload() {
     let scene = Scene::start();
     let gateway = &scene.gateway;
     assert_eq!(report(gateway).0["admins"][0]["last_seen_at"], Value::Null);
@@ -207,14 +207,14 @@ fn an_admin_is_seen_and_a_reload_forgets_nobody() {
 }
 
 #[test]
-fn a_refused_reload_is_told_until_one_succeeds() {
+fn a_rejected_reload_is_reported_until_one_succeeds() {
     let scene = Scene::start();
     let gateway = &scene.gateway;
     let text = scene.setup.text();
     gateway.reconfigure(&text.replacen("[public]", "[public]\nimagse = \"all\"", 1));
     gateway.signal("HUP");
     gateway.wait_for_log("reload refused");
-    // The rest of the file is wrong, and yet the gateway is found.
+    // The gateway is found although the rest of the file is invalid.
     let told = status(gateway).ok();
     let line = told.lines().find(|line| line.starts_with("! reload refused "));
     assert!(line.is_some_and(|line| line.contains("unknown key `imagse`")), "{told}");
@@ -226,7 +226,7 @@ fn a_refused_reload_is_told_until_one_succeeds() {
 }
 
 #[test]
-fn images_are_what_a_stranger_lists() {
+fn images_lists_what_strangers_can_list() {
     let scene = Scene::start();
     let images = Images::new();
     images
@@ -283,12 +283,12 @@ fn images_are_what_a_stranger_lists() {
 }
 
 #[test]
-fn who_is_neither_root_nor_the_gateway_is_refused() {
+fn only_root_and_the_gateways_user_may_connect() {
     let scene = Scene::start();
     let gateway = &scene.gateway;
     let socket = gateway.status_socket();
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    // All of it open to everybody but the socket: the binary too, which lies in a folder of root's.
+    // Make everything but the socket accessible to all users, including the binary, which is in a folder of root.
     let open = tempfile::tempdir().unwrap();
     let copy = open.path().join("incus-gate");
     fs::copy(binary(), &copy).unwrap();
@@ -308,7 +308,7 @@ fn who_is_neither_root_nor_the_gateway_is_refused() {
         "{complaint}"
     );
 
-    // Whatever somebody does to the file, the gateway looks itself at who is there.
+    // The gateway checks the peer's user itself, whatever the mode of the socket.
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let refused = as_nobody();
     assert_eq!(
@@ -325,7 +325,7 @@ fn who_is_neither_root_nor_the_gateway_is_refused() {
 }
 
 #[test]
-fn the_port_for_figures_tells_nothing_of_it() {
+fn the_metrics_port_does_not_serve_the_status() {
     let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
     for path in ["/status", "/images"] {
         let answer = Curl::get(format!("{}{path}", scene.gateway.metrics_url())).answer();
@@ -346,9 +346,9 @@ fn the_port_for_figures_tells_nothing_of_it() {
 }
 
 #[test]
-fn what_an_ended_gateway_has_left_is_replaced() {
+fn the_socket_of_an_exited_gateway_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    // In a folder that is yet to be made.
+    // In a folder that does not exist yet.
     let socket = folder.path().join("run/status.sock");
     let scene = Scene::start_with(|setup| setup.status = socket.display().to_string());
     scene.gateway.signal("KILL");
@@ -373,7 +373,7 @@ fn what_an_ended_gateway_has_left_is_replaced() {
 }
 
 #[test]
-fn a_gateway_that_serves_keeps_its_socket_and_one_that_drains_makes_room() {
+fn only_a_draining_gateway_gives_up_its_socket() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("status.sock");
     let upstream = Scripted::start(|_, wire| wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"));
@@ -406,7 +406,7 @@ fn a_gateway_that_serves_keeps_its_socket_and_one_that_drains_makes_room() {
 }
 
 #[test]
-fn while_incus_is_away_it_says_so() {
+fn an_unavailable_incus_is_reported() {
     let scene = Scene::start();
     scene.refresh();
     scene.incus.stop();
@@ -429,7 +429,7 @@ fn while_incus_is_away_it_says_so() {
 }
 
 #[test]
-fn what_stands_in_the_way_is_told_and_the_gateway_runs() {
+fn a_blocked_socket_path_is_logged_and_the_gateway_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "precious").unwrap();
@@ -449,11 +449,11 @@ fn what_stands_in_the_way_is_told_and_the_gateway_runs() {
     assert_eq!(off.status.code(), Some(1));
     assert!(off.stderr.contains("status.socket is turned off"), "{off}");
 
-    // Somebody who listens there and says nothing, or nonsense.
-    assert_silence(folder.path(), &scene);
+    // A listener that sends nothing, or invalid data.
+    assert_silent_listener_is_reported(folder.path(), &scene);
 }
 
-fn assert_silence(folder: &Path, scene: &ScriptedScene) {
+fn assert_silent_listener_is_reported(folder: &Path, scene: &ScriptedScene) {
     let socket = folder.join("silent");
     let silent = UnixListener::bind(&socket).unwrap();
     let mut setup = scene.setup.clone();
@@ -466,7 +466,7 @@ fn assert_silence(folder: &Path, scene: &ScriptedScene) {
 }
 
 #[test]
-fn a_changed_socket_needs_a_restart_and_a_long_one_is_wrong() {
+fn changing_the_socket_needs_a_restart_and_long_paths_fail() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let mut scene = ScriptedScene::before(&upstream);
     scene.setup.status = "other.sock".to_owned();

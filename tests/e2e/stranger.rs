@@ -7,7 +7,7 @@ use testing::client::{Answer, Client, Curl};
 use testing::images::{Image, Images, Kind, export_fingerprint, sha256, sha256_of};
 use testing::scene::Scene;
 
-/// What fits no connection: so much is streamed.
+/// More than the buffers of a connection: the body is streamed.
 const LARGE_MEBIBYTES: u64 = 8;
 
 /// Published: one image of each kind, and names with a slash and a colon.
@@ -44,7 +44,7 @@ impl Published {
 }
 
 #[test]
-fn the_gateway_is_added_as_a_remote_with_and_without_saying_that_it_is_public() {
+fn remote_add_works_with_and_without_public() {
     let scene = Scene::start();
     let url = scene.gateway.public_url();
     let client = Client::stranger();
@@ -61,7 +61,7 @@ fn the_gateway_is_added_as_a_remote_with_and_without_saying_that_it_is_public() 
         client.run(&["image", "list", &format!("{name}:")]).ok();
     }
 
-    // Whoever does not accept the certificate blindly is shown its fingerprint.
+    // Without --accept-certificate, the client shows the fingerprint.
     let question = client.run(&["remote", "add", "asked", &url, "--public"]);
     let fingerprint = scene.setup.server.fingerprint();
     assert!(question.stdout.contains(&fingerprint), "{question}");
@@ -69,7 +69,7 @@ fn the_gateway_is_added_as_a_remote_with_and_without_saying_that_it_is_public() 
 }
 
 #[test]
-fn a_server_certificate_of_a_known_authority_needs_no_accepting() {
+fn a_certificate_of_a_known_authority_needs_no_confirmation() {
     let certificates = Certificates::new();
     let authority = certificates.authority("authority");
     let issued = certificates.server_issued_by(&authority, "issued");
@@ -84,7 +84,7 @@ fn a_server_certificate_of_a_known_authority_needs_no_accepting() {
 }
 
 #[test]
-fn images_are_listed_shown_and_exported_by_any_of_their_names() {
+fn images_are_found_by_alias_fingerprint_and_prefix() {
     let scene = Scene::start();
     let images = Images::new();
     let published = Published::in_(&scene, &images);
@@ -149,7 +149,7 @@ fn another_incus_pulls_images_through_the_gateway() {
             "{alias}: {shown}"
         );
 
-        // In the relay mode the client downloads, and takes nothing but fingerprints.
+        // In relay mode the client downloads the image, and accepts only fingerprints.
         for option in ["--mode=pull", "--mode=relay"] {
             target.run(&["image", "delete", fingerprint]).ok();
             copy(&fingerprint[..12], option);
@@ -206,7 +206,7 @@ fn every_version_of_http_and_tls_is_served() {
 }
 
 #[test]
-fn a_part_of_a_unified_image_is_served_as_incus_serves_it() {
+fn ranges_of_a_unified_image_are_served_as_by_incus() {
     let scene = Scene::start();
     let published = Published::in_(&scene, &Images::new());
     let whole = std::fs::read(&published.unified.files[0]).unwrap();
@@ -220,7 +220,7 @@ fn a_part_of_a_unified_image_is_served_as_incus_serves_it() {
         let ours = ask(&scene.gateway.public_url(), headers);
         let incus = ask(&scene.incus.url(), headers);
         assert_eq!(ours.status, status, "{headers:?}");
-        assert_eq!(as_incus_says(&ours), as_incus_says(&incus), "{headers:?}");
+        assert_eq!(comparable(&ours), comparable(&incus), "{headers:?}");
         assert_eq!(ours.header("cache-control"), Some("no-cache"), "{headers:?}");
         ours
     };
@@ -244,7 +244,7 @@ fn a_part_of_a_unified_image_is_served_as_incus_serves_it() {
 
     let answer = compare(&[&format!("Range: bytes={size}-")], 416);
     assert_eq!(answer.header("content-range"), Some(format!("bytes */{size}").as_str()));
-    // Incus sends each of several ranges, however many, and refuses what is none.
+    // Incus sends every one of several ranges, and rejects invalid ones.
     for range in ["junk", "bytes=0-0,2-2", "bytes=0-0,0-0,0-0"] {
         let answer = ask(&scene.gateway.public_url(), &[&format!("Range: {range}")]);
         assert_eq!((answer.status, &answer.body), (200, &whole), "{range}");
@@ -262,7 +262,7 @@ fn a_part_of_a_unified_image_is_served_as_incus_serves_it() {
 }
 
 #[test]
-fn a_split_image_is_always_served_whole() {
+fn a_split_image_is_always_served_completely() {
     let scene = Scene::start();
     let image = Images::new().split("a split one");
     image.import(&scene.incus, &["--public"]);
@@ -274,7 +274,7 @@ fn a_split_image_is_always_served_whole() {
 }
 
 #[test]
-fn all_images_of_the_default_project_are_shown_where_the_configuration_says_so() {
+fn images_all_publishes_the_whole_default_project() {
     let scene = Scene::start_with(|setup| "all".clone_into(&mut setup.images));
     let images = Images::new();
     let incus = &scene.incus;
@@ -324,7 +324,7 @@ fn all_images_of_the_default_project_are_shown_where_the_configuration_says_so()
     assert!(!server.text().contains("hunter2"));
 }
 
-/// The fingerprints that `incus image list` shows, sorted.
+/// Returns the fingerprints that `incus image list` shows, sorted.
 fn list(client: &Client, filters: &[&str]) -> Vec<String> {
     let mut arguments = vec!["image", "list", "gate:", "--format=csv", "--columns=F"];
     arguments.extend(filters);
@@ -333,7 +333,7 @@ fn list(client: &Client, filters: &[&str]) -> Vec<String> {
     lines
 }
 
-/// The files that `incus image export` makes, in the order in which they count.
+/// Returns the files of `incus image export`, in the order of the fingerprint.
 fn export(client: &Client, name: &str) -> Vec<PathBuf> {
     let folder = client.home().join(format!("export of {}", name.replace('/', "-")));
     std::fs::create_dir(&folder).expect("a temporary folder can be made");
@@ -349,9 +349,9 @@ fn export(client: &Client, name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// All of an answer that should be Incus's own.
-fn as_incus_says(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    // Incus's `date` is of its own moment, and `x-content-type-options` is of its error texts. It says nothing to caches.
+/// Returns the parts of a response that must equal Incus's.
+fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    // `date` differs by time, `x-content-type-options` belongs to error texts, and Incus sends no `cache-control`.
     let ours = ["cache-control", "connection", "date", "x-content-type-options"];
     let mut headers: Vec<_> = answer
         .headers

@@ -22,7 +22,7 @@ use testing::tls::TlsClient;
 use testing::tls::http2::Http2;
 use world::World;
 
-/// They give power over Incus, or pretend to, or tell it to be careful; on the public port they do nothing.
+/// Headers that give rights on Incus, or affect it; on the public port they have no effect.
 const POWERFUL: &str = "Authorization: Bearer eyJhbGciOiJub25lIn0.e30.\r\n\
     Cookie: oidc_access=x; oidc_refresh=x; oidc_identity=x; session=x\r\n\
     Origin: https://localhost\r\n\
@@ -41,18 +41,18 @@ const POWERFUL: &str = "Authorization: Bearer eyJhbGciOiJub25lIn0.e30.\r\n\
 
 const THREADS: usize = 6;
 
-/// One line of the corpus, and what became of it.
+/// One line of the corpus and its results.
 struct Compared {
     rule: &'static Rule,
     line: String,
     incus: Seen,
     expected: Seen,
-    /// What the gateway answered, by the way it was asked.
+    /// The gateway's responses, by protocol.
     answers: [(&'static str, Option<Seen>); 3],
 }
 
 #[test]
-fn strangers_see_what_incus_shows_them() {
+fn strangers_see_what_incus_itself_shows_them() {
     let world = World::create();
     let lines = corpus_of(&world);
     let distinct: HashSet<&String> = lines.iter().map(|(_, line)| line).collect();
@@ -64,11 +64,11 @@ fn strangers_see_what_incus_shows_them() {
     });
     let mut table = String::new();
     for one in &compared {
-        one.tell_differences(&mut table);
+        one.write_differences(&mut table);
     }
     assert!(table.is_empty(), "{} lines were compared\n{table}", compared.len());
 
-    // A difference that is none would hide what the gateway does wrong.
+    // A rule without a difference would hide errors of the gateway.
     for rule in DIFFERENCES {
         let of_rule = |one: &&Compared| std::ptr::eq(one.rule, rule);
         let differs = compared.iter().filter(of_rule).any(|one| one.incus != one.expected);
@@ -79,14 +79,14 @@ fn strangers_see_what_incus_shows_them() {
         .iter()
         .flat_map(|one| one.answers.iter().filter_map(|(_, seen)| seen.as_ref()));
     for seen in raw {
-        world.assert_tells_nothing(seen);
+        world.assert_discloses_nothing(seen);
     }
-    // Else that would prove nothing.
-    world.assert_incus_would_tell();
+    // Otherwise the test would prove nothing.
+    world.assert_incus_would_disclose();
 }
 
 #[test]
-fn a_token_of_an_admin_opens_nothing() {
+fn an_admins_token_gives_no_access() {
     let world = World::create();
     let token = world.scene.setup.local.token();
     let by_header = format!("Authorization: Bearer {token}\r\n");
@@ -118,7 +118,7 @@ fn a_token_of_an_admin_opens_nothing() {
 }
 
 #[test]
-fn a_secret_of_an_image_opens_nothing_and_is_not_used_up() {
+fn an_image_secret_gives_no_access_and_is_not_consumed() {
     let world = World::create();
     let path = format!("/1.0/images/{}/secret", world.private);
     let operation = world.scene.incus.run(&["query", "--request=POST", &path]).ok();
@@ -166,7 +166,7 @@ fn compare(world: &World, rule: &'static Rule, line: &str, http2: &mut Http2) ->
 
 impl Compared {
     /// Writes a block for each answer that is not the expected one.
-    fn tell_differences(&self, table: &mut String) {
+    fn write_differences(&self, table: &mut String) {
         for (how, seen) in &self.answers {
             let Some(seen) = seen.as_ref().filter(|seen| **seen != self.expected) else {
                 continue;
@@ -188,7 +188,7 @@ impl Compared {
     }
 }
 
-/// In the order of the lines. Each thread has its own HTTP/2 connection, closed and opened by nobody else.
+/// Returns the results in the order of the lines. Each thread has its own HTTP/2 connection.
 fn in_parallel(
     lines: &[(&'static Rule, String)],
     public: SocketAddr,

@@ -14,12 +14,12 @@ use testing::tls::{End, PATIENCE, TlsClient};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_chunked_upload_is_handed_on_as_it_comes() {
-    let (saw, seen) = channel();
-    let saw = Mutex::new(saw);
+fn a_chunked_upload_is_forwarded_as_it_arrives() {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         assert_eq!(request.field("transfer-encoding").as_deref(), Some("chunked"));
-        let body = piece_by_piece(wire, &saw.lock().unwrap());
+        let body = piece_by_piece(wire, &sender.lock().unwrap());
         wire.answer("200 OK", "text/plain", body.as_bytes())
     });
     let scene = ScriptedScene::before(&upstream);
@@ -30,7 +30,7 @@ fn a_chunked_upload_is_handed_on_as_it_comes() {
     for piece in ["one", "two", "three"] {
         raw.send(format!("{:x}\r\n{piece}\r\n", piece.len())).unwrap();
         assert_eq!(
-            seen.recv_timeout(PATIENCE).unwrap(),
+            receiver.recv_timeout(PATIENCE).unwrap(),
             piece,
             "before the next one is sent"
         );
@@ -39,7 +39,7 @@ fn a_chunked_upload_is_handed_on_as_it_comes() {
     assert_eq!(raw.read_answer().unwrap().text(), "onetwothree");
 }
 
-/// Reads a chunked body, and tells of each chunk.
+/// Reads a chunked body and reports each chunk.
 fn piece_by_piece(wire: &mut Wire, saw: &Sender<String>) -> String {
     let mut whole = String::new();
     loop {
@@ -53,10 +53,10 @@ fn piece_by_piece(wire: &mut Wire, saw: &Sender<String>) -> String {
 }
 
 #[test]
-fn an_answer_comes_down_as_it_is_made() {
-    let (go, gone) = channel();
-    let gone = Mutex::new(gone);
-    let upstream = Scripted::start(move |_, wire| slowly(wire, &gone.lock().unwrap()));
+fn a_response_is_forwarded_as_it_arrives() {
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
+    let upstream = Scripted::start(move |_, wire| slowly(wire, &receiver.lock().unwrap()));
     let scene = ScriptedScene::before(&upstream);
 
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -64,29 +64,29 @@ fn an_answer_comes_down_as_it_is_made() {
         .unwrap();
     assert_eq!(raw.read_head().unwrap().status, 200, "before there is a body");
     for piece in ["one", "two"] {
-        go.send(piece).unwrap();
+        sender.send(piece).unwrap();
         assert_eq!(raw.read_exactly(8).unwrap(), format!("3\r\n{piece}\r\n").as_bytes());
     }
-    go.send("").unwrap();
+    sender.send("").unwrap();
     assert_eq!(raw.read_exactly(5).unwrap(), b"0\r\n\r\n");
 
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     let request = http2.request("GET", "/1.0/operations/1/wait");
     let mut open = http2.start(request).unwrap();
     for piece in ["one", "two"] {
-        go.send(piece).unwrap();
+        sender.send(piece).unwrap();
         assert_eq!(open.read().unwrap().unwrap(), piece);
     }
-    go.send("").unwrap();
+    sender.send("").unwrap();
     assert_eq!(open.read(), Ok(None));
 }
 
-/// Sends the head at once, and a chunk whenever it is told to.
+/// Sends the header section at once, and each chunk when the test requests it.
 fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
-    wire.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     loop {
         let piece = told.recv().unwrap();
-        let then = wire.say(format!("{:x}\r\n{piece}\r\n", piece.len()));
+        let then = wire.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
         if piece.is_empty() {
             return then;
         }
@@ -94,7 +94,7 @@ fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
 }
 
 #[test]
-fn an_upload_that_incus_does_not_read_stops_the_client() {
+fn an_unread_upload_stops_the_client() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
 
@@ -104,13 +104,13 @@ fn an_upload_that_incus_does_not_read_stops_the_client() {
     let taken = raw
         .send_until_stopped(&[0; 64 << 10], 1024 * MIB, Duration::from_secs(2))
         .unwrap();
-    // The kernels' buffers of two connections hold some of it.
+    // The kernel buffers of two connections store a part.
     assert!(taken < 64 * MIB, "{taken} bytes");
     assert_memory_is_small(&scene.gateway);
 }
 
 #[test]
-fn an_upload_over_http2_that_incus_does_not_read_stops_the_client() {
+fn an_unread_http2_upload_stops_the_client() {
     let upstream = Scripted::start(|_, _| Then::Hold);
     let scene = ScriptedScene::before(&upstream);
 
@@ -129,10 +129,10 @@ fn an_upload_over_http2_that_incus_does_not_read_stops_the_client() {
 }
 
 #[test]
-fn a_download_that_the_client_does_not_read_stops_incus() {
+fn an_unread_download_stops_incus() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
-        while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        while wire.send(vec![0; 64 << 10]) == Then::KeepAlive {}
         Then::Cut
     });
     let scene = ScriptedScene::before(&upstream);
@@ -148,7 +148,7 @@ fn a_download_that_the_client_does_not_read_stops_incus() {
             .unwrap();
         assert_eq!(raw.read_head().unwrap().status, 200);
         assert_stops(|| upstream.sent() - before);
-        assert_flows_on(&upstream, || drop(raw.read_exactly(32 << 20).unwrap()));
+        assert_resumes(&upstream, || drop(raw.read_exactly(32 << 20).unwrap()));
         drop(raw);
 
         let before = upstream.sent();
@@ -157,7 +157,7 @@ fn a_download_that_the_client_does_not_read_stops_incus() {
         let mut open = http2.start(request).unwrap();
         assert_eq!(open.status, 200);
         assert_stops(|| upstream.sent() - before);
-        assert_flows_on(&upstream, || {
+        assert_resumes(&upstream, || {
             let mut read = 0;
             while read < 32 << 20 {
                 read += open.read().unwrap().unwrap().len();
@@ -178,18 +178,18 @@ fn assert_stops(moved: impl Fn() -> u64) {
             (last, since) = (moved(), Instant::now());
         }
     }
-    // The kernels' buffers of two connections hold some of it.
+    // The kernel buffers of two connections store a part.
     assert!(last < 64 * MIB, "{last} bytes moved before it stopped");
 }
 
 #[test]
-fn a_download_that_nobody_wants_any_more_ends_for_incus_too() {
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+fn an_aborted_download_ends_the_request_to_incus() {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
-        while wire.say(vec![0; 64 << 10]) == Then::KeepAlive {}
-        told.lock().unwrap().send(()).unwrap();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        while wire.send(vec![0; 64 << 10]) == Then::KeepAlive {}
+        sender.lock().unwrap().send(()).unwrap();
         Then::Cut
     });
     let scene = ScriptedScene::before(&upstream);
@@ -204,21 +204,21 @@ fn a_download_that_nobody_wants_any_more_ends_for_incus_too() {
             .unwrap();
         assert_eq!(raw.read_head().unwrap().status, 200);
         raw.reset();
-        tells.recv_timeout(PATIENCE).expect("an end");
+        receiver.recv_timeout(PATIENCE).expect("an end");
 
         let mut http2 = client.connect_http2(port).unwrap();
         let request = http2.request("GET", &export);
         let open = http2.start(request).unwrap();
         assert_eq!(open.status, 200);
         drop(open);
-        tells.recv_timeout(PATIENCE).expect("an end");
+        receiver.recv_timeout(PATIENCE).expect("an end");
         assert!(http2.get("/1.0").is_ok(), "the connection's other streams go on");
     }
 }
 
-/// What is small enough for the kernels to hold is out of the gateway's hands long before a slow client has it.
+/// The gateway hands a small body to the kernel long before a slow client has received it.
 #[test]
-fn a_client_may_take_its_time_to_read() {
+fn a_buffered_response_waits_for_a_slow_client() {
     const SIZE: usize = 1 << 20;
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; SIZE]));
     let scene = ScriptedScene::before_with(&upstream, |setup| {
@@ -233,7 +233,7 @@ fn a_client_may_take_its_time_to_read() {
     raw.send(format!("GET {export} HTTP/1.1\r\nHost: gate.test\r\n\r\n"))
         .unwrap();
 
-    // HTTP/2 asks for a sign of life after the one second, and did not wait longer than another one for it.
+    // After one second the gateway sends a PING, and must wait longer than another second for its acknowledgement.
     let while_nothing_is_read = Duration::from_secs(4);
     std::thread::sleep(while_nothing_is_read);
     let answer = raw.read_answer().unwrap();
@@ -245,7 +245,7 @@ fn a_client_may_take_its_time_to_read() {
     assert_eq!((http2_body(&bytes), end), (SIZE, End::CloseNotify));
 }
 
-/// Preface, settings, and a request, from a client that takes so much at once.
+/// Returns preface, settings and a request of a client with this window.
 fn http2_request(path: &str, window: usize) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u8::try_from(payload.len()).unwrap();
@@ -264,7 +264,7 @@ fn http2_request(path: &str, window: usize) -> Vec<u8> {
     .concat()
 }
 
-/// How much of a body came in HTTP/2's frames.
+/// Returns the number of body bytes in these HTTP/2 frames.
 fn http2_body(mut frames: &[u8]) -> usize {
     let mut body = 0;
     while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {
@@ -275,7 +275,7 @@ fn http2_body(mut frames: &[u8]) -> usize {
     body
 }
 
-fn assert_flows_on(upstream: &Scripted, read: impl FnOnce()) {
+fn assert_resumes(upstream: &Scripted, read: impl FnOnce()) {
     let before = upstream.sent();
     read();
     assert!(upstream.sent() > before);

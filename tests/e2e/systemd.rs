@@ -15,14 +15,14 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use testing::certificates::Certificates;
 use testing::gateway::{Gateway, binary};
-use testing::load::{Load, served};
+use testing::load::{Load, assert_served};
 use testing::run::run;
 use testing::scene::Setup;
 use testing::scripted::Scripted;
 use testing::systemd::Manager;
 use testing::tls::TlsClient;
 
-/// A manager, and a configuration before an upstream that has nothing but an empty list of images.
+/// A service manager, and a configuration with an upstream that has an empty list of images.
 struct Scene {
     manager: Manager,
     setup: Setup,
@@ -44,7 +44,7 @@ impl Scene {
         }
     }
 
-    /// With the manager's addresses as its own.
+    /// Uses the addresses of the manager's sockets.
     fn with_sockets() -> Self {
         let mut scene = Self::new();
         scene.setup.public = scene.manager.public().to_string();
@@ -58,7 +58,7 @@ impl Scene {
 }
 
 #[test]
-fn systemd_hears_of_start_reload_and_end() {
+fn systemd_is_notified_of_start_reload_and_stop() {
     let scene = Scene::new();
     let manager = &scene.manager;
     let gateway = scene.start(manager.command());
@@ -77,7 +77,7 @@ fn systemd_hears_of_start_reload_and_end() {
             .contains(&"STATUS=serving; reloaded".to_owned())
     );
 
-    // One line, though TOML's own message has several.
+    // One line, although the TOML parser's message has several.
     gateway.reconfigure("this is no TOML");
     gateway.signal("HUP");
     manager.wait_for("RELOADING=1");
@@ -113,18 +113,18 @@ fn a_stuck_worker_starves_the_watchdog() {
     for worker in workers(&gateway) {
         let stuck = Stuck::new(worker);
         gateway.wait_for_log_after(gateway.log().len(), "a worker does not answer");
-        // What came before that; and the process itself does its work all the same.
-        while manager.hears(FED, Duration::from_millis(1)) {}
+        // Discard earlier messages. The process itself still handles signals.
+        while manager.receives(FED, Duration::from_millis(1)) {}
         gateway.signal("HUP");
         manager.wait_for("READY=1");
-        assert!(!manager.hears(FED, 2 * LIMIT), "fed though {worker} stands still");
+        assert!(!manager.receives(FED, 2 * LIMIT), "fed though {worker} stands still");
 
         drop(stuck);
         manager.wait_for(FED);
     }
 }
 
-/// A thread that stands still while all others of its process go on; it goes on when this is dropped.
+/// A stopped thread in a running process. It continues when this value is dropped.
 struct Stuck(Pid);
 
 impl Stuck {
@@ -138,12 +138,12 @@ impl Stuck {
 
 impl Drop for Stuck {
     fn drop(&mut self) {
-        // Or the process could not even be killed.
+        // Otherwise the process could not be killed.
         ptrace::detach(self.0, None).unwrap();
     }
 }
 
-/// The threads that serve.
+/// Returns the worker threads.
 fn workers(gateway: &Gateway) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
     let workers: Vec<_> = threads
@@ -160,7 +160,7 @@ fn workers(gateway: &Gateway) -> Vec<Pid> {
 }
 
 #[test]
-fn a_restart_behind_a_held_socket_refuses_nobody() {
+fn a_restart_with_passed_sockets_rejects_no_connection() {
     const CLIENTS: usize = 4;
     const RESTARTS: usize = 5;
     let scene = Scene::with_sockets();
@@ -169,9 +169,9 @@ fn a_restart_behind_a_held_socket_refuses_nobody() {
     thread::scope(|scope| {
         let done = load.until_dropped();
         for _ in 0..CLIENTS {
-            load.ask(scope, TlsClient::tls13(), public, "/1.0", served);
+            load.ask(scope, TlsClient::tls13(), public, "/1.0", assert_served);
             let ops = TlsClient::of(&scene.setup.admins[0].1);
-            load.ask(scope, ops, admin, "/1.0/short", served);
+            load.ask(scope, ops, admin, "/1.0/short", assert_served);
         }
         for _ in 0..=RESTARTS {
             let gateway = scene.start(scene.manager.command_with_sockets());
@@ -179,7 +179,7 @@ fn a_restart_behind_a_held_socket_refuses_nobody() {
             gateway.signal("TERM");
             assert_eq!(gateway.exit_status().code(), Some(0), "{:#?}", gateway.log());
         }
-        // Those who wait now.
+        // For the clients that are still waiting.
         let last = scene.start(scene.manager.command_with_sockets());
         load.wait_for_more(CLIENTS * 2);
         drop(done);
@@ -188,10 +188,10 @@ fn a_restart_behind_a_held_socket_refuses_nobody() {
 }
 
 #[test]
-fn a_socket_that_does_not_fit_is_a_wrong_configuration() {
+fn a_passed_socket_without_a_listen_address_is_an_error() {
     let mut scene = Scene::with_sockets();
     let admin = scene.manager.admin();
-    // An address that could not be bound either, but that is not what is wrong.
+    // This address cannot be bound either, but the error must name the socket.
     scene.setup.admin = "192.0.2.1:443".to_owned();
     let ended = Gateway::try_start_command(scene.manager.command_with_sockets(), &scene.setup.text()).unwrap_err();
     assert_eq!(ended.status.code(), Some(78));
@@ -208,7 +208,7 @@ fn a_socket_that_does_not_fit_is_a_wrong_configuration() {
 }
 
 #[test]
-fn a_port_that_is_not_handed_over_is_bound() {
+fn a_port_without_a_passed_socket_is_bound() {
     let scene = Scene::with_sockets();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = scene.setup.text();
@@ -223,8 +223,8 @@ fn a_port_that_is_not_handed_over_is_bound() {
 }
 
 #[test]
-fn the_service_is_hardened() {
-    // Tenths: 1.5.
+fn systemd_analyze_rates_the_unit_as_hardened() {
+    // In tenths: 1.5.
     let security = run(Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/incus-gate.service")));
@@ -236,7 +236,7 @@ fn the_service_is_hardened() {
 }
 
 #[test]
-fn what_make_install_installs_is_understood_by_systemd() {
+fn systemd_accepts_what_make_install_installs() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     run(Command::new("make")
@@ -257,13 +257,13 @@ fn what_make_install_installs_is_understood_by_systemd() {
             assert!(root.join(file).is_file(), "{file} is not installed");
         }
     }
-    // The one path that systemd looks for is elsewhere here.
+    // The path that systemd checks differs here.
     let here = service.replace("/opt/gate/", &format!("{}/opt/gate/", root.display()));
     fs::write(units.join("incus-gate.service"), here).unwrap();
     let verify = run(Command::new("systemd-analyze")
         .args(["verify", "--man=no"])
         .args(["incus-gate.service", "incus-gate.socket"].map(|unit| units.join(unit))));
-    let complaints: Vec<_> = verify.stderr.lines().filter(|line| !is_older_systemds(line)).collect();
+    let complaints: Vec<_> = verify.stderr.lines().filter(|line| !is_known_warning(line)).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert!(verify.status.success(), "{verify}");
 
@@ -275,13 +275,13 @@ fn what_make_install_installs_is_understood_by_systemd() {
     assert!(users.contains("incus-gate:"), "{users}");
 }
 
-/// For systemd-sysusers, which adds to what is there.
+/// Prepares the files that systemd-sysusers extends.
 fn prepared(root: &Path) -> &Path {
     fs::create_dir(root.join("etc")).unwrap();
     root
 }
 
-/// The one complaint of a systemd before 253, which the unit is written for.
-fn is_older_systemds(line: &str) -> bool {
+/// Returns whether this is the one warning of a systemd before 253 about the unit, which works there too.
+fn is_known_warning(line: &str) -> bool {
     line.ends_with("Failed to parse service type, ignoring: notify-reload")
 }

@@ -13,10 +13,10 @@ use testing::run::run;
 use testing::scene::ScriptedScene;
 use testing::scripted::{Scripted, Wire};
 
-/// What testssl.sh calls no fault.
+/// Severities that are no fault.
 const HARMLESS: [&str; 3] = ["DEBUG", "INFO", "OK"];
 
-/// What it calls one, and is none here.
+/// Reported faults that are accepted here.
 const ACCEPTED: [(&str, &str); 3] = [
     (
         "HSTS",
@@ -32,7 +32,7 @@ const ACCEPTED: [(&str, &str); 3] = [
     ),
 ];
 
-/// All these it must have looked at, and found right.
+/// Checks that must be present and successful.
 const RIGHT: [&str; 19] = [
     "SSLv2",
     "SSLv3",
@@ -80,7 +80,7 @@ impl Scanned {
         [self.scene.gateway.public(), self.scene.gateway.admin()]
     }
 
-    /// What testssl.sh finds: its id, how bad it is, and what it is.
+    /// Returns the findings of testssl.sh: id, severity and text.
     fn testssl(&self, port: SocketAddr) -> Vec<[String; 3]> {
         let report = self.certificates.folder().join(format!("{}.json", port.port()));
         let mut command = Command::new("timeout");
@@ -106,13 +106,13 @@ impl Scanned {
     }
 }
 
-/// What a report says of the server. What testssl.sh has to say of itself and of its OpenSSL is in `clientProblem1` and the
+/// Returns the findings about the server. Those about testssl.sh and its OpenSSL are in `clientProblem1` and the
 /// like, beside the `scanResult`.
 fn of_server(report: &Value) -> Vec<[String; 3]> {
     findings(&report["scanResult"])
 }
 
-/// All that stand in this part of a report, however deep.
+/// Returns all findings in this part of a report, at any depth.
 fn findings(part: &Value) -> Vec<[String; 3]> {
     match part {
         Value::Array(parts) => parts.iter().flat_map(findings).collect(),
@@ -125,7 +125,7 @@ fn findings(part: &Value) -> Vec<[String; 3]> {
     }
 }
 
-/// Everything that is neither harmless nor accepted, and everything that was not looked at.
+/// Returns all findings that are neither harmless nor accepted, and all missing checks.
 fn faults(findings: &[[String; 3]]) -> Vec<String> {
     let bad = findings.iter().filter(|[id, severity, _]| {
         let is_accepted = ACCEPTED.iter().any(|(accepted, _)| accepted == id);
@@ -143,7 +143,7 @@ fn faults(findings: &[[String; 3]]) -> Vec<String> {
 }
 
 #[test]
-fn what_testssl_says_of_itself_is_no_finding() {
+fn problems_of_testssl_itself_are_not_findings() {
     let finding = |id: &str, severity: &str| json!({"id": id, "severity": severity, "finding": "so"});
     let report = json!({
         "clientProblem1": [finding("engine_problem", "WARN")],
@@ -185,7 +185,7 @@ fn testssl_finds_nothing_worse_than_information() {
 }
 
 #[test]
-fn sslscan_finds_strong_ciphers_alone() {
+fn sslscan_finds_strong_ciphers_only() {
     let scanned = Scanned::start();
     for port in scanned.ports() {
         let said = run(Command::new("sslscan").args(["--no-colour", &port.to_string()])).ok();

@@ -20,24 +20,24 @@ fn ports(gateway: &Gateway) -> [SocketAddr; 2] {
     [gateway.public(), gateway.admin()]
 }
 
-/// The group that comes of it, and whether that took another round trip.
+/// Returns the negotiated group, and whether it needed another round trip.
 fn key_exchange(port: SocketAddr, groups: &[&'static dyn SupportedKxGroup], shared: NamedGroup) -> (NamedGroup, bool) {
     let client = TlsClient::tls13().key_exchange(groups, shared, port);
     client.connect(port).unwrap().key_exchange()
 }
 
 #[test]
-fn the_post_quantum_key_exchange_is_taken_where_the_client_has_it_first() {
+fn post_quantum_key_exchange_is_used_if_the_client_prefers_it() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for port in ports(&scene.gateway) {
         let modern = [X25519MLKEM768, X25519, SECP256R1, SECP384R1];
         let taken = key_exchange(port, &modern, NamedGroup::X25519MLKEM768);
         assert_eq!(taken, (NamedGroup::X25519MLKEM768, false));
-        // Its share is asked for, though there is another that would do.
+        // The gateway requests its key share, although another group would work.
         let taken = key_exchange(port, &modern, NamedGroup::X25519);
         assert_eq!(taken, (NamedGroup::X25519MLKEM768, true));
-        // The order is the client's.
+        // The client's order counts.
         let hesitant = [X25519, X25519MLKEM768];
         let taken = key_exchange(port, &hesitant, NamedGroup::X25519);
         assert_eq!(taken, (NamedGroup::X25519, false));
@@ -52,26 +52,26 @@ fn the_post_quantum_key_exchange_is_taken_where_the_client_has_it_first() {
 }
 
 #[test]
-fn nothing_is_taken_before_the_handshake_has_ended() {
+fn early_data_is_never_accepted() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
-    let client = TlsClient::tls13().in_a_hurry();
+    let client = TlsClient::tls13().with_early_data();
     for is_resumed in [false, true, true] {
         let mut raw = client.connect(scene.gateway.public()).unwrap();
-        assert_eq!((raw.is_resumed(), raw.may_hurry()), (is_resumed, false));
+        assert_eq!((raw.is_resumed(), raw.permits_early_data()), (is_resumed, false));
         assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
     }
     assert!(client.sessions_offered() > 0);
-    let client = TlsClient::of(scene.ops()).in_a_hurry();
+    let client = TlsClient::of(scene.ops()).with_early_data();
     for _ in 0..2 {
         let mut raw = client.connect(scene.gateway.admin()).unwrap();
-        assert!(!raw.may_hurry());
+        assert!(!raw.permits_early_data());
         assert_eq!(raw.get("/1.0/instances").unwrap().head.status, 200);
     }
     assert_eq!(client.sessions_offered(), 0);
 }
 
-/// What TLS 1.2 begins with, compression offered.
+/// Returns a TLS 1.2 ClientHello that offers compression.
 fn client_hello() -> Vec<u8> {
     let extensions: Vec<u8> = [
         // supported_groups: x25519
@@ -96,7 +96,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn who_is_pushed_down_to_tls_1_2_can_see_it_and_nothing_is_compressed() {
+fn downgrades_to_tls_1_2_are_detectable_and_uncompressed() {
     const RANDOM: usize = 5 + 4 + 2;
     const SESSION: usize = RANDOM + 32;
     let upstream = upstream();
@@ -120,7 +120,7 @@ fn who_is_pushed_down_to_tls_1_2_can_see_it_and_nothing_is_compressed() {
 }
 
 #[test]
-fn nothing_is_negotiated_anew() {
+fn renegotiation_is_rejected() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     for port in ports(&scene.gateway) {
@@ -131,7 +131,7 @@ fn nothing_is_negotiated_anew() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // By this it is told to. What the server says to that ends it, for its input stays open.
+        // This requests renegotiation. The server's response ends openssl, because its input stays open.
         let mut input = openssl.stdin.take().unwrap();
         input.write_all(b"R\n").unwrap();
         let output = openssl.wait_with_output().unwrap();

@@ -14,11 +14,11 @@ use testing::tls::http2::torn;
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 use tokio::sync::oneshot;
 
-/// An answer that breaks off.
+/// A truncated response.
 struct Torn {
-    /// What the head says of the body, and the beginning of the body.
+    /// The framing headers and the beginning of the body.
     begins: &'static str,
-    /// What comes when the client has that.
+    /// Sent after the client has received the beginning.
     goes_on: &'static str,
     /// How the connection ends.
     then: Then,
@@ -39,31 +39,31 @@ const TORN: [Torn; 10] = [
     Torn { begins: CHUNKED, goes_on: "ff\r\nanother", then: Then::Close },
     Torn { begins: CHUNKED, goes_on: "0\r\n", then: Then::Close },
     Torn { begins: CHUNKED, goes_on: "no length\r\n", then: Then::Hold },
-    // Without a length, TLS alone tells an end from a cut.
+    // Without a length, only TLS distinguishes an end from a truncation.
     Torn { begins: "\r\na part", goes_on: "", then: Then::Cut },
 ];
 
-/// An upstream that answers every request with this, and waits for a word before it goes on.
-fn tearing(torn: &'static Torn) -> (Scripted, Sender<()>) {
-    let (tell, told) = channel();
-    let told = Mutex::new(told);
+/// Starts an upstream that sends this response, and waits for the test before it continues.
+fn truncating_upstream(torn: &'static Torn) -> (Scripted, Sender<()>) {
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
     let upstream = Scripted::start(move |request, wire| {
         if request.target() == "/1.0/whole" {
             return wire.answer("200 OK", "text/plain", b"the whole");
         }
-        wire.say(format!("HTTP/1.1 200 OK\r\n{}", torn.begins));
-        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        wire.say(torn.goes_on);
+        wire.send(format!("HTTP/1.1 200 OK\r\n{}", torn.begins));
+        receiver.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        wire.send(torn.goes_on);
         torn.then
     });
-    (upstream, tell)
+    (upstream, sender)
 }
 
 fn export() -> String {
     format!("/1.0/images/{FINGERPRINT}/export")
 }
 
-/// Both ports, and who is welcome there.
+/// Returns both ports with a client that each accepts.
 fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
     [
         (TlsClient::of(scene.ops()), scene.gateway.admin()),
@@ -72,9 +72,9 @@ fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
 }
 
 #[test]
-fn a_torn_answer_resets_the_connection() {
+fn a_truncated_response_resets_the_connection() {
     for (number, torn) in TORN.iter().enumerate() {
-        let (upstream, tear) = tearing(torn);
+        let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for (client, port) in ports(&scene) {
             for version in ["HTTP/1.0", "HTTP/1.1"] {
@@ -96,7 +96,7 @@ fn a_torn_answer_resets_the_connection() {
     }
 }
 
-/// The body's beginning, whatever its framing.
+/// Reads the beginning of the body, with any framing.
 fn read_part(raw: &mut Raw) {
     let mut came = String::new();
     while !came.contains(PART) {
@@ -105,9 +105,9 @@ fn read_part(raw: &mut Raw) {
 }
 
 #[test]
-fn a_torn_answer_resets_the_stream_and_no_other() {
+fn a_truncated_response_resets_only_its_stream() {
     for (number, torn) in TORN.iter().enumerate() {
-        let (upstream, tear) = tearing(torn);
+        let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for ((client, port), other) in ports(&scene).into_iter().zip(["/1.0/whole", "/1.0"]) {
             let mut http2 = client.connect_http2(port).unwrap();
@@ -130,15 +130,15 @@ fn a_torn_answer_resets_the_stream_and_no_other() {
 }
 
 #[test]
-fn curl_knows_that_a_download_was_torn() {
+fn curl_detects_a_truncated_download() {
     const PARTIAL_FILE: i32 = 18;
     const RECV_ERROR: i32 = 56;
     const HTTP2_STREAM: i32 = 92;
     for (number, torn) in TORN.iter().enumerate() {
-        let (upstream, tear) = tearing(torn);
+        let (upstream, tear) = truncating_upstream(torn);
         let scene = ScriptedScene::before(&upstream);
         for (version, codes) in [
-            // By itself curl would ask for `http/1.0` by ALPN, which no port offers.
+            // By default, curl offers `http/1.0` in ALPN, which no port supports.
             (&["--http1.0", "--no-alpn"][..], [PARTIAL_FILE, RECV_ERROR]),
             (&["--http1.1"], [PARTIAL_FILE, RECV_ERROR]),
             (&["--http2"], [HTTP2_STREAM, HTTP2_STREAM]),
@@ -154,7 +154,7 @@ fn curl_knows_that_a_download_was_torn() {
     }
 }
 
-/// Has the answer torn when curl has its beginning; returns curl's exit code.
+/// Truncates the response after curl has received its beginning; returns curl's exit code.
 fn curl_torn(version: &[&str], port: SocketAddr, ops: &Certificate, tear: &Sender<()>) -> i32 {
     let mut curl = Command::new("curl")
         .args(["--disable", "--silent", "--insecure", "--no-buffer", "--max-time", "20"])
@@ -175,10 +175,10 @@ fn curl_torn(version: &[&str], port: SocketAddr, ops: &Certificate, tear: &Sende
 }
 
 #[test]
-fn an_answer_that_is_torn_at_once_is_no_answer() {
+fn a_response_truncated_at_once_resets_the_connection() {
     let upstream = Scripted::start(|request, wire| {
         let number: usize = request.target().rsplit('/').next().unwrap().parse().unwrap();
-        wire.say(format!(
+        wire.send(format!(
             "HTTP/1.1 200 OK\r\n{}{}",
             TORN[number].begins, TORN[number].goes_on
         ));
@@ -190,7 +190,7 @@ fn an_answer_that_is_torn_at_once_is_no_answer() {
         for version in ["HTTP/1.0", "HTTP/1.1"] {
             let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
             let answer = raw.ask(format!("GET /1.0/{number} {version}\r\nHost: gate.test\r\n\r\n"));
-            // Whether the head has got through before the reset is a matter of luck.
+            // The header section may or may not arrive before the reset.
             let end = answer.map_or_else(|end| end, |answer| answer.whole.expect_err("a clean end"));
             assert_eq!(end, End::Reset, "{version}, number {number}");
         }
@@ -198,9 +198,9 @@ fn an_answer_that_is_torn_at_once_is_no_answer() {
 }
 
 #[test]
-fn an_answer_without_a_length_that_ends_in_order_is_whole() {
+fn a_response_without_a_length_ends_with_close_notify() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 200 OK\r\n\r\nthe whole");
+        wire.send("HTTP/1.1 200 OK\r\n\r\nthe whole");
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
@@ -219,7 +219,7 @@ fn an_answer_without_a_length_that_ends_in_order_is_whole() {
 }
 
 #[test]
-fn an_incus_that_dies_in_the_middle_of_an_export_is_noticed_by_everybody() {
+fn every_client_notices_that_incus_died_during_an_export() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.random(Kind::Split, "large", 200);
@@ -266,16 +266,17 @@ fn an_incus_that_dies_in_the_middle_of_an_export_is_noticed_by_everybody() {
 }
 
 #[test]
-fn a_torn_upload_is_torn_for_incus_too() {
+fn a_truncated_upload_is_truncated_for_incus() {
     const REQUEST: &str =
         "POST /1.0/images HTTP/1.1\r\nHost: gate.test\r\nTransfer-Encoding: chunked\r\n\r\n6\r\na part\r\n";
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_: &Request, wire: &mut Wire| {
         wire.read_chunk().unwrap();
-        told.lock().unwrap().send("begun").unwrap();
+        sender.lock().unwrap().send("begun").unwrap();
         let rest = wire.read_body();
-        told.lock()
+        sender
+            .lock()
             .unwrap()
             .send(if rest.is_some() { "whole" } else { "torn" })
             .unwrap();
@@ -286,23 +287,23 @@ fn a_torn_upload_is_torn_for_incus_too() {
 
     let mut raw = client.connect(scene.gateway.admin()).unwrap();
     raw.send(REQUEST).unwrap();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "begun");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "begun");
     raw.reset();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "torn");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "torn");
 
     let mut raw = client.connect(scene.gateway.admin()).unwrap();
     raw.send(REQUEST).unwrap();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), "begun");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "begun");
     raw.finish().unwrap();
     assert_eq!(
-        tells.recv_timeout(PATIENCE).unwrap(),
+        receiver.recv_timeout(PATIENCE).unwrap(),
         "torn",
         "an orderly end of TLS is no end of a body"
     );
 }
 
 #[test]
-fn an_upload_that_http2_resets_is_torn_for_incus_too() {
+fn an_upload_reset_over_http2_is_truncated_for_incus() {
     let (tear, torn_now) = oneshot::channel();
     let tear = Mutex::new(Some(tear));
     let (told, tells) = channel();

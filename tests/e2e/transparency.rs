@@ -5,7 +5,7 @@ use testing::scripted::{Request, Scripted};
 use testing::tls::TlsClient;
 
 #[test]
-fn path_and_query_go_up_byte_for_byte() {
+fn path_and_query_are_forwarded_byte_for_byte() {
     const TARGETS: [&str; 16] = [
         "/",
         "/?",
@@ -36,7 +36,7 @@ fn path_and_query_go_up_byte_for_byte() {
 }
 
 #[test]
-fn path_and_query_go_up_byte_for_byte_from_http2() {
+fn path_and_query_of_http2_are_forwarded_byte_for_byte() {
     const TARGETS: [&str; 4] = [
         "/1.0/images/aliases/a%2Fb",
         "/1.0//instances/%2e./x/",
@@ -55,7 +55,7 @@ fn path_and_query_go_up_byte_for_byte_from_http2() {
 }
 
 #[test]
-fn every_method_goes_up() {
+fn every_method_is_forwarded() {
     const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FROBNICATE"];
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let scene = ScriptedScene::before(&upstream);
@@ -70,7 +70,7 @@ fn every_method_goes_up() {
 }
 
 #[test]
-fn a_request_is_never_taken_for_two() {
+fn a_request_is_never_parsed_as_two() {
     let upstream = Scripted::start(|request, wire| {
         let body = wire.read_body().unwrap();
         let target = request.target();
@@ -87,7 +87,7 @@ fn a_request_is_never_taken_for_two() {
     assert_eq!(request.values("content-length"), [""; 0]);
     assert_eq!(request.values("transfer-encoding"), ["chunked"]);
 
-    // Several in one write are several.
+    // Several requests in one write.
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     raw.send(
         "POST /1.0/b HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 4\r\n\r\nbodyGET /1.0/c HTTP/1.1\r\n\
@@ -98,7 +98,7 @@ fn a_request_is_never_taken_for_two() {
         assert_eq!(raw.read_answer().unwrap().text(), expected);
     }
 
-    // What cannot be told apart is refused.
+    // Ambiguous requests are rejected.
     let before = upstream.requests().len();
     for fields in [
         "Content-Length: 4\r\nContent-Length: 5",
@@ -118,8 +118,8 @@ fn a_request_is_never_taken_for_two() {
 }
 
 #[test]
-fn head_tells_the_length_of_a_body_that_does_not_come() {
-    let upstream = Scripted::start(|_, wire| wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n"));
+fn head_responses_keep_their_content_length() {
+    let upstream = Scripted::start(|_, wire| wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n"));
     let scene = ScriptedScene::before(&upstream);
 
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -131,7 +131,7 @@ fn head_tells_the_length_of_a_body_that_does_not_come() {
 }
 
 #[test]
-fn every_status_comes_down_and_the_connection_goes_on() {
+fn every_status_is_forwarded_and_keeps_the_connection() {
     const STATUSES: [&str; 7] = [
         "204 No Content",
         "304 Not Modified",
@@ -147,7 +147,7 @@ fn every_status_comes_down_and_the_connection_goes_on() {
             .find(|status| status.starts_with(&request.target()[5..]));
         let status = status.unwrap();
         match &status[..3] {
-            "204" | "304" => wire.say(format!("HTTP/1.1 {status}\r\nETag: x\r\n\r\n")),
+            "204" | "304" => wire.send(format!("HTTP/1.1 {status}\r\nETag: x\r\n\r\n")),
             _ => wire.answer(status, "text/plain", status.as_bytes()),
         }
     });
@@ -176,7 +176,7 @@ fn every_status_comes_down_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_client_that_waits_for_leave_to_send_gets_it() {
+fn expect_100_continue_gets_100() {
     let upstream = Scripted::start(|_, wire| {
         let body = wire.read_body().unwrap();
         wire.answer("200 OK", "text/plain", &body)

@@ -3,14 +3,14 @@
 use std::thread;
 
 use testing::images::{Images, Kind};
-use testing::load::{Load, served};
+use testing::load::{Load, assert_served};
 use testing::scene::Scene;
 use testing::tls::TlsClient;
 
 const CLIENTS: usize = 3;
 
 #[test]
-fn reloads_under_load_refuse_nobody_and_cut_nothing() {
+fn reloads_under_load_reject_and_abort_nothing() {
     let scene = Scene::start();
     let image = Images::new().random(Kind::Unified, "large", 8);
     image.import(&scene.incus, &["--public"]);
@@ -21,10 +21,16 @@ fn reloads_under_load_refuse_nobody_and_cut_nothing() {
     thread::scope(|scope| {
         let _done = load.until_dropped();
         for _ in 0..CLIENTS {
-            load.ask(scope, TlsClient::tls13(), public, "/1.0/images?recursion=1", served);
-            load.ask(scope, ops.clone(), admin, "/1.0", served);
+            load.ask(
+                scope,
+                TlsClient::tls13(),
+                public,
+                "/1.0/images?recursion=1",
+                assert_served,
+            );
+            load.ask(scope, ops.clone(), admin, "/1.0", assert_served);
         }
-        // A download that lasts longer than all of it.
+        // A download that lasts longer than all reloads.
         let mut download = TlsClient::tls13().connect(public).unwrap();
         let export = format!(
             "GET /1.0/images/{}/export HTTP/1.1\r\nHost: gate.test\r\n\r\n",
@@ -32,7 +38,7 @@ fn reloads_under_load_refuse_nobody_and_cut_nothing() {
         );
         download.send(export).unwrap();
         for number in 0..10 {
-            // Other certificates for clients to see, and back.
+            // Another certificate, and back.
             let server = scene.certificates.server(["server", "other"][number % 2]);
             let mut setup = scene.setup.clone();
             setup.server = server;
@@ -48,7 +54,7 @@ fn reloads_under_load_refuse_nobody_and_cut_nothing() {
 }
 
 #[test]
-fn incus_restarts_under_load() {
+fn incus_restarts_under_load_are_survived() {
     let scene = Scene::start();
     Images::new().split("published").import(&scene.incus, &["--public"]);
     scene.refresh();
@@ -59,8 +65,14 @@ fn incus_restarts_under_load() {
         let _done = load.until_dropped();
         for _ in 0..CLIENTS {
             // Strangers notice nothing.
-            load.ask(scope, TlsClient::tls13(), public, "/1.0/images?recursion=1", served);
-            // Admins are told that Incus is away, by the gateway, or by Incus while it ends (500). What they get is whole.
+            load.ask(
+                scope,
+                TlsClient::tls13(),
+                public,
+                "/1.0/images?recursion=1",
+                assert_served,
+            );
+            // Admins get an error from the gateway, or from Incus while it stops (500). Every response is complete.
             load.ask(scope, ops.clone(), admin, "/1.0", |answer| {
                 let answer = answer.unwrap();
                 assert_eq!(answer.whole, Ok(()));

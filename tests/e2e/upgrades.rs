@@ -12,7 +12,7 @@ use testing::scripted::{Request, Scripted, Then, Wire};
 use testing::tls::http1::Head;
 use testing::tls::{End, PATIENCE, Raw, TlsClient};
 
-/// The 101 must come in a TLS record of its own: Incus's client reads it through a buffer that it then throws away.
+/// The 101 must be in its own TLS record: Incus's client reads it through a buffer that it then discards.
 fn read_101_alone(raw: &mut Raw) -> Head {
     let record = raw.read_record().unwrap();
     let text = String::from_utf8(record).expect("a head alone");
@@ -27,16 +27,16 @@ fn head(method: &str, target: &str, protocol: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n")
 }
 
-/// The 101 as Incus says it, and `first` in the same write.
+/// Sends a 101 as Incus does, with `first` in the same write.
 fn switch(request: &Request, wire: &mut Wire, first: &str) {
     let protocol = request.field("upgrade").expect("an Upgrade");
-    wire.say(format!(
+    wire.send(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\nX-Incus-Fact: 1\r\n\r\n{first}"
     ));
 }
 
 #[test]
-fn every_protocol_goes_up_as_it_is_spelt_and_bytes_flow_both_ways() {
+fn every_protocol_is_forwarded_and_bytes_flow_both_ways() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -69,7 +69,7 @@ fn every_protocol_goes_up_as_it_is_spelt_and_bytes_flow_both_ways() {
 }
 
 #[test]
-fn an_upgrade_may_be_asked_for_among_other_things() {
+fn upgrade_may_be_one_of_several_connection_options() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -106,7 +106,7 @@ fn a_post_with_a_body_is_upgraded() {
 }
 
 #[test]
-fn what_incus_sends_in_one_write_with_the_101_comes_after_it() {
+fn data_written_together_with_the_101_is_forwarded() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "first");
         wire.echo()
@@ -124,7 +124,7 @@ fn what_incus_sends_in_one_write_with_the_101_comes_after_it() {
 }
 
 #[test]
-fn what_the_client_sends_before_it_has_the_101_is_not_lost() {
+fn data_sent_before_the_101_is_not_lost() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -139,12 +139,12 @@ fn what_the_client_sends_before_it_has_the_101_is_not_lost() {
 }
 
 #[test]
-fn the_client_may_end_while_incus_goes_on() {
+fn the_client_may_close_its_half_of_a_tunnel() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         let mut heard = Vec::new();
         wire.read_to_end(&mut heard).expect("an orderly end");
-        wire.say([b"late answer to ", heard.as_slice()].concat());
+        wire.send([b"late answer to ", heard.as_slice()].concat());
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
@@ -161,15 +161,15 @@ fn the_client_may_end_while_incus_goes_on() {
 }
 
 #[test]
-fn incus_may_end_while_the_client_goes_on() {
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+fn incus_may_close_its_half_of_a_tunnel() {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         switch(request, wire, "last words");
         wire.finish();
         let mut heard = Vec::new();
         wire.read_to_end(&mut heard).expect("an orderly end");
-        told.lock().unwrap().send(heard).unwrap();
+        sender.lock().unwrap().send(heard).unwrap();
         Then::Close
     });
     let scene = ScriptedScene::before(&upstream);
@@ -180,13 +180,13 @@ fn incus_may_end_while_the_client_goes_on() {
     assert_eq!(raw.read_to_end(), (b"last words".to_vec(), End::CloseNotify));
     raw.send("late answer").unwrap();
     raw.finish().unwrap();
-    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), b"late answer");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), b"late answer");
 }
 
 #[test]
-fn a_tunnel_that_is_cut_on_one_side_is_cut_on_the_other() {
-    let (ended, ends) = channel();
-    let ended = Mutex::new(ended);
+fn a_tunnel_aborted_on_one_side_is_aborted_on_the_other() {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |request, wire| {
         switch(request, wire, "");
         match request.target().as_str() {
@@ -195,7 +195,7 @@ fn a_tunnel_that_is_cut_on_one_side_is_cut_on_the_other() {
             _ => {
                 let mut heard = Vec::new();
                 let end = wire.read_to_end(&mut heard).map_err(|error| error.kind());
-                ended.lock().unwrap().send(end).unwrap();
+                sender.lock().unwrap().send(end).unwrap();
                 Then::Cut
             }
         }
@@ -213,13 +213,13 @@ fn a_tunnel_that_is_cut_on_one_side_is_cut_on_the_other() {
     raw.send(head("GET", "/1.0/x", "tcp") + "\r\n").unwrap();
     read_101_alone(&mut raw);
     raw.reset();
-    let end = ends.recv_timeout(PATIENCE).unwrap();
-    // Go takes anything less for an orderly end.
+    let end = receiver.recv_timeout(PATIENCE).unwrap();
+    // Go treats anything else as a regular end.
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
 
 #[test]
-fn a_silent_tunnel_outlives_every_limit() {
+fn a_silent_tunnel_has_no_timeout() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()
@@ -240,7 +240,7 @@ fn a_silent_tunnel_outlives_every_limit() {
 }
 
 #[test]
-fn an_upgrade_that_incus_refuses_is_an_answer_like_any_other() {
+fn a_rejected_upgrade_is_forwarded_as_a_response() {
     let upstream = Scripted::start(|_, wire| wire.answer("404 Not Found", "application/json", b"{}"));
     let scene = ScriptedScene::before(&upstream);
 
@@ -253,7 +253,7 @@ fn an_upgrade_that_incus_refuses_is_an_answer_like_any_other() {
 }
 
 #[test]
-fn an_answer_to_an_unheard_wish_for_an_upgrade_ends_in_order() {
+fn an_ignored_upgrade_with_close_ends_gracefully() {
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", &[b'x'; 1 << 20]));
     let scene = ScriptedScene::before(&upstream);
 
@@ -272,9 +272,9 @@ fn an_answer_to_an_unheard_wish_for_an_upgrade_ends_in_order() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_is_a_fault() {
+fn an_unsolicited_101_gets_502() {
     let upstream = Scripted::start(|_, wire| {
-        wire.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nx");
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nx");
         Then::Hold
     });
     let scene = ScriptedScene::before(&upstream);
@@ -289,13 +289,13 @@ fn a_101_that_nobody_asked_for_is_a_fault() {
             .status,
         502
     );
-    // HTTP/2 has no such upgrade, whatever its client thinks.
+    // HTTP/2 has no such upgrade.
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     assert_eq!(http2.get("/1.0/x").unwrap().status, 502);
 }
 
 #[test]
-fn a_websocket_of_a_real_incus_is_one_for_the_admin() {
+fn a_websocket_of_a_real_incus_works() {
     let scene = Scene::start();
     let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
     raw.send(
@@ -310,7 +310,7 @@ fn a_websocket_of_a_real_incus_is_one_for_the_admin() {
         Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
     );
 
-    // A ping, under a mask of zeros; its answer tells that Incus listens.
+    // A ping with a zero mask; the pong shows that Incus is ready.
     raw.send(b"\x89\x84\0\0\0\0ping").unwrap();
     assert_eq!(read_frame(&mut raw), (0x8a, b"ping".to_vec()));
     scene.incus.run(&["project", "create", "--quiet", "second"]).ok();
@@ -324,7 +324,7 @@ fn a_websocket_of_a_real_incus_is_one_for_the_admin() {
     assert!(matches!(end, End::Reset | End::Cut), "{end}");
 }
 
-/// First byte and payload of the next frame from a server that is no ping.
+/// Returns the first byte and the payload of the next frame that is no ping.
 fn read_frame(raw: &mut Raw) -> (u8, Vec<u8>) {
     loop {
         let start = raw.read_exactly(2).unwrap();
@@ -341,7 +341,7 @@ fn read_frame(raw: &mut Raw) -> (u8, Vec<u8>) {
 }
 
 #[test]
-fn sftp_of_a_real_incus_is_there_for_the_admin() {
+fn sftp_of_a_real_incus_works() {
     let scene = Scene::start();
     let images = Images::new();
     let image = images.bootable("busybox");
@@ -360,7 +360,7 @@ fn sftp_of_a_real_incus_is_there_for_the_admin() {
 }
 
 #[test]
-fn who_is_no_admin_gets_no_upgrade() {
+fn only_admins_get_an_upgrade() {
     let upstream = Scripted::start(|request, wire| {
         switch(request, wire, "");
         wire.echo()

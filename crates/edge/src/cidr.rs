@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_of_one_kind() {
+    fn a_zero_prefix_contains_one_address_family() {
         let networks = parse("0.0.0.0/0").unwrap();
         assert!(networks.contain_everybody());
         assert!(networks.contain([192, 0, 2, 1].into()));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_something_else_is_refused() {
+    fn ambiguous_networks_are_rejected() {
         for text in [
             "",
             "*",

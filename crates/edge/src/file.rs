@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_bounded_size() {
+    fn files_over_the_size_limit_are_rejected() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("large");
         let file = File::create(&path).expect("create the file");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_system_that_hangs_holds_up_nobody() {
+    async fn a_hanging_file_system_blocks_one_thread_only() {
         let mut reader = Reader::default();
         let (end, hang) = channel::<()>();
         let kind = |read: io::Result<()>| read.expect_err("the read hangs").kind();

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_the_oldest_snapshots_are_evicted_beyond_the_budget() {
+    fn readers_of_the_oldest_snapshots_are_evicted_over_budget() {
         let limiter = Arc::new(Limiter::default());
         let old = OldGenerations::default();
         let reader = |_| limiter.reader([192, 0, 2, 1].into());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_snapshot_may_be_read_to_its_end_however_large_it_is() {
+    fn the_newest_old_snapshot_may_exceed_the_budget() {
         let reader = Arc::new(Limiter::default()).reader([192, 0, 2, 1].into());
         let (old, large) = (OldGenerations::default(), Generation::new(2 * BUDGET));
         let _lease = large.lend(&reader);

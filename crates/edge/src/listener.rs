@@ -219,7 +219,7 @@ mod tests {
 
     /// Compares with the kernel: it can bind addresses that do not overlap, and cannot bind those that do.
     #[test]
-    fn addresses_overlap_where_the_kernel_does_not_bind_both() {
+    fn overlap_detection_agrees_with_the_kernel() {
         for (one, other, is_overlap) in [
             ("0.0.0.0:P", "127.0.0.1:P", true),
             ("127.0.0.1:P", "0.0.0.0:P", true),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_overlap_is_told_by_table_and_address() {
+    fn an_overlap_names_both_tables_and_addresses() {
         let tables = [
             addresses("[::]:1"),
             addresses("[::1]:2 [::]:3"),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ipv6_every_address_is_every_ipv4_address() {
+    fn without_ipv6_the_wildcard_falls_back_to_ipv4() {
         // Behaves like a kernel without IPv6.
         let bind = |text: &str, only_v6| {
             let listen = |address: SocketAddr, _| match address {

@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_certificate_takes_the_place_of_another() {
+    fn a_file_with_two_certificates_is_rejected() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("ops.crt");
         let [first, second] = [(); 2].map(|()| {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_has_the_key() {
+    fn error_messages_do_not_contain_the_key() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("gate.key");
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();

@@ -13,14 +13,14 @@ pub struct Clock(PathBuf);
 
 impl Clock {
     /// Creates a clock without an offset. Its file is in a folder that the gateway can read.
-    pub fn right(folder: &Path) -> Self {
+    pub fn without_offset(folder: &Path) -> Self {
         let clock = Self(folder.join("clock"));
-        clock.moved("+0");
+        clock.set_offset("+0");
         clock
     }
 
     /// Sets the offset from the system's clock, such as `+400d` or `-10y`.
-    pub fn moved(&self, offset: &str) {
+    pub fn set_offset(&self, offset: &str) {
         // Renamed into place, so that a partial file is never read.
         let new = self.0.with_extension("new");
         std::fs::write(&new, offset).expect("a temporary file can be written");

@@ -58,7 +58,7 @@ impl Load {
 
 /// Accepts only successful responses, for clients that must always be served.
 #[track_caller]
-pub fn served(answer: Result<Answer, End>) {
+pub fn assert_served(answer: Result<Answer, End>) {
     match answer {
         Ok(answer) => assert_eq!(answer.head.status, 200),
         Err(end) => panic!("refused: {end}"),

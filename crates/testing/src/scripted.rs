@@ -159,7 +159,7 @@ impl Scripted {
         let requests = lock(&self.shared.requests).clone();
         requests
             .into_iter()
-            .filter(|request| !catalogue::asks(request))
+            .filter(|request| !catalogue::is_request_for_catalogue(request))
             .collect()
     }
 

@@ -86,16 +86,16 @@ impl Manager {
     /// Waits for the next message that contains this line. Messages before it are discarded.
     #[track_caller]
     pub fn wait_for(&self, line: &str) -> Vec<String> {
-        self.hear(line, PATIENCE)
+        self.next_message(line, PATIENCE)
             .unwrap_or_else(|| panic!("no message says {line:?}"))
     }
 
     /// Returns whether a message that contains this line arrives within the given time.
-    pub fn hears(&self, line: &str, within: Duration) -> bool {
-        self.hear(line, within).is_some()
+    pub fn receives(&self, line: &str, within: Duration) -> bool {
+        self.next_message(line, within).is_some()
     }
 
-    fn hear(&self, line: &str, within: Duration) -> Option<Vec<String>> {
+    fn next_message(&self, line: &str, within: Duration) -> Option<Vec<String>> {
         let deadline = Instant::now() + within;
         let messages = self.messages.lock().expect("no thread panics while holding the lock");
         loop {

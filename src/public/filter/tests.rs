@@ -16,7 +16,7 @@ fn image() -> Image {
 }
 
 #[test]
-fn clauses_are_evaluated_from_the_left() {
+fn clauses_are_evaluated_left_to_right() {
     let matches = [
         "",
         "public eq true",
@@ -62,7 +62,7 @@ fn clauses_are_evaluated_from_the_left() {
 }
 
 #[test]
-fn what_incus_refuses_is_refused() {
+fn filters_that_incus_rejects_are_rejected() {
     let error = |text: &str| Filter::parse(text).expect_err(text).to_string();
     assert_eq!(error("x"), "Invalid filter: clause has no operator");
     assert_eq!(error("x eq"), "Invalid filter: clause has no value");
@@ -96,7 +96,7 @@ fn what_incus_refuses_is_refused() {
 }
 
 #[test]
-fn hidden_fields_cannot_be_asked_about() {
+fn filters_on_hidden_fields_are_rejected() {
     for field in [
         "update_source.server",
         "last_used_at",
@@ -114,7 +114,7 @@ fn hidden_fields_cannot_be_asked_about() {
 }
 
 #[test]
-fn no_pattern_takes_long() {
+fn no_pattern_takes_long_to_evaluate() {
     // Each of these would fold the case of all Unicode characters many times.
     for hostile in [
         r"\pL",
@@ -142,7 +142,7 @@ fn no_pattern_takes_long() {
 }
 
 #[test]
-fn a_pattern_is_of_any_script_but_a_class_of_ascii() {
+fn patterns_match_unicode_but_classes_match_ascii() {
     let mut image = image();
     image.properties.insert("os".to_owned(), "Münster".to_owned());
     for (pattern, matches) in [
@@ -161,7 +161,7 @@ fn a_pattern_is_of_any_script_but_a_class_of_ascii() {
 }
 
 #[test]
-fn a_pattern_without_a_small_automaton_is_refused_and_cheaply() {
+fn patterns_without_a_small_automaton_are_rejected() {
     let texts: Vec<_> = (0..200_u64)
         .map(|n| {
             let mut image = image();

@@ -15,7 +15,7 @@ fn request(path: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
 }
 
 #[test]
-fn only_browsers_ask_for_it() {
+fn only_requests_that_accept_html_get_the_page() {
     let is_page_request = |path: &str, accept: &str| PageRequest::of(&request(path, &[(ACCEPT, accept)])).is_some();
     assert!(is_page_request("/", "text/html,application/xhtml+xml,*/*;q=0.8"));
     assert!(is_page_request(
@@ -35,7 +35,7 @@ fn only_browsers_ask_for_it() {
 }
 
 #[test]
-fn a_search_is_no_longer_than_people_type() {
+fn long_searches_are_truncated() {
     let asked = |search: &str| {
         let path = format!("/?q={search}");
         PageRequest::of(&request(&path, &[(ACCEPT, "text/html")])).expect("a request for the page")
@@ -51,7 +51,7 @@ fn a_search_is_no_longer_than_people_type() {
 }
 
 #[test]
-fn a_host_that_a_shell_might_read_otherwise_is_none() {
+fn hosts_unsafe_in_a_shell_are_replaced() {
     let host = |value: &str| {
         let asked = PageRequest::of(&request("/", &[(ACCEPT, "text/html"), (HOST, value)]));
         asked.expect("a request for the page").host
@@ -101,7 +101,7 @@ fn a_host_that_a_shell_might_read_otherwise_is_none() {
 }
 
 #[test]
-fn of_many_images_the_first_are_shown_and_the_others_are_found() {
+fn images_beyond_the_page_limit_are_found_by_search() {
     let image = |number: usize| {
         json!({
             "public": true, "architecture": "x86_64", "fingerprint": format!("{number:064x}"), "size": 3_i64 << 30,
@@ -148,7 +148,7 @@ fn of_many_images_the_first_are_shown_and_the_others_are_found() {
 
 /// Aliases of an image, and the image argument expected in its launch command.
 #[test]
-fn a_shell_reads_the_launch_command_as_one_image_by_its_alias_where_it_has_one() {
+fn the_launch_command_is_safe_in_a_shell() {
     let fingerprint = "ab".repeat(32);
     let launch = |names: &[&str]| {
         let aliases: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();

@@ -30,7 +30,7 @@ fn images(recursion: bool, filter: &str) -> PublicRoute {
 }
 
 #[test]
-fn six_questions() {
+fn six_routes_are_parsed() {
     assert_eq!(get("/1.0"), PublicRoute::Server);
     assert_eq!(get("/1.0?anything=goes"), PublicRoute::Server);
     assert_eq!(get("/1.0/images"), images(false, ""));
@@ -81,7 +81,7 @@ fn six_questions() {
 }
 
 #[test]
-fn everything_else_is_not_public() {
+fn other_paths_are_not_public() {
     let outside = [
         "/",
         "/1.0/",
@@ -137,7 +137,7 @@ fn everything_else_is_not_public() {
 }
 
 #[test]
-fn only_get() {
+fn only_get_is_allowed() {
     for target in [
         "/1.0",
         "/1.0/images",
@@ -153,7 +153,7 @@ fn only_get() {
 }
 
 #[test]
-fn other_projects_are_refused_as_incus_refuses_strangers() {
+fn other_projects_are_rejected_with_the_errors_of_incus() {
     let default_only = "Unauthenticated image queries are only possible against the default project";
     assert_eq!(refused("GET", "/1.0/images?project=p2"), default_only);
     assert_eq!(refused("GET", "/1.0/images?project=p2&project=default"), default_only);
@@ -176,7 +176,7 @@ fn other_projects_are_refused_as_incus_refuses_strangers() {
 }
 
 #[test]
-fn a_name_that_is_no_fingerprint_names_no_image() {
+fn an_invalid_fingerprint_is_not_found() {
     for name in ["nope", "B2", "%25", "b_", &"a".repeat(65)] {
         assert!(
             refused("GET", &format!("/1.0/images/{name}")).ends_with("not found"),
@@ -190,13 +190,13 @@ fn a_name_that_is_no_fingerprint_names_no_image() {
 }
 
 #[test]
-fn aliases_are_listed_as_go_escapes_them() {
+fn alias_urls_are_escaped_as_in_go() {
     assert_eq!(alias_path("a/b:c d%é~"), "/1.0/images/aliases/a%2Fb:c%20d%25%C3%A9~");
 }
 
 proptest! {
     #[test]
-    fn what_is_accepted_is_one_of_the_six_forms(target in "/1\\.0(/|/images|/images/|/images/aliases/)?[a-z0-9%./_?&=;+-]{0,24}", method in "GET|HEAD|POST") {
+    fn accepted_targets_have_one_of_six_forms(target in "/1\\.0(/|/images|/images/|/images/aliases/)?[a-z0-9%./_?&=;+-]{0,24}", method in "GET|HEAD|POST") {
         let Ok(uri) = target.parse::<Uri>() else { return Ok(()) };
         let method = Method::from_bytes(method.as_bytes()).expect("valid method");
         if let Ok(route) = PublicRoute::parse(&method, &uri) {

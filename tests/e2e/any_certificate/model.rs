@@ -1,53 +1,53 @@
-//! Who is an admin: all that the gateway has to know, in as few words.
+//! The model: who is an admin, in as few lines as possible.
 
 use proptest::prelude::TestCaseError;
 
-use super::paper::{Dates, Made};
+use super::certificates::{Dates, TestCertificate};
 
-/// What becomes of a request, or of the whole connection.
+/// The outcome of a request or of the whole connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Fate {
-    /// There is no connection: it did not come about, or has been closed.
+pub(crate) enum Outcome {
+    /// There is no connection: the handshake failed, or it was closed.
     Gone,
-    /// It is nobody's. These words stand in the answer.
+    /// Rejected; the response contains this text.
     Refused(&'static str),
-    /// It is an admin's.
+    /// Accepted as an admin's.
     Welcome,
 }
 
-/// The names and certificates in force.
-pub(crate) type Listing = Vec<(String, Made)>;
+/// The names and certificates of the current configuration.
+pub(crate) type Listing = Vec<(String, TestCertificate)>;
 
-/// Who is at the other end of a connection, under the configuration of this moment.
-pub(crate) fn judge(listing: &Listing, shown: Option<&Made>) -> Fate {
+/// Returns the expected outcome of a request under the current configuration.
+pub(crate) fn expected_fate(listing: &Listing, shown: Option<&TestCertificate>) -> Outcome {
     let Some(shown) = shown else {
-        return Fate::Refused("presented no certificate");
+        return Outcome::Refused("presented no certificate");
     };
     match (name_in(listing, shown), shown.dates()) {
-        (None, _) => Fate::Refused("does not list this client's certificate"),
-        (Some(_), Dates::Expired) => Fate::Refused("has expired"),
-        (Some(_), Dates::NotYetValid) => Fate::Refused("is not valid yet"),
-        (Some(_), Dates::Valid) => Fate::Welcome,
+        (None, _) => Outcome::Refused("does not list this client's certificate"),
+        (Some(_), Dates::Expired) => Outcome::Refused("has expired"),
+        (Some(_), Dates::NotYetValid) => Outcome::Refused("is not valid yet"),
+        (Some(_), Dates::Valid) => Outcome::Welcome,
     }
 }
 
-/// By whose name it is listed, byte for byte.
-pub(crate) fn name_in<'a>(listing: &'a Listing, shown: &Made) -> Option<&'a str> {
+/// Returns the name under which this exact certificate is listed.
+pub(crate) fn name_in<'a>(listing: &'a Listing, shown: &TestCertificate) -> Option<&'a str> {
     let same = listing.iter().find(|(_, listed)| listed.der == shown.der);
     same.map(|(name, _)| name.as_str())
 }
 
-/// What is known of an open connection.
+/// The expected state of an open connection.
 #[derive(Clone)]
-pub(crate) struct Known {
-    pub(crate) shown: Option<Made>,
+pub(crate) struct ConnectionModel {
+    pub(crate) shown: Option<TestCertificate>,
     was_listed: bool,
-    /// It may have been closed, or be closed at any moment.
+    /// Whether it may be closed already, or be closed at any moment.
     pub(crate) may_be_gone: bool,
 }
 
-impl Known {
-    pub(crate) fn new(shown: Option<Made>, may_be_gone: bool) -> Self {
+impl ConnectionModel {
+    pub(crate) fn new(shown: Option<TestCertificate>, may_be_gone: bool) -> Self {
         Self {
             shown,
             was_listed: false,
@@ -55,8 +55,8 @@ impl Known {
         }
     }
 
-    /// Who was listed and is not any more loses the connection.
-    pub(crate) fn see(&mut self, listing: &Listing) {
+    /// Applies a new configuration: a client that is no longer listed loses its connection.
+    pub(crate) fn apply(&mut self, listing: &Listing) {
         let is_listed = self
             .shown
             .as_ref()
@@ -65,11 +65,11 @@ impl Known {
         self.was_listed |= is_listed;
     }
 
-    /// Holds what was seen against what must be.
-    pub(crate) fn hold(&mut self, expected: Fate, seen: Fate) -> Result<(), TestCaseError> {
-        let is_right = seen == expected || (self.may_be_gone && seen == Fate::Gone);
-        // It is told that it will be closed.
-        self.may_be_gone |= matches!(seen, Fate::Refused(_));
+    /// Compares the expected outcome with the observed one.
+    pub(crate) fn check(&mut self, expected: Outcome, seen: Outcome) -> Result<(), TestCaseError> {
+        let is_right = seen == expected || (self.may_be_gone && seen == Outcome::Gone);
+        // The response announces that the connection will be closed.
+        self.may_be_gone |= matches!(seen, Outcome::Refused(_));
         match is_right {
             true => Ok(()),
             false => Err(TestCaseError::fail(format!("expected {expected:?}, saw {seen:?}"))),

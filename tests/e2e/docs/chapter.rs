@@ -1,18 +1,18 @@
-//! What a chapter has for a machine to try, in its order.
+//! Extracts the code blocks and commands of a chapter, in their order.
 
 use regex::Regex;
 
 /// A fenced block.
 pub(crate) struct Block<'a> {
-    /// Nearest above it.
+    /// The nearest heading above it.
     pub(crate) heading: &'a str,
-    /// What its fence says: `bash`, `toml`, …
+    /// The language of its fence: `bash`, `toml`, …
     pub(crate) language: &'a str,
-    /// Without the indentation that a list gives it.
+    /// Without the indentation of a list.
     pub(crate) text: String,
 }
 
-/// Every fenced block of a page.
+/// Returns every fenced block of a page.
 pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let mut heading = "";
@@ -34,14 +34,14 @@ pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The commands of a block of `bash`: a line each, or several where the first of them ends with a backslash.
+/// Returns the commands of a `bash` block: one per line, or several lines joined by backslashes.
 pub(crate) fn commands(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", "\\\u{0}");
     let lines = text.lines().map(|line| line.replace('\u{0}', "\n"));
     lines.filter(|line| !line.trim().is_empty()).collect()
 }
 
-/// The shell's lines in a pipeline's YAML: GitLab's lists under `script:` and its kin, GitHub's `run: |`.
+/// Returns the shell lines in a pipeline's YAML: GitLab's lists under `script:` and similar keys, GitHub's `run: |`.
 pub(crate) fn pipeline(yaml: &str) -> Vec<String> {
     let key = Regex::new(r"^( *(?:- )?)(before_script|after_script|script|run):(?: \|)?(.*)$").expect("a pattern");
     let mut found = Vec::new();

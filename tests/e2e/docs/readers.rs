@@ -1,16 +1,16 @@
-//! Who reads which part of the documentation, on what kind of machine, and what is run in the place of what cannot be.
+//! The user and the machine for each chapter, and replacements for commands that cannot run.
 
-/// Where a block stands, and what is special about it.
+/// A block and its special treatment.
 pub(crate) struct Reader {
     pub(crate) file: &'static str,
     pub(crate) heading: &'static str,
-    /// Who types it; or, of a configuration, `serve` if the gateway is to run with it.
+    /// The user who runs it; for a configuration, `serve` if the gateway is to run with it.
     pub(crate) who: &'static str,
-    /// What is done after each of its commands' blocks: what a reader does there, and what must be so.
+    /// Commands after the block: actions of the reader, and checks.
     pub(crate) then: &'static str,
 }
 
-/// What a chapter begins with, if it is not a server that is set up as the README says.
+/// The initial state of a chapter, if it is not a server set up as in the README.
 pub(crate) const BEFORE: &[(&str, &str)] = &[
     (
         "README.md",
@@ -148,7 +148,7 @@ pub(crate) const READERS: &[Reader] = &[
     },
 ];
 
-/// A command of the documentation that cannot run here as it stands.
+/// A documented command that cannot run here unchanged.
 pub(crate) struct StandIn {
     pub(crate) line: &'static str,
     pub(crate) reason: &'static str,
@@ -159,7 +159,7 @@ const fn stand_in(line: &'static str, reason: &'static str, instead: &'static st
     StandIn { line, reason, instead }
 }
 
-/// Without cgroups to share out, no container starts here: that it was downloaded and made is what can be seen.
+/// Without delegated cgroups no container starts here; the test checks that it was downloaded and created.
 pub(crate) const STAND_INS: &[StandIn] = &[
     stand_in(
         "make build",

@@ -1,4 +1,4 @@
-//! The frames, and what must come of them.
+//! The frames and their expected results.
 
 use super::seen::Port;
 use testing::tls::frames::{
@@ -6,46 +6,46 @@ use testing::tls::frames::{
     RST_STREAM, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY, block, frame,
 };
 
-/// The stream on which it is asked whether the connection goes on.
+/// The stream of the probe that checks whether the connection is still open.
 pub(crate) const PROBE: u32 = 1001;
 
 /// One case.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// The section, of RFC 9113 unless it says another.
+    /// The section of RFC 9113, unless another RFC is named.
     pub(crate) rule: &'static str,
     pub(crate) sent: Sent,
     pub(crate) expected: Expected,
 }
 
-/// What is sent.
+/// The bytes to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sent {
-    /// From the very first byte on.
+    /// From the first byte.
     Bare(fn(Port) -> Vec<u8>),
-    /// Behind the preface and empty SETTINGS.
+    /// After the preface and empty SETTINGS.
     Frames(fn(Port) -> Vec<u8>),
 }
 
-/// What must come of it.
+/// The expected result.
 #[derive(Debug)]
 pub(crate) enum Expected {
-    /// These streams are answered to their end, and the connection goes on.
+    /// These streams get complete responses, and the connection stays open.
     Answered(&'static [u32]),
-    /// The connection goes on.
+    /// The connection stays open.
     Ignored,
-    /// PING comes back with this.
+    /// A PING is acknowledged with this payload.
     Pong(&'static [u8]),
     /// SETTINGS are acknowledged.
     Settings,
-    /// This stream ends with this error, and the connection goes on.
+    /// This stream ends with this error, and the connection stays open.
     Reset(u32, &'static str),
-    /// Some streams are refused, which may be asked for again.
+    /// Some streams are refused and may be retried.
     Refused,
     /// The connection ends with this error.
     Goaway(&'static str),
-    /// The connection ends without a word.
+    /// The connection ends without an error code.
     Closed,
 }
 
@@ -61,17 +61,17 @@ const fn case(name: &'static str, rule: &'static str, sent: Sent, expected: Expe
     }
 }
 
-/// A whole request.
+/// Returns a complete request.
 fn get(port: Port, stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &port.block())
 }
 
-/// The head of one whose body is to come.
+/// Returns the header section of a request with a body.
 fn post(port: Port, stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &port.block())
 }
 
-/// A request that ends with this in its head, in HPACK.
+/// Returns a request whose header section ends with this HPACK block.
 fn get_with(port: Port, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, &[&port.block(), block].concat())
 }
@@ -93,7 +93,7 @@ fn trailers(flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags, 1, &block(fields.iter().copied()))
 }
 
-/// As the RFC has it.
+/// Cases that end as the RFC requires.
 #[rustfmt::skip]
 pub(crate) const CASES: &[Case] = &[
     // Starting.
@@ -188,10 +188,10 @@ pub(crate) const CASES: &[Case] = &[
     case("a head as large as may be", "§10.5.1", Frames(|port| [frame(HEADERS, END_STREAM, 1, &port.block()), frame(CONTINUATION, END_HEADERS, 1, &block([("x", "v".repeat(16_000))]))].concat()), Answered(&[1])),
 ];
 
-/// Otherwise than the RFC has it, and safe.
+/// Cases that differ from the RFC safely.
 #[rustfmt::skip]
 pub(crate) const DIFFERENCES: &[Case] = &[
-    // What the RFC says stands behind its section. Most are the end of the connection with another code.
+    // The requirement of the RFC follows its section. In most cases the connection ends with another code.
     case("frames before SETTINGS", "§3.4: PROTOCOL_ERROR", Bare(|port| [PREFACE.to_vec(), get(port, 1)].concat()), Answered(&[1])),
     case("HEADERS on a stream that is half closed", "§5.1: STREAM_CLOSED", Frames(|port| [get(port, 1), get(port, 1)].concat()), Goaway("PROTOCOL_ERROR")),
     case("DATA on a stream that is half closed", "§5.1: STREAM_CLOSED", Frames(|port| [get(port, 1), frame(DATA, END_STREAM, 1, b"x")].concat()), Goaway("PROTOCOL_ERROR")),

@@ -1,4 +1,4 @@
-//! What the gateway makes of frames.
+//! The observed results of frames.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use testing::tls::frames::{
 };
 use testing::tls::{End, TlsClient};
 
-/// Which one, for each answers something else.
+/// The port, since each responds differently.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Port {
     Admin,
@@ -18,7 +18,7 @@ pub(crate) enum Port {
 }
 
 impl Port {
-    /// The fields of a request that it answers with 200.
+    /// Returns the fields of a request that gets a 200.
     pub(crate) fn fields(self) -> Vec<(&'static str, &'static str)> {
         let path = match self {
             Self::Admin => "/1.0/x",
@@ -32,24 +32,24 @@ impl Port {
         ]
     }
 
-    /// The same in HPACK.
+    /// Returns the same fields in HPACK.
     pub(crate) fn block(self) -> Vec<u8> {
         frames::block(self.fields())
     }
 }
 
-/// What came.
+/// The observed result.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// Streams that were answered to their end.
+    /// Streams with complete responses.
     answered: BTreeSet<u32>,
     resets: Vec<(u32, &'static str)>,
     goaway: Option<&'static str>,
-    /// What came back of PING.
+    /// The payload of the acknowledged PING.
     pongs: Vec<Vec<u8>>,
-    /// How many SETTINGS were acknowledged.
+    /// Number of acknowledged SETTINGS.
     settings: usize,
-    /// `None` while the connection goes on.
+    /// `None` while the connection is open.
     end: Option<End>,
 }
 
@@ -63,12 +63,12 @@ impl Seen {
         };
         let (Sent::Bare(frames) | Sent::Frames(frames)) = case.sent;
         bytes.extend(frames(port));
-        // Whether the connection goes on: an answer to this, and a word of life behind all answers.
+        // Whether the connection is open: a response to this, and a PING after all responses.
         bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, PROBE, &port.block()));
-        // It may be over before all of it was sent.
+        // The connection may end before everything is sent.
         let _ = raw.send(bytes);
         let mut seen = Self::default();
-        // The probe may be one of those refused.
+        // The probe may be refused too.
         let is_probed = |seen: &Self| matches!(case.expected, Expected::Refused) || seen.answered.contains(&PROBE);
         while !(is_probed(&seen) && case.expected.is_all_of(&seen)) {
             let frame = match raw.read_frame() {
@@ -92,7 +92,7 @@ impl Seen {
         seen
     }
 
-    /// Whether it is what was expected, and nothing else.
+    /// Returns whether this is exactly the expected result.
     pub(crate) fn is(&self, expected: &Expected) -> bool {
         let goes_on = self.end.is_none() && self.goaway.is_none() && self.answered.contains(&PROBE);
         match expected {
@@ -106,13 +106,13 @@ impl Seen {
 }
 
 impl Expected {
-    /// Whether nothing is missing.
+    /// Returns whether all expected parts are present.
     fn is_all_of(&self, seen: &Seen) -> bool {
         match self {
             Self::Answered(streams) => streams.iter().all(|stream| seen.answered.contains(stream)),
             Self::Ignored => true,
             Self::Pong(payload) => seen.pongs.iter().any(|pong| pong == payload),
-            // That to our first one included.
+            // Including the one for our first SETTINGS.
             Self::Settings => seen.settings >= 2,
             Self::Reset(..) | Self::Refused => !seen.resets.is_empty(),
             Self::Goaway(_) | Self::Closed => false,

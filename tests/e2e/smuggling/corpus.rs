@@ -1,36 +1,37 @@
-//! How the files of the corpus are written.
+//! The format of the corpus files.
 //!
 //! ```text
 //! === the name of a case
-//! RFC 9112 §6.3: what it says
+//! RFC 9112 §6.3: the requirement
 //! read POST /1.0/a 5, GET /1.0/b 0; closed
 //! | POST /1.0/a HTTP/1.1
 //! ```
 //!
-//! Each line of a request ends with CR LF, unless with a lone `\`. `\r`, `\n`, `\t`, `\xHH` and `\\` are bytes, `\(a*100)` is
-//! a hundred of that letter. Requests of HTTP/2 are fields, `name: value`, then after an empty line what DATA has.
+//! Each line of a request ends with CR LF, unless it ends with a single `\`. `\r`, `\n`, `\t`, `\xHH` and `\\` are bytes,
+//! `\(a*100)` is that letter a hundred times. HTTP/2 requests are fields, `name: value`, then an empty line and the content
+//! of DATA.
 //!
-//! What is expected is one of:
-//! - `read METHOD TARGET BYTES, …; goes on` (or `; closed`): these requests and no others, on both ports, whoever asks.
-//! - `refused STATUS; closed`: answered so, and nothing reaches Incus. `refused STATUS, public STATUS, nobody STATUS` where
-//!   those who may not ask are told that.
-//! - `torn`: the head was right, but the body is not: Incus never gets it whole, and the connection ends.
-//! - `ended`: the connection ends without an answer.
-//! - `reset CODE`, `goaway CODE`: the stream, or the connection, ends with that error of HTTP/2. `perhaps read …` is what may
-//!   be with Incus before that is known.
+//! The expected result is one of:
+//! - `read METHOD TARGET BYTES, …; goes on` (or `; closed`): exactly these requests, on both ports, from any client.
+//! - `refused STATUS; closed`: this response, and nothing reaches Incus. `refused STATUS, public STATUS, nobody STATUS` if
+//!   clients without access get another one.
+//! - `torn`: the header section is valid, the body is not: Incus never gets a complete request, and the connection ends.
+//! - `ended`: the connection ends without a response.
+//! - `reset CODE`, `goaway CODE`: the stream or the connection ends with this HTTP/2 error. `perhaps read …` is what may have
+//!   reached Incus before the error is known.
 
 /// One case.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// The section, and what it says.
+    /// The section and its requirement.
     pub(crate) rule: String,
     pub(crate) expected: Expected,
-    /// Of the request, with their ends.
+    /// The request's lines with their line endings.
     pub(crate) lines: Vec<Vec<u8>>,
 }
 
-/// What must become of it.
+/// The expected result.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     Read {
@@ -47,13 +48,13 @@ pub(crate) enum Expected {
     Ended,
     Reset {
         code: String,
-        /// What may be with Incus before that is known.
+        /// What may have reached Incus before the error is known.
         perhaps: Option<String>,
     },
     Goaway(String),
 }
 
-/// Reads files of a version of HTTP. Each case gets a target of its own for its `/1.0/a`, by which it is known afterwards.
+/// Parses the files for a version of HTTP. In each case, `/1.0/a` is replaced by a unique target that identifies it.
 pub(crate) fn parse(version: u8, files: &[&str]) -> Vec<Case> {
     let cases = files.iter().flat_map(|text| text.split("=== ").skip(1));
     cases

@@ -1,4 +1,4 @@
-//! What the gateway and Incus make of a request.
+//! The observed results of a request, at the client and at Incus.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use testing::tls::frames::{
 };
 use testing::tls::{End, Raw, TlsClient};
 
-/// `METHOD TARGET BYTES` of each request that reached Incus; `torn` for one that broke off.
+/// `METHOD TARGET BYTES` of each request that reached Incus; `torn` for a truncated one.
 pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
-/// What comes at all comes in far less.
+/// Every response arrives in much less time.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What comes behind each case, and tells whether the gateway is still where the client is.
+/// Sent after each case, to check that the gateway and the client agree on the position in the stream.
 const AFTER: &str = "/1.0/after";
-/// What Incus answers.
+/// The response of Incus.
 const WELCOME: &[u8] = b"welcome";
 
-/// An Incus that writes down what it gets, and says so.
-pub(crate) fn writing_down() -> (Scripted, Log) {
+/// Starts an upstream that records the requests it receives.
+pub(crate) fn recording_upstream() -> (Scripted, Log) {
     let log = Log::default();
     let writer = Arc::clone(&log);
     let upstream = Scripted::start(move |request, wire| {
@@ -43,19 +43,19 @@ pub(crate) fn writing_down() -> (Scripted, Log) {
     (upstream, log)
 }
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Seen {
-    /// The statuses of all answers, that to what came behind included.
+    /// The statuses of all responses, including that to the following request.
     pub(crate) statuses: Vec<u16>,
-    /// What Incus got whole.
+    /// The complete requests that Incus received.
     pub(crate) incus: Vec<String>,
-    /// The errors of HTTP/2.
+    /// The HTTP/2 errors.
     pub(crate) errors: Vec<String>,
     pub(crate) silent: bool,
 }
 
-/// Where it is asked, and by whom.
+/// The port and the client of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Asker {
     Admin,
@@ -67,7 +67,7 @@ pub(crate) enum Asker {
 impl Asker {
     pub(crate) const ALL: [Self; 3] = [Self::Admin, Self::Nobody, Self::Stranger];
 
-    /// How they come, and where to.
+    /// Returns the client and the address of the port.
     pub(crate) fn of(self, gateway: &Gateway, ops: &Certificate) -> (TlsClient, SocketAddr) {
         match self {
             Self::Admin => (TlsClient::of(ops), gateway.admin()),
@@ -78,7 +78,7 @@ impl Asker {
 }
 
 impl Seen {
-    /// What must be seen.
+    /// Returns the expected result.
     pub(crate) fn expected(expected: &Expected, asker: Asker, version: Version) -> Self {
         let own = match asker {
             Asker::Admin => 200,
@@ -106,7 +106,7 @@ impl Seen {
                 seen.statuses.push(*status);
                 after = *goes_on;
             }
-            // A stranger is refused for the head alone, which is right.
+            // A stranger is correctly rejected after the header section.
             Expected::Torn if asker == Asker::Admin => seen.statuses.push(400),
             Expected::Torn => seen.statuses.push(403),
             Expected::Ended => {}
@@ -116,7 +116,7 @@ impl Seen {
             }
             Expected::Goaway(code) => seen.errors.push(code.clone()),
         }
-        // Nobody has a second word.
+        // A rejected client gets no second response.
         if asker == Asker::Nobody && !seen.statuses.is_empty() {
             seen.statuses.truncate(1);
             after = false;
@@ -128,7 +128,7 @@ impl Seen {
         if asker != Asker::Admin {
             seen.incus.clear();
         }
-        // Streams overtake each other.
+        // Streams may complete in any order.
         if version == Version::Http2 {
             seen.incus.sort_unstable();
         }
@@ -136,7 +136,7 @@ impl Seen {
     }
 }
 
-/// How it is asked.
+/// The version of HTTP that a case is sent with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Version {
     Http1,
@@ -163,7 +163,7 @@ impl Version {
 fn ask_http1(raw: &mut Raw, case: &Case, log: &Log) -> Seen {
     let after = format!("GET {AFTER} HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n\r\n");
     let mut seen = Seen::default();
-    // It may have been refused before all of it was sent.
+    // It may have been rejected before everything was sent.
     let _ = raw.send([case.lines.concat(), after.into_bytes()].concat());
     seen.silent = loop {
         match raw.read_answer() {
@@ -197,7 +197,7 @@ fn ask_http2(raw: &mut Raw, case: &Case, log: &Log, asker: Asker) -> Seen {
         (":authority", "gate.test"),
         (":path", AFTER),
     ];
-    // The first word is the last for who is nobody.
+    // A client without a certificate gets one response only.
     if asker != Asker::Nobody {
         bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 3, &frames::block(after)));
     }
@@ -236,7 +236,7 @@ fn ask_http2(raw: &mut Raw, case: &Case, log: &Log, asker: Asker) -> Seen {
 }
 
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
-    // Names of pseudo-headers begin with a colon, and a wrong one may have one anywhere: the last before a blank counts.
+    // Pseudo-header names begin with a colon, and an invalid name may contain one: the last one before a blank counts.
     let at = line.windows(2).position(|two| two == b": ").filter(|at| *at > 0);
     match at {
         Some(at) => (&line[..at], &line[at + 2..]),
@@ -244,7 +244,7 @@ fn field(line: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// As its body tells, which spares a decoder of HPACK.
+/// Returns the status in the body, so that no HPACK decoder is needed.
 fn status(body: &[u8]) -> u16 {
     if body == WELCOME {
         return 200;

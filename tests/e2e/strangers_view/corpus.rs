@@ -1,8 +1,8 @@
-//! What strangers may think of asking, and get answered just as Incus would answer them.
+//! Requests of strangers that get the same response as from Incus.
 
 use super::rules::{Rule, same};
 
-/// Under a name for what the lines are about.
+/// Lines, grouped by topic.
 pub(crate) const AS_INCUS: &[Rule] = &[
     Rule {
         name: "lists",
@@ -227,7 +227,7 @@ pub(crate) const AS_INCUS: &[Rule] = &[
             "GET /1.0/images/export",
             "GET /1.0/images/nope/export",
             "GET http://localhost/1.0/images/{private:12}",
-            // This one is ambiguous to everybody.
+            // This prefix is ambiguous for every client.
             "GET /1.0/images/{twins}",
             "GET /1.0/images/{twins}/export",
         ],

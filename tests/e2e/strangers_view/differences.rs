@@ -1,11 +1,11 @@
-//! What strangers may think of asking, and get answered otherwise than Incus would answer them: each difference by its name.
+//! Requests of strangers that get another response than from Incus: each difference has a name.
 
 use super::rules::{
     Rule, as_without_fragment, cut_server, no_such_field, no_such_image, not_public, nothing_of_other_projects,
     only_get, published_aliases, resolved_among_the_published, without_private_fields,
 };
 
-/// All there are.
+/// All differences.
 pub(crate) const DIFFERENCES: &[Rule] = &[
     Rule {
         name: "the server is cut",
@@ -119,7 +119,7 @@ pub(crate) const DIFFERENCES: &[Rule] = &[
         expected: no_such_field,
         lines: &[
             "GET /1.0/images?filter=update_source%20eq%20x",
-            // Incus's handler dies of these two, and closes the connection.
+            // Incus's handler panics on these two, and closes the connection.
             "GET /1.0/images?filter=update_source.server%20eq%20x",
             "GET /1.0/images?filter=aliases.name%20eq%20split",
             "GET /1.0/images?filter=last_used_at%20eq%20x",

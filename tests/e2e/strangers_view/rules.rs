@@ -1,4 +1,4 @@
-//! What the gateway must answer, made of what Incus answers: the same, or one of the named differences.
+//! Derives the expected response from Incus's response: the same, or one of the named differences.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::world::World;
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
-    /// From the line and Incus's answer to it.
+    /// Computes the expected response from the line and Incus's response.
     pub(crate) expected: fn(&World, &str, Seen) -> Seen,
     /// `METHOD target`
     pub(crate) lines: &'static [&'static str],
@@ -17,24 +17,24 @@ pub(crate) struct Rule {
 
 pub(crate) const NOT_PUBLIC: &str = "Public access limited to image downloads only";
 
-/// As Incus answers.
+/// The same response as Incus.
 pub(crate) fn same(_: &World, _: &str, incus: Seen) -> Seen {
     incus
 }
 
-/// Outside of the six questions there is nothing, whatever the method, and one sentence for all of it.
+/// Everything outside the six routes gets the same error, for any method.
 pub(crate) fn not_public(_: &World, line: &str, _: Seen) -> Seen {
     headless(line, Seen::refusal(403, NOT_PUBLIC))
 }
 
-/// What exists can be read, and nothing else.
+/// Existing resources can be read, and nothing else.
 pub(crate) fn only_get(_: &World, line: &str, _: Seen) -> Seen {
     let mut expected = Seen::refusal(405, "method not allowed");
     expected.allow = Some("GET".to_owned());
     headless(line, expected)
 }
 
-/// Where an image came from, when it was last used, and with which profiles, is nobody's business.
+/// The source of an image, its last use and its profiles are hidden.
 pub(crate) fn without_private_fields(_: &World, _: &str, incus: Seen) -> Seen {
     incus.with_metadata(|metadata| match metadata {
         Value::Array(images) => images.iter_mut().for_each(neutral),
@@ -43,14 +43,14 @@ pub(crate) fn without_private_fields(_: &World, _: &str, incus: Seen) -> Seen {
 }
 
 fn neutral(image: &mut Value) {
-    // What is no image is compared as it is.
+    // Anything that is no image is compared unchanged.
     let Some(fields) = image.as_object_mut() else { return };
     fields.remove("update_source");
     fields.insert("last_used_at".to_owned(), "0001-01-01T00:00:00Z".into());
     fields.insert("profiles".to_owned(), json!([]));
 }
 
-/// The server says that it is public, so that `incus remote add` asks for no trust token, and nothing of its configuration.
+/// The server reports that it is public, so that `incus remote add` needs no trust token, and hides its configuration.
 pub(crate) fn cut_server(_: &World, _: &str, incus: Seen) -> Seen {
     incus.with_metadata(|metadata| {
         let fields = metadata.as_object_mut().expect("the server is an object");
@@ -61,13 +61,13 @@ pub(crate) fn cut_server(_: &World, _: &str, incus: Seen) -> Seen {
     })
 }
 
-/// Strangers may list the aliases of what is published.
+/// Strangers may list the aliases of published images.
 pub(crate) fn published_aliases(world: &World, line: &str, _: Seen) -> Seen {
     let mut aliases = Vec::new();
     for image in world.published() {
         for alias in image["aliases"].as_array().expect("aliases are a list") {
             let name = alias["name"].as_str().expect("a name");
-            // Incus itself, asked for each by itself, says how it looks.
+            // Each alias is compared with Incus's response for this alias.
             let path = format!("/1.0/images/aliases/{}", name.replace('/', "%2F"));
             let alias = world.incus(&format!("GET {path}"));
             aliases.push(match line.contains("recursion=1") {
@@ -80,7 +80,7 @@ pub(crate) fn published_aliases(world: &World, line: &str, _: Seen) -> Seen {
     Seen::success(aliases.into())
 }
 
-/// No wildcards, no upper case: what is no fingerprint names no image.
+/// No wildcards and no upper case: an invalid fingerprint matches no image.
 pub(crate) fn no_such_image(_: &World, line: &str, _: Seen) -> Seen {
     Seen::refusal(404, &format!("Image \"{}\" not found", name_in(line)))
 }
@@ -108,7 +108,7 @@ pub(crate) fn resolved_among_the_published(world: &World, line: &str, _: Seen) -
     }
 }
 
-/// Other projects are closed, with their published images, and whether they exist is not told.
+/// Other projects are hidden, including their published images and their existence.
 pub(crate) fn nothing_of_other_projects(world: &World, line: &str, incus: Seen) -> Seen {
     match line.contains("/aliases/") {
         true => Seen::refusal(404, "Image alias not found"),
@@ -116,15 +116,15 @@ pub(crate) fn nothing_of_other_projects(world: &World, line: &str, incus: Seen) 
     }
 }
 
-/// What strangers do not see they cannot ask about either: it gets the sentence that unknown fields get. So do the names
-/// of aliases, a question of which Incus's handler dies.
+/// Hidden fields cannot be used in filters: the error is that for unknown fields. The same is true of the names
+/// of aliases, on which Incus's handler panics.
 pub(crate) fn no_such_field(_: &World, line: &str, _: Seen) -> Seen {
     let (_, filter) = line.split_once("filter=").expect("a filter");
     let field = filter.split("%20").next().expect("a field");
     Seen::refusal(500, &format!("Invalid type \"invalid\" for field {field:?}"))
 }
 
-/// A request has no fragment (RFC 9112 §3.2); when one comes, it is not looked at.
+/// A request has no fragment (RFC 9112 §3.2); if there is one, it is ignored.
 pub(crate) fn as_without_fragment(world: &World, line: &str, _: Seen) -> Seen {
     let (line, _) = line.split_once('#').expect("a fragment");
     let answer = world.incus(line);
@@ -134,7 +134,7 @@ pub(crate) fn as_without_fragment(world: &World, line: &str, _: Seen) -> Seen {
     }
 }
 
-/// The image that a line names, decoded.
+/// Returns the decoded image name of a line.
 fn name_in(line: &str) -> String {
     let (_, rest) = line.split_once("/images/").expect("an image's path");
     let name = rest.split(['/', '?']).next().expect("a name");

@@ -1,4 +1,4 @@
-//! An answer in a form that can be compared.
+//! A response in a form that can be compared.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,26 +9,26 @@ use testing::tls::TlsClient;
 use testing::tls::http1::Head;
 use testing::tls::http2::Http2;
 
-/// What came, without what may differ from one time to the next: dates, boundaries, the order of Go's maps.
+/// A response without parts that vary: dates, boundaries, the order of Go's maps.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     /// 0 where the connection was closed without an answer.
     pub(crate) status: u16,
     pub(crate) allow: Option<String>,
     pub(crate) content: Content,
-    /// All of it, as it came.
+    /// All bytes as received.
     pub(crate) raw: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
-    /// Type and bytes, of a multipart body without its boundary.
+    /// Type and bytes of a body; a multipart body without its boundary.
     Bytes(String, Vec<u8>),
     Json(Value),
     Nothing,
 }
 
-/// Sends a line, and these header lines, by themselves.
+/// Sends a request with this line and these headers on a new connection.
 pub(crate) fn ask(address: SocketAddr, line: &str, headers: &str) -> Seen {
     let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
     let mut raw = TlsClient::tls13().connect(address).expect("everybody may connect");
@@ -49,10 +49,10 @@ pub(crate) fn ask(address: SocketAddr, line: &str, headers: &str) -> Seen {
     }
 }
 
-/// The same over HTTP/2, for a line that can be sent so.
+/// The same over HTTP/2, for lines that can be sent over HTTP/2.
 pub(crate) fn ask_http2(http2: &mut Http2, line: &str) -> Option<Seen> {
     let (method, target) = line.split_once(' ').expect("a method and a target");
-    // An extended method or a target in another form is another request there.
+    // In HTTP/2, an unusual method or another form of target is a different request.
     if method == "CONNECT" || !target.starts_with('/') || target.contains('#') {
         return None;
     }
@@ -78,7 +78,7 @@ pub(crate) fn ask_http2(http2: &mut Http2, line: &str) -> Option<Seen> {
 }
 
 impl Seen {
-    /// A refusal in Incus's form.
+    /// Creates an error response in Incus's format.
     pub(crate) fn refusal(status: u16, error: &str) -> Self {
         let error = json!({
             "type": "error", "status": "", "status_code": 0, "operation": "",
@@ -92,7 +92,7 @@ impl Seen {
         }
     }
 
-    /// The same answer with other metadata.
+    /// Returns the same response with other metadata.
     pub(crate) fn with_metadata(mut self, change: impl FnOnce(&mut Value)) -> Self {
         if let Content::Json(answer) = &mut self.content {
             change(&mut answer["metadata"]);
@@ -101,7 +101,7 @@ impl Seen {
         self
     }
 
-    /// A success in Incus's form.
+    /// Creates a successful response in Incus's format.
     pub(crate) fn success(metadata: Value) -> Self {
         let answer = json!({
             "type": "sync", "status": "Success", "status_code": 200, "operation": "",
@@ -116,13 +116,13 @@ impl Seen {
         seen.with_metadata(|_| {})
     }
 
-    /// The same answer to HEAD.
+    /// Returns the same response to HEAD.
     pub(crate) fn without_content(mut self) -> Self {
         self.content = Content::Nothing;
         self
     }
 
-    /// What `metadata` holds.
+    /// Returns the value of `metadata`.
     pub(crate) fn metadata(&self) -> &Value {
         match &self.content {
             Content::Json(answer) => &answer["metadata"],
@@ -130,7 +130,7 @@ impl Seen {
         }
     }
 
-    /// Whether this text stands anywhere in the answer.
+    /// Returns whether the response contains this text.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.raw.windows(text.len()).any(|window| window == text.as_bytes())
     }
@@ -155,7 +155,7 @@ impl Seen {
     }
 }
 
-/// What came, not how it was spelt.
+/// Compares the parsed value, not its spelling.
 impl PartialEq for Seen {
     fn eq(&self, other: &Self) -> bool {
         (self.status, &self.allow, &self.content) == (other.status, &other.allow, &other.content)
@@ -192,7 +192,7 @@ impl Content {
     }
 }
 
-/// Lists come in another order each time.
+/// The order of lists varies.
 fn sort(value: &mut Value) {
     match value {
         Value::Array(values) => {

@@ -1,4 +1,4 @@
-//! An Incus with much to show and much to hide, and the gateway in front of it.
+//! An Incus with published and hidden data, and the gateway in front of it.
 
 use serde_json::Value;
 
@@ -13,12 +13,12 @@ pub(crate) struct World {
     pub(crate) scene: Scene,
     /// Not published. Its fingerprint begins with the same three digits as that of `shadow`.
     pub(crate) private: String,
-    /// What the corpus's lines can name: as `{name}`, or its first digits as `{name:12}`, `{name:12:upper}` or
+    /// Names for the lines of the corpus: `{name}`, or its first digits as `{name:12}`, `{name:12:upper}` or
     /// `{name:12:escaped}`.
     names: Vec<(&'static str, String)>,
 }
 
-/// Must stand in no answer.
+/// Must be in no response.
 const HIDDEN: [&str; 12] = [
     "hidden description",
     "hidden-alias",
@@ -87,7 +87,7 @@ impl World {
             ("shared", shared),
             ("twins", twins),
         ]);
-        // Making an instance of an image is what Incus remembers as its last use.
+        // Creating an instance from an image sets its last use in Incus.
         incus.run(&["init", "split", "box", "--quiet"]).ok();
         incus.run(&["delete", "box"]).ok();
         incus
@@ -113,22 +113,22 @@ impl World {
         line
     }
 
-    /// What Incus answers a stranger.
+    /// Returns Incus's response to a stranger.
     pub(crate) fn incus(&self, line: &str) -> Seen {
         ask(self.scene.incus.address(), line, "")
     }
 
-    /// The published images, as Incus shows them.
+    /// Returns the published images as Incus shows them.
     pub(crate) fn published(&self) -> Vec<Value> {
         let seen = self.incus("GET /1.0/images?recursion=1");
         seen.metadata().as_array().expect("a list").clone()
     }
 
-    /// Fails if an answer holds anything that is not published.
-    pub(crate) fn assert_tells_nothing(&self, seen: &Seen) {
+    /// Panics if a response contains unpublished data.
+    pub(crate) fn assert_discloses_nothing(&self, seen: &Seen) {
         let mut text = String::from_utf8_lossy(&seen.raw).into_owned();
         for fingerprint in self.hidden() {
-            // What was asked for by its whole fingerprint, and is denied, is named in the denial.
+            // An error message names the complete fingerprint that was requested.
             text = text.replace(&format!("Image \\\"{fingerprint}\\\" not found"), "");
         }
         let parts = self.hidden().map(|fingerprint| &fingerprint[24..]);
@@ -137,8 +137,8 @@ impl World {
         }
     }
 
-    /// Fails if what the corpus asks for would not show the hidden things to somebody who is trusted.
-    pub(crate) fn assert_incus_would_tell(&self) {
+    /// Panics unless the requests of the corpus show the hidden data to a trusted client.
+    pub(crate) fn assert_incus_would_disclose(&self) {
         let told: String = [
             "/1.0",
             "/1.0/images?recursion=1&all-projects=true",
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// The fingerprints that no stranger may get to know.
+    /// Returns the fingerprints that no stranger may see.
     fn hidden(&self) -> impl Iterator<Item = &str> {
         let names = ["private", "elsewhere", "concealed"];
         let hidden = self.names.iter().filter(move |(name, _)| names.contains(name));
@@ -160,7 +160,7 @@ impl World {
     }
 }
 
-/// An image that tells where it came from.
+/// Creates an image with a recorded source.
 fn copied_from_far(incus: &Incus) -> String {
     let far = Incus::start(&[]);
     let image = Images::new().unified("copied from far");

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deny_wins_and_nothing_listed_is_everybody() {
+    fn deny_overrides_allow_and_an_empty_list_permits_all() {
         let networks = |texts: &[&str]| {
             let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
             CidrSet::parse(&texts).unwrap()

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_slower_is_let_go_and_nobody_else() {
+    fn only_clients_below_the_minimum_rate_are_aborted() {
         let seconds = Duration::from_secs;
         assert_eq!(aborted_after(10_000, seconds(10)), None);
         assert_eq!(aborted_after(1_000, seconds(1)), None);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn incus_takes_its_time() {
+    fn waiting_for_incus_does_not_count_against_the_client() {
         let (pace, begun) = (MinRate::new(RATE, CREDIT), Instant::now());
         pace.give(1, begun);
         let asked = begun + Duration::from_secs(10);

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_of_ipv6_is_one_address() {
+    fn an_ipv6_64_prefix_counts_as_one_client() {
         let group = |text| IpPrefix::of(ip(text));
         assert_eq!(group("2001:db8::1"), group("2001:db8::ffff:0:0:1"));
         assert_ne!(group("2001:db8::1"), group("2001:db8:0:1::1"));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_worth_at_once_and_then_one_after_the_other() {
+    fn requests_burst_is_ten_seconds_worth_at_most() {
         let address = ClientBucket::new(IpPrefix::of(ip("192.0.2.1")));
         for _ in 0..20 {
             assert_eq!(address.try_acquire_at(0, 2), Ok(()));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_is_earned_by_the_second_and_debts_are_waited_for() {
+    fn cpu_time_refills_and_an_overdraft_delays_requests() {
         let address = ClientBucket::new(IpPrefix::of(ip("192.0.2.1")));
         let spend = |now, milliseconds| address.charge_at(now, Duration::from_millis(milliseconds), 50);
         // 50 ms per second, 200 ms in one burst.
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_is_forgotten_but_not_what_they_have_booked() {
+    fn a_closed_client_is_forgotten_once_its_budget_is_full() {
         let mut addresses = ClientBuckets::default();
         let quiet = addresses.acquire(ip("192.0.2.1"), 1).unwrap();
         assert!(addresses.acquire(ip("192.0.2.1"), 1).is_none());
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_passers_by_does_not_fill_the_memory() {
+    fn many_short_lived_clients_use_bounded_memory() {
         let mut addresses = ClientBuckets::default();
         for n in 0..100_000_u32 {
             let address = addresses.acquire(IpAddr::from(n.to_be_bytes()), 1).unwrap();

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_network_loses_its_oldest_idle_connection() {
+    fn the_oldest_idle_connection_of_the_largest_network_goes() {
         let clients = [
             "2001:db8:1:1::1",
             "2001:db8:2:101::1",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_networks_of_one_customer_displace_themselves() {
+    fn sixteen_prefixes_of_one_client_evict_only_themselves() {
         let mut strangers = PublicQueue::default();
         let client = |n: u32| format!("2001:db8:0:{:x}::1", n % 16);
         let crowd: Vec<_> = (0..1_000)
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_being_answered_stays_and_smaller_networks_do_too() {
+    fn active_connections_and_smaller_networks_are_not_evicted() {
         let (mut strangers, all) = strangers(&["192.0.2.1", "192.0.2.1", "192.0.2.2", "198.51.100.1"]);
         assert!(all[..3].iter().all(|stranger| stranger.begin_answer()));
         // The last one is idle, but in a network with fewer connections.
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_displaced_before_those_that_were_have_closed() {
+    fn evictions_wait_until_earlier_ones_have_closed() {
         let (mut strangers, all) = strangers(&["192.0.2.1"; 2 * MAX_GOING]);
         for going in &all[..MAX_GOING] {
             assert!(Arc::ptr_eq(&strangers.displace_for(group("192.0.2.1")).unwrap(), going));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_who_has_gone() {
+    fn released_connections_leave_no_entries() {
         let clients: Vec<_> = (0..1_000).map(|n| format!("10.{}.{}.1", n % 7, n % 251)).collect();
         let clients: Vec<&str> = clients.iter().map(|client| &**client).collect();
         let (mut strangers, all) = strangers(&clients);

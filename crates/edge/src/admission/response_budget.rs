@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_booking_lives_as_long_as_its_bytes() {
+    fn a_lease_lives_as_long_as_its_bytes() {
         let budget = Arc::new(ResponseBudget::default());
         let reader = budget.reader(ip(1));
         let bytes = reader.try_acquire(100).keep_with(Bytes::from_static(b"an answer"), ());
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_exceeds_its_budget_loses_the_connection_that_holds_most() {
+    fn over_budget_the_largest_reader_of_the_address_is_evicted() {
         let budget = Arc::new(ResponseBudget::default());
         let [small, large, newest, other] = [1, 1, 1, 2].map(|last| budget.reader(ip(last)));
         let mut bookings = vec![small.try_acquire(1_000), other.try_acquire(BUDGET_OF_ADDRESS / 4)];
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_reader_has_no_account_though_nobody_has_told_it_yet() {
+    fn an_evicted_reader_is_not_charged_before_it_is_notified() {
         let budget = Arc::new(ResponseBudget::default());
         let reader = budget.reader(ip(1));
         let older = reader.try_acquire(10_000);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_displaces_the_address_that_holds_most() {
+    fn a_new_reader_evicts_the_address_that_holds_most() {
         let budget = Arc::new(ResponseBudget::default());
         let share = BUDGET / 3 - CONNECTION - ANSWER;
         let crowd = [1, 2, 3].map(|last| budget.reader(ip(last)));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_no_budget_of_its_own() {
+    fn loopback_has_no_budget_per_address() {
         let budget = Arc::new(ResponseBudget::default());
         let readers: Vec<_> = (0..3).map(|_| budget.reader(IpAddr::from([127, 0, 0, 1]))).collect();
         let book = |reader: &Arc<Reader>| reader.try_acquire(BUDGET_OF_ADDRESS / 2 + 1);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn eviction_wakes_the_connection_though_it_waits_later() {
+    async fn an_eviction_before_the_wait_wakes_the_connection() {
         let reader = Arc::new(ResponseBudget::default()).reader(ip(1));
         reader.evict();
         reader.evicted().await;

@@ -35,7 +35,7 @@ fn is_displaced(permit: &ConnectionPermit) -> bool {
 }
 
 #[test]
-fn strangers_never_get_what_is_kept_back() {
+fn strangers_never_use_the_reserved_admin_connections() {
     let limiter = Arc::new(Limiter::default());
     let strangers: Vec<_> = (0..12)
         .map(|n| admit(&limiter, PUBLIC, &format!("192.0.2.{n}")).unwrap())
@@ -65,7 +65,7 @@ fn strangers_never_get_what_is_kept_back() {
 }
 
 #[test]
-fn a_full_public_port_displaces_who_is_idle() {
+fn a_full_public_port_evicts_idle_connections() {
     let limiter = Arc::new(Limiter::default());
     // One customer with four networks.
     let crowd: Vec<_> = (0..12)
@@ -92,7 +92,7 @@ fn a_full_public_port_displaces_who_is_idle() {
 }
 
 #[test]
-fn an_address_gets_so_many() {
+fn connections_per_address_are_limited() {
     let limiter = Arc::new(Limiter::default());
     let mut permits: Vec<_> = (1..4)
         .map(|n| admit(&limiter, PUBLIC, &format!("2001:db8::{n}")).unwrap())
@@ -115,7 +115,7 @@ fn an_address_gets_so_many() {
 }
 
 #[test]
-fn a_crowd_on_the_admin_port_displaces_itself() {
+fn unauthenticated_admin_connections_evict_each_other() {
     let limiter = Arc::new(Limiter::default());
     let mut admin = admit(&limiter, ADMIN, "198.51.100.1").unwrap();
     let crowd: Vec<_> = (0..100).map(|_| admit(&limiter, ADMIN, "192.0.2.1").unwrap()).collect();
@@ -138,7 +138,7 @@ fn a_crowd_on_the_admin_port_displaces_itself() {
 }
 
 #[test]
-fn one_line_an_episode() {
+fn each_rejection_episode_logs_one_line() {
     let limiter = Limiter::default();
     assert!(limiter.count(RejectReason::Full));
     assert!(!limiter.count(RejectReason::Full));
@@ -147,7 +147,7 @@ fn one_line_an_episode() {
 }
 
 #[test]
-fn who_is_not_announced_yet_is_counted_by_port() {
+fn connections_without_a_proxy_header_are_limited_per_port() {
     let limiter = Arc::new(Limiter::default());
     let expect = |listener| limiter.admit_proxy(listener, "192.0.2.1".parse().unwrap(), &limits());
     let strangers: Vec<_> = (0..12).map(|_| expect(PUBLIC).unwrap()).collect();

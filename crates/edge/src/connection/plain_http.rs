@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_is_as_long_as_it_says() {
+    fn content_length_matches_the_body() {
         let answer = str::from_utf8(ANSWER).expect("the response is ASCII");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a header and a body");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_has_a_name() {
+    fn every_status_has_a_label() {
         assert!(STATUSES.is_sorted_by_key(|(code, _)| *code));
         for (code, name) in STATUSES {
             match StatusCode::from_u16(code) {

@@ -52,7 +52,7 @@ fn ipv4(source: [u8; 4], port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn each_header_names_its_client() {
+fn each_valid_header_yields_its_client_address() {
     let ours = ipv4([203, 0, 113, 7], 4711);
     let mapped = [
         &[0; 10][..],
@@ -92,7 +92,7 @@ fn each_header_names_its_client() {
 }
 
 #[test]
-fn what_is_no_header_is_refused() {
+fn invalid_headers_are_rejected() {
     let ours = ipv4([203, 0, 113, 7], 4711);
     let too_long = [&ours[..], &[0; MAX_V2]].concat();
     let cases: [Vec<u8>; 15] = [
@@ -119,7 +119,7 @@ fn what_is_no_header_is_refused() {
 }
 
 #[test]
-fn incus_is_told_in_one_kind_of_address() {
+fn the_header_to_incus_uses_one_address_family() {
     let encode = |source, destination| {
         let mut text = [0; MAX_V1];
         let length = header(address(source), address(destination)).encode_to_slice_v1(&mut text);
@@ -145,7 +145,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn however_it_comes_it_is_the_same(cuts in prop::collection::vec(1_usize..30, 0..6), version in 0..2) {
+    fn any_split_of_the_bytes_parses_the_same(cuts in prop::collection::vec(1_usize..30, 0..6), version in 0..2) {
         let header = match version {
             0 => b"PROXY TCP4 203.0.113.7 198.51.100.1 4711 80\r\n".to_vec(),
             _ => v2(0x21, 0x11, &[&ipv4([203, 0, 113, 7], 4711)[..], b"\x04\0\x02\0\0"].concat()),
@@ -169,7 +169,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn no_bytes_make_it_panic(
+    fn no_bytes_make_the_parser_panic(
         begin in prop::sample::select(vec![V1, V2, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN", b""]),
         rest in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b" .:\r\n0123\x11\x20\x21".to_vec())], 0..300),
     ) {

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_line_is_dangerous() {
+    fn control_characters_in_a_line_are_escaped() {
         for c in dangerous() {
             let value = format!("a{c}b");
             let text = escaped(false, false, &[&value]);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_one_end_and_what_people_write() {
+    fn line_breaks_are_escaped_and_unicode_text_is_kept() {
         for is_json in [false, true] {
             let plain = "Grüße, 日本, 🙂 {\"a\":1}\\";
             assert_eq!(escaped(is_json, false, &[plain, "\n"]), plain);

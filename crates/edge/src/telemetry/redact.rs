@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_told() {
+    fn known_harmless_values_are_logged() {
         is_told("/1.0", "/1.0");
         is_told("/1.0/images/aliases/a%2Fb", "/1.0/images/aliases/a%2Fb");
         is_told("/1.0/images?", "/1.0/images");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_told_however_it_is_spelt() {
+    fn secrets_are_redacted_in_every_spelling() {
         let websocket = "/1.0/operations/1/websocket";
         is_told(&format!("{websocket}?secret=abc"), &format!("{websocket}?secret=***"));
         is_told("/1.0?%73ecret=abc", "/1.0?secret=***");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_are_told_as_incus_reads_them() {
+    fn keys_and_values_are_logged_as_incus_decodes_them() {
         is_told("/1.0/projects?%70roject=default", "/1.0/projects?project=default");
         is_told(
             "/1.0?project=%64efault&targe%74=a%2fb",
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn little_of_a_long_target_of_a_stranger_is_told() {
+    fn long_targets_of_strangers_are_truncated() {
         for (target, redacted) in [
             (
                 "/1.0/images?recursion=1".to_owned(),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_pushes_out_what_a_request_is_for() {
+    fn filler_does_not_displace_project_and_target() {
         let long = "p".repeat(5_000);
         for filler in ["a=b&", "path=x&", "recursion=1&", "&", ";&"] {
             let target = format!(
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_told_as_the_whole_is() {
+    fn a_bounded_target_is_redacted_like_the_full_one() {
         let long = "%C3%A4x".repeat(1_000);
         for query in [
             format!("secret=a&recursion=1&project={long}&path=b&{}", "type=c&".repeat(500)),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_fills_the_log_with_one_line() {
+    fn one_line_has_a_bounded_length() {
         let long = format!("/{}", "ä".repeat(20_000));
         let short = format!("/{}...", "%C3%A4".repeat(171).split_at(1_023).0);
         is_told(&long, &short);

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_gets_its_lines_and_a_count() {
+    fn each_network_gets_its_lines_and_a_count() {
         let repeats = Repeats::new(2, 250);
         let logged = |client: &str, times: usize| (0..times).filter(|_| has_line(&repeats, client)).count();
         assert_eq!(logged("192.0.2.1", 5), 2);

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_a_chain() {
+    fn each_fault_of_a_chain_is_reported() {
         let now = SystemTime::now();
         let within = now + Duration::from_mins(30);
         let keys = [

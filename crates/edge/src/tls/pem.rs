@@ -76,7 +76,7 @@ mod tests {
     const BLOCK: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
     #[test]
-    fn what_belongs_into_such_a_file_is_passed_over() {
+    fn valid_pem_text_has_no_unread_block() {
         for text in [
             BLOCK.to_owned(),
             BLOCK.replace('\n', "\r\n"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_not_read_is_found() {
+    fn an_unread_block_is_reported_with_its_line() {
         let with = |from: &str, to: &str| BLOCK.replacen(from, to, 1);
         for (text, line) in [
             (with("-----BEGIN", " -----BEGIN"), 1),

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_arrived_on_an_idle_connection_ends_it() {
+    async fn unsolicited_data_closes_an_idle_connection() {
         let (target, responses) = incus(true);
         let upstream = Upstream::new(Arc::clone(&target));
         for opened in 1..5 {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_connection_is_used_again() {
+    async fn an_idle_connection_is_reused() {
         let (target, responses) = incus(false);
         let upstream = Upstream::new(Arc::clone(&target));
         for _ in 0..5 {

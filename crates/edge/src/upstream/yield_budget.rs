@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_go_first_after_a_turn() {
+    fn a_used_up_budget_yields_to_other_tasks() {
         let mut cx = Context::from_waker(Waker::noop());
         let mut turn = YieldBudget::default();
         let mut take_turn = |size| {

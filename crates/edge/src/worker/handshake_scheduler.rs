@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tasks_run_after_a_few_steps() {
+    fn other_tasks_run_after_a_few_handshake_steps() {
         let crowd = [("x", Policy::Open, "192.0.2.1"); 100];
         let order = run(order(&crowd));
         let most = order.split(|taken| *taken == ".").map(<[_]>::len).max();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_port_and_other_networks_go_before_a_crowd() {
+    fn the_admin_port_and_small_networks_go_first() {
         let mut all = vec![("x", Policy::Open, "192.0.2.1"); 100];
         all.push(("other", Policy::Open, "192.0.2.2"));
         all.extend([("admin", Policy::Authenticated, "192.0.2.1"); 20]);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_is_passed_over() {
+    fn cancelled_handshakes_are_skipped() {
         let queue = HandshakeScheduler::default();
         queue.left.set(0);
         let (client, context) = ("192.0.2.1".parse().unwrap(), Context::from_waker(Waker::noop()));
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_a_turn_is_not_the_clients_time() {
+    fn waiting_for_a_turn_does_not_count_as_the_clients_time() {
         let begun = std::time::Instant::now();
         let time_limit = Duration::from_millis(200);
         let queue = HandshakeScheduler::default();

@@ -7,7 +7,7 @@ use super::{Request, Then, Wire};
 /// The image's fingerprint, 64 digits.
 pub const FINGERPRINT: &str = "5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed";
 
-pub(super) fn asks(request: &Request) -> bool {
+pub(super) fn is_request_for_catalogue(request: &Request) -> bool {
     metadata(request).is_some()
 }
 

@@ -8,7 +8,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::version::TLS13;
 
-use crate::tls::trust::TrustAnybody;
+use crate::tls::trust::AcceptAnyCertificate;
 
 /// Creates a certificate. Returns the TLS settings and the PEM.
 pub(super) fn make() -> (Arc<ServerConfig>, String) {
@@ -19,7 +19,7 @@ pub(super) fn make() -> (Arc<ServerConfig>, String) {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
-        .with_client_cert_verifier(Arc::new(TrustAnybody::with_key()))
+        .with_client_cert_verifier(Arc::new(AcceptAnyCertificate::with_key()))
         .with_single_cert(
             vec![certificate.der().clone()],
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),

@@ -99,11 +99,11 @@ impl Wire {
         let mut bytes =
             format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n").into_bytes();
         bytes.extend_from_slice(body);
-        self.say(&bytes)
+        self.send(&bytes)
     }
 
     /// Sends these bytes. The connection then waits for its next request, unless it is closed.
-    pub fn say(&mut self, bytes: impl AsRef<[u8]>) -> Then {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Then {
         match self.write_all(bytes.as_ref()).and_then(|()| self.flush()) {
             Ok(()) => Then::KeepAlive,
             Err(_) => Then::Cut,
@@ -112,7 +112,7 @@ impl Wire {
 
     /// Sends these bytes, and nothing more until the upstream is dropped.
     pub fn hold_after(&mut self, bytes: impl AsRef<[u8]>) -> Then {
-        self.say(bytes);
+        self.send(bytes);
         Then::Hold
     }
 
@@ -149,7 +149,7 @@ impl Wire {
             match self.read(&mut part) {
                 Ok(0) => return Then::Close,
                 Ok(count) => {
-                    if self.say(&part[..count]) != Then::KeepAlive {
+                    if self.send(&part[..count]) != Then::KeepAlive {
                         return Then::Cut;
                     }
                 }

@@ -97,7 +97,7 @@ fn longest_silence(site: &Site, until: Instant) -> Duration {
     let mut longest = Duration::ZERO;
     let mut heard = Instant::now();
     while Instant::now() < until {
-        if site.manager.hears("WATCHDOG=1", WATCHDOG) {
+        if site.manager.receives("WATCHDOG=1", WATCHDOG) {
             longest = longest.max(heard.elapsed());
             heard = Instant::now();
         }

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, NamedGroup, SignatureScheme, Suppor
 
 use super::super::certificates::Certificate;
 use super::super::network;
-use super::trust::TrustAnybody;
+use super::trust::AcceptAnyCertificate;
 use super::{End, Raw};
 
 /// The settings of a client. All connections of a client share its session store.
@@ -45,7 +45,7 @@ impl TlsClient {
     }
 
     /// Creates another client with the same version, without a certificate or sessions.
-    pub fn alike(&self) -> Self {
+    pub fn without_certificate(&self) -> Self {
         Self::with_version(self.version)
     }
 
@@ -69,7 +69,7 @@ impl TlsClient {
     }
 
     /// Presents no certificate from now on. Existing sessions are kept.
-    pub fn present_nothing(&self) {
+    pub fn stop_presenting(&self) {
         *lock(&self.presented.identity) = None;
     }
 
@@ -97,7 +97,7 @@ impl TlsClient {
     }
 
     /// Enables early data (0-RTT), which is sent if the server permits it.
-    pub fn in_a_hurry(mut self) -> Self {
+    pub fn with_early_data(mut self) -> Self {
         self.config.enable_early_data = true;
         self
     }
@@ -149,7 +149,7 @@ impl TlsClient {
             .with_protocol_versions(&[version])
             .expect("the provider has this version's cipher suites")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnybody::with_key()))
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate::with_key()))
             .with_client_cert_resolver(Arc::clone(&presented) as Arc<dyn ResolvesClientCert>);
         config.resumption = Resumption::store(Arc::clone(&sessions) as Arc<dyn ClientSessionStore>);
         Self {

@@ -22,7 +22,7 @@ pub struct Raw {
     /// Whether close_notify has been received.
     closed: bool,
     /// Whether early data was possible.
-    may_hurry: bool,
+    permits_early_data: bool,
     /// The timeout of a read.
     pub patience: Duration,
 }
@@ -42,10 +42,10 @@ impl Raw {
             cipher: Vec::new(),
             plain: Vec::new(),
             closed: false,
-            may_hurry: false,
+            permits_early_data: false,
             patience: PATIENCE,
         };
-        raw.may_hurry = raw.tls.early_data().is_some();
+        raw.permits_early_data = raw.tls.early_data().is_some();
         while raw.tls.is_handshaking() {
             raw.flush()?;
             if raw.tls.is_handshaking() {
@@ -62,8 +62,8 @@ impl Raw {
     }
 
     /// Returns whether the session to be resumed permits early data (0-RTT).
-    pub fn may_hurry(&self) -> bool {
-        self.may_hurry
+    pub fn permits_early_data(&self) -> bool {
+        self.permits_early_data
     }
 
     /// Returns the key exchange group, and whether the server requested a key share with a HelloRetryRequest.

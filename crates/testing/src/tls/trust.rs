@@ -8,12 +8,12 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 /// Accepts every server. As a server, requests a client certificate and accepts any or none, as Incus does.
 #[derive(Debug)]
-pub struct TrustAnybody {
+pub struct AcceptAnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,
     verifies: bool,
 }
 
-impl TrustAnybody {
+impl AcceptAnyCertificate {
     /// Accepts every certificate whose key the peer has.
     pub fn with_key() -> Self {
         Self {
@@ -76,7 +76,7 @@ macro_rules! verify_methods {
     };
 }
 
-impl ServerCertVerifier for TrustAnybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -91,7 +91,7 @@ impl ServerCertVerifier for TrustAnybody {
     verify_methods!();
 }
 
-impl ClientCertVerifier for TrustAnybody {
+impl ClientCertVerifier for AcceptAnyCertificate {
     fn client_auth_mandatory(&self) -> bool {
         false
     }

@@ -1,17 +1,17 @@
-//! An open connection, over which requests are made and their fates read.
+//! An open connection, which sends requests and classifies the outcomes.
 
 use std::net::SocketAddr;
 
-use super::model::Fate;
+use super::model::Outcome;
 use testing::tls::http2::{self, Http2};
 use testing::tls::{End, Raw, TlsClient};
 
-pub(crate) enum Line {
+pub(crate) enum Connection {
     Http1(Box<Raw>),
     Http2(Http2),
 }
 
-/// Why somebody is no admin, as it is told them.
+/// The reasons for a rejection, as sent to the client.
 const REASONS: [&str; 4] = [
     "presented no certificate",
     "does not list this client's certificate",
@@ -19,7 +19,7 @@ const REASONS: [&str; 4] = [
     "is not valid yet",
 ];
 
-impl Line {
+impl Connection {
     /// `None` if the handshake failed.
     pub(crate) fn open(client: &TlsClient, admin: SocketAddr, is_http2: bool) -> Option<Self> {
         match is_http2 {
@@ -32,8 +32,8 @@ impl Line {
         }
     }
 
-    /// As many fates as targets.
-    pub(crate) fn ask(&mut self, targets: &[String], at_once: bool) -> Vec<Fate> {
+    /// Returns one outcome per target.
+    pub(crate) fn ask(&mut self, targets: &[String], at_once: bool) -> Vec<Outcome> {
         match self {
             Self::Http1(raw) => ask_http1(raw, targets, at_once),
             Self::Http2(http2) if at_once => http2.get_all(targets).into_iter().map(of_http2).collect(),
@@ -42,47 +42,47 @@ impl Line {
     }
 }
 
-fn ask_http1(raw: &mut Raw, targets: &[String], at_once: bool) -> Vec<Fate> {
+fn ask_http1(raw: &mut Raw, targets: &[String], at_once: bool) -> Vec<Outcome> {
     let request = |target: &String| format!("GET {target} HTTP/1.1\r\nHost: gate.test\r\n\r\n");
-    let mut fates: Vec<Fate> = Vec::new();
+    let mut outcomes: Vec<Outcome> = Vec::new();
     if at_once && raw.send(targets.iter().map(request).collect::<String>()).is_err() {
-        return vec![Fate::Gone; targets.len()];
+        return vec![Outcome::Gone; targets.len()];
     }
     for target in targets {
-        if fates.last() == Some(&Fate::Gone) {
-            // Nothing can come after an end.
-            fates.push(Fate::Gone);
+        if outcomes.last() == Some(&Outcome::Gone) {
+            // No response can follow the end of the connection.
+            outcomes.push(Outcome::Gone);
             continue;
         }
         let answer = match at_once {
             true => raw.read_answer(),
             false => raw.ask(request(target)),
         };
-        fates.push(match answer {
-            Ok(answer) => fate(answer.head.status, &answer.text()),
+        outcomes.push(match answer {
+            Ok(answer) => outcome(answer.head.status, &answer.text()),
             Err(end) => {
                 assert_is_an_end(&end);
-                Fate::Gone
+                Outcome::Gone
             }
         });
     }
-    fates
+    outcomes
 }
 
-fn of_http2(answer: Result<http2::Answer, String>) -> Fate {
+fn of_http2(answer: Result<http2::Answer, String>) -> Outcome {
     match answer {
-        Ok(answer) => fate(answer.status.as_u16(), &String::from_utf8_lossy(&answer.body)),
+        Ok(answer) => outcome(answer.status.as_u16(), &String::from_utf8_lossy(&answer.body)),
         Err(error) => {
             assert_ne!(error, "silence");
-            Fate::Gone
+            Outcome::Gone
         }
     }
 }
 
-fn fate(status: u16, text: &str) -> Fate {
+fn outcome(status: u16, text: &str) -> Outcome {
     match (status, REASONS.iter().find(|reason| text.contains(**reason))) {
-        (200, _) if text == "welcome" => Fate::Welcome,
-        (403, Some(reason)) => Fate::Refused(reason),
+        (200, _) if text == "welcome" => Outcome::Welcome,
+        (403, Some(reason)) => Outcome::Refused(reason),
         _ => panic!("an answer that nobody gives: {status} {text}"),
     }
 }

@@ -13,7 +13,7 @@ use testing::tls::{End, Raw, TlsClient};
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/tunnel" => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         "/1.0/long" => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part"),
@@ -22,7 +22,7 @@ fn upstream() -> Scripted {
 }
 
 #[test]
-fn what_an_admin_had_open_is_closed_and_nobody_elses() {
+fn a_removed_admin_loses_all_open_connections() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let leaving = certificates.client("leaving");
@@ -35,7 +35,7 @@ fn what_an_admin_had_open_is_closed_and_nobody_elses() {
     let admin = scene.gateway.admin();
 
     let ops = TlsClient::of(scene.ops());
-    // These keep what sessions they are given.
+    // These clients keep their sessions.
     let leaving = [
         TlsClient::of(&leaving),
         TlsClient::tls12().presenting(&leaving),
@@ -67,7 +67,7 @@ fn what_an_admin_had_open_is_closed_and_nobody_elses() {
     assert_eq!(upstream.requests().len(), before);
 }
 
-/// What an admin may have open.
+/// The kinds of connections of an admin.
 struct Connections {
     idle: Raw,
     tunnel: Raw,

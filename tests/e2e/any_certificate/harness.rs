@@ -1,4 +1,4 @@
-//! The gateway, the upstream, and all that a case does to them. They outlive the cases: each begins with a reload.
+//! Runs cases against a gateway and an upstream, which all cases share. Each case begins with a reload.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -8,50 +8,50 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::TestCaseError;
 use rustls::sign::CertifiedKey;
 
-use super::line::Line;
-use super::model::{Fate, Known, Listing, judge, name_in};
-use super::paper::{Made, make, signing};
-use super::play::{Burst, Handshake, Listed, Play, Step};
+use super::case::{Burst, Case, Handshake, Listed, Step};
+use super::certificates::{TestCertificate, make, signing};
+use super::connection::Connection;
+use super::model::{ConnectionModel, Listing, Outcome, expected_fate, name_in};
 use testing::gateway::toml;
 use testing::images::sha256;
 use testing::scene::{ScriptedScene, Setup};
 use testing::scripted::{Scripted, Wire};
 use testing::tls::TlsClient;
 
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     scene: ScriptedScene,
-    /// The targets of what has reached the upstream.
+    /// The targets of requests that have reached the upstream.
     arrived: Arc<Mutex<HashSet<String>>>,
     _upstream: Scripted,
     targets: Cell<usize>,
-    /// How often what was seen.
+    /// Number of observations of each outcome.
     pub(crate) seen: RefCell<BTreeMap<&'static str, usize>>,
 }
 
-/// What one case keeps.
-struct Act<'a> {
-    stage: &'a Stage,
-    papers: Vec<Made>,
+/// The state of one case.
+struct CaseRun<'a> {
+    harness: &'a Harness,
+    certificates: Vec<TestCertificate>,
     listing: Listing,
-    /// A client for each version of TLS, who keeps all sessions offered, whoever they were offered to.
-    wallets: [TlsClient; 2],
-    open: Vec<(Line, Known)>,
-    asked: Vec<Asked>,
-    /// Where the log was when it began.
+    /// A client for each version of TLS, which keeps all sessions of both ports.
+    clients: [TlsClient; 2],
+    open: Vec<(Connection, ConnectionModel)>,
+    asked: Vec<SentRequest>,
+    /// Length of the log at the start of the case.
     log: usize,
 }
 
-/// A request, and what has become of it if all is well.
-struct Asked {
+/// A sent request and its expected effects.
+struct SentRequest {
     target: String,
-    /// Its answer has come.
+    /// Whether a response was received, so that the request must have reached the upstream.
     must_arrive: bool,
-    /// Whose it was. Nobody's must not arrive.
+    /// The admin it belongs to; with `None` it must not reach the upstream.
     admin: Option<String>,
 }
 
-impl Asked {
-    fn of_nobody(target: String) -> Self {
+impl SentRequest {
+    fn unauthenticated(target: String) -> Self {
         Self {
             target,
             must_arrive: false,
@@ -60,7 +60,7 @@ impl Asked {
     }
 }
 
-impl Stage {
+impl Harness {
     pub(crate) fn build() -> Self {
         let arrived = Arc::new(Mutex::new(HashSet::new()));
         let noted = Arc::clone(&arrived);
@@ -83,34 +83,34 @@ impl Stage {
         }
     }
 
-    pub(crate) fn play(&self, play: &Play) -> Result<(), TestCaseError> {
-        let mut act = Act {
-            stage: self,
-            papers: make(&play.papers),
+    pub(crate) fn run(&self, case: &Case) -> Result<(), TestCaseError> {
+        let mut run = CaseRun {
+            harness: self,
+            certificates: make(&case.certificates),
             listing: Vec::new(),
-            wallets: [TlsClient::tls13(), TlsClient::tls12()],
+            clients: [TlsClient::tls13(), TlsClient::tls12()],
             open: Vec::new(),
             asked: Vec::new(),
             log: self.scene.gateway.log_length(),
         };
-        act.reload(&play.listed);
-        for step in &play.steps {
-            act.take(step)?;
+        run.reload(&case.listed);
+        for step in &case.steps {
+            run.take(step)?;
         }
-        act.hold_against_upstream_and_log()
+        run.check_upstream_and_log()
     }
 
-    /// One that nobody has asked for.
+    /// Returns a target that was not used before.
     fn target(&self) -> String {
         self.targets.set(self.targets.get() + 1);
         format!("/1.0/instances/i{:07}", self.targets.get())
     }
 
-    fn count(&self, fate: Fate) {
-        let what = match fate {
-            Fate::Gone => "no connection",
-            Fate::Refused(words) => words,
-            Fate::Welcome => "welcome",
+    fn count(&self, outcome: Outcome) {
+        let what = match outcome {
+            Outcome::Gone => "no connection",
+            Outcome::Refused(words) => words,
+            Outcome::Welcome => "welcome",
         };
         *self.seen.borrow_mut().entry(what).or_default() += 1;
     }
@@ -124,7 +124,7 @@ impl Stage {
     }
 }
 
-impl Act<'_> {
+impl CaseRun<'_> {
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
             Step::Connect(handshake, burst) => self.connect(handshake, *burst),
@@ -135,11 +135,11 @@ impl Act<'_> {
                 Ok(())
             }
             Step::ReloadOfNonsense => {
-                self.stage.reload("[admin]\nclients = 1\n", "reload refused");
+                self.harness.reload("[admin]\nclients = 1\n", "reload refused");
                 Ok(())
             }
             Step::Visit { is_tls12 } => {
-                let visit = self.wallets[usize::from(*is_tls12)].connect(self.stage.scene.gateway.public());
+                let visit = self.clients[usize::from(*is_tls12)].connect(self.harness.scene.gateway.public());
                 let answer = visit.and_then(|mut raw| raw.get("/1.0"));
                 assert_eq!(answer.map(|answer| answer.head.status), Ok(200));
                 Ok(())
@@ -151,109 +151,114 @@ impl Act<'_> {
         self.listing.clear();
         let mut clients = String::new();
         for listed in listed {
-            let at = listed.paper.index(self.papers.len());
-            let made = &self.papers[at];
+            let at = listed.certificate.index(self.certificates.len());
+            let made = &self.certificates[at];
             if !made.is_sound || self.listing.iter().any(|(_, other)| other.der == made.der) {
                 continue;
             }
             let name = format!("admin-{at}");
             let known_by = match listed.by_file {
-                true => format!("certificate = {}", toml(&self.stage.file(at, made))),
+                true => format!("certificate = {}", toml(&self.harness.file(at, made))),
                 false => format!("fingerprint = \"{}\"", sha256(&[&made.der])),
             };
             clients += &format!("[[admin.clients]]\nname = \"{name}\"\n{known_by}\n");
             self.listing.push((name, made.clone()));
         }
-        let mut setup: Setup = self.stage.scene.setup.clone();
+        let mut setup: Setup = self.harness.scene.setup.clone();
         setup.admins.clear();
         setup.more += &clients;
-        self.stage.reload(&setup.text(), " reloaded");
+        self.harness.reload(&setup.text(), " reloaded");
         for (_, known) in &mut self.open {
-            known.see(&self.listing);
+            known.apply(&self.listing);
         }
     }
 
     fn connect(&mut self, handshake: &Handshake, burst: Burst) -> Result<(), TestCaseError> {
-        let shown = handshake.paper.map(|paper| paper.get(&self.papers));
-        let wallet = &self.wallets[usize::from(handshake.is_tls12)];
-        wallet.present_nothing();
+        let shown = handshake
+            .certificate
+            .map(|certificate| certificate.get(&self.certificates));
+        let client = &self.clients[usize::from(handshake.is_tls12)];
+        client.stop_presenting();
         let mut is_proved = true;
         if let Some(shown) = shown {
             let signer = handshake.signer.unwrap_or_else(|| shown.key());
             is_proved = signer == shown.key();
-            let behind = handshake.chain.iter().map(|paper| paper.get(&self.papers));
+            let behind = handshake
+                .chain
+                .iter()
+                .map(|certificate| certificate.get(&self.certificates));
             let chain = std::iter::once(shown).chain(behind).map(|made| made.der.clone());
-            wallet.present(CertifiedKey::new(chain.collect(), signing(signer)));
+            client.present(CertifiedKey::new(chain.collect(), signing(signer)));
         }
-        let mut known = Known::new(shown.cloned(), shown.is_some_and(|shown| !shown.is_sound));
-        known.see(&self.listing);
-        let line = Line::open(wallet, self.stage.scene.gateway.admin(), handshake.is_http2);
-        match line {
-            Some(line) => {
-                self.open.push((line, known));
+        let mut known = ConnectionModel::new(shown.cloned(), shown.is_some_and(|shown| !shown.is_sound));
+        known.apply(&self.listing);
+        let connection = Connection::open(client, self.harness.scene.gateway.admin(), handshake.is_http2);
+        match connection {
+            Some(connection) => {
+                self.open.push((connection, known));
                 let at = self.open.len() - 1;
                 match is_proved {
                     true => self.ask(at, burst),
-                    // TLS 1.3 tells its client only with what comes next.
-                    false => self.hold_unproved(at),
+                    // In TLS 1.3, the client learns of a rejected certificate after its handshake.
+                    false => self.check_unproved(at),
                 }
             }
             None => {
-                self.stage.count(Fate::Gone);
+                self.harness.count(Outcome::Gone);
                 let expected = match is_proved {
-                    true => judge(&self.listing, shown),
-                    false => Fate::Gone,
+                    true => expected_fate(&self.listing, shown),
+                    false => Outcome::Gone,
                 };
-                known.hold(expected, Fate::Gone)
+                known.check(expected, Outcome::Gone)
             }
         }
     }
 
-    fn hold_unproved(&mut self, at: usize) -> Result<(), TestCaseError> {
-        let (mut line, mut known) = self.open.swap_remove(at);
-        let target = self.stage.target();
-        let seen = line.ask(std::slice::from_ref(&target), false)[0];
-        self.stage.count(seen);
-        self.asked.push(Asked::of_nobody(target));
-        known.hold(Fate::Gone, seen)
+    fn check_unproved(&mut self, at: usize) -> Result<(), TestCaseError> {
+        let (mut connection, mut known) = self.open.swap_remove(at);
+        let target = self.harness.target();
+        let seen = connection.ask(std::slice::from_ref(&target), false)[0];
+        self.harness.count(seen);
+        self.asked.push(SentRequest::unauthenticated(target));
+        known.check(Outcome::Gone, seen)
     }
 
     fn ask(&mut self, at: usize, burst: Burst) -> Result<(), TestCaseError> {
-        let (mut line, mut known) = self.open.swap_remove(at);
+        let (mut connection, mut known) = self.open.swap_remove(at);
         let shown = known.shown.as_ref();
-        let expected = judge(&self.listing, shown);
+        let expected = expected_fate(&self.listing, shown);
         let name = shown
-            .filter(|_| expected == Fate::Welcome)
+            .filter(|_| expected == Outcome::Welcome)
             .and_then(|shown| name_in(&self.listing, shown));
         let name = name.map(str::to_owned);
-        let targets: Vec<String> = (0..burst.requests).map(|_| self.stage.target()).collect();
-        let seen = line.ask(&targets, burst.at_once);
+        let targets: Vec<String> = (0..burst.requests).map(|_| self.harness.target()).collect();
+        let seen = connection.ask(&targets, burst.at_once);
         for (target, seen) in targets.into_iter().zip(&seen) {
-            self.stage.count(*seen);
-            known.hold(expected, *seen)?;
-            self.asked.push(Asked {
+            self.harness.count(*seen);
+            known.check(expected, *seen)?;
+            self.asked.push(SentRequest {
                 target,
-                must_arrive: *seen == Fate::Welcome,
+                must_arrive: *seen == Outcome::Welcome,
                 admin: name.clone(),
             });
         }
-        if !seen.contains(&Fate::Gone) {
-            self.open.push((line, known));
+        if !seen.contains(&Outcome::Gone) {
+            self.open.push((connection, known));
         }
         Ok(())
     }
 
-    /// What was refused has not gone up, and what went up is logged as its admin's.
-    fn hold_against_upstream_and_log(self) -> Result<(), TestCaseError> {
-        // Connections end before the log is looked at: each request is then in it.
+    /// Checks that rejected requests did not reach the upstream, and that forwarded ones are logged with their admin.
+    fn check_upstream_and_log(self) -> Result<(), TestCaseError> {
+        // Close the connections first: then each request is in the log.
         drop(self.open);
-        for Asked {
+        for SentRequest {
             target,
             must_arrive,
             admin,
         } in &self.asked
         {
-            let has_arrived = self.stage.arrived.lock().unwrap().contains(target);
+            let has_arrived = self.harness.arrived.lock().unwrap().contains(target);
             if *must_arrive && !has_arrived {
                 return Err(TestCaseError::fail(format!("{target} was answered by nobody")));
             }
@@ -261,7 +266,7 @@ impl Act<'_> {
                 Some(name) if has_arrived => {
                     let words = format!(" path=\"{target}\" ");
                     let is_its = |line: &str| line.contains(&words);
-                    let line = self.stage.scene.gateway.wait_for_line_after(self.log, is_its);
+                    let line = self.harness.scene.gateway.wait_for_line_after(self.log, is_its);
                     if !line
                         .as_ref()
                         .is_some_and(|line| line.contains(&format!(" admin={name} ")))
@@ -281,10 +286,10 @@ impl Act<'_> {
     }
 }
 
-impl Stage {
-    /// In a folder that the gateway could read from the beginning.
-    fn file(&self, at: usize, made: &Made) -> PathBuf {
-        let file = self.scene.certificates.folder().join(format!("paper-{at}.crt"));
+impl Harness {
+    /// Returns a path in a folder that the gateway's sandbox can read.
+    fn file(&self, at: usize, made: &TestCertificate) -> PathBuf {
+        let file = self.scene.certificates.folder().join(format!("certificate-{at}.crt"));
         std::fs::write(&file, made.pem()).unwrap();
         file
     }

@@ -18,12 +18,12 @@ const HOSTILE: [u8; 4] = [192, 0, 2, 1];
 const OTHER: [u8; 4] = [192, 0, 2, 2];
 const FILTERED: &str = "/1.0/images?recursion=1&filter=public+eq+true";
 
-/// The fingerprint of the image that tells the version.
+/// Returns the fingerprint of the image that identifies the version.
 fn of_version(version: usize) -> String {
     format!("f{version:063x}")
 }
 
-/// Images whose descriptions are so long, and a small one that tells the version.
+/// Starts an upstream with images with descriptions of this length, and a small one that identifies the version.
 fn incus(images: usize, length: usize, version: Arc<AtomicUsize>) -> Scripted {
     Scripted::start_bare(move |request, wire| {
         let version = version.load(Ordering::SeqCst);
@@ -63,7 +63,7 @@ fn connect(scene: &ScriptedScene, client: &TlsClient, from: [u8; 4]) -> Raw {
 }
 
 #[test]
-fn unread_http2_answers_hold_no_more_than_a_budget() {
+fn unread_http2_responses_stay_within_a_budget() {
     const CONNECTIONS: usize = 24;
     const STREAMS: u32 = 32;
     const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -93,17 +93,17 @@ fn unread_http2_answers_hold_no_more_than_a_budget() {
         .gateway
         .wait_for_log("answers that are not read hold too much memory");
     scene.gateway.wait_for_log("aborted_by=limit");
-    // Those that hold most at that moment go first; which ones, the workers' turns decide.
+    // Those that use the most memory are closed first; scheduling decides which ones.
     let is_reset = |raw: &mut Raw| raw.end() == End::Reset;
     assert!(crowd.iter_mut().any(is_reset), "somebody of the address goes");
-    // Nobody else pays for that.
+    // Other clients are not affected.
     let mut other = connect(&scene, &TlsClient::tls13(), OTHER);
     let answer = other.get(FILTERED).unwrap();
     assert_eq!((answer.head.status, answer.whole.clone()), (200, Ok(())));
     assert_eq!(answer.json()["metadata"].as_array().unwrap().len(), 20);
     modest.patience = Duration::from_millis(200);
     assert_eq!(modest.end(), End::Silence, "32 unread answers are let be");
-    // And what fits into the budget stays.
+    // Connections within the budget stay open.
     let is_kept = |raw: &mut Raw| {
         raw.patience = Duration::from_millis(200);
         raw.end() == End::Silence
@@ -112,9 +112,9 @@ fn unread_http2_answers_hold_no_more_than_a_budget() {
 }
 
 #[test]
-fn readers_of_the_oldest_lists_are_reset_when_old_lists_hold_too_much() {
+fn readers_of_the_oldest_lists_are_reset_over_budget() {
     let version = Arc::new(AtomicUsize::new(0));
-    // A list of 6 MB: of two old ones, one is too many.
+    // A list of 6 MB: two old ones exceed the budget.
     let upstream = incus(20, 300_000, Arc::clone(&version));
     let scene = scene(&upstream);
     let client = TlsClient::tls13();
@@ -148,7 +148,7 @@ fn readers_of_the_oldest_lists_are_reset_when_old_lists_hold_too_much() {
         scene.gateway.wait_for_log_after(seen, "aborted_by=limit");
         let mut latest = begin(path);
         for reader in [&mut old, &mut latest] {
-            // More than was on its way before.
+            // More than was in transit before.
             reader.read_exactly(2 << 20).unwrap();
         }
     }

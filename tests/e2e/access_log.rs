@@ -23,12 +23,12 @@ fn scene() -> Scene {
     Scene::start_with(|setup| setup.more = JSON.to_owned())
 }
 
-/// A scripted upstream that answers at once, but for `/1.0/endless`.
+/// A scripted upstream that responds at once, except to `/1.0/endless`.
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().split('?').next() {
         Some("/1.0/endless") => wire.hold_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
         Some("/1.0/tunnel") => {
-            wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
             wire.echo()
         }
         Some("/1.0/upload") => {
@@ -39,7 +39,7 @@ fn upstream() -> Scripted {
     })
 }
 
-/// The one record whose line holds this text.
+/// Returns the only record whose line contains this text.
 #[track_caller]
 fn record(gateway: &Gateway, text: &str) -> Value {
     record_after(gateway, 0, text)
@@ -66,7 +66,7 @@ fn as_admin(scene: &ScriptedScene, path: &str) -> Curl {
 }
 
 #[test]
-fn a_record_tells_of_a_request_and_of_its_answer() {
+fn a_record_describes_the_request_and_the_response() {
     let scene = scene();
     let image = Images::new().random(Kind::Unified, "big", 1);
     image.import(&scene.incus, &["--public"]);
@@ -92,7 +92,7 @@ fn a_record_tells_of_a_request_and_of_its_answer() {
         assert_eq!(told[absent], Value::Null, "{told}");
     }
 
-    // From what is there already, Incus needs no time.
+    // A cached response needs no time of Incus.
     let url = format!("{}/1.0/images?recursion=2", scene.gateway.public_url());
     let answer = Curl::get(url).with(["--http1.1", "--tls-max", "1.2"]).answer();
     let told = record(&scene.gateway, "recursion=2");
@@ -107,7 +107,7 @@ fn a_record_tells_of_a_request_and_of_its_answer() {
 }
 
 #[test]
-fn what_is_refused_has_a_record_too() {
+fn rejected_requests_have_a_record() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = JSON.to_owned());
     let (public, admin) = (scene.gateway.public_url(), scene.gateway.admin_url());
@@ -126,7 +126,7 @@ fn what_is_refused_has_a_record_too() {
             405,
         ),
         (Curl::get(format!("{admin}/1.0/nobody")), "/1.0/nobody", "admin", 403),
-        // The second refusal of an address within a minute would be counted, and have no line.
+        // A second rejection of an address within a minute would be counted and have no line.
         (
             Curl::get(format!("{admin}/1.0/other"))
                 .presenting(&other)
@@ -145,7 +145,7 @@ fn what_is_refused_has_a_record_too() {
 }
 
 #[test]
-fn an_import_and_a_shell_are_told_of() {
+fn imports_and_exec_sessions_have_a_record() {
     let scene = scene();
     let client = Client::admin(scene.ops());
     let url = scene.gateway.admin_url();
@@ -183,7 +183,7 @@ fn an_import_and_a_shell_are_told_of() {
 }
 
 #[test]
-fn a_record_tells_who_has_cut_a_transfer() {
+fn a_record_says_who_aborted_a_transfer() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| {
         setup.more = format!("{JSON}[limits]\ndrain_timeout = \"100ms\"\n");
@@ -222,7 +222,7 @@ fn a_record_tells_who_has_cut_a_transfer() {
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["aborted_by"], &told["sent"]), (&"client".into(), &5.into()));
 
-    // An upload of which half comes.
+    // A half upload.
     let mut raw = ops.connect(admin).unwrap();
     raw.send("POST /1.0/upload HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 10\r\n\r\nfirst")
         .unwrap();
@@ -255,13 +255,13 @@ fn a_record_tells_who_has_cut_a_transfer() {
     assert_eq!(scene.gateway.exit_status().code(), Some(1));
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["aborted_by"], &told["sent"]), (&"drain".into(), &5.into()));
-    // The last word of all.
+    // The last line of the log.
     scene.gateway.wait_for_log("connections were still open");
     drop(drained);
 }
 
 #[test]
-fn a_download_that_dies_with_incus_is_told_of() {
+fn a_download_aborted_by_incus_has_a_record() {
     let scene = scene();
     let image = Images::new().random(Kind::Split, "big", 64);
     image.import(&scene.incus, &["--public"]);
@@ -279,7 +279,7 @@ fn a_download_that_dies_with_incus_is_told_of() {
 }
 
 #[test]
-fn no_secret_is_told() {
+fn records_contain_no_secret() {
     let upstream = upstream();
     let scene = ScriptedScene::before_with(&upstream, |setup| setup.more = JSON.to_owned());
     for (number, query) in [
@@ -296,7 +296,7 @@ fn no_secret_is_told() {
         as_admin(&scene, &format!("{path}?{query}")).answer();
         let told = record(&scene.gateway, &path);
         assert!(told["path"].as_str().unwrap().contains("***"), "{told}");
-        // Nor is it told of a stranger's.
+        // The same for a stranger's request.
         let url = format!("{}{path}/public?{query}", scene.gateway.public_url());
         Curl::get(url).answer();
         record(&scene.gateway, &format!("{path}/public"));
@@ -306,7 +306,7 @@ fn no_secret_is_told() {
 }
 
 #[test]
-fn nobody_else_writes_in_the_log() {
+fn requests_cannot_forge_log_lines() {
     let line = "2026-01-01T00:00:00.000000Z  INFO incus_gate::access: port=admin";
     for more in ["", JSON] {
         let upstream = upstream();
@@ -323,7 +323,7 @@ fn nobody_else_writes_in_the_log() {
             format!("/1.0/g{}", "x".repeat(50_000)),
         ];
         for target in &targets {
-            // Some are refused by HTTP itself, and leave no record.
+            // Some are rejected by the HTTP parser and have no record.
             let answer = raw.ask(format!("GET {target} HTTP/1.1\r\nHost: gate.test\r\n\r\n"));
             if answer.is_err() || answer.is_ok_and(|answer| answer.head.status == 400) {
                 raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -350,7 +350,7 @@ fn nobody_else_writes_in_the_log() {
 }
 
 #[test]
-fn each_line_says_the_same_to_people_and_to_machines() {
+fn text_and_json_lines_have_the_same_content() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     as_admin(&scene, "/1.0/people?project=a").answer();
@@ -380,7 +380,7 @@ fn each_line_says_the_same_to_people_and_to_machines() {
 }
 
 #[test]
-fn a_reload_changes_what_is_told() {
+fn a_reload_changes_the_log_level() {
     let upstream = upstream();
     let scene = ScriptedScene::before(&upstream);
     let with_level = |level: &str| {
@@ -401,7 +401,7 @@ fn a_reload_changes_what_is_told() {
 }
 
 #[test]
-fn who_does_not_read_the_log_holds_up_nobody() {
+fn a_blocked_log_reader_delays_no_request() {
     let upstream = upstream();
     let certificates = Certificates::new();
     let mut setup = Setup::new(&certificates, &upstream.url(), &upstream.certificate());
@@ -423,13 +423,13 @@ fn who_does_not_read_the_log_holds_up_nobody() {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0);
     }
-    // More than a pipe and the gateway hold together.
+    // More than the pipe and the gateway buffer together.
     let path = format!("/1.0/{}", "x".repeat(1_000));
     let mut raw = TlsClient::tls13().connect(public).unwrap();
     for _ in 0..6_000 {
         assert_eq!(raw.get(&path).unwrap().head.status, 403);
     }
-    // The audit log's have room all the same.
+    // Lines of the audit log are still written.
     let mut ops = TlsClient::of(&setup.admins[0].1).connect(admin).unwrap();
     let drowned = format!("/1.0/drowned{}", "x".repeat(1_000));
     assert_eq!(ops.get(&drowned).unwrap().head.status, 200);
@@ -445,7 +445,7 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     assert!(line.contains("ERROR"), "{line}");
     assert!(all.contains("incus_gate::audit: request admin=ops") && all.contains("/1.0/told"));
     assert!(!all.contains("/1.0/drowned"));
-    // It goes on.
+    // Lines are written again.
     assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);
     signal(gateway.id(), "TERM");
     let mut rest = String::new();

@@ -10,7 +10,7 @@ use testing::scene::ScriptedScene;
 use testing::scripted::{FINGERPRINT, Scripted, Then, catalogue};
 use testing::tls::TlsClient;
 
-/// What a list takes. Asked for once a second, it would keep Incus busy for half of its time.
+/// The time for a list. One list per second would keep Incus busy half of the time.
 const LIST: Duration = Duration::from_millis(500);
 const BYTES: &[u8] = b"the image's own";
 
@@ -40,9 +40,9 @@ fn incus(is_public: Arc<AtomicBool>) -> Scripted {
     })
 }
 
-/// As when its database is locked, or the network swallows its answers.
+/// As if its database were locked, or the network lost its responses.
 #[test]
-fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
+fn clients_do_not_wait_when_incus_stops_listing_images() {
     let is_stuck = Arc::new(AtomicBool::new(false));
     let upstream = Scripted::start_bare({
         let is_stuck = Arc::clone(&is_stuck);
@@ -71,7 +71,7 @@ fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
-    // It may have been published just now.
+    // The image may have been published just now.
     assert_eq!(stranger.get("/1.0/images/aliases/later").unwrap().head.status, 503);
     scene
         .gateway
@@ -79,7 +79,7 @@ fn an_incus_that_lists_no_images_any_more_costs_strangers_nothing() {
 }
 
 #[test]
-fn strangers_do_not_wait_and_get_nothing_private() {
+fn a_slow_list_delays_no_client_and_serves_nothing_private() {
     let is_public = Arc::new(AtomicBool::new(true));
     let upstream = incus(Arc::clone(&is_public));
     let scene = ScriptedScene::before(&upstream);
@@ -100,7 +100,7 @@ fn strangers_do_not_wait_and_get_nothing_private() {
             .count()
     };
 
-    // Until the list is older than `public.max_age`, and then a while.
+    // Until the list is older than `public.max_age`, and a while longer.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
         let asked = Instant::now();
@@ -111,7 +111,7 @@ fn strangers_do_not_wait_and_get_nothing_private() {
     assert!(listed() <= 2, "Incus was asked for {} lists", listed());
     assert_eq!(stranger.get(&export).unwrap().body, BYTES);
 
-    // The list may be as old as it takes; the bytes go by Incus's word of now.
+    // The list may be outdated; an export is checked with Incus now.
     is_public.store(false, Ordering::SeqCst);
     assert_eq!(stranger.get(&export).unwrap().head.status, 404);
 }

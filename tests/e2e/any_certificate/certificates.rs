@@ -1,4 +1,4 @@
-//! Certificates of every making, and what is almost one of them: another's bytes but for a bit, a date, a key.
+//! Certificates of every kind, and near copies that differ in a bit, a date or a key.
 
 use std::sync::{Arc, LazyLock};
 
@@ -42,12 +42,12 @@ impl Key {
     }
 }
 
-/// What signs a handshake.
+/// Returns the key that signs a handshake.
 pub(crate) fn signing(key: usize) -> Arc<dyn SigningKey> {
     Arc::clone(&RING[key].signing)
 }
 
-/// Whether and when it is valid.
+/// The validity period.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Dates {
     Expired,
@@ -55,11 +55,11 @@ pub(crate) enum Dates {
     Valid,
 }
 
-/// How a certificate is made.
+/// The fields of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recipe {
     key: usize,
-    /// Whose key signs it; its own, if `None`.
+    /// The issuer's key; `None` for a self-signed certificate.
     issuer: Option<usize>,
     subject: u8,
     serial: u8,
@@ -70,14 +70,14 @@ pub(crate) struct Recipe {
 
 /// One of a case's certificates. `of` is an earlier one.
 #[derive(Clone, Debug)]
-pub(crate) enum Paper {
+pub(crate) enum CertificateSpec {
     Fresh(Recipe),
-    /// Made anew as the other was, but for one thing.
+    /// Created like the other one, with one difference.
     Twin {
         of: Index,
         but: Difference,
     },
-    /// The other's bytes, but for some.
+    /// The other one's bytes, some of them altered.
     Altered {
         of: Index,
         by: Alteration,
@@ -86,7 +86,7 @@ pub(crate) enum Paper {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Difference {
-    /// Where signatures have no randomness, not even the bytes differ.
+    /// With deterministic signatures, even the bytes are equal.
     Nothing,
     Authority,
     Dates(Dates),
@@ -99,26 +99,26 @@ pub(crate) enum Difference {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alteration {
-    /// One bit, wherever it stands.
+    /// One bit anywhere.
     Bit(Index),
-    /// The outermost length takes a byte more than it needs.
+    /// The outermost length has one byte more than needed.
     Length,
-    /// One of the last bits: they belong to the signature, which nobody looks at.
+    /// One of the last bits: part of the signature, which the gateway does not verify.
     Signature(u8),
-    /// A byte more, after the end.
+    /// One more byte at the end.
     Trailing(u8),
 }
 
-/// A certificate as it is shown.
+/// A certificate as presented.
 #[derive(Clone)]
-pub(crate) struct Made {
+pub(crate) struct TestCertificate {
     pub(crate) der: CertificateDer<'static>,
     recipe: Recipe,
-    /// Whether it can be read as what it was made as. If not, a handshake with it may fail.
+    /// Whether it can be parsed. If not, a handshake with it may fail.
     pub(crate) is_sound: bool,
 }
 
-impl Made {
+impl TestCertificate {
     pub(crate) fn key(&self) -> usize {
         self.recipe.key
     }
@@ -141,14 +141,14 @@ impl Made {
     }
 }
 
-/// All of a case's certificates.
-pub(crate) fn make(papers: &[Paper]) -> Vec<Made> {
-    let mut made: Vec<Made> = Vec::new();
-    for paper in papers {
-        let next = match paper {
-            Paper::Fresh(recipe) => recipe.make(),
-            Paper::Twin { of, but } => but.applied_to(of.get(&made).recipe).make(),
-            Paper::Altered { of, by } => by.applied_to(of.get(&made)),
+/// Creates all certificates of a case.
+pub(crate) fn make(specs: &[CertificateSpec]) -> Vec<TestCertificate> {
+    let mut made: Vec<TestCertificate> = Vec::new();
+    for spec in specs {
+        let next = match spec {
+            CertificateSpec::Fresh(recipe) => recipe.make(),
+            CertificateSpec::Twin { of, but } => but.applied_to(of.get(&made).recipe).make(),
+            CertificateSpec::Altered { of, by } => by.applied_to(of.get(&made)),
         };
         made.push(next);
     }
@@ -156,7 +156,7 @@ pub(crate) fn make(papers: &[Paper]) -> Vec<Made> {
 }
 
 impl Recipe {
-    fn make(self) -> Made {
+    fn make(self) -> TestCertificate {
         let name = |number: u8| format!("holder-{number}");
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name(self.subject));
@@ -174,7 +174,7 @@ impl Recipe {
         let issuer = &RING[self.issuer.unwrap_or(self.key)].pair;
         let signed = params.signed_by(&RING[self.key].pair, &Issuer::from_params(&params, issuer));
         let der = signed.unwrap().der().clone();
-        Made {
+        TestCertificate {
             der: if self.is_v1 { as_v1(&der, issuer) } else { der },
             recipe: self,
             is_sound: true,
@@ -199,7 +199,7 @@ impl Difference {
 }
 
 impl Alteration {
-    fn applied_to(self, made: &Made) -> Made {
+    fn applied_to(self, made: &TestCertificate) -> TestCertificate {
         let mut der = made.der.to_vec();
         match self {
             Self::Bit(at) => {
@@ -207,12 +207,12 @@ impl Alteration {
                 der[bit / 8] ^= 1 << (bit % 8);
             }
             Self::Length => {
-                // One that was altered before may have none any more.
+                // A certificate that was altered before may have none left.
                 let content = elements(&der)
                     .first()
                     .map_or_else(Vec::new, |(_, content, _)| content.to_vec());
                 let length = u32::try_from(content.len()).unwrap().to_be_bytes();
-                // Of a certificate's one or two bytes of length, three or four are made.
+                // Encodes the length in four bytes instead of one or two.
                 der = [&[0x30, 0x84][..], &length, &content].concat();
             }
             Self::Signature(bit) => {
@@ -221,7 +221,7 @@ impl Alteration {
             }
             Self::Trailing(byte) => der.push(byte),
         }
-        Made {
+        TestCertificate {
             der: der.into(),
             recipe: made.recipe,
             is_sound: made.is_sound && matches!(self, Self::Signature(_)),
@@ -245,7 +245,7 @@ fn as_v1(v3: &[u8], issuer: &KeyPair) -> CertificateDer<'static> {
     wrap(0x30, &[&content, algorithm.2, &signature].concat()).into()
 }
 
-/// What stands in DER side by side: tags, contents, and both with their length. What trails behind them is none.
+/// Returns the DER elements at this level: tags, contents, and both with their length. Trailing bytes are ignored.
 fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
     let mut found = Vec::new();
     while let [tag, first, ..] = *der {
@@ -268,7 +268,7 @@ fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
 
 fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    // Not the shortest of all lengths, for a short content, but for that of a certificate.
+    // The length has the form for a certificate's size, even if the content is short.
     match content.len() {
         ..0x80 => [&[tag, length[1]], content].concat(),
         0x80..0x100 => [&[tag, 0x81, length[1]], content].concat(),
@@ -320,16 +320,16 @@ fn alteration() -> impl Strategy<Value = Alteration> {
     ]
 }
 
-/// Two to six; the first is of no other.
-pub(crate) fn papers() -> impl Strategy<Value = Vec<Paper>> {
+/// Two to six; the first one does not refer to another.
+pub(crate) fn certificate_specs() -> impl Strategy<Value = Vec<CertificateSpec>> {
     let of_another = prop_oneof![
-        recipe().prop_map(Paper::Fresh),
-        (any::<Index>(), difference()).prop_map(|(of, but)| Paper::Twin { of, but }),
-        (any::<Index>(), alteration()).prop_map(|(of, by)| Paper::Altered { of, by }),
+        recipe().prop_map(CertificateSpec::Fresh),
+        (any::<Index>(), difference()).prop_map(|(of, but)| CertificateSpec::Twin { of, but }),
+        (any::<Index>(), alteration()).prop_map(|(of, by)| CertificateSpec::Altered { of, by }),
     ];
     let others = proptest::collection::vec(of_another, 1..6);
     (recipe(), others).prop_map(|(first, others)| {
-        let first = std::iter::once(Paper::Fresh(first));
+        let first = std::iter::once(CertificateSpec::Fresh(first));
         first.chain(others).collect()
     })
 }

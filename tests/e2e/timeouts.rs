@@ -12,26 +12,26 @@ use testing::tls::{End, PATIENCE, Raw, TlsClient};
 const HEAD: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3);
 const STALL: Duration = Duration::from_secs(2);
-/// As it stands in [`scene`], in bytes a second.
+/// As configured in [`scene`], in bytes per second.
 const RATE: usize = 256 << 10;
-/// For what happens at a certain time, on a busy machine.
+/// Tolerance on a busy machine.
 const SPARE: Duration = Duration::from_secs(3);
 
-/// Its image is endless; `/1.0/slow` comes a byte at a time, and pauses longer than any limit.
+/// The image is endless; `/1.0/slow` sends single bytes, with pauses longer than any limit.
 fn upstream() -> Scripted {
     Scripted::start(|request, wire| match request.target().as_str() {
         "/1.0/slow" => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na");
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na");
             thread::sleep(IDLE + STALL);
-            wire.say("b")
+            wire.send("b")
         }
         target if target.starts_with("/1.0/large?") => {
             let (_, length) = target.split_once('?').unwrap();
             wire.answer("200 OK", "text/plain", &vec![7; length.parse().unwrap()])
         }
         target if target.ends_with("/export") || target == "/1.0/endless" => {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n");
-            while wire.say([7; 16 << 10]) == Then::KeepAlive {}
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n");
+            while wire.send([7; 16 << 10]) == Then::KeepAlive {}
             Then::Cut
         }
         _ => wire.answer("200 OK", "text/plain", b"welcome"),
@@ -54,11 +54,11 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: gate.test\r\n\r\n")
 }
 
-/// That it happens at this time, and not before.
+/// Panics unless this time has passed, within a tolerance.
 #[track_caller]
 fn assert_after(expected: Duration, begun: Instant) {
     let taken = begun.elapsed();
-    // The gateway's clock began a little before ours.
+    // The gateway started its timer slightly earlier.
     let early = Duration::from_millis(200);
     assert!(taken + early >= expected && taken < expected + SPARE, "after {taken:?}");
 }
@@ -68,7 +68,7 @@ fn connect(gateway: &Gateway) -> Raw {
 }
 
 #[test]
-fn a_head_must_come_in_time() {
+fn slow_headers_time_out() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut silent = connect(&scene.gateway);
@@ -80,7 +80,7 @@ fn a_head_must_come_in_time() {
     assert_eq!(dribbling.end(), End::CloseNotify);
     assert_after(HEAD, begun);
 
-    // A later one too, from its first byte on; before that, the connection is merely idle.
+    // The same for a later request, from its first byte; before that, the connection is idle.
     let mut raw = connect(&scene.gateway);
     assert_eq!(raw.get("/1.0").unwrap().head.status, 200);
     thread::sleep(HEAD * 3 / 2);
@@ -93,7 +93,7 @@ fn a_head_must_come_in_time() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_in_order() {
+fn idle_connections_are_closed_gracefully() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -112,7 +112,7 @@ fn an_idle_connection_is_closed_in_order() {
 }
 
 #[test]
-fn http2_without_a_preface_or_a_request_ends() {
+fn http2_without_a_preface_or_a_request_times_out() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let client = TlsClient::tls13().alpn(&["h2"]);
@@ -126,7 +126,7 @@ fn http2_without_a_preface_or_a_request_ends() {
 }
 
 #[test]
-fn a_stalled_reader_is_let_go_and_incus_with_it() {
+fn a_stalled_download_is_reset() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -140,12 +140,12 @@ fn a_stalled_reader_is_let_go_and_incus_with_it() {
 }
 
 #[test]
-fn a_stalled_stream_is_reset_and_its_connection_goes_on() {
+fn a_stalled_stream_is_reset_and_its_connection_stays_open() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut http2 = TlsClient::tls13().connect_http2(scene.gateway.public()).unwrap();
     let request = http2.request("GET", &export());
-    // What hyper's client has not been asked for, it does not make room for.
+    // hyper's client opens its window only for data that is read.
     let mut stalled = http2.start(request).unwrap();
     stalled.read().unwrap();
     scene.gateway.wait_for_log("took its answer too slowly");
@@ -162,7 +162,7 @@ fn a_stalled_stream_is_reset_and_its_connection_goes_on() {
 }
 
 #[test]
-fn a_small_answer_behind_a_closed_window_is_let_go_too() {
+fn a_small_response_behind_a_closed_window_is_aborted() {
     const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
     let upstream = upstream();
     let scene = scene(&upstream);
@@ -181,7 +181,7 @@ fn a_small_answer_behind_a_closed_window_is_let_go_too() {
 }
 
 #[test]
-fn a_filter_of_many_classes_is_answered_at_once() {
+fn a_filter_with_many_classes_is_answered_at_once() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
@@ -196,13 +196,13 @@ fn a_filter_of_many_classes_is_answered_at_once() {
 }
 
 #[test]
-fn who_is_slow_but_not_too_slow_is_served() {
+fn a_client_above_the_minimum_rate_is_served() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let mut raw = connect(&scene.gateway);
     raw.send(get(&export())).unwrap();
     raw.read_head().unwrap();
-    // Fast at first, as over a good line, so that every buffer grows; then half as fast again as one must be.
+    // First fast, so that every buffer grows; then at 1.5 times the minimum rate.
     let mut taken = 0;
     while taken < 32 << 20 {
         taken += raw.read_record().unwrap().len();
@@ -214,7 +214,7 @@ fn who_is_slow_but_not_too_slow_is_served() {
         thread::sleep(due.saturating_sub(begun.elapsed()));
     }
     assert!(slowly < 2 * RATE * (STALL * 5).as_secs() as usize, "it was not slow");
-    // And half as fast.
+    // Then at half of the minimum rate.
     let begun = Instant::now();
     slowly = 0;
     let end = loop {
@@ -230,7 +230,7 @@ fn who_is_slow_but_not_too_slow_is_served() {
 }
 
 #[test]
-fn admins_and_incus_take_what_time_they_want() {
+fn admins_and_incus_have_no_send_timeout() {
     let upstream = upstream();
     let scene = scene(&upstream);
     let ops = TlsClient::of(scene.ops());
@@ -242,7 +242,7 @@ fn admins_and_incus_take_what_time_they_want() {
     let mut stalled = ops.connect(scene.gateway.admin()).unwrap();
     stalled.send(get("/1.0/endless")).unwrap();
     stalled.read_head().unwrap();
-    // Some of these have been handed over whole, and their ends wait in our buffers: the connection looks idle.
+    // Some of these are completely in kernel buffers: the connection looks idle.
     let mut unread = Vec::new();
     for length in (1 << 20..5 << 20).step_by(96 << 10) {
         let mut raw = ops.connect(scene.gateway.admin()).unwrap();

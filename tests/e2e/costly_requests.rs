@@ -18,7 +18,7 @@ const IMAGES: usize = 5_000;
 const ADDRESSES: [&str; 2] = ["192.0.2.1/32", "192.0.2.2/32"];
 const LIST: &str = "/1.0/images";
 
-/// A list of so many images with fingerprints as random as real ones.
+/// Starts an upstream with this number of images, whose fingerprints are as random as real ones.
 fn upstream(images: usize) -> Scripted {
     let images: Vec<Value> = (0..images as u64)
         .map(|n| {
@@ -44,14 +44,14 @@ fn upstream(images: usize) -> Scripted {
     })
 }
 
-/// With a limit of so many requests a second. The list is fetched once, so that no request is charged with that.
+/// Starts a gateway with this limit per second. The list is fetched first, so that no request is charged with that.
 fn scene(upstream: &Scripted, requests: u32) -> ScriptedScene {
     let scene = ScriptedScene::before_with(upstream, |setup| {
         setup.public = "[::]:0".to_owned();
         setup.more_public = "max_age = \"24h\"\ntitle = \"Images\"".to_owned();
         setup.more = format!("[limits]\nrequests_per_second = {requests}\n");
     });
-    // A long list may take longer than a client waits.
+    // A long list may take longer than the client's default timeout.
     let deadline = Instant::now() + Duration::from_secs(60);
     while connect(&scene).get(LIST).unwrap().head.status != 200 {
         assert!(Instant::now() < deadline, "there is no list");
@@ -73,20 +73,20 @@ fn filter(text: &str) -> String {
     format!("{LIST}?filter={}", utf8_percent_encode(text, NON_ALPHANUMERIC))
 }
 
-/// No automaton of these is small, and no two are the same.
+/// Returns a different pattern for each number, none of which has a small automaton.
 fn hostile(number: usize) -> String {
     let clause = |n| format!("fingerprint eq .*(.?[0-7]?[8-f]?){{25}}[0-7].{{15}}{number:x}{n}dz");
     filter(&(0..8).map(clause).collect::<Vec<_>>().join(" or "))
 }
 
-/// One of which each image has to be asked each clause.
+/// Returns a filter for which every clause is evaluated on every image.
 fn usual(number: usize) -> String {
     filter(&format!(
         "properties.description eq .*tools.*{number}x or properties.os eq {number}"
     ))
 }
 
-/// The CPU time that the gateway has had.
+/// Returns the CPU time that the gateway has used.
 fn cpu(scene: &ScriptedScene) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", scene.gateway.pid())).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -111,7 +111,7 @@ fn error(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_pattern_without_a_small_automaton_is_refused_at_little_cost() {
+fn rejecting_a_complex_pattern_is_cheap() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
     let mut raw = connect(&scene);
@@ -128,7 +128,7 @@ fn a_pattern_without_a_small_automaton_is_refused_at_little_cost() {
         }
     });
     println!("20 usual filters {usual:?}, 20 hostile ones {hostile:?}");
-    // A tick of the clock that counts is 10 ms.
+    // CPU time is counted in ticks of 10 ms.
     assert!(
         hostile < usual * 6 + Duration::from_millis(20),
         "{hostile:?}, {usual:?} for usual filters"
@@ -136,11 +136,11 @@ fn a_pattern_without_a_small_automaton_is_refused_at_little_cost() {
 }
 
 #[test]
-fn hostile_filters_keep_nobody_waiting() {
+fn hostile_filters_do_not_delay_other_clients() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
-    // To send 5,000 images keeps a worker busier than what is evaluated in between. Other tests may disturb one of the three
-    // measurements, so there is more than one try; a frozen worker would show in each of them.
+    // Sending 5,000 images takes a worker longer than the evaluation in between. Other tests may disturb one of the three
+    // measurements, so one good try is enough; a blocked worker would show in each of them.
     let mut tries = (0..3).map(|_| {
         let plain = slowest_beside(&scene, |_| format!("{LIST}?recursion=1"));
         let hostile = slowest_beside(&scene, hostile);
@@ -151,7 +151,7 @@ fn hostile_filters_keep_nobody_waiting() {
     assert!(tries.any(|is_unharmed| is_unharmed), "filters keep others waiting");
 }
 
-/// The 99th percentile of one client's time for `/1.0`, while eight others ask for such paths without a pause.
+/// Returns one client's 99th percentile for `/1.0`, while eight others request these paths without a pause.
 fn slowest_beside(scene: &ScriptedScene, path: impl Fn(usize) -> String + Sync) -> Duration {
     let (number, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -164,7 +164,7 @@ fn slowest_beside(scene: &ScriptedScene, path: impl Fn(usize) -> String + Sync) 
                 }
             });
         }
-        // Of each worker, most likely.
+        // Most likely some on each worker.
         let mut clients: Vec<Raw> = (0..4).map(|_| connect(scene)).collect();
         let mut times: Vec<_> = (0..200)
             .map(|n| {
@@ -180,11 +180,8 @@ fn slowest_beside(scene: &ScriptedScene, path: impl Fn(usize) -> String + Sync) 
 }
 
 #[test]
-fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
-    if !network::own(
-        "an_address_that_has_had_its_cpu_time_waits_and_others_do_not",
-        &ADDRESSES,
-    ) {
+fn cpu_time_is_limited_for_each_address() {
+    if !network::own("cpu_time_is_limited_for_each_address", &ADDRESSES) {
         return;
     }
     let upstream = upstream(IMAGES);
@@ -209,7 +206,7 @@ fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
     scene
         .gateway
         .wait_for_log("limits.requests_per_second: refused a filter or search of 192.0.2.1");
-    // A search is paid for from the same purse.
+    // Searches are charged to the same budget.
     let search = "GET /?q=tools+17 HTTP/1.1\r\nHost: gate.test\r\nAccept: text/html\r\n\r\n";
     let page = greedy.ask(search).unwrap();
     assert_eq!(page.head.status, 429, "{}", page.text());
@@ -220,21 +217,21 @@ fn an_address_that_has_had_its_cpu_time_waits_and_others_do_not() {
         "{}",
         page.text()
     );
-    // What costs nothing, it gets: what was asked before, and whatever is no filter.
+    // Cheap requests are still served: cached results, and those without a filter.
     for path in [usual(0).as_str(), "/1.0", LIST] {
         assert_eq!(greedy.get(path).unwrap().head.status, 200, "{path}");
     }
 }
 
 #[test]
-fn to_write_a_long_list_again_and_again_is_paid_for() {
-    if !network::own("to_write_a_long_list_again_and_again_is_paid_for", &ADDRESSES) {
+fn writing_long_lists_is_charged_as_cpu_time() {
+    if !network::own("writing_long_lists_is_charged_as_cpu_time", &ADDRESSES) {
         return;
     }
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 20);
     let mut greedy = connect_from(&scene, "192.0.2.1");
-    // The question is answered from what is kept; the list is written anew each time.
+    // The result is cached; the list is serialised again each time.
     let all = filter("public eq true") + "&recursion=1";
     let refusal = (0..200)
         .map(|_| greedy.get(&all).unwrap())
@@ -244,7 +241,7 @@ fn to_write_a_long_list_again_and_again_is_paid_for() {
 }
 
 #[test]
-fn what_was_asked_before_costs_what_a_plain_list_does() {
+fn a_repeated_filter_costs_no_more_than_a_plain_list() {
     let upstream = upstream(IMAGES);
     let scene = scene(&upstream, 1_000);
     let mut raw = connect(&scene);
@@ -265,7 +262,7 @@ fn what_was_asked_before_costs_what_a_plain_list_does() {
 }
 
 #[test]
-fn a_target_that_is_too_long_is_refused_before_it_is_read() {
+fn a_target_that_is_too_long_is_rejected_unparsed() {
     let upstream = upstream(1);
     let scene = scene(&upstream, 1_000);
     let query = "&".repeat(62_000);
@@ -284,7 +281,7 @@ fn a_target_that_is_too_long_is_refused_before_it_is_read() {
             "{path}"
         );
     }
-    // The longest that is not.
+    // The longest target that is accepted.
     let longest = |length: usize| {
         let target = format!("{LIST}?");
         let rest = "&".repeat(length - target.len());
@@ -294,7 +291,7 @@ fn a_target_that_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn what_a_cache_keeps_it_must_ask_for() {
+fn caches_must_revalidate_every_response() {
     let upstream = upstream(1);
     let scene = scene(&upstream, 1_000);
     for path in [

@@ -1,46 +1,46 @@
-//! What happens in a case: connections, requests, reloads, in any order.
+//! A test case: connections, requests and reloads, in any order.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::paper::{self, Paper, papers};
+use super::certificates::{self, CertificateSpec, certificate_specs};
 
-/// A whole case.
+/// A test case.
 #[derive(Clone, Debug)]
-pub(crate) struct Play {
-    pub(crate) papers: Vec<Paper>,
-    /// Who is listed in the beginning.
+pub(crate) struct Case {
+    pub(crate) certificates: Vec<CertificateSpec>,
+    /// The admins listed at the start.
     pub(crate) listed: Vec<Listed>,
     pub(crate) steps: Vec<Step>,
 }
 
-/// One of `admin.clients`. What is not sound is not listed, and what is there already is left out.
+/// One of `admin.clients`. Malformed certificates are not listed, and duplicates are omitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
-    pub(crate) paper: Index,
+    pub(crate) certificate: Index,
     pub(crate) by_file: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A new connection to the admin port, with as many requests as it says.
+    /// A new connection to the admin port, with this number of requests.
     Connect(Handshake, Burst),
-    /// Requests on one that is open.
+    /// Requests on an open connection.
     Ask(Index, Burst),
-    /// A reload with these listed.
+    /// A reload with these admins listed.
     Reload(Vec<Listed>),
-    /// A reload of a configuration that is refused.
+    /// A reload of an invalid configuration.
     ReloadOfNonsense,
-    /// To the public port, which gives sessions to be resumed. The admin port is offered them next.
+    /// A connection to the public port, which issues sessions. The client then offers them to the admin port.
     Visit { is_tls12: bool },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
-    pub(crate) paper: Option<Index>,
-    /// Whose key signs, if not the certificate's.
+    pub(crate) certificate: Option<Index>,
+    /// The key that signs, if not the certificate's.
     pub(crate) signer: Option<usize>,
-    /// What is sent behind the certificate.
+    /// The certificates sent after the leaf.
     pub(crate) chain: Vec<Index>,
     pub(crate) is_tls12: bool,
     pub(crate) is_http2: bool,
@@ -49,12 +49,12 @@ pub(crate) struct Handshake {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Burst {
     pub(crate) requests: usize,
-    /// Pipelined, or as streams side by side.
+    /// Pipelined, or as concurrent streams.
     pub(crate) at_once: bool,
 }
 
 fn listed() -> impl Strategy<Value = Vec<Listed>> {
-    let one = (any::<Index>(), any::<bool>()).prop_map(|(paper, by_file)| Listed { paper, by_file });
+    let one = (any::<Index>(), any::<bool>()).prop_map(|(certificate, by_file)| Listed { certificate, by_file });
     proptest::collection::vec(one, 0..4)
 }
 
@@ -66,13 +66,13 @@ prop_compose! {
 
 prop_compose! {
     fn handshake()(
-        paper in proptest::option::weighted(0.9, any::<Index>()),
-        signer in proptest::option::weighted(0.1, paper::key()),
+        certificate in proptest::option::weighted(0.9, any::<Index>()),
+        signer in proptest::option::weighted(0.1, certificates::key()),
         chain in proptest::collection::vec(any::<Index>(), 0..3),
         is_tls12 in any::<bool>(),
         is_http2 in any::<bool>(),
     ) -> Handshake {
-        Handshake { paper, signer, chain, is_tls12, is_http2 }
+        Handshake { certificate, signer, chain, is_tls12, is_http2 }
     }
 }
 
@@ -87,11 +87,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 prop_compose! {
-    pub(crate) fn play()(
-        papers in papers(),
+    pub(crate) fn case()(
+        certificates in certificate_specs(),
         listed in listed(),
         steps in proptest::collection::vec(step(), 1..16),
-    ) -> Play {
-        Play { papers, listed, steps }
+    ) -> Case {
+        Case { certificates, listed, steps }
     }
 }
