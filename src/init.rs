@@ -80,10 +80,10 @@ pub enum InitError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(
-        "`{0}` is no name for an admin; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +, no dot first, and neither `server` nor `incus-client`"
+        "`{0}` is not a valid administrator name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +, not beginning with a dot, and not `server` or `incus-client`"
     )]
     AdminName(String),
-    #[error("something above is not as it should be yet; mend it, then see with `incus-gate check --config {}`", .0.display())]
+    #[error("a check above failed; fix the problem, then run `incus-gate check --config {}`", .0.display())]
     Check(PathBuf),
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -91,7 +91,7 @@ pub enum InitError {
     CertifiedKey { source: CertifiedKeyError },
     #[error(transparent)]
     Incus(#[from] LocalError),
-    #[error("cannot list the admin {name} at the end of the file: {source}. List {} there by hand", certificate.display())]
+    #[error("cannot append the administrator {name} to the file: {source}; add {} to it yourself", certificate.display())]
     NotAdded {
         name: String,
         certificate: PathBuf,
@@ -99,7 +99,7 @@ pub enum InitError {
     },
     #[error(transparent)]
     Pair(#[from] PairError),
-    #[error("`{0}` is no name that clients could ask for; give a DNS name without a *, like --name lxc.example.org")]
+    #[error("`{0}` is not a valid server name; specify a DNS name without a wildcard, such as --name lxc.example.org")]
     ServerName(String),
     #[error("cannot write {}: {source}; {}", path.display(), remedy(source))]
     Unwritable { path: PathBuf, source: io::Error },
@@ -129,7 +129,7 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     let client = Pair::at(&folder, "incus-client");
     trust(options, &client, &questions, &mut done)?;
     match (done.changed, done.noted) {
-        (false, false) => say("\nNothing was changed: all of it was there already."),
+        (false, false) => say("\nNothing was changed: everything already existed."),
         (false, true) => say("\nNothing was changed."),
         (true, _) => {}
     }
@@ -158,7 +158,7 @@ fn set_up(
     let mut admins = options.admins.clone();
     if admins.is_empty()
         && let Some(name) = questions.text_if_asked(
-            "A first admin, for whom to make a certificate (empty: none, their own comes later)",
+            "Name of a first administrator, to create a certificate for (empty: none)",
             is_admin_name,
         )?
     {
@@ -193,7 +193,10 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressL
         let file = OpenOptions::new().append(true).open(&options.config);
         file.and_then(|mut file| file.write_all(lines.as_bytes()))
             .map_err(|source| unwritable(&options.config, source))?;
-        done.step("added", &format!("the admin {name} to {}", options.config.display()));
+        done.step(
+            "added",
+            &format!("the administrator {name} to {}", options.config.display()),
+        );
     }
     Ok(())
 }
@@ -202,7 +205,7 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressL
 fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut ProgressLog) -> Result<(), InitError> {
     if pair.certificate.exists() && !pair.key.exists() {
         let certificate = pair.certificate.display();
-        done.step_kept(&format!("{certificate}, whose key is elsewhere"));
+        done.step_kept(&format!("{certificate}, whose key is not on this machine"));
         return Ok(());
     }
     done.pair(pair, pair.make(name, Purpose::Client, kind)?);
@@ -221,10 +224,11 @@ fn trust(options: &Options, client: &Pair, questions: &Prompter, done: &mut Prog
         client.certificate.display()
     );
     match incus.trusts(&certificate) {
-        Ok(true) => done.step_kept(&format!("Incus's trust in {}", client.certificate.display())),
+        Ok(true) => done.step_kept(&format!("{} in Incus's trust store", client.certificate.display())),
         Ok(false)
-            if questions
-                .yes_or_no("Let Incus trust the gateway's certificate? Its key is then as good as root's")? =>
+            if questions.yes_or_no(
+                "Add the gateway's certificate to Incus's trust store? Its key then grants root access",
+            )? =>
         {
             incus.trust(&certificate)?;
             done.step(
@@ -282,9 +286,11 @@ fn option(error: &CertifiedKeyError) -> &'static str {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "run this as root, or choose another place with --config",
-        io::ErrorKind::AlreadyExists => "it has come to be there meanwhile, and is never overwritten",
-        _ => "choose another place with --config",
+        io::ErrorKind::PermissionDenied => "run this as root, or choose another path with --config",
+        io::ErrorKind::AlreadyExists => {
+            "it was created in the meantime, and init never overwrites a file; run init again"
+        }
+        _ => "choose another path with --config",
     }
 }
 
@@ -321,7 +327,7 @@ impl ProgressLog {
     fn pair(&mut self, pair: &Pair, made: keypair::Made) {
         let files = format!("{} and its key", pair.certificate.display());
         match made {
-            keypair::Made::Now => self.step("made", &files),
+            keypair::Made::Now => self.step("created", &files),
             keypair::Made::Before => self.step_kept(&files),
         }
     }
@@ -332,7 +338,7 @@ impl ProgressLog {
 }
 
 fn line(what: &str, which: impl fmt::Display) {
-    say(&format!("  {what:<6} {which}"));
+    say(&format!("  {what:<7} {which}"));
 }
 
 /// Prints a line. If stdout is closed, the steps still run.

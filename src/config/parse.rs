@@ -76,7 +76,7 @@ impl Loader<'_> {
             "all" => Visibility::All,
             "public" => Visibility::Public,
             other => {
-                let problem = format!("`{other}` is neither \"public\" nor \"all\"; write one of the two");
+                let problem = format!("`{other}` is not a valid value; write \"public\" or \"all\"");
                 return Err(self.source.wrong("public.images", table.images.span(), problem));
             }
         };
@@ -97,7 +97,7 @@ impl Loader<'_> {
         let text = title.get_ref();
         match text.trim().is_empty() || text.chars().count() > 100 || text.contains(char::is_control) {
             true => {
-                let problem = "a heading has 1 to 100 characters, all in one line".to_owned();
+                let problem = "invalid title; write 1 to 100 characters in one line".to_owned();
                 Err(self.source.wrong("public.title", title.span(), problem))
             }
             false => Ok(title.into_inner()),
@@ -114,13 +114,15 @@ impl Loader<'_> {
             let client = self.client(&key, client)?;
             if !names.insert(client.name.clone()) {
                 let problem = format!(
-                    "`{}` is already another admin's name; give each one their own",
+                    "another administrator already has the name `{}`; give each administrator a unique name",
                     client.name
                 );
                 return Err(self.source.wrong(&format!("{key}.name"), name.span(), problem));
             }
             if !fingerprints.insert(client.known_by.fingerprint()) {
-                let problem = "this certificate is already another admin's; one certificate is one admin".to_owned();
+                let problem =
+                    "another administrator already has this certificate; give each administrator a unique certificate"
+                        .to_owned();
                 return Err(self.source.wrong(&key, name.span(), problem));
             }
             clients.push(client);
@@ -137,7 +139,7 @@ impl Loader<'_> {
     fn client(&self, key: &str, table: ClientTable) -> Result<AdminClient, ConfigError> {
         let name = table.name.get_ref();
         if !is_admin_name(name) {
-            let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
+            let problem = format!("{name:?} is not a valid name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
             return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
         }
         let mut others_in_file = 0;
@@ -149,11 +151,11 @@ impl Loader<'_> {
                 CredentialMatcher::Certificate(chain[0].clone())
             }
             (None, Some(text)) => CredentialMatcher::Fingerprint(Fingerprint::parse(text.get_ref()).ok_or_else(|| {
-                let problem = "this is no SHA-256 fingerprint; give its 64 hexadecimal digits, as in `incus config trust list --format json`";
+                let problem = "not a SHA-256 fingerprint; write 64 hexadecimal digits, as in `incus config trust list --format json`";
                 self.source.wrong(&format!("{key}.fingerprint"), text.span(), problem.to_owned())
             })?),
             _ => {
-                let problem = "needs either `certificate` or `fingerprint`, one of the two".to_owned();
+                let problem = "needs exactly one of `certificate` and `fingerprint`; add or remove one".to_owned();
                 return Err(self.source.wrong(key, table.name.span(), problem));
             }
         };
@@ -166,15 +168,15 @@ impl Loader<'_> {
 
     fn upstream(&self, table: UpstreamTable, ours: &[SocketAddr]) -> Result<UpstreamConfig, ConfigError> {
         let wrong_url = |problem: &str| {
-            let problem = format!("{problem}; write it like \"https://127.0.0.1:8553\"");
+            let problem = format!("{problem}; write a URL such as \"https://127.0.0.1:8553\"");
             self.source.wrong("upstream.url", table.url.span(), problem)
         };
         let text = table.url.get_ref().as_str();
         let url: Uri = text
             .parse()
-            .map_err(|error| wrong_url(&format!("`{text}` is no URL ({error})")))?;
+            .map_err(|error| wrong_url(&format!("`{text}` is not a valid URL ({error})")))?;
         if url.scheme() != Some(&Scheme::HTTPS) {
-            return Err(wrong_url("Incus is reached over https only"));
+            return Err(wrong_url("the URL must begin with https://"));
         }
         // `Uri` drops fragments.
         if !matches!(url.path(), "" | "/") || url.query().is_some() || text.contains('#') {
@@ -182,17 +184,17 @@ impl Loader<'_> {
         }
         let authority = url.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return Err(wrong_url("the URL must not hold a user name"));
+            return Err(wrong_url("the URL must not contain a user name"));
         }
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let server_name = ServerName::try_from(host.clone())
-            .map_err(|_| wrong_url(&format!("`{host}` is neither a host name nor an IP address")))?;
+            .map_err(|_| wrong_url(&format!("`{host}` is not a valid host name or IP address")))?;
         let port = url
             .port_u16()
             .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
         if ours.iter().any(|address| leads_to(&host, port, *address)) {
             return Err(wrong_url(&format!(
-                "port {port} is this gateway's own, and not Incus's"
+                "port {port} is a port of this gateway, not of Incus"
             )));
         }
 
@@ -206,7 +208,7 @@ impl Loader<'_> {
             })?,
             None => Pin::none_on_loopback(&host).ok_or_else(|| {
                 let problem = format!(
-                    "`{host}` is not this machine, so nothing would tell Incus from an impostor; set upstream.server_certificate to a copy of Incus's server.crt (in a cluster: cluster.crt)"
+                    "`{host}` is not a loopback address, so Incus must be authenticated by its certificate; set upstream.server_certificate to a copy of Incus's server.crt (in a cluster: cluster.crt)"
                 );
                 self.source.wrong("upstream.server_certificate", table.url.span(), problem)
             })?,
@@ -230,7 +232,7 @@ impl Loader<'_> {
                 (8 << 10..=1 << 20)
                     .contains(&size)
                     .then_some(size)
-                    .ok_or_else(|| "must lie between 8KiB and 1MiB".to_owned())
+                    .ok_or_else(|| "out of range; write a size from \"8KiB\" to \"1MiB\"".to_owned())
             })
             .map_err(|problem| {
                 self.source
@@ -269,7 +271,7 @@ impl Loader<'_> {
         units::size(table.get_ref())
             .and_then(|size| match u32::try_from(size) {
                 Ok(rate) if (1..=1 << 20).contains(&rate) => Ok(rate),
-                _ => Err("must lie between 1B and 1MiB, for a second".to_owned()),
+                _ => Err("out of range; write a size per second from \"1B\" to \"1MiB\"".to_owned()),
             })
             .map_err(|problem| self.source.wrong("limits.min_send_rate", table.span(), problem))
     }
@@ -283,7 +285,7 @@ impl Loader<'_> {
             .filter(|number| range.contains(number));
         within.ok_or_else(|| {
             let problem = format!(
-                "{} is not between {} and {}",
+                "{} is out of range; write a number from {} to {}",
                 number.get_ref(),
                 range.start(),
                 range.end()
@@ -306,7 +308,7 @@ impl Loader<'_> {
             other,
         } = overlap;
         let problem = format!(
-            "`{address}` and `{other}` of {} cannot both be bound; give each a port of its own",
+            "`{address}` and `{other}` of {} cannot both be bound; use different ports",
             KEYS[other_table]
         );
         // The span of a default is empty.
@@ -325,7 +327,7 @@ impl Loader<'_> {
             Ok(_) => Ok(Some(socket)),
             Err(error) => {
                 let problem = format!(
-                    "{} cannot be a socket ({error}); give a path of less than 108 bytes, or \"\" for none",
+                    "{} cannot be a socket ({error}); write a path of less than 108 bytes, or \"\" to disable the socket",
                     socket.display()
                 );
                 Err(self.source.wrong("status.socket", table.socket.span(), problem))
@@ -338,7 +340,7 @@ impl Loader<'_> {
             "json" => LogFormat::Json,
             "text" => LogFormat::Text,
             other => {
-                let problem = format!("`{other}` is neither \"text\" nor \"json\"; write one of the two");
+                let problem = format!("`{other}` is not a valid value; write \"text\" or \"json\"");
                 return Err(self.source.wrong("log.format", table.format.span(), problem));
             }
         };
@@ -363,7 +365,7 @@ impl Loader<'_> {
         let is_typo = |part: &&str| !part.contains(['=', '[']) && LevelFilter::from_str(part).is_err();
         let typo = level.get_ref().split(',').map(str::trim).find(is_typo);
         let problem = match (typo, EnvFilter::try_new(level.get_ref())) {
-            (Some(word), _) => format!("`{word}` is no level"),
+            (Some(word), _) => format!("`{word}` is not a log level"),
             (None, Err(error)) => error.to_string(),
             (None, Ok(_)) => return Ok(level.into_inner()),
         };
@@ -415,7 +417,7 @@ impl Loader<'_> {
         let wrong = |problem: String| self.source.wrong(key, listen.span(), problem);
         if addresses.is_empty() {
             return Err(wrong(
-                "the list is empty; give at least one address like \"[::]:8554\"".to_owned(),
+                "the list is empty; write at least one address, such as \"[::]:8554\"".to_owned(),
             ));
         }
         addresses
@@ -424,10 +426,10 @@ impl Loader<'_> {
                 let address: SocketAddr = text.parse().map_err(|_| {
                     let remedy = match key {
                         // Metrics have no authentication, so suggest the loopback address.
-                        "metrics.listen" => "write one like \"127.0.0.1:9555\"",
-                        _ => "write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\"",
+                        "metrics.listen" => "write an address such as \"127.0.0.1:9555\"",
+                        _ => "write \"[::]:8554\" for every address of this machine, or an address such as \"192.0.2.1:8554\"",
                     };
-                    wrong(format!("`{text}` is no address with a port; {remedy}"))
+                    wrong(format!("`{text}` is not an address with a port; {remedy}"))
                 })?;
                 // An IPv4-mapped IPv6 address is bound as IPv4.
                 Ok(match address.ip().to_canonical() {

@@ -410,7 +410,7 @@ fn an_unknown_key_is_answered_with_the_one_that_was_meant() {
         ("reload", "every", "interval"),
     ] {
         let message = message(&format!("{SMALLEST}[{table}]\n{key} = 1\n"));
-        let wanted = format!("unknown key `{key}`; the nearest known one is `{meant}`");
+        let wanted = format!("unknown key `{key}`; did you mean `{meant}`?");
         assert!(message.contains(&wanted), "{message}");
     }
 }

@@ -23,7 +23,7 @@ impl RejectedCertLog {
                 client = %peer.address,
                 subject = certificate.subject(),
                 fingerprint = %certificate.fingerprint(),
-                "refused: {why}"
+                "rejected: {why}"
             );
         }
     }
@@ -47,9 +47,9 @@ impl Drop for RejectedCertLog {
 
 fn log_counts(certificates: Vec<(String, u64)>, requests: Vec<(String, u64)>) {
     for (network, times) in certificates {
-        tracing::info!(target: targets::AUDIT, times, %network, "refused more often than is told");
+        tracing::info!(target: targets::AUDIT, times, %network, "rejected more often than logged");
     }
     for (network, times) in requests {
-        tracing::info!(target: targets::ACCESS, port = %Port::Admin, times, %network, "refused more often than is told");
+        tracing::info!(target: targets::ACCESS, port = %Port::Admin, times, %network, "rejected more often than logged");
     }
 }

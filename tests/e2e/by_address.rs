@@ -177,7 +177,7 @@ fn who_asks_too_often_is_told_when_to_ask_again() {
     scene.gateway.wait_for_log("client=192.0.2.2:");
     scene
         .gateway
-        .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: rejected a request from 192.0.2.1");
     let log = scene.gateway.log().join("\n");
     assert!(!log.contains("status=429"), "{log}");
 
@@ -282,7 +282,7 @@ fn refused_requests_on_the_admin_port_are_limited_by_address() {
     assert!((10..=most).contains(&refused), "{refused} refused requests at once");
     scene
         .gateway
-        .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: rejected a request from 192.0.2.1");
     // Others are not, nor are admins at the same address.
     assert_eq!(ask(&nobody, "192.0.2.2"), 403);
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);

@@ -77,7 +77,7 @@ fn an_incus_that_is_away_is_missed_and_welcomed_back() {
     scene.incus.start_again();
     assert_eq!(admin("/1.0").json()["metadata"]["auth"], "trusted");
     assert_eq!(public(&export(&image.fingerprint)).head.status, 200);
-    scene.gateway.wait_for_log("answers again");
+    scene.gateway.wait_for_log("Incus is available again");
     // What is published now is found: the catalogue lives again too.
     let image = images.split("published later");
     image.import(&scene.incus, &["--public", "--alias", "later"]);
@@ -267,7 +267,9 @@ fn a_catalogue_that_is_no_json_of_incus_is_none() {
     for target in ["/1.0", "/1.0/images", &export(FINGERPRINT)] {
         assert_is_away(&in_time(|| stranger.get(target).unwrap()));
     }
-    scene.gateway.wait_for_log("is it Incus that answers there?");
+    scene
+        .gateway
+        .wait_for_log("check that upstream.url is the address of Incus");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_log_that_cannot_be_written_costs_nobody_an_answer() {
     disk.make_room();
     // What has come meanwhile is lost, and that is told.
     let deadline = Instant::now() + PATIENCE;
-    while !fs::read_to_string(&log).unwrap().contains("lines of the log are lost") {
+    while !fs::read_to_string(&log).unwrap().contains("lines of the log were lost") {
         assert_eq!(ops.get("/1.0/after").unwrap().head.status, 200);
         assert!(Instant::now() < deadline, "{}", fs::read_to_string(&log).unwrap());
         // It is told once a second, and the disk is small: a crowd's lines would have filled it again by then.

@@ -256,7 +256,7 @@ fn a_record_tells_who_has_cut_a_transfer() {
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["aborted_by"], &told["sent"]), (&"drain".into(), &5.into()));
     // The last word of all.
-    scene.gateway.wait_for_log("connections were still open");
+    scene.gateway.wait_for_log("connections that were still open");
     drop(drained);
 }
 
@@ -437,7 +437,7 @@ fn who_does_not_read_the_log_holds_up_nobody() {
     let post = format!("POST {told} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(ops.ask(post).unwrap().head.status, 200);
     let mut all = String::new();
-    while !line.contains("lines of the log are lost") {
+    while !line.contains("lines of the log were lost") {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0);
         all.push_str(&line);

@@ -13,7 +13,7 @@ pub(crate) enum Line {
 
 /// Why somebody is no admin, as it is told them.
 const REASONS: [&str; 4] = [
-    "presented no certificate",
+    "presented none",
     "does not list this client's certificate",
     "has expired",
     "is not valid yet",

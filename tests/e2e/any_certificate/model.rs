@@ -21,7 +21,7 @@ pub(crate) type Listing = Vec<(String, Made)>;
 /// Who is at the other end of a connection, under the configuration of this moment.
 pub(crate) fn judge(listing: &Listing, shown: Option<&Made>) -> Fate {
     let Some(shown) = shown else {
-        return Fate::Refused("presented no certificate");
+        return Fate::Refused("presented none");
     };
     match (name_in(listing, shown), shown.dates()) {
         (None, _) => Fate::Refused("does not list this client's certificate"),

@@ -135,7 +135,7 @@ impl Act<'_> {
                 Ok(())
             }
             Step::ReloadOfNonsense => {
-                self.stage.reload("[admin]\nclients = 1\n", "reload refused");
+                self.stage.reload("[admin]\nclients = 1\n", "reload failed");
                 Ok(())
             }
             Step::Visit { is_tls12 } => {
