@@ -274,7 +274,7 @@ fn an_incus_that_listens_nowhere_is_made_to() {
     start.incus.run(&["config", "unset", "core.https_address"]).ok();
     let said = start.init(&["--yes", "--name=localhost"]).ok();
     assert!(
-        said.contains("set    Incus's core.https_address to 127.0.0.1:8553"),
+        said.contains("set     Incus's core.https_address to 127.0.0.1:8553"),
         "{said}"
     );
     assert_eq!(
