@@ -59,7 +59,7 @@ pub async fn accept_proxied(
         Ok(client) => client,
         Err(error) => {
             ended(HandshakeOutcome::ProxyHeader);
-            return tracing::debug!(%port, %proxy, %error, "refused");
+            return tracing::debug!(%port, %proxy, %error, "rejected a connection");
         }
     };
     drop(unannounced);

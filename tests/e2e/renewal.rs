@@ -139,7 +139,7 @@ fn a_changed_address_needs_a_restart_and_says_so() {
     moved.admin = "127.0.0.2:0".to_owned();
     scene.gateway.reconfigure(&moved.text());
     scene.gateway.signal("HUP");
-    let line = scene.gateway.wait_for_log("needs a restart");
+    let line = scene.gateway.wait_for_log("restart the gateway to apply it");
     assert!(line.contains("WARN") && line.contains("admin.listen"), "{line}");
     scene.gateway.wait_for_log(" reloaded");
     assert!(!scene.gateway.log().iter().any(|line| line.contains("public.listen")));
