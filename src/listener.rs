@@ -148,7 +148,7 @@ impl Listener {
                     }
                 }
                 Err(error) if is_the_clients(&error) => {
-                    tracing::debug!(%error, "a client disconnected before its connection was accepted")
+                    tracing::debug!(%error, "a client disconnected before its connection was accepted");
                 }
                 Err(error) => {
                     if worker.limiter().count(RejectReason::Descriptors) {
