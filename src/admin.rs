@@ -52,6 +52,6 @@ fn log_rejection(worker: &Worker, peer: &Peer, why: &AuthError) {
     match &peer.certificate {
         Some(certificate) => worker.strangers().record_rejected(peer, certificate, why),
         // `incus remote add` connects without a certificate first.
-        None => tracing::debug!(client = %peer.address, "refused: {why}"),
+        None => tracing::debug!(client = %peer.address, "rejected: {why}"),
     }
 }

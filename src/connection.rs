@@ -59,7 +59,7 @@ pub async fn accept_proxied(
         Ok(client) => client,
         Err(error) => {
             ended(HandshakeOutcome::ProxyHeader);
-            return tracing::debug!(%port, %proxy, %error, "refused");
+            return tracing::debug!(%port, %proxy, %error, "rejected a connection");
         }
     };
     drop(unannounced);
@@ -163,15 +163,15 @@ async fn tls_handshake(
 /// Why a handshake did not complete.
 #[derive(Debug, Error)]
 enum HandshakeError {
-    #[error("made room for others in its handshake")]
+    #[error("evicted during the handshake by a new connection")]
     Evicted,
-    #[error("came too late for a handshake: the gateway ends")]
+    #[error("handshake aborted: the gateway is shutting down")]
     Drain,
     #[error("handshake failed: {0}")]
     Failed(io::Error),
-    #[error("spoke plain HTTP to a port for HTTPS, and was told so")]
+    #[error("rejected a plain HTTP request on an HTTPS port")]
     PlainHttp,
-    #[error("handshake took too long")]
+    #[error("handshake timed out")]
     TooSlow,
 }
 

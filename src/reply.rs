@@ -39,7 +39,7 @@ pub enum HttpError {
     Ambiguous(&'static str),
     #[error("too many filters and searches at once, try again later")]
     Busy,
-    #[error("the list of images cannot be had from Incus at the moment, try again later")]
+    #[error("the image list is currently unavailable, try again later")]
     CatalogueAway,
     /// An error with Incus's status and message.
     #[error("{1}")]
@@ -50,7 +50,7 @@ pub enum HttpError {
     AuthError(#[from] AuthError),
     #[error("Public access limited to image downloads only")]
     NotPublic,
-    #[error("this address is not served here")]
+    #[error("access from this address is denied")]
     Network,
     #[error("the request's target is longer than {0} bytes")]
     TargetTooLong(usize),
@@ -61,7 +61,7 @@ pub enum HttpError {
     #[error("filters and searches from this address take too much CPU time, try again later")]
     TooMuchCpu(Duration),
     /// The details are logged. They are not disclosed to clients.
-    #[error("Incus cannot be reached at the moment, try again later")]
+    #[error("Incus is currently unavailable, try again later")]
     Upstream(upstream::Error),
 }
 
@@ -99,7 +99,7 @@ impl From<Rejection> for HttpError {
 impl From<upstream::Error> for HttpError {
     fn from(error: upstream::Error) -> Self {
         match error {
-            upstream::Error::Client(_) => Self::bad_request("the request did not come whole"),
+            upstream::Error::Client(_) => Self::bad_request("the request is incomplete"),
             error => Self::Upstream(error),
         }
     }

@@ -167,8 +167,8 @@ impl Worker {
     fn too_many(&self, client: IpAddr, requests: u32, wait: Duration) -> Rejection {
         if self.shared.limiter.count(RejectReason::Requests) {
             tracing::info!(
-                "limits.requests_per_second: refused a request of {client}, which makes more than {requests} a second; no more of this is \
-                 told until a minute has gone by without it"
+                "limits.requests_per_second: rejected a request from {client}, which sends more than {requests} per \
+                 second; further ones are not logged until a minute passes without any"
             );
         }
         Rejection::TooManyRequests(wait)
@@ -190,8 +190,9 @@ impl Worker {
         };
         if self.shared.limiter.count(RejectReason::Cpu) {
             tracing::info!(
-                "limits.requests_per_second: refused a filter or search of {client}, whose others took more than a millisecond of CPU time \
-                 for each request that it may make; no more of this is told until a minute has gone by without it"
+                "limits.requests_per_second: rejected a filter or search from {client}, whose previous ones used more \
+                 than 1 ms of CPU time for each request that it may send; further ones are not logged until a minute \
+                 passes without any"
             );
         }
         Err(Rejection::TooMuchCpu(wait))

@@ -56,6 +56,6 @@ impl ConnectionContext {
     pub fn abort_stalled(&self) {
         self.cut.set(Some(AbortReason::Limit));
         self.worker.limiter().count(RejectReason::Stalled);
-        tracing::debug!(port = %self.port, client = %self.peer.address, "let go: it took its answer too slowly");
+        tracing::debug!(port = %self.port, client = %self.peer.address, "aborted the connection: the client reads its response too slowly");
     }
 }

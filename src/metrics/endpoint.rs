@@ -72,7 +72,7 @@ label!(Endpoint {
     VirtualMachines = "virtual-machines",
     Warnings = "warnings",
     Other = "other",
-    Refused = "refused",
+    Refused = "rejected",
 });
 
 impl Endpoint {

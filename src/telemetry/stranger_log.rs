@@ -43,7 +43,7 @@ impl StrangerLog {
                 client = %peer.address,
                 subject = certificate.subject(),
                 fingerprint = %certificate.fingerprint(),
-                "refused: {why}"
+                "rejected: {why}"
             );
         }
     }
@@ -64,10 +64,10 @@ impl StrangerLog {
 
     fn log_counts(&self, take: impl Fn(&Repeats) -> Vec<(String, u64)>) {
         for (network, times) in take(&self.certificates) {
-            tracing::info!(target: targets::AUDIT, times, %network, "refused more often than is told");
+            tracing::info!(target: targets::AUDIT, times, %network, "rejected more often than logged");
         }
         for (network, times) in take(&self.rejected) {
-            tracing::info!(target: targets::ACCESS, port = %Port::Admin, times, %network, "refused more often than is told");
+            tracing::info!(target: targets::ACCESS, port = %Port::Admin, times, %network, "rejected more often than logged");
         }
         for (network, times) in take(&self.public) {
             tracing::info!(target: targets::ACCESS, port = %Port::Public, times, %network, "more requests without lines of their own");
