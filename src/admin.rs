@@ -83,7 +83,7 @@ impl AdminService {
         match &peer.certificate {
             Some(certificate) => self.strangers.record_rejected(peer, certificate, &why),
             // `incus remote add` connects without a certificate first.
-            None => tracing::debug!(client = %peer.address, "refused: {why}"),
+            None => tracing::debug!(client = %peer.address, "rejected: {why}"),
         }
         let requests = self.state.borrow().edge.limits.requests_per_second;
         match self.limiter.try_acquire(peer.address.ip(), requests) {

@@ -15,7 +15,7 @@ use crate::init::{self, InitError};
 use crate::lifecycle::{self, RunError};
 use crate::status::{self, StatusError};
 
-/// A TLS gateway in front of an Incus server: public images for everybody, the full Incus API for administrators.
+/// A TLS gateway in front of an Incus server: public images for anyone, the full Incus API for administrators.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
@@ -31,7 +31,7 @@ enum Command {
     Check(ConfigArgument),
     /// Convert the configuration of an Nginx in front of Incus to a proxy.toml, and report the differences
     ImportNginx(ImportArguments),
-    /// Show the state of the running gateway: ports, certificates, admins, Incus, metrics. Exit code 1 unless it is ready
+    /// Show the state of the running gateway: ports, certificates, administrators, Incus, metrics. Exit code 1 unless it is ready
     Status(StatusArguments),
     /// List the images that are currently public
     Images(StatusArguments),

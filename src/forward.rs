@@ -50,7 +50,7 @@ impl Forwarder {
         if request.method() == Method::CONNECT {
             return Err(HttpError::Incus(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "CONNECT is not for Incus".to_owned(),
+                "the method CONNECT is not supported".to_owned(),
             ));
         }
         let upgrade = upgrade::Requested::by(&mut request);
@@ -97,13 +97,13 @@ fn to_upstream(
     // RFC 9112 §3.2.2: the authority of an absolute-form target, and of HTTP/2, replaces any Host header.
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| HttpError::bad_request("the authority is no host"))?;
+            .map_err(|_| HttpError::bad_request("the request's authority is not a valid host"))?;
         head.headers.insert(HOST, host);
     }
     // HTTP/1.0 does not require a Host header.
     head.headers.entry(HOST).or_insert_with(|| upstream.host());
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    head.uri = Uri::try_from(target).map_err(|_| HttpError::bad_request("the path cannot be handed on"))?;
+    head.uri = Uri::try_from(target).map_err(|_| HttpError::bad_request("the request's path is invalid"))?;
     head.version = http::Version::HTTP_11;
     headers::to_incus(&mut head.headers, record.client().peer.address.ip());
     if let Some(upgrade) = upgrade {

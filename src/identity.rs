@@ -42,13 +42,14 @@ impl Admin {
 pub enum AuthError {
     // Incus's client displays this message to the user when the other server fails to pull.
     #[error(
-        "this port is for admins, and this client presented no certificate; present one that admin.clients lists. If another \
-         server was to pull from here, as `incus image copy` and `incus copy` have it do, repeat that with --mode relay"
+        "this port requires a client certificate, and this client presented none; present one that admin.clients lists. If \
+         another server was to pull from this one, as with `incus image copy` or `incus copy`, repeat the command with \
+         --mode relay"
     )]
     NoCertificate,
-    #[error("this port is for admins, and admin.clients does not list this client's certificate")]
+    #[error("admin.clients does not list this client's certificate; list it there, or present a listed one")]
     Unknown,
-    #[error("this client's certificate has expired; make a new one and list it in admin.clients")]
+    #[error("this client's certificate has expired; create a new one and list it in admin.clients")]
     Expired,
     #[error("this client's certificate is not valid yet; check its dates and this server's clock")]
     NotYetValid,

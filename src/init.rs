@@ -63,7 +63,7 @@ pub fn init(options: &Options) -> Result<(), InitError> {
     let client = Pair::at(&folder, "incus-client");
     trust(options, &client, &questions, &mut done)?;
     match (done.changed, done.noted) {
-        (false, false) => say("\nNothing was changed: all of it was there already."),
+        (false, false) => say("\nNothing was changed: everything already existed."),
         (false, true) => say("\nNothing was changed."),
         (true, _) => {}
     }
@@ -92,7 +92,7 @@ fn set_up(
     let mut admins = options.admins.clone();
     if admins.is_empty()
         && let Some(name) = questions.text_if_asked(
-            "A first admin, for whom to make a certificate (empty: none, their own comes later)",
+            "Name of a first administrator, to create a certificate for (empty: none)",
             is_admin_name,
         )?
     {
@@ -127,7 +127,10 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressL
         let file = OpenOptions::new().append(true).open(&options.config);
         file.and_then(|mut file| file.write_all(lines.as_bytes()))
             .map_err(|source| unwritable(&options.config, source))?;
-        done.step("added", &format!("the admin {name} to {}", options.config.display()));
+        done.step(
+            "added",
+            &format!("the administrator {name} to {}", options.config.display()),
+        );
     }
     Ok(())
 }
@@ -136,7 +139,7 @@ fn add_admins(options: &Options, folder: &Path, kind: Kind, done: &mut ProgressL
 fn admin(name: &str, pair: &Pair, kind: Kind, done: &mut ProgressLog) -> Result<(), InitError> {
     if pair.certificate.exists() && !pair.key.exists() {
         let certificate = pair.certificate.display();
-        done.step_kept(&format!("{certificate}, whose key is elsewhere"));
+        done.step_kept(&format!("{certificate}, whose key is not on this machine"));
         return Ok(());
     }
     done.pair(pair, pair.make(name, Purpose::Client, kind)?);
@@ -155,10 +158,11 @@ fn trust(options: &Options, client: &Pair, questions: &Prompter, done: &mut Prog
         client.certificate.display()
     );
     match incus.trusts(&certificate) {
-        Ok(true) => done.step_kept(&format!("Incus's trust in {}", client.certificate.display())),
+        Ok(true) => done.step_kept(&format!("{} in Incus's trust store", client.certificate.display())),
         Ok(false)
-            if questions
-                .yes_or_no("Let Incus trust the gateway's certificate? Its key is then as good as root's")? =>
+            if questions.yes_or_no(
+                "Add the gateway's certificate to Incus's trust store? Its key then grants root access",
+            )? =>
         {
             incus.trust(&certificate)?;
             done.step(

@@ -53,13 +53,13 @@ pub enum RunError {
     Audit(#[from] LogFileError),
     #[error("{key}: {0}", key = .0.key())]
     Bind(#[from] BindError),
-    #[error("ended at once by a second signal; what was under way has been cut")]
+    #[error("terminated by a second signal; open requests were aborted")]
     CutShort,
     #[error(transparent)]
     Inherit(#[from] InheritError),
-    #[error("the system refuses what every program may do: {0}")]
+    #[error("a system call failed: {0}")]
     Io(#[from] io::Error),
-    #[error("connections were still open after {} s and have been cut", .0.as_secs())]
+    #[error("aborted the connections that were still open after {} s", .0.as_secs())]
     NotDrained(Duration),
     #[error(transparent)]
     SetUp(#[from] SetUpError),
@@ -261,7 +261,7 @@ async fn work(shared: Shared, heartbeat: Heartbeat, sockets: Vec<ListeningSocket
         match task.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "a worker cannot accept connections"),
-            Err(error) => tracing::error!(%error, "a worker has stopped accepting connections"),
+            Err(error) => tracing::error!(%error, "a worker stopped accepting connections"),
         }
     }
     worker.shutdown().finish().await;

@@ -8,14 +8,14 @@ use edge::counters::label::label;
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Port {
-    /// For those who hold the very certificate.
+    /// The admin port, for clients with a listed certificate.
     Admin,
-    /// For everybody.
+    /// The public port, for anyone.
     Public,
 }
 
 impl Port {
-    /// The table of the configuration that it is from, and what logs and figures call it.
+    /// Returns its name: that of the configuration table, and in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -23,7 +23,7 @@ impl Port {
         }
     }
 
-    /// Where it listens if nobody says otherwise, as the units of systemd have it too.
+    /// Returns the default address. The systemd units have the same one.
     pub fn usual_address(self) -> SocketAddr {
         let number = match self {
             Self::Admin => 8555,

@@ -43,7 +43,7 @@ enum ReloadError {
     Audit(#[from] LogFileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("cannot read the configuration or a file it names: {0}; when it does, reload again")]
+    #[error("cannot read the configuration or a file that it names: {0}; reload again when it does")]
     Hanging(io::Error),
     #[error(transparent)]
     SetUp(#[from] SetUpError),
@@ -83,10 +83,10 @@ impl Reloader {
         let now = match self.reader.run(move || (files.now() != files).then(|| all.now())).await {
             Ok(Some(now)) => now,
             Ok(None) => return,
-            Err(error) => return tracing::warn!("cannot look whether a certificate has been renewed: {error}"),
+            Err(error) => return tracing::warn!("cannot check for renewed certificates: {error}"),
         };
         if self.refused == Some(now) {
-            tracing::debug!("what has changed is still what was refused");
+            tracing::debug!("the changed files are the ones already rejected");
             return;
         }
         tracing::info!("a certificate or key has changed");
@@ -111,8 +111,8 @@ impl Reloader {
             }
             Err(refusal) => {
                 self.refused = now;
-                tracing::error!("reload refused, the old configuration runs on: {refusal}");
-                systemd::ready(&format!("serving; reload refused: {refusal}"));
+                tracing::error!("reload failed, the old configuration stays in effect: {refusal}");
+                systemd::ready(&format!("serving; reload failed: {refusal}"));
             }
         }
     }
@@ -126,12 +126,12 @@ impl Reloader {
         self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
         if self.status_socket != status_socket {
-            tracing::warn!("status.socket has changed: this needs a restart");
+            tracing::warn!("status.socket has changed; restart the gateway to apply it");
         }
         for ((table, bound), (_, wanted)) in self.listen.iter().zip(&listen) {
             if bound != wanted {
                 tracing::warn!(
-                    "{table}.listen is {wanted:?} now: this needs a restart; until then the gateway listens on {bound:?}"
+                    "{table}.listen has changed to {wanted:?}; restart the gateway to apply it; until then it listens on {bound:?}"
                 );
             }
         }

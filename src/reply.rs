@@ -16,7 +16,7 @@ use crate::identity::AuthError;
 pub enum HttpError {
     #[error("too many filters and searches at once, try again later")]
     Busy,
-    #[error("the list of images cannot be had from Incus at the moment, try again later")]
+    #[error("the image list is currently unavailable, try again later")]
     CatalogueAway,
     /// An error with Incus's status and message.
     #[error("{1}")]
@@ -32,7 +32,7 @@ pub enum HttpError {
     #[error("the request's target is longer than {0} bytes")]
     TargetTooLong(usize),
     /// The details are logged. They are not disclosed to clients.
-    #[error("Incus cannot be reached at the moment, try again later")]
+    #[error("Incus is currently unavailable, try again later")]
     Upstream(upstream::Error),
 }
 
@@ -59,7 +59,7 @@ impl HttpError {
 impl From<upstream::Error> for HttpError {
     fn from(error: upstream::Error) -> Self {
         match error {
-            upstream::Error::Client(_) => Self::bad_request("the request did not come whole"),
+            upstream::Error::Client(_) => Self::bad_request("the request is incomplete"),
             error => Self::Upstream(error),
         }
     }

@@ -32,7 +32,7 @@ const NAMES: [&str; 5] = [
 pub fn enter(path: &Path, config: &Config) {
     // Keeps the keys out of core dumps and away from other processes of the same user.
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!("others of the same user can read this process's memory: {error}");
+        tracing::warn!("other processes of the same user can read this process's memory: {error}");
     }
     let (folders, written) = (folders(path, config), written(config));
     match confine(&folders, config.upstream.pin.path(), &written) {
@@ -87,12 +87,12 @@ fn log_confinement(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>, writ
     let (abi, missing) = match (status.landlock, &status.ruleset) {
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::FullyEnforced) => (effective_abi, ""),
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::PartiallyEnforced) => {
-            (effective_abi, ", as far as this kernel can")
+            (effective_abi, ", as far as this kernel supports it")
         }
-        _ => return tracing::info!("not confined by Landlock: this kernel has none, or it is not enabled"),
+        _ => return tracing::info!("not confined by Landlock: this kernel does not support it, or it is disabled"),
     };
     tracing::info!(
-        "confined by Landlock (ABI {}){missing}: reads upstream.server_certificate and in {}, writes {}, binds nothing",
+        "confined by Landlock (ABI {}){missing}: may read upstream.server_certificate and in {}, write {}, and bind no port",
         abi as i32,
         list(folders),
         match written.is_empty() {

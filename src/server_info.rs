@@ -27,7 +27,7 @@ pub struct ServerInfo {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ServerInfoError {
-    #[error("what answers is no Incus ({0})")]
+    #[error("the server is not Incus ({0})")]
     NotIncus(#[from] serde_json::Error),
     #[error(transparent)]
     Upstream(#[from] Error),

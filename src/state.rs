@@ -62,7 +62,7 @@ impl Expiry {
 
 /// The configuration is valid, but setting up TLS with it failed.
 #[derive(Debug, Error)]
-#[error("cannot set up TLS: {0}")]
+#[error("cannot initialize TLS: {0}")]
 pub struct SetUpError(#[from] rustls::Error);
 
 impl State {

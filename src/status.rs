@@ -45,15 +45,15 @@ struct Verdict {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum StatusError {
-    #[error("what answers at {} is no incus-gate of this version ({why}); if it was upgraded, restart it, or ask with --json", socket.display())]
+    #[error("the program at {} is not this version of incus-gate ({why}); restart the gateway if it was upgraded, or use --json", socket.display())]
     Foreign { socket: PathBuf, why: String },
-    #[error("no gateway answers at {}: {source}; {}", socket.display(), remedy(source))]
+    #[error("no gateway responds at {}: {source}; {}", socket.display(), remedy(source))]
     NoAnswer { socket: PathBuf, source: LocalError },
     #[error("the gateway is not ready: {0}")]
     NotReady(String),
-    #[error("status.socket is turned off, so that the gateway tells nobody; set it in {}, and restart the gateway", .0.display())]
+    #[error("status.socket is disabled; set it in {}, and restart the gateway", .0.display())]
     Off(PathBuf),
-    #[error("the gateway cannot say: {0}")]
+    #[error("cannot list the images: {0}")]
     Refused(String),
 }
 
@@ -126,14 +126,14 @@ fn remedy(error: &LocalError) -> &'static str {
     match error {
         LocalError::Connect(error) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                "start it with `systemctl start incus-gate` or `incus-gate run`, or name its configuration with --config"
+                "start it with `systemctl start incus-gate` or `incus-gate run`, or specify its configuration with --config"
             }
             io::ErrorKind::PermissionDenied => "run this as root, or as the gateway's own user",
-            _ => "see what stands there, or set another status.socket and restart the gateway",
+            _ => "check what this path is, or set another status.socket and restart the gateway",
         },
         LocalError::Strange(_) => {
-            "only root and the gateway's own user are answered; see whether a gateway listens there"
+            "only root and the gateway's own user have access; check that a gateway listens there"
         }
-        LocalError::Timeout(_) => "it hangs, or something else listens there; see its log",
+        LocalError::Timeout(_) => "it hangs, or another program listens there; see its log",
     }
 }

@@ -16,7 +16,7 @@ pub fn ready(status: &str) {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "cannot tell systemd of a reload: no monotonic clock"),
+        Err(error) => tracing::warn!(%error, "cannot notify systemd of a reload: no monotonic clock"),
     }
 }
 
@@ -36,7 +36,7 @@ pub fn stopping(limit: Duration) {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, ?states, "systemd cannot be told");
+        tracing::warn!(%error, ?states, "cannot notify systemd");
     }
 }
 
@@ -86,8 +86,8 @@ impl Watchdog {
             interval.tick().await;
             match timeout(pause, self.ask_everyone(&shutdown)).await {
                 Ok(true) => notify(&[NotifyState::Watchdog]),
-                Ok(false) => tracing::error!("a worker has ended; systemd's watchdog is not told that all is well"),
-                Err(_) => tracing::error!("a worker does not answer; systemd's watchdog is not told that all is well"),
+                Ok(false) => tracing::error!("a worker has ended; no keep-alive is sent to systemd's watchdog"),
+                Err(_) => tracing::error!("a worker does not respond; no keep-alive is sent to systemd's watchdog"),
             }
         }
     }

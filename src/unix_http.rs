@@ -26,7 +26,7 @@ pub enum LocalError {
     Connect(io::Error),
     #[error("{0}")]
     Strange(Box<dyn std::error::Error + Send + Sync>),
-    #[error("no answer within {} s", .0.as_secs_f32())]
+    #[error("no response within {} s", .0.as_secs_f32())]
     Timeout(Duration),
 }
 

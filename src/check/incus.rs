@@ -22,10 +22,11 @@ pub(super) fn ask(config: &Config) -> Vec<Finding> {
         Err(problem) => return vec![Finding::fail(&what, &problem)],
     };
     if !about.is_trusted {
-        let problem = "answers, but does not trust upstream.client_certificate; run `incus config trust add-certificate` with that file";
+        let problem =
+            "does not trust upstream.client_certificate; run `incus config trust add-certificate` with that file";
         return vec![Finding::fail(&what, problem)];
     }
-    let mut findings = vec![Finding::ok(&what, "answers, and trusts upstream.client_certificate")];
+    let mut findings = vec![Finding::ok(&what, "available, and trusts upstream.client_certificate")];
     findings.extend(way_around(&config.upstream, "core.https_address", &about.core_address));
     findings.extend(way_around(
         &config.upstream,
@@ -47,20 +48,25 @@ fn fetch(config: &UpstreamConfig) -> Result<ServerInfo, String> {
 fn way_around(config: &UpstreamConfig, key: &str, address: &str) -> Option<Finding> {
     let what = format!("Incus's {key}");
     match Reach::of(address)? {
-        Reach::ThisMachine => Some(Finding::ok(&what, &format!("{address:?}: no way around the gateway"))),
+        Reach::ThisMachine => Some(Finding::ok(
+            &what,
+            &format!("{address:?}: clients cannot bypass the gateway"),
+        )),
         Reach::OneNetwork if !is_this_machine(&config.host) => Some(Finding::ok(
             &what,
-            &format!("{address:?}; have its firewall let in this machine alone"),
+            &format!("{address:?}; allow only this machine in its firewall"),
         )),
         _ if key != "core.https_address" => Some(Finding::warn(
             &what,
-            &format!("{address:?}: who reaches it goes around the gateway; have a firewall let in the cluster alone"),
+            &format!(
+                "{address:?}: clients that can connect to it bypass the gateway; allow only the cluster in a firewall"
+            ),
         )),
         _ => Some(Finding::warn(
             &what,
             &format!(
-                "{address:?}: who reaches it goes around the gateway; run `incus config set core.https_address={}` there, or have \
-                 a firewall let in nobody but the gateway",
+                "{address:?}: clients that can connect to it bypass the gateway; run `incus config set \
+                 core.https_address={}` there, or allow only the gateway in a firewall",
                 config.authority
             ),
         )),

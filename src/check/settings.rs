@@ -30,7 +30,8 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
         ("admin.proxy_protocol_from", &config.admin.proxies),
     ] {
         if proxies.contain_everybody() {
-            let problem = "it lists everybody, and whoever it lists may claim any address; list the proxies alone";
+            let problem =
+                "it contains every address, and each listed client can claim any address; list only the proxies";
             findings.push(Finding::warn(key, problem));
         }
     }
@@ -47,8 +48,8 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
         .iter()
         .all(|address| address.ip().to_canonical().is_loopback())
     {
-        let problem = "it can be reached from elsewhere, and asks nobody who they are; listen on 127.0.0.1, or have a firewall let \
-                       in the scraper alone";
+        let problem = "it accepts connections from other machines, without authentication; listen on 127.0.0.1, or \
+                       allow only the scraper in a firewall";
         findings.push(Finding::warn("metrics.listen", problem));
     }
     findings
@@ -73,20 +74,21 @@ fn look_at_servers(findings: &mut Vec<Finding>, config: &Config) {
 
 fn look_at_admins(findings: &mut Vec<Finding>, config: &Config) {
     if config.admin.clients.is_empty() {
-        let problem = "nobody is listed, so the admin port refuses everybody";
+        let problem = "no client is listed, so the admin port rejects every client; add one to use the admin port";
         findings.push(Finding::warn("admin.clients", problem));
     }
     for client in &config.admin.clients {
         let what = format!("admin.clients {:?}", client.name);
         findings.push(match &client.known_by {
             CredentialMatcher::Certificate(certificate) => dates(&what, certificate),
-            CredentialMatcher::Fingerprint(_) => {
-                Finding::ok(&what, "known by its fingerprint; its dates show when it is presented")
-            }
+            CredentialMatcher::Fingerprint(_) => Finding::ok(
+                &what,
+                "identified by its fingerprint; its validity is checked when it is presented",
+            ),
         });
         if let (CredentialMatcher::Certificate(certificate), 1..) = (&client.known_by, client.others_in_file) {
             let counts = format!(
-                "the first certificate of its file counts, SHA-256 {}; the others there, its chain, are not looked at",
+                "the first certificate of its file is used, SHA-256 {}; the others, its chain, are ignored",
                 Fingerprint::of(certificate)
             );
             findings.push(Finding::ok(&what, &counts));
@@ -97,11 +99,11 @@ fn look_at_admins(findings: &mut Vec<Finding>, config: &Config) {
 fn pin(config: &Config) -> Finding {
     let what = "upstream.server_certificate";
     match config.upstream.pin.path() {
-        Some(_) => Finding::ok(what, "pinned, whatever its dates"),
+        Some(_) => Finding::ok(what, "pinned, whatever its validity period"),
         None => Finding::warn(
             what,
             &format!(
-                "not set: whoever listens at {} on this machine is taken for Incus; set it to Incus's server.crt",
+                "not set: any program that listens at {} on this machine is trusted as Incus; set it to Incus's server.crt",
                 config.upstream.url
             ),
         ),
@@ -138,7 +140,7 @@ fn openness(what: &str, private_key: &Path) -> Option<Finding> {
     (mode & OTHERS != 0).then(|| {
         let file = private_key.display();
         let problem = format!(
-            "the private key in {file} is open to every user of this machine (mode {:04o}); close it: chmod o= {file}",
+            "the private key in {file} is accessible to every user of this machine (mode {:04o}); run `chmod o= {file}`",
             mode & 0o7777
         );
         Finding::warn(what, &problem)
@@ -150,8 +152,9 @@ fn first_name(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     let name = certificate::first_name(identity.certificate())?;
     name.contains('*').then(|| {
         let problem = format!(
-            "the certificate's first name is {name}: Incus's clients that accepted the certificate ask for its first name as it \
-             is, a wildcard is no host's name, and so each of their requests needs a second connection; put a host's name first"
+            "the certificate's first name is {name}: Incus clients that pinned the certificate send its first name as \
+             server name, a wildcard is not a valid one, and each of their requests needs a second connection; put a \
+             host name first"
         );
         Finding::warn(what, &problem)
     })
@@ -162,13 +165,13 @@ fn first_name(what: &str, identity: &CertifiedKey) -> Option<Finding> {
 fn slowness(what: &str, identity: &CertifiedKey) -> Option<Finding> {
     let bits = certificate::rsa_bits(identity.certificate())?;
     let times = if bits > 3072 {
-        "some twenty times"
+        "about 20 times"
     } else {
-        "three times or more"
+        "at least 3 times"
     };
     let problem = format!(
-        "the private key is RSA of {bits} bits: a handshake costs {times} the processor time of one with ECDSA P-256, and \
-         Incus's clients make one for each request; get a certificate for such a key (certbot: --key-type ecdsa)"
+        "the private key is RSA with {bits} bits: a handshake takes {times} the CPU time of ECDSA P-256, and Incus \
+         clients make one for each request; get a certificate for an ECDSA P-256 key (certbot: --key-type ecdsa)"
     );
     Some(Finding::warn(what, &problem))
 }

@@ -17,7 +17,7 @@ use super::watched_files::Files;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// No path was given, and none of the default paths exists.
-    #[error("found no configuration at {} or {}; name one with --config, or make one with `incus-gate init`", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
+    #[error("found no configuration at {} or {}; specify one with --config, or create one with `incus-gate init`", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
     NotFound,
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {source}; {}", path.display(), remedy(source))]
@@ -96,7 +96,7 @@ impl Source {
     pub(super) fn missing(&self, key: &str, remedy: &str) -> ConfigError {
         ConfigError::Wrong {
             place: self.place(None),
-            problem: format!("{key}: it is missing; {remedy}"),
+            problem: format!("{key}: missing; {remedy}"),
         }
     }
 
@@ -104,7 +104,7 @@ impl Source {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         let problem = match unknown_key(&message) {
             Some((key, known)) => match nearest(key, &known) {
-                Some(nearest) => format!("unknown key `{key}`; the nearest known one is `{nearest}`"),
+                Some(nearest) => format!("unknown key `{key}`; did you mean `{nearest}`?"),
                 None => format!("unknown key `{key}`; remove it"),
             },
             None => match message.strip_prefix("missing field ") {
@@ -158,8 +158,8 @@ impl Source {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "run this as root, or let whoever runs it read the file",
-        io::ErrorKind::InvalidData => "is it the right file? A configuration is a text",
+        io::ErrorKind::PermissionDenied => "run this as root, or give the current user read permission",
+        io::ErrorKind::InvalidData => "specify a text file",
         _ => "correct the path or its permissions",
     }
 }
@@ -203,7 +203,7 @@ fn wrong_type(message: &str) -> Option<(&str, &'static str)> {
     let remedy = match expected {
         "a string" => "write it in quotes",
         "a boolean" => "write true or false, without quotes",
-        "a sequence" => "write [[admin.clients]]: each admin has such a table",
+        "a sequence" => "write [[admin.clients]], one table for each administrator",
         "u64" if fault.starts_with("invalid value") => "it must be 0 or more",
         "u64" => "write a whole number, without quotes",
         _ => return None,

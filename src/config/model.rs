@@ -25,7 +25,7 @@ pub const DEFAULT_PATHS: [&str; 2] = ["proxy.toml", "/etc/incus-gate/proxy.toml"
 pub struct Config {
     /// Address and certificates for the connection to Incus.
     pub upstream: UpstreamConfig,
-    /// Returns the address of the public port.
+    /// The public port, for anyone.
     pub public: PublicConfig,
     /// The admin port, for clients with a listed certificate.
     pub admin: AdminConfig,

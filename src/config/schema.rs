@@ -218,7 +218,7 @@ impl Default for ReloadTable {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "neither a text in quotes nor a list of such")]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 pub(super) enum OneOrMany {
     Many(Vec<String>),
     One(String),

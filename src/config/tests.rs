@@ -411,7 +411,7 @@ fn an_unknown_key_is_rejected_with_the_nearest_known_one() {
         ("reload", "every", "interval"),
     ] {
         let message = message(&format!("{SMALLEST}[{table}]\n{key} = 1\n"));
-        let wanted = format!("unknown key `{key}`; the nearest known one is `{meant}`");
+        let wanted = format!("unknown key `{key}`; did you mean `{meant}`?");
         assert!(message.contains(&wanted), "{message}");
     }
 }

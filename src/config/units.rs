@@ -7,8 +7,9 @@ const SIZES: [(&str, u64); 3] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20)];
 
 /// Parses a duration such as `"250ms"`, `"1s"`, `"2m"` or `"1h"`, from a millisecond to a day.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let milliseconds = quantity(text, &DURATIONS)
-        .ok_or_else(|| format!("`{text}` is no duration; write a whole number with ms, s, m or h, like \"10s\""))?;
+    let milliseconds = quantity(text, &DURATIONS).ok_or_else(|| {
+        format!("`{text}` is not a duration; write a whole number with the unit ms, s, m or h, such as \"10s\"")
+    })?;
     if !(1..=86_400_000).contains(&milliseconds) {
         return Err(format!(
             "`{text}` is out of range; write a duration from \"1ms\" to \"24h\""
@@ -21,7 +22,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn size(text: &str) -> Result<usize, String> {
     quantity(text, &SIZES)
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| format!("`{text}` is no size; write a whole number with B, KiB or MiB, like \"64KiB\""))
+        .ok_or_else(|| {
+            format!("`{text}` is not a size; write a whole number with the unit B, KiB or MiB, such as \"64KiB\"")
+        })
 }
 
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {

@@ -73,13 +73,13 @@ impl Requested {
                 biased;
                 why = authority.dismissed(admin.certificate(), address) => {
                     record.abort(why);
-                    tracing::info!(aborted_by = %why, "closed the tunnel of an admin who is none any more");
+                    tracing::info!(aborted_by = %why, "closed the tunnel of an administrator who is no longer authorized");
                 }
                 ended = pipe(client, tunnel, &record) => match ended {
                     Ok(()) => record.complete(),
                     Err(error) => {
                         record.abort(AbortReason::Incus);
-                        tracing::debug!(%error, "a tunnel was cut");
+                        tracing::debug!(%error, "tunnel aborted");
                     }
                 },
             }
@@ -110,7 +110,7 @@ async fn take_over(client: OnUpgrade) -> io::Result<UpgradedIo<ClientStream>> {
     let upgraded = client.await.map_err(io::Error::other)?;
     let parts = upgraded
         .downcast::<TokioIo<ClientStream>>()
-        .map_err(|_| io::Error::other("the stream is not the one that was served"))?;
+        .map_err(|_| io::Error::other("the upgraded stream has an unexpected type"))?;
     Ok(UpgradedIo {
         read_ahead: parts.read_buf,
         stream: parts.io.into_inner(),

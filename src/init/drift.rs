@@ -19,7 +19,7 @@ pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &m
     let file = options.config.display();
     for option in unheeded(options, config) {
         done.note(format!(
-            "{option} is not so in {file}, which is kept as it is; change it there"
+            "{option} differs from {file}, which is not overwritten; change it there"
         ));
     }
     // An unreachable Incus is reported when the certificate is added to its trust store.
@@ -34,14 +34,14 @@ pub(super) fn report(options: &Options, config: &Config, incus: &Incus, done: &m
         .filter(|url| !url.ends_with(&format!(":{}", upstream.port)))
     {
         done.note(format!(
-            "Incus listens on {url}, and upstream.url in {file} is {}",
+            "Incus listens on {url}, but upstream.url in {file} is {}; change it there",
             upstream.url
         ));
     }
     if let (None, Some(certificate)) = (upstream.pin.path(), incus.pin(server.is_cluster)) {
         let certificate = certificate.display();
         done.note(format!(
-            "{file} takes whoever listens there for Incus; with `server_certificate = \"{certificate}\"` in [upstream], Incus alone"
+            "{file} does not authenticate Incus; set `server_certificate = \"{certificate}\"` in [upstream]"
         ));
     }
 }

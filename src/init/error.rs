@@ -18,10 +18,10 @@ pub enum InitError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(
-        "`{0}` is no name for an admin; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +, no dot first, and neither `server` nor `incus-client`"
+        "`{0}` is not a valid administrator name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +, not beginning with a dot, and not `server` or `incus-client`"
     )]
     AdminName(String),
-    #[error("something above is not as it should be yet; mend it, then see with `incus-gate check --config {}`", .0.display())]
+    #[error("a check above failed; fix the problem, then run `incus-gate check --config {}`", .0.display())]
     Check(PathBuf),
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -29,7 +29,7 @@ pub enum InitError {
     CertifiedKey { source: CertifiedKeyError },
     #[error(transparent)]
     Incus(#[from] LocalError),
-    #[error("cannot list the admin {name} at the end of the file: {source}. List {} there by hand", certificate.display())]
+    #[error("cannot append the administrator {name} to the file: {source}; add {} to it yourself", certificate.display())]
     NotAdded {
         name: String,
         certificate: PathBuf,
@@ -37,7 +37,7 @@ pub enum InitError {
     },
     #[error(transparent)]
     Pair(#[from] PairError),
-    #[error("`{0}` is no name that clients could ask for; give a DNS name without a *, like --name lxc.example.org")]
+    #[error("`{0}` is not a valid server name; specify a DNS name without a wildcard, such as --name lxc.example.org")]
     ServerName(String),
     #[error("cannot write {}: {source}; {}", path.display(), remedy(source))]
     Unwritable { path: PathBuf, source: io::Error },
@@ -59,8 +59,10 @@ fn option(error: &CertifiedKeyError) -> &'static str {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "run this as root, or choose another place with --config",
-        io::ErrorKind::AlreadyExists => "it has come to be there meanwhile, and is never overwritten",
-        _ => "choose another place with --config",
+        io::ErrorKind::PermissionDenied => "run this as root, or choose another path with --config",
+        io::ErrorKind::AlreadyExists => {
+            "it was created in the meantime, and init never overwrites a file; run init again"
+        }
+        _ => "choose another path with --config",
     }
 }

@@ -47,11 +47,11 @@ impl Server {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum LocalError {
-    #[error("Incus refuses to {what}: {why}")]
+    #[error("Incus failed to {what}: {why}")]
     Refused { what: String, why: String },
-    #[error("Incus's socket {} cannot be opened: {source}; {}", socket.display(), remedy(source))]
+    #[error("cannot connect to Incus's socket {}: {source}; {}", socket.display(), remedy(source))]
     Socket { socket: PathBuf, source: io::Error },
-    #[error("Incus does not answer as Incus does: {0}")]
+    #[error("unexpected response from Incus: {0}")]
     Strange(String),
 }
 
@@ -61,7 +61,7 @@ impl Incus {
     }
 
     pub(super) fn server(&self) -> Result<Server, LocalError> {
-        let server = self.ask(Method::GET, "/1.0", None, "tell of itself")?;
+        let server = self.ask(Method::GET, "/1.0", None, "return its server information")?;
         let address = server["config"]["core.https_address"].as_str();
         Ok(Server {
             address: address.filter(|address| !address.is_empty()).map(ToOwned::to_owned),
@@ -125,7 +125,9 @@ impl Incus {
                 why: answer["error"].as_str().unwrap_or_default().to_owned(),
             }),
             Some("sync") => Ok(answer["metadata"].clone()),
-            _ => Err(LocalError::Strange(format!("its answer to {path} is of no known type"))),
+            _ => Err(LocalError::Strange(format!(
+                "the response to {path} has an unknown type"
+            ))),
         }
     }
 }
@@ -148,9 +150,9 @@ fn local(address: &str) -> String {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "start Incus, or say with --incus where its folder is",
+        io::ErrorKind::NotFound => "start Incus, or specify its folder with --incus",
         io::ErrorKind::PermissionDenied => "run this as root",
-        _ => "see whether Incus runs",
+        _ => "check that Incus is running",
     }
 }
 

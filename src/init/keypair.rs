@@ -54,11 +54,11 @@ pub(super) enum Made {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum PairError {
-    #[error("{} is there and {} is not: half of a pair is of no use; move it away, and both are made anew", there.display(), missing.display())]
+    #[error("{} exists, but {} does not; restore the missing file, or move the other one away to create a new pair", there.display(), missing.display())]
     Half { there: PathBuf, missing: PathBuf },
-    #[error("cannot make a certificate: {0}")]
+    #[error("cannot create a certificate: {0}")]
     NotMade(#[from] rcgen::Error),
-    #[error("cannot write {}: {source}; run this as root, or choose another place with --config", path.display())]
+    #[error("cannot write {}: {source}; run this as root, or choose another path with --config", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
 }
 

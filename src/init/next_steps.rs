@@ -29,23 +29,23 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
         text += "  Or without systemd, in the foreground:\n";
     }
     text += &format!("  incus-gate run --config {file}\n");
-    text += &format!("  Open the ports {public} and {admin} in the firewall; leave Incus's own port closed.\n");
-    text += "To publish an image that is there:\n  incus image edit IMAGE                  and set `public: true`\n";
+    text += &format!("  Open the ports {public} and {admin} in the firewall; keep Incus's own port closed.\n");
+    text += "To publish an existing image:\n  incus image edit IMAGE                  and set `public: true`\n";
     text += &format!(
-        "\nNext, for strangers:\n  incus remote add {remote} https://{host}:{public} --public\n  incus image list {remote}:\n"
+        "\nNext, for users of the public port:\n  incus remote add {remote} https://{host}:{public} --public\n  incus image list {remote}:\n"
     );
     if is_self_signed(shown).unwrap_or_default() {
         text += &format!(
-            "  They are asked whether this is the server's fingerprint, since nobody has signed its certificate:\n  {}\n",
+            "  The certificate is self-signed, so the client asks them to confirm its fingerprint:\n  {}\n",
             Fingerprint::of(shown)
         );
     }
     for client in &config.admin.clients {
         let pair = Pair::at(folder, &client.name);
-        text += &format!("\nNext, for the admin {}:\n", client.name);
+        text += &format!("\nNext, for the administrator {}:\n", client.name);
         if pair.key.exists() {
             text += &format!(
-                "  Bring {} and {} to their machine, over a channel you trust, as\n  ~/.config/incus/client.crt and ~/.config/incus/client.key, and delete the key here.\n  Or, if they have these two already, put their client.crt in the place of {}.\n",
+                "  Copy {} and {} to their machine, over a secure channel, as\n  ~/.config/incus/client.crt and ~/.config/incus/client.key, and delete the key here.\n  If these two files already exist there, replace {} with their client.crt instead.\n",
                 pair.certificate.display(),
                 pair.key.display(),
                 pair.certificate.display()
@@ -63,7 +63,7 @@ fn with_systemd(options: &Options, config: &Config, folder: &Path) -> String {
     if group().is_none() {
         let folder = folder.display();
         text += &format!(
-            "  systemd-sysusers                        makes the user incus-gate\n  chgrp incus-gate {folder}/*.key && chmod 640 {folder}/*.key\n"
+            "  systemd-sysusers                        creates the user incus-gate\n  chgrp incus-gate {folder}/*.key && chmod 640 {folder}/*.key\n"
         );
     }
     let of_certbot = |path| for_certbot(&options.letsencrypt, path);

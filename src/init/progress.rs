@@ -39,7 +39,7 @@ impl ProgressLog {
     pub(super) fn pair(&mut self, pair: &Pair, made: Made) {
         let files = format!("{} and its key", pair.certificate.display());
         match made {
-            Made::Now => self.step("made", &files),
+            Made::Now => self.step("created", &files),
             Made::Before => self.step_kept(&files),
         }
     }
@@ -50,7 +50,7 @@ impl ProgressLog {
 }
 
 fn line(what: &str, which: impl fmt::Display) {
-    say(&format!("  {what:<6} {which}"));
+    say(&format!("  {what:<7} {which}"));
 }
 
 /// Prints a line. If stdout is closed, the steps still run.

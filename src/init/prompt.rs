@@ -10,9 +10,9 @@ use super::progress::say;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum AskError {
-    #[error("there is nobody to ask; run this in a terminal, or with --yes, which takes what would be proposed")]
+    #[error("cannot prompt without a terminal; run this in a terminal, or accept every default with --yes")]
     Nobody,
-    #[error("the answer cannot be read: {0}")]
+    #[error("cannot read the input: {0}")]
     Unreadable(#[from] io::Error),
 }
 
@@ -39,7 +39,7 @@ impl Prompter {
             match self.line(&format!("{question} [Y/n]"))?.to_lowercase().as_str() {
                 "" | "y" | "yes" => return Ok(true),
                 "n" | "no" => return Ok(false),
-                _ => say("Please say y or n."),
+                _ => say("Please enter y or n."),
             }
         }
     }
@@ -54,7 +54,7 @@ impl Prompter {
             match answer.as_str() {
                 "" if will_do(proposal) => return Ok(proposal.to_owned()),
                 answer if will_do(answer) => return Ok(answer.to_owned()),
-                _ => say("That will not do."),
+                _ => say("This value is not valid."),
             }
         }
     }
@@ -69,7 +69,7 @@ impl Prompter {
             match answer.as_str() {
                 "" => return Ok(None),
                 answer if will_do(answer) => return Ok(Some(answer.to_owned())),
-                _ => say("That will not do."),
+                _ => say("This value is not valid."),
             }
         }
     }

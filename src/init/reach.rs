@@ -33,7 +33,7 @@ pub(super) fn reach(incus: &Incus, questions: &Prompter, done: &mut ProgressLog)
         }
     };
     if server.address.is_none() {
-        let question = format!("Incus listens on its unix socket alone. Let it listen on {USUAL} too?");
+        let question = format!("Incus listens only on its Unix socket. Make it also listen on {USUAL}?");
         if questions.yes_or_no(&question)? {
             incus.listen(USUAL)?;
             done.step("set", &format!("Incus's core.https_address to {USUAL}"));

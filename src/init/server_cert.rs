@@ -36,7 +36,7 @@ impl Site {
             });
         }
         if let Some(state) = certbots(options) {
-            let question = format!("Show clients certbot's certificate in {}?", state.display());
+            let question = format!("Use certbot's certificate in {}?", state.display());
             if questions.yes_or_no(&question)? {
                 return Ok(Self {
                     certificate: state.join("fullchain.pem"),
@@ -48,7 +48,7 @@ impl Site {
         let name = match &options.name {
             Some(name) => name.clone(),
             None => {
-                let question = "Under which name do clients reach this server?";
+                let question = "DNS name of this server, as clients use it:";
                 questions.text(question, &own_name(), is_server_name)?
             }
         };

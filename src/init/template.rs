@@ -15,14 +15,14 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
     let path = |path: &Path| quoted(path.strip_prefix(folder).unwrap_or(path).to_string_lossy());
     let client = Pair::at(&folder.join("certs"), "incus-client");
     let pin = match &incus.pin {
-        Some(file) => format!("server_certificate = {}   # what Incus must present, byte for byte", path(file)),
-        None => "# server_certificate = \"/var/lib/incus/server.crt\"   # a copy of Incus's own: without it, whoever listens there is taken for Incus".to_owned(),
+        Some(file) => format!("server_certificate = {}   # the certificate that Incus must present", path(file)),
+        None => "# server_certificate = \"/var/lib/incus/server.crt\"   # a copy of Incus's certificate: without it, Incus is not authenticated".to_owned(),
     };
     let mut text = format!(
-        "# incus-gate's configuration. Every key is explained in proxy.toml.example and in docs/REFERENCE.md; what does not stand\n\
-         # here has its default. See whether all is well with `incus-gate check`; a running gateway reads this again at a SIGHUP.\n\
+        "# Configuration of incus-gate. proxy.toml.example and docs/REFERENCE.md document every key; keys that are not set have\n\
+         # their defaults. `incus-gate check` verifies the configuration; a running gateway reads the file again on SIGHUP.\n\
          \n\
-         [tls]                         # what clients see, on both ports\n\
+         [tls]                         # the server certificate of both ports\n\
          certificate = {}\n\
          private_key = {}\n\
          \n\
@@ -32,10 +32,10 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
          client_private_key = {}\n\
          {pin}\n\
          \n\
-         [public]                      # the port for everybody, who see what is published\n\
+         [public]                      # the port for anyone, with the published images\n\
          listen = {}\n\
          \n\
-         [admin]                       # the port for those who hold one of these certificates\n\
+         [admin]                       # the port for clients with one of these certificates\n\
          listen = {}\n",
         path(&site.certificate),
         path(&site.private_key),
@@ -50,7 +50,7 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
         text += &admin(name, &Pair::at(&certs, name), &options.config);
     }
     if admins.is_empty() {
-        text += "\n# [[admin.clients]]             # one table for each admin; with none, the port refuses everybody\n\
+        text += "\n# [[admin.clients]]             # one table for each administrator; without any, the port rejects every client\n\
                  # name = \"ops\"\n\
                  # certificate = \"certs/ops.crt\"\n";
     }

@@ -26,7 +26,7 @@ pub enum Endpoint {
     NetworkAllocations,
     NetworkIntegrations,
     NetworkZones,
-    CidrSet,
+    Networks,
     Operations,
     Page,
     Profiles,
@@ -42,7 +42,7 @@ pub enum Endpoint {
 }
 
 label!(Endpoint {
-    Refused = "refused",
+    Refused = "rejected",
     Alias = "alias",
     Aliases = "aliases",
     Certificates = "certificates",
@@ -60,7 +60,7 @@ label!(Endpoint {
     NetworkAllocations = "network-allocations",
     NetworkIntegrations = "network-integrations",
     NetworkZones = "network-zones",
-    CidrSet = "networks",
+    Networks = "networks",
     Operations = "operations",
     Page = "page",
     Profiles = "profiles",

@@ -121,12 +121,12 @@ impl Figures {
     fn process(&self, out: &mut Families<'_>) -> fmt::Result {
         out.info(
             "incus_gate_build",
-            "What is running",
+            "Version of the running gateway",
             [("version", env!("CARGO_PKG_VERSION"))],
         )?;
         out.gauge(
             "process_start_time_seconds",
-            "When it was started, in seconds since 1970",
+            "Start time of the process, in seconds since the Unix epoch",
             Some(self.metrics.started.as_secs_f64()),
         )
     }
@@ -153,7 +153,7 @@ impl Figures {
         });
         // There are about two thousand label combinations. A gateway uses only a few of them.
         let requests = requests.filter(|(_, count)| *count > 0);
-        out.counters("incus_gate_requests", "Requests whose answer has ended", requests)?;
+        out.counters("incus_gate_requests", "Completed and aborted requests", requests)?;
         let durations = questions().map(|(port, asked)| {
             let each = self
                 .workers
@@ -164,36 +164,36 @@ impl Figures {
         let durations = durations.filter(|(_, durations): &(_, Durations)| durations.count > 0);
         out.histograms(
             "incus_gate_request_duration_seconds",
-            "Time from a request's head to its answer's end, but for tunnels",
+            "Time from a request's header section to the end of its response, without tunnels",
             durations,
         )?;
         let cuts = self.by_port_and(AbortReason::ALL, "reason", |port, by| {
             self.sum(port, |counts| counts.cuts.of(by))
         });
-        out.counters("incus_gate_requests_aborted", "Answers and tunnels that were cut", cuts)
+        out.counters("incus_gate_requests_aborted", "Aborted requests and tunnels", cuts)
     }
 
     fn bytes(&self, out: &mut Families<'_>) -> fmt::Result {
         let received = self.by_port(|port| self.sum(port, |counts| &counts.received));
-        let help = "Bytes of requests' bodies, and through tunnels from clients";
+        let help = "Bytes received from clients in request bodies and tunnels";
         out.counters("incus_gate_received_bytes", help, received)?;
         let sent = self.by_port(|port| self.sum(port, |counts| &counts.sent));
-        let help = "Bytes of answers' bodies, and through tunnels to clients";
+        let help = "Bytes sent to clients in response bodies and tunnels";
         out.counters("incus_gate_sent_bytes", help, sent)
     }
 
     fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
         let open = self.by_port(|port| self.limiter.connections(port.policy()) as u64);
-        out.gauges("incus_gate_connections", "Open connections of clients", open)?;
+        out.gauges("incus_gate_connections", "Open client connections", open)?;
         let most = self.by_port(|port| self.state.edge.limits.connections_of(port.policy()) as u64);
-        let help = "How many connections there may be; the admin port's are all that there may be on both";
+        let help = "Maximum number of client connections; that of the admin port is the maximum on both ports together";
         out.gauges("incus_gate_connections_limit", help, most)?;
         let handshakes = self.by_port_and(HandshakeOutcome::ALL, "result", |port, result| {
             self.sum(port, |counts| counts.handshakes.of(result))
         });
         out.counters(
             "incus_gate_handshakes",
-            "TLS handshakes with clients that have ended",
+            "Completed and failed TLS handshakes with clients",
             handshakes,
         )?;
         let limited = RejectReason::ALL
@@ -202,7 +202,7 @@ impl Figures {
         let not_admins = AuthError::ALL
             .iter()
             .map(|why| ([("reason", why.name())], self.not_admins(*why)));
-        let help = "Connections and requests that were refused, or let go, by a limit or for who they are of";
+        let help = "Connections and requests rejected or aborted because of a limit or the client's identity";
         out.counters("incus_gate_rejected", help, limited.chain(not_admins))
     }
 
@@ -211,18 +211,18 @@ impl Figures {
         let is_up = !matches!(self.incus, Err(Problem::Away(_)));
         out.gauge(
             "incus_gate_upstream_up",
-            "Whether Incus answers",
+            "Whether Incus is available",
             Some(u64::from(is_up)),
         )?;
         let is_trusted = Some(u64::from(self.incus.is_ok()));
         out.gauge(
             "incus_gate_upstream_trusted",
-            "Whether Incus answers, and trusts us",
+            "Whether Incus is available and trusts the gateway's certificate",
             is_trusted,
         )?;
         out.histogram(
             "incus_gate_upstream_response_seconds",
-            "Time until Incus's answer began",
+            "Time until the response header section of Incus arrives",
             &[&counts.answers].into_iter().collect(),
         )?;
         let errors = ErrorKind::ALL
@@ -230,14 +230,14 @@ impl Figures {
             .map(|kind| ([("kind", kind.name())], counts.errors.of(*kind).value()));
         out.counters(
             "incus_gate_upstream_errors",
-            "What went wrong between us and Incus",
+            "Failed requests and connections to Incus",
             errors,
         )?;
-        let help = "Connections to Incus that were opened";
+        let help = "Connections opened to Incus";
         out.counter("incus_gate_upstream_connections_opened", help, counts.opened.value())?;
-        let help = "Requests to Incus over a connection that had served another one";
+        let help = "Requests to Incus over a reused connection";
         out.counter("incus_gate_upstream_connections_reused", help, counts.reused.value())?;
-        let help = "Connections to Incus that wait for a request";
+        let help = "Idle connections to Incus";
         out.gauge("incus_gate_upstream_connections_idle", help, Some(counts.idle()))
     }
 
@@ -245,12 +245,12 @@ impl Figures {
         let condition = self.state.catalogue.freshness();
         let latest = condition.latest;
         let age = latest.map(|(age, _)| age.as_secs_f64());
-        let help = "Age of the list of images that strangers see; it grows while nobody asks";
+        let help = "Age of the public image list; it grows while there are no requests";
         out.gauge("incus_gate_catalogue_age_seconds", help, age)?;
         let images = latest.map(|(_, images)| images as u64);
-        out.gauge("incus_gate_catalogue_images", "Images that strangers see", images)?;
+        out.gauge("incus_gate_catalogue_images", "Images on the public port", images)?;
         let failing = Some(u64::from(condition.is_failing));
-        let help = "Whether the last attempt to have a newer list of images failed";
+        let help = "Whether the last attempt to update the image list failed";
         out.gauge("incus_gate_catalogue_failing", help, failing)?;
         let fetches = self.state.catalogue.fetches();
         let fetches = [
@@ -259,7 +259,7 @@ impl Figures {
         ];
         out.counters(
             "incus_gate_catalogue_fetches",
-            "Lists of images asked of Incus",
+            "Image lists requested from Incus",
             fetches,
         )
     }
@@ -271,16 +271,17 @@ impl Figures {
             labels.extend(expiry.admin.as_deref().map(|admin| ("admin", admin)));
             (labels, expiry.at)
         });
-        let help = "When a certificate expires, in seconds since 1970; of admins, those that are known";
+        let help =
+            "Expiry time of a certificate, in seconds since the Unix epoch; administrators' only if configured by file";
         out.gauges("incus_gate_certificate_expiry_timestamp_seconds", help, expiries)?;
         let reload = self.metrics.reload();
-        let help = "Whether the configuration in force is the latest one";
+        let help = "Whether the last reload succeeded";
         out.gauge(
             "incus_gate_config_last_reload_successful",
             help,
             Some(u64::from(reload.refused.is_none())),
         )?;
-        let help = "Since when the configuration is in force, in seconds since 1970";
+        let help = "Time of the last successful reload, in seconds since the Unix epoch";
         out.gauge(
             "incus_gate_config_last_reload_success_timestamp_seconds",
             help,

@@ -28,7 +28,7 @@ pub enum Problem {
     Away(String),
     #[error("draining")]
     Draining,
-    #[error("a worker does not answer")]
+    #[error("a worker does not respond")]
     Hangs,
     #[error(
         "Incus does not trust upstream.client_certificate; run `incus config trust add-certificate` with that file"

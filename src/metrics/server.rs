@@ -68,7 +68,7 @@ impl Acceptor for UnixListener {
         let peer = stream.peer_cred()?.uid();
         let is_owner = peer == 0 || peer == rustix::process::geteuid().as_raw();
         if !is_owner {
-            tracing::warn!(uid = peer, "status.socket: refused to answer another user");
+            tracing::warn!(uid = peer, "status.socket: rejected a client of another user");
         }
         Ok(is_owner.then_some(stream))
     }
@@ -88,7 +88,7 @@ pub trait Handler: 'static {
 pub struct PublicHandler(pub Rc<Exporter>);
 
 impl Handler for PublicHandler {
-    const PATHS: &'static str = "here are /metrics, /healthz and /readyz";
+    const PATHS: &'static str = "not found; available paths: /metrics, /healthz, /readyz";
 
     async fn handle(&self, path: &str) -> Option<Response<ReplyBody>> {
         let Self(exporter) = self;
@@ -144,7 +144,7 @@ pub async fn serve<D: Acceptor, A: Handler>(acceptor: D, handler: Rc<A>) {
             Ok(Some(stream)) => stream,
             Ok(None) => continue,
             Err(error) => {
-                tracing::debug!(%error, "metrics.listen or status.socket cannot accept");
+                tracing::debug!(%error, "cannot accept a connection on metrics.listen or status.socket");
                 sleep(PAUSE).await;
                 continue;
             }
@@ -178,7 +178,10 @@ pub async fn serve<D: Acceptor, A: Handler>(acceptor: D, handler: Rc<A>) {
 
 async fn handle<A: Handler>(handler: &A, request: &Request<Incoming>) -> Response<ReplyBody> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET".to_owned());
+        let mut reply = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method not allowed; use GET or HEAD".to_owned(),
+        );
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }

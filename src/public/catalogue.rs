@@ -304,11 +304,11 @@ impl Refresher {
         });
         self.replaced(was.latest.as_ref());
         if was.failed {
-            tracing::info!("the list of images is fresh again");
+            tracing::info!("the image list is up to date again");
         }
         if !is_trusted && was.latest.is_none_or(|was| was.snapshot.is_trusted) {
             tracing::warn!(
-                "Incus does not trust upstream.client_certificate, so admins get nothing through this gateway; run `incus config trust add-certificate` with that file"
+                "Incus does not trust upstream.client_certificate, so administrators have no access through this gateway; run `incus config trust add-certificate` with that file"
             );
         }
     }
@@ -327,8 +327,8 @@ impl Refresher {
         self.publish.send_modify(|state| {
             if !state.failed {
                 let meanwhile = match state.latest {
-                    Some(_) => "strangers see the last list of images meanwhile",
-                    None => "strangers see no images meanwhile",
+                    Some(_) => "the public port keeps serving the last image list",
+                    None => "the public port serves no images",
                 };
                 match error {
                     // The upstream client has already logged the reason.
@@ -349,7 +349,7 @@ async fn fetch(upstream: &Upstream, images: Visibility) -> Result<Snapshot, Fetc
 
 #[derive(Debug, Error)]
 enum FetchError {
-    #[error("Incus answered something else than a list of images ({0}); is it Incus that answers there?")]
+    #[error("the response is not an image list ({0}); check that upstream.url is the address of Incus")]
     NotUnderstood(#[from] serde_json::Error),
     #[error("Incus took longer than {} s to list its images", .0.as_secs_f32())]
     Timeout(Duration),

@@ -63,8 +63,9 @@ impl EvaluationBudget {
         };
         if self.limiter.count(RejectReason::Cpu) {
             tracing::info!(
-                "limits.requests_per_second: refused a filter or search of {}, whose others took more than a millisecond of CPU time \
-                 for each request that it may make; no more of this is told until a minute has gone by without it",
+                "limits.requests_per_second: rejected a filter or search from {}, whose previous ones used more \
+                 than 1 ms of CPU time for each request that it may send; further ones are not logged until a minute \
+                 passes without any",
                 client.peer.address.ip()
             );
         }

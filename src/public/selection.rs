@@ -95,7 +95,7 @@ impl Matches {
 pub enum Unanswerable {
     #[error(transparent)]
     TooComplex(#[from] TooComplex),
-    #[error("to look through so many images for this takes too much CPU time; ask for fewer or simpler things")]
+    #[error("this filter or search takes too much CPU time; use fewer or simpler terms")]
     TooMuchCpu,
 }
 

@@ -27,7 +27,7 @@ pub(super) fn json(answer: &[u8]) -> serde_json::Result<String> {
 pub(super) fn table(answer: &[u8]) -> serde_json::Result<String> {
     let Envelope::<Vec<Image>> { metadata: mut images } = serde_json::from_slice(answer)?;
     if images.is_empty() {
-        return Ok("Strangers see no images.\n".to_owned());
+        return Ok("No images are public.\n".to_owned());
     }
     images.sort_by(|one, other| one.name().cmp(other.name()));
     let heading = ["NAME", "FINGERPRINT", "TYPE", "ARCH", "SIZE", "DATE", "DESCRIPTION"];

@@ -23,7 +23,7 @@ pub struct PrivilegedHandler {
 }
 
 impl Handler for PrivilegedHandler {
-    const PATHS: &'static str = "here are /status, /images, /metrics, /healthz and /readyz";
+    const PATHS: &'static str = "not found; available paths: /status, /images, /metrics, /healthz, /readyz";
 
     async fn handle(&self, path: &str) -> Option<Response<ReplyBody>> {
         let Self { exporter, facts } = self;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The status report. Times are Unix times in seconds.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Report {
     pub version: String,
     pub pid: u32,
@@ -29,7 +29,7 @@ pub struct Report {
 /// Whether the gateway serves requests.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "their names say it")]
+#[expect(missing_docs, reason = "the names are self-explanatory")]
 pub enum State {
     Draining,
     NotReady,
@@ -38,20 +38,20 @@ pub enum State {
 
 /// The active configuration, and the result of the last reload.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Configuration {
     pub file: String,
-    pub in_force_since: u64,
-    pub refused_at: Option<u64>,
-    pub refusal: Option<String>,
+    pub loaded_at: u64,
+    pub reload_failed_at: Option<u64>,
+    pub reload_error: Option<String>,
 }
 
 /// The upstream Incus server.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Incus {
     pub url: String,
-    pub answers: bool,
+    pub available: bool,
     pub trusts: bool,
     pub version: Option<String>,
     pub problem: Option<String>,
@@ -59,7 +59,7 @@ pub struct Incus {
 
 /// Number and age of the public images.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Images {
     pub count: Option<u64>,
     pub age_seconds: Option<u64>,
@@ -68,7 +68,7 @@ pub struct Images {
 
 /// State and counters of a port.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Port {
     pub addresses: Vec<String>,
     pub connections: u64,
@@ -82,7 +82,7 @@ pub struct Port {
 
 /// Expiry and problems of a certificate.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Certificate {
     pub certificate: String,
     pub admin: Option<String>,
@@ -95,7 +95,7 @@ pub struct Certificate {
 
 /// An administrator listed in the configuration.
 #[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "docs/OPERATING.md tells what each one is")]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
 pub struct Admin {
     pub name: String,
     pub last_seen_at: Option<u64>,

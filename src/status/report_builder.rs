@@ -53,9 +53,9 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         problem: readiness.err().map(|problem| problem.to_string()),
         configuration: Configuration {
             file: facts.file.display().to_string(),
-            in_force_since: reload.in_force_since,
-            refused_at: reload.refused.as_ref().map(|(at, _)| *at),
-            refusal: reload.refused.map(|(_, why)| why),
+            loaded_at: reload.in_force_since,
+            reload_failed_at: reload.refused.as_ref().map(|(at, _)| *at),
+            reload_error: reload.refused.map(|(_, why)| why),
         },
         incus: incus(&figures),
         images: images(&figures),
@@ -86,7 +86,7 @@ fn incus(figures: &Figures) -> Incus {
     let about = figures.incus.as_ref();
     Incus {
         url: figures.state.target.url().to_owned(),
-        answers: !matches!(about, Err(Problem::Away(_))),
+        available: !matches!(about, Err(Problem::Away(_))),
         trusts: about.is_ok(),
         version: about.ok().and_then(|about| about.version.clone()),
         problem: about.err().map(ToString::to_string),

@@ -19,11 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 enum SocketError {
-    #[error("another gateway answers there; give this one a status.socket of its own")]
+    #[error("another gateway uses this socket; set another status.socket for this one")]
     Answered,
-    #[error("{0}; let the gateway's user write to its folder, or set another status.socket (\"\" for none)")]
+    #[error(
+        "{0}; give the gateway's user write permission in its folder, or set another status.socket (\"\" disables it)"
+    )]
     Io(#[from] io::Error),
-    #[error("what stands there is no socket; remove it, or set another status.socket")]
+    #[error("the path exists and is not a socket; remove it, or set another status.socket")]
     NoSocket,
 }
 
@@ -34,7 +36,7 @@ pub fn open(socket: Option<&Path>) -> Option<UnixListener> {
         Ok(listener) => Some(listener),
         Err(error) => {
             tracing::warn!(
-                "status.socket: cannot listen on {}, so `incus-gate status` will not find this gateway: {error}",
+                "status.socket: cannot listen on {}, so `incus-gate status` cannot connect to this gateway: {error}",
                 socket.display()
             );
             None

@@ -24,8 +24,8 @@ pub(super) fn text(report: &Report, now: SystemTime) -> String {
     }
     let _ = writeln!(text, "Certificates\n{}", certificates(&report.certificates));
     let _ = match report.admins.is_empty() {
-        true => writeln!(text, "! Admins: nobody is listed in admin.clients"),
-        false => write!(text, "Admins\n{}", admins(&report.admins, now)),
+        true => writeln!(text, "! Administrators: admin.clients lists none"),
+        false => write!(text, "Administrators\n{}", admins(&report.admins, now)),
     };
     text
 }
@@ -47,22 +47,22 @@ fn head(text: &mut String, report: &Report, now: u64) -> std::fmt::Result {
     )?;
     let configuration = &report.configuration;
     let file = plain(&configuration.file);
-    writeln!(text, "  {file}, loaded {}", since(configuration.in_force_since))?;
-    if let (Some(at), Some(why)) = (configuration.refused_at, &configuration.refusal) {
-        writeln!(text, "! reload refused {}: {}", since(at), plain(why))?;
+    writeln!(text, "  {file}, loaded {}", since(configuration.loaded_at))?;
+    if let (Some(at), Some(why)) = (configuration.reload_failed_at, &configuration.reload_error) {
+        writeln!(text, "! reload failed {}: {}", since(at), plain(why))?;
     }
     let incus = &report.incus;
     let version = incus.version.as_deref().map(|version| format!(" {}", plain(version)));
     let version = version.unwrap_or_default();
     let url = plain(&incus.url);
     match &incus.problem {
-        None => writeln!(text, "  Incus{version} at {url} answers, and trusts the gateway")?,
+        None => writeln!(text, "  Incus{version} at {url} is available, and trusts the gateway")?,
         Some(problem) => writeln!(text, "! Incus at {url}: {}", plain(problem))?,
     }
     let images = &report.images;
     let mark = if images.failing { '!' } else { ' ' };
     let failing = if images.failing {
-        "; no newer list can be had"
+        "; updating the list fails"
     } else {
         ""
     };
@@ -70,11 +70,11 @@ fn head(text: &mut String, report: &Report, now: u64) -> std::fmt::Result {
         (Some(count), Some(age)) => {
             writeln!(
                 text,
-                "{mark} {count} images for strangers, as of {} ago{failing}",
+                "{mark} images on the public port: {count}, as of {} ago{failing}",
                 span(age)
             )
         }
-        _ => writeln!(text, "{mark} no list of images for strangers yet{failing}"),
+        _ => writeln!(text, "{mark} no image list for the public port yet{failing}"),
     }
 }
 

@@ -256,7 +256,7 @@ fn a_record_says_who_aborted_a_transfer() {
     let told = record_after(&scene.gateway, before, "/1.0/endless");
     assert_eq!((&told["aborted_by"], &told["sent"]), (&"drain".into(), &5.into()));
     // The last line of the log.
-    scene.gateway.wait_for_log("connections were still open");
+    scene.gateway.wait_for_log("connections that were still open");
     drop(drained);
 }
 
@@ -437,7 +437,7 @@ fn a_blocked_log_reader_delays_no_request() {
     let post = format!("POST {told} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(ops.ask(post).unwrap().head.status, 200);
     let mut all = String::new();
-    while !line.contains("lines of the log are lost") {
+    while !line.contains("lines of the log were lost") {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0);
         all.push_str(&line);

@@ -142,7 +142,7 @@ fn rejected_certificates_are_audited() {
     let url = format!("{}/1.0", scene.gateway.admin_url());
     assert_eq!(Curl::get(&url).answer().status, 403);
     assert_eq!(Curl::get(&url).presenting(&other).answer().status, 403);
-    let told = audit.wait_for("refused");
+    let told = audit.wait_for("rejected: ");
     assert_eq!(told.len(), 1, "who shows nothing is nobody: {told:#?}");
     assert_eq!(told[0]["fingerprint"], other.fingerprint());
     assert_eq!(told[0]["subject"], "CN=other");
@@ -227,7 +227,7 @@ fn repeated_rejections_are_counted_in_one_line() {
     }
     scene.gateway.signal("TERM");
     assert!(scene.gateway.exit_status().success());
-    let told = audit.wait_for("refused more often than is told");
+    let told = audit.wait_for("rejected more often than logged");
     // One line and one count; two of each if a minute ended in between.
     let (numbers, each): (Vec<_>, Vec<_>) = told.iter().partition(|told| told["times"].is_u64());
     assert!(each.len() <= 2 && numbers.len() <= 2, "{told:#?}");
@@ -240,7 +240,7 @@ fn repeated_rejections_are_counted_in_one_line() {
     // The access log has no more lines than that.
     let log = scene.gateway.log();
     let lines: Vec<_> = log.iter().filter(|line| line.contains("incus_gate::access")).collect();
-    let counted = |line: &&&String| line.contains("refused more often than is told") && line.contains("127.0.0.1");
+    let counted = |line: &&&String| line.contains("rejected more often than logged") && line.contains("127.0.0.1");
     let counts = lines.iter().filter(counted).count();
     assert!((1..=2).contains(&counts) && lines.len() <= 2 * counts, "{lines:#?}");
     let bytes: usize = lines.iter().map(|line| line.len()).sum();
@@ -313,9 +313,12 @@ fn a_full_disk_is_logged_once_and_delays_no_request() {
     disk.make_room();
     change(&scene, "/1.0/room");
     audit.wait_for("/1.0/room");
-    scene.gateway.wait_for_log("the audit log goes to");
+    scene.gateway.wait_for_log("writing the audit log to");
     let log = scene.gateway.log();
-    let told = log.iter().filter(|line| line.contains("cannot be written")).count();
+    let told = log
+        .iter()
+        .filter(|line| line.contains("cannot write the audit log"))
+        .count();
     assert_eq!(told, 1, "{log:#?}");
 }
 
@@ -329,9 +332,9 @@ fn a_file_that_is_not_writable_is_rejected() {
     run(Command::new("mkfifo").arg(here.join("pipe"))).ok();
     for (name, why) in [
         ("none/audit.log", "No such file or directory"),
-        (".", "is no file"),
-        ("null", "is no file"),
-        ("pipe", "is no file"),
+        (".", "not a regular file"),
+        ("null", "not a regular file"),
+        ("pipe", "not a regular file"),
     ] {
         let mut setup = scene.setup.clone();
         setup.more = format!("[log]\naudit_file = {}\n", toml(&here.join(name)));
@@ -346,7 +349,7 @@ fn a_file_that_is_not_writable_is_rejected() {
         let before = scene.gateway.log().len();
         scene.gateway.reconfigure(&setup.text());
         scene.gateway.signal("HUP");
-        let line = scene.gateway.wait_for_log_after(before, "reload refused");
+        let line = scene.gateway.wait_for_log_after(before, "reload failed");
         assert!(
             line.contains("log.audit_file: cannot write") && line.contains(why),
             "{line}"
@@ -363,7 +366,7 @@ fn a_file_that_is_not_writable_is_rejected() {
     let before = scene.gateway.log().len();
     scene.gateway.reconfigure(&setup.text());
     scene.gateway.signal("HUP");
-    let line = scene.gateway.wait_for_log_after(before, "reload refused");
+    let line = scene.gateway.wait_for_log_after(before, "reload failed");
     assert!(
         line.contains("Permission denied") && line.contains("needs a restart"),
         "{line}"

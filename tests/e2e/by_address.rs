@@ -171,7 +171,7 @@ fn too_many_requests_get_429_with_retry_after() {
     scene.gateway.wait_for_log("client=192.0.2.2:");
     scene
         .gateway
-        .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: rejected a request from 192.0.2.1");
     let log = scene.gateway.log().join("\n");
     assert!(!log.contains("status=429"), "{log}");
 
@@ -273,7 +273,7 @@ fn rejected_admin_requests_are_limited_by_address() {
     assert!((10..=most).contains(&refused), "{refused} refused requests at once");
     scene
         .gateway
-        .wait_for_log("limits.requests_per_second: refused a request of 192.0.2.1");
+        .wait_for_log("limits.requests_per_second: rejected a request from 192.0.2.1");
     // Other addresses are not limited, nor are admins at the same address.
     assert_eq!(ask(&nobody, "192.0.2.2"), 403);
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);

@@ -95,7 +95,7 @@ fn a_private_key_readable_by_others_is_reported() {
     permit(&setup.server, 0o644);
     let file = setup.server.key.display();
     let expected = format!(
-        "warn  public.tls and admin.tls: the private key in {file} is open to every user of this machine (mode 0644); close it: chmod o= {file}"
+        "warn  public.tls and admin.tls: the private key in {file} is accessible to every user of this machine (mode 0644); run `chmod o= {file}`"
     );
     assert_eq!(warning(&setup), expected);
     permit(&setup.server, 0o600);
@@ -115,7 +115,7 @@ fn a_wildcard_as_first_name_is_reported() {
         warned.contains("the certificate's first name is *.example.org: "),
         "{warned}"
     );
-    assert!(warned.ends_with("put a host's name first"), "{warned}");
+    assert!(warned.ends_with("put a host name first"), "{warned}");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_slow_rsa_key_is_reported() {
     let (_incus, mut setup, certificates) = valid_setup();
     setup.server = certificates.openssl_rsa("rsa");
     let warned = warning(&setup);
-    assert!(warned.contains("the private key is RSA of 2048 bits: "), "{warned}");
+    assert!(warned.contains("the private key is RSA with 2048 bits: "), "{warned}");
     assert!(warned.contains("--key-type ecdsa"), "{warned}");
 }
 
@@ -135,13 +135,13 @@ fn settings_that_trust_too_much_are_reported() {
     assert!(warning(&setup).starts_with("warn  upstream.server_certificate: not set: "));
     let mut setup = valid;
     setup.more_admin = "proxy_protocol_from = [\"192.0.2.1\", \"0.0.0.0/0\"]".to_owned();
-    assert!(warning(&setup).starts_with("warn  admin.proxy_protocol_from: it lists everybody"));
+    assert!(warning(&setup).starts_with("warn  admin.proxy_protocol_from: it contains every address"));
 
     setup.more_admin.clear();
     setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     assert!(check(&setup).ok().contains("ok    metrics.listen: free"));
     setup.more = setup.more.replace("127.0.0.1", "0.0.0.0");
-    assert!(warning(&setup).starts_with("warn  metrics.listen: it can be reached from elsewhere"));
+    assert!(warning(&setup).starts_with("warn  metrics.listen: it accepts connections from other machines"));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn an_incus_reachable_without_the_gateway_is_reported() {
         .run(&["config", "set", &format!("core.https_address=:{port}")])
         .ok();
     let expected = format!(
-        "warn  Incus's core.https_address: \":{port}\": who reaches it goes around the gateway; run `incus config set core.https_address=127.0.0.1:{port}` there, or have a firewall let in nobody but the gateway"
+        "warn  Incus's core.https_address: \":{port}\": clients that can connect to it bypass the gateway; run `incus config set core.https_address=127.0.0.1:{port}` there, or allow only the gateway in a firewall"
     );
     assert_eq!(warning(&setup), expected);
     // Following the advice removes the warning.
@@ -192,7 +192,7 @@ fn a_chain_that_clients_reject_is_reported() {
     assert_eq!(problems(), serde_json::json!([]));
     // certbot's cert.pem.
     chain(leaf.to_owned());
-    let alone = "the certificate is alone in its file, without that of its issuer";
+    let alone = "the file contains only the certificate, without that of its issuer";
     let warned = warning(&setup);
     assert!(warned.contains(alone) && warned.ends_with("fullchain.pem)"), "{warned}");
     gateway.signal("HUP");
@@ -213,7 +213,7 @@ fn only_the_first_certificate_of_an_admins_file_counts() {
     setup.admins[0].1 = admin.clone();
     let report = check(&setup).ok();
     let expected = format!(
-        "ok    admin.clients \"ops\": the first certificate of its file counts, SHA-256 {}; the others there, its chain, are not looked at",
+        "ok    admin.clients \"ops\": the first certificate of its file is used, SHA-256 {}; the others, its chain, are ignored",
         admin.fingerprint()
     );
     assert!(report.lines().any(|line| line == expected), "{report}");
@@ -223,13 +223,15 @@ fn only_the_first_certificate_of_an_admins_file_counts() {
     let refused = check(&setup);
     assert_eq!(refused.status.code(), Some(78), "{refused}");
     assert!(
-        refused.stderr.contains(":1: a block that begins or ends here"),
+        refused
+            .stderr
+            .contains(":1: this line does not begin or end a PEM block"),
         "{refused}"
     );
     std::fs::write(&admin.certificate, certificates.client("one").pem() + &authority.pem()).unwrap();
     let refused = check(&setup);
     assert_eq!(refused.status.code(), Some(78), "{refused}");
-    assert!(refused.stderr.contains("holds 2 certificates"), "{refused}");
+    assert!(refused.stderr.contains("contains 2 certificates"), "{refused}");
 }
 
 #[test]
@@ -265,6 +267,6 @@ fn an_upstream_without_tls_is_reported() {
     setup.upstream = plain.metrics_url().replace("http://", "https://");
     let report = check(&setup);
     assert!(!report.status.success(), "{report}");
-    let wanted = "speaks no TLS; is that the port of `incus config get core.https_address`?";
+    let wanted = "does not support TLS; set upstream.url to the port of `incus config get core.https_address`";
     assert!(report.stdout.contains(wanted), "{report}");
 }

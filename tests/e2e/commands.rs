@@ -82,7 +82,7 @@ fn an_invalid_configuration_exits_with_78_before_binding() {
         // If it had bound a port first, the port in use would have caused the exit code 1.
         let key = folder.path().canonicalize().expect("it is there").join("gate.key");
         let expected = format!(
-            "incus-gate: proxy.toml:3: tls.private_key: {} has no PRIVATE KEY block; give the private key's PEM file\n",
+            "incus-gate: proxy.toml:3: tls.private_key: {} has no PRIVATE KEY block; specify the PEM file of the private key\n",
             key.display()
         );
         assert_eq!(stderr(&output), expected, "{command}");
@@ -109,7 +109,7 @@ fn a_port_in_use_is_named_and_exits_with_1() {
     let output = incus_gate(folder(&address).path(), &["run"]);
     assert_eq!(code(&output), 1);
     let expected = format!(
-        "public.listen: cannot listen on {address}: Address already in use (os error 98); something listens there already"
+        "public.listen: cannot listen on {address}: Address already in use (os error 98); another process listens there"
     );
     assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
 }
@@ -125,7 +125,7 @@ fn check_reports_that_incus_is_unavailable() {
         "{report}"
     );
     assert!(report.contains("ok    public.listen: free"), "{report}");
-    assert!(report.contains("warn  admin.clients: nobody is listed"), "{report}");
+    assert!(report.contains("warn  admin.clients: no client is listed"), "{report}");
     assert!(
         report.contains("warn  upstream.server_certificate: not set"),
         "{report}"
@@ -186,7 +186,7 @@ fn commands_find_the_gateway_by_any_configuration_path() {
             // The responses come from the gateway; there is no Incus.
             for (command, answer) in [
                 ("status", "cannot connect to Incus"),
-                ("images", "cannot be had from Incus"),
+                ("images", "the image list is currently unavailable"),
             ] {
                 let output = incus_gate(from, &[&[command], arguments].concat());
                 let text = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);

@@ -87,7 +87,7 @@ fn out_of_descriptors_the_gateway_waits_and_resumes() {
     let crowd: Vec<_> = (0..100)
         .map(|_| TcpStream::connect(gateway.public()).unwrap())
         .collect();
-    let told = gateway.wait_for_log("cannot accept connections for the moment: Too many open files");
+    let told = gateway.wait_for_log("cannot accept connections: Too many open files");
     assert!(told.contains("ERROR") && told.contains("LimitNOFILE="), "{told}");
 
     let (begun, before) = (Instant::now(), ticks(gateway));

@@ -77,7 +77,7 @@ fn service_resumes_after_incus_was_unavailable() {
     scene.incus.start_again();
     assert_eq!(admin("/1.0").json()["metadata"]["auth"], "trusted");
     assert_eq!(public(&export(&image.fingerprint)).head.status, 200);
-    scene.gateway.wait_for_log("answers again");
+    scene.gateway.wait_for_log("Incus is available again");
     // A newly published image is found: the catalogue is refreshed again too.
     let image = images.split("published later");
     image.import(&scene.incus, &["--public", "--alias", "later"]);
@@ -267,7 +267,9 @@ fn a_catalogue_that_is_not_json_is_rejected() {
     for target in ["/1.0", "/1.0/images", &export(FINGERPRINT)] {
         assert_unavailable(&in_time(|| stranger.get(target).unwrap()));
     }
-    scene.gateway.wait_for_log("is it Incus that answers there?");
+    scene
+        .gateway
+        .wait_for_log("check that upstream.url is the address of Incus");
 }
 
 #[test]

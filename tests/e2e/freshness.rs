@@ -111,11 +111,11 @@ fn an_incus_started_later_is_found_before_max_age() {
     image.import(&scene.incus, &["--public", "--alias", "there"]);
     scene.incus.stop();
     let early = Gateway::start(&scene.setup.text());
-    early.wait_for_log("strangers see no images meanwhile");
+    early.wait_for_log("the public port serves no images");
     let list = || Curl::get(format!("{}/1.0/images", early.public_url())).answer();
     assert_eq!(list().status, 503);
     scene.incus.start_again();
     // Without a request.
-    early.wait_for_log("the list of images is fresh again");
+    early.wait_for_log("the image list is up to date again");
     assert!(list().text().contains(&image.fingerprint));
 }

@@ -57,7 +57,7 @@ fn a_full_disk_delays_no_request() {
     disk.make_room();
     // Lines written meanwhile are lost, and the log reports their number.
     let deadline = Instant::now() + PATIENCE;
-    while !fs::read_to_string(&log).unwrap().contains("lines of the log are lost") {
+    while !fs::read_to_string(&log).unwrap().contains("lines of the log were lost") {
         assert_eq!(ops.get("/1.0/after").unwrap().head.status, 200);
         assert!(Instant::now() < deadline, "{}", fs::read_to_string(&log).unwrap());
         // It is reported once a second, and many requests would have filled the small disk again by then.

@@ -94,7 +94,7 @@ fn requests_and_bytes_are_counted() {
         ("image", 200, 1),
         ("export", 200, 1),
         ("aliases", 200, 1),
-        ("refused", 403, 1),
+        ("rejected", 403, 1),
     ] {
         let labels = format!(r#"{{port="public",endpoint="{question}",status="{status}"}}"#);
         wait_for_figure(gateway, &format!("incus_gate_requests_total{labels}"), f64::from(count));
@@ -164,13 +164,13 @@ fn connections_handshakes_and_rejections_are_counted() {
         assert_eq!(curl.answer().status, 403);
         wait_for_figure(gateway, &refusals(reason), 1.0);
     }
-    let name = r#"incus_gate_requests_total{port="admin",endpoint="refused",status="403"}"#;
+    let name = r#"incus_gate_requests_total{port="admin",endpoint="rejected",status="403"}"#;
     wait_for_figure(gateway, name, 2.0);
 
     for (said, result) in [
         (&b"GET / HTTP/1.0\r\n\r\n"[..], "plain_http"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "not_tls"),
-        (b"", "client_gone"),
+        (b"", "client_disconnected"),
     ] {
         let mut tcp = TcpStream::connect(gateway.public()).unwrap();
         tcp.write_all(said).unwrap();
@@ -181,15 +181,15 @@ fn connections_handshakes_and_rejections_are_counted() {
     let other = certificates.server("other");
     let curl = Curl::get(gateway.public_url()).trusting(&other);
     curl.send().expect_err("another certificate");
-    wait_for_figure(gateway, &handshakes("public", "certificate_refused"), 1.0);
+    wait_for_figure(gateway, &handshakes("public", "certificate_rejected"), 1.0);
     wait_for_figure(gateway, &open("public"), 0.0);
 
     // A connection above the limit evicts the first one.
     let crowd: Vec<_> = (0..6).map(|_| TcpStream::connect(gateway.public()).unwrap()).collect();
-    wait_for_figure(gateway, &refusals("displaced"), 1.0);
+    wait_for_figure(gateway, &refusals("evicted"), 1.0);
     wait_for_figure(gateway, &open("public"), 5.0);
     drop(crowd);
-    wait_for_figure(gateway, &handshakes("public", "client_gone"), 6.0);
+    wait_for_figure(gateway, &handshakes("public", "client_disconnected"), 6.0);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn reloads_and_certificate_expiry_are_exported() {
     setup.admins.push(("late".to_owned(), expired));
     gateway.reconfigure("nonsense");
     gateway.signal("HUP");
-    gateway.wait_for_log("reload refused");
+    gateway.wait_for_log("reload failed");
     wait_for_figure(gateway, "incus_gate_config_last_reload_successful", 0.0);
     gateway.reconfigure(&setup.text());
     gateway.signal("HUP");

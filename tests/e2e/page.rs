@@ -212,7 +212,7 @@ fn only_requests_that_accept_html_get_the_page() {
         (page.status, page.header("content-type")),
         (200, Some("text/html; charset=utf-8"))
     );
-    assert!(page.text().contains("Nothing is published yet."));
+    assert!(page.text().contains("No images are published yet."));
     let policy = page.header("content-security-policy").expect("a policy");
     assert!(
         policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
@@ -256,7 +256,7 @@ fn without_incus_the_page_reports_it() {
     let answer = Curl::get(url).header("Accept: text/html").answer();
     assert_eq!(answer.status, 503);
     assert!(
-        answer.text().contains("cannot be had from Incus at the moment"),
+        answer.text().contains("the image list is currently unavailable"),
         "{}",
         answer.text()
     );

@@ -68,5 +68,7 @@ fn plain_http_behind_a_proxy_gets_the_same_answer() {
         format!("{header}GET / HTTP/1.1\r\n\r\n").as_bytes(),
     ));
     scene.gateway.wait_for_log("client=192.0.2.1:1");
-    scene.gateway.wait_for_log("spoke plain HTTP to a port for HTTPS");
+    scene
+        .gateway
+        .wait_for_log("rejected a plain HTTP request on an HTTPS port");
 }

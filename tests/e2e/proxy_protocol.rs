@@ -65,7 +65,7 @@ fn the_header_of_a_listed_proxy_sets_the_client_address() {
         ),
         403
     );
-    let refused = scene.gateway.wait_for_log_after(seen, "refused: ");
+    let refused = scene.gateway.wait_for_log_after(seen, "rejected: ");
     assert!(refused.contains(&format!("client={OTHER_CLIENT}:")), "{refused}");
 }
 
@@ -107,7 +107,7 @@ fn a_listed_proxy_without_a_valid_header_is_closed() {
             let seen = scene.gateway.log().len();
             assert!(answer_to(port, &header).is_empty(), "{header:?}");
             let refused = scene.gateway.wait_for_log_after(seen, " proxy=127.0.0.1:");
-            assert!(refused.contains("DEBUG") && refused.contains("refused"), "{refused}");
+            assert!(refused.contains("DEBUG") && refused.contains("rejected"), "{refused}");
         }
     }
 }
@@ -145,7 +145,7 @@ fn connections_that_wait_for_a_header_are_limited() {
     let mut silent: Vec<TcpStream> = (0..30).map(|_| connect(scene.gateway.public())).collect();
     scene
         .gateway
-        .wait_for_log("limits.max_connections: refused a connection on the public port by the proxy 127.0.0.1");
+        .wait_for_log("limits.max_connections: rejected a connection on the public port from the proxy 127.0.0.1");
     let is_open = |tcp: &mut TcpStream| {
         tcp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         matches!(tcp.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
@@ -218,7 +218,7 @@ fn incus_receives_the_clients_address() {
         .incus
         .run(&["config", "set", "core.https_trusted_proxy=127.0.0.1"])
         .ok();
-    scene.gateway.wait_for_log("the list of images is fresh again");
+    scene.gateway.wait_for_log("the image list is up to date again");
     let monitor = Monitor::of(&scene.incus);
     let admin = scene.gateway.admin_url();
     let who_asked = |target: &str| loop {
@@ -250,7 +250,7 @@ fn check_reports_a_missing_https_trusted_proxy() {
         run(Command::new(binary()).args(["check", "--config"]).arg(configuration))
     };
     let without = check();
-    let expected = "with upstream.proxy_protocol, `incus config get core.https_trusted_proxy` must name the address it comes from, 127.0.0.1";
+    let expected = "upstream.proxy_protocol requires that `incus config get core.https_trusted_proxy` lists the gateway's address, 127.0.0.1";
     assert_eq!(without.status.code(), Some(1));
     assert!(without.stdout.contains("FAIL  Incus at "), "{without}");
     assert!(without.stdout.contains(expected), "{without}");

@@ -101,11 +101,11 @@ fn a_half_renewed_pair_is_rejected_until_it_is_complete() {
     let renewed = scene.certificates.server("renewed");
 
     replace(&renewed.certificate, &scene.setup.server.certificate);
-    let line = gateway.wait_for_log("reload refused");
-    assert!(line.contains("do not belong together"), "{line}");
+    let line = gateway.wait_for_log("reload failed");
+    assert!(line.contains("does not match the private key"), "{line}");
     // It is checked repeatedly, and not logged again.
     for _ in 0..3 {
-        gateway.wait_for_log_after(gateway.log().len(), "still what was refused");
+        gateway.wait_for_log_after(gateway.log().len(), "the changed files are the ones already rejected");
     }
     assert_eq!(refusals(gateway), 1);
     assert_shown(gateway, &old);
@@ -125,7 +125,7 @@ fn a_renewal_is_reloaded_after_proxy_toml_is_corrected() {
     // The changed configuration alone does not cause a reload.
     replace(&renewed.key, &scene.setup.server.key);
     replace(&renewed.certificate, &scene.setup.server.certificate);
-    scene.gateway.wait_for_log("reload refused");
+    scene.gateway.wait_for_log("reload failed");
     scene.gateway.reconfigure(&scene.setup.text());
     scene.gateway.wait_for_log(" reloaded");
     assert_shown(&scene.gateway, &renewed);
@@ -139,7 +139,7 @@ fn a_changed_listen_address_warns_that_it_needs_a_restart() {
     moved.admin = "127.0.0.2:0".to_owned();
     scene.gateway.reconfigure(&moved.text());
     scene.gateway.signal("HUP");
-    let line = scene.gateway.wait_for_log("needs a restart");
+    let line = scene.gateway.wait_for_log("restart the gateway to apply it");
     assert!(line.contains("WARN") && line.contains("admin.listen"), "{line}");
     scene.gateway.wait_for_log(" reloaded");
     assert!(!scene.gateway.log().iter().any(|line| line.contains("public.listen")));
@@ -157,6 +157,6 @@ fn refusals(gateway: &Gateway) -> usize {
     gateway
         .log()
         .iter()
-        .filter(|line| line.contains("reload refused"))
+        .filter(|line| line.contains("reload failed"))
         .count()
 }

@@ -135,7 +135,7 @@ fn a_reload_cannot_read_new_directories() {
         symlink(moved, old).unwrap();
     }
     scene.gateway.signal("HUP");
-    let line = scene.gateway.wait_for_log("reload refused");
+    let line = scene.gateway.wait_for_log("reload failed");
     let old = scene.setup.server.certificate.display().to_string();
     for part in [old.as_str(), "Permission denied", "needs a restart"] {
         assert!(line.contains(part), "{line}");

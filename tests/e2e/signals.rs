@@ -259,7 +259,7 @@ fn a_reload_of_an_invalid_configuration_is_rejected() {
         let before = scene.gateway.log().len();
         scene.gateway.reconfigure(&wrong);
         scene.gateway.signal("HUP");
-        let line = scene.gateway.wait_for_log_after(before, "reload refused");
+        let line = scene.gateway.wait_for_log_after(before, "reload failed");
         // The message may continue on further lines.
         scene.gateway.wait_for_log_after(before, why);
         assert!(line.contains("ERROR"), "{line}");
@@ -281,7 +281,7 @@ fn a_reload_of_an_invalid_configuration_is_rejected() {
     fs::remove_file(scene.gateway.configuration()).unwrap();
     let before = scene.gateway.log().len();
     scene.gateway.signal("HUP");
-    scene.gateway.wait_for_log_after(before, "reload refused");
+    scene.gateway.wait_for_log_after(before, "reload failed");
     scene.gateway.reconfigure(&good);
     scene.gateway.signal("HUP");
     scene.gateway.wait_for_log_after(before, "reloaded");
@@ -342,7 +342,7 @@ fn a_fifo_in_place_of_a_file_is_rejected_without_delay() {
         let before = scene.gateway.log().len();
         scene.gateway.reconfigure(&text);
         scene.gateway.signal("HUP");
-        let line = scene.gateway.wait_for_log_after(before, "reload refused");
+        let line = scene.gateway.wait_for_log_after(before, "reload failed");
         assert!(line.contains(&format!(": {key}: cannot read")), "{line}");
         let mut ops = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
         assert_eq!(ops.get("/1.0/short").unwrap().head.status, 200, "{key}");
@@ -352,7 +352,7 @@ fn a_fifo_in_place_of_a_file_is_rejected_without_delay() {
     fs::rename(&fifo, &configuration).unwrap();
     let before = scene.gateway.log().len();
     scene.gateway.signal("HUP");
-    let line = scene.gateway.wait_for_log_after(before, "reload refused");
+    let line = scene.gateway.wait_for_log_after(before, "reload failed");
     assert!(line.contains("it is not a regular file"), "{line}");
     terminate(&scene.gateway);
     assert!(scene.gateway.exit_status().success());

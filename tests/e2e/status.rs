@@ -78,10 +78,10 @@ fn the_text_summarises_the_state_of_the_gateway() {
             gateway.configuration().display()
         ),
         format!(
-            r"  Incus \d+\.\d+\S* at {} answers, and trusts the gateway",
+            r"  Incus \d+\.\d+\S* at {} is available, and trusts the gateway",
             scene.incus.url()
         ),
-        r"  1 images for strangers, as of \d+ seconds? ago".to_owned(),
+        r"  images on the public port: 1, as of \d+ seconds? ago".to_owned(),
         String::new(),
         "Ports".to_owned(),
         r" +CONNECTIONS  REQUESTS  5XX  ABORTED +RECEIVED +SENT  ADDRESS".to_owned(),
@@ -98,7 +98,7 @@ fn the_text_summarises_the_state_of_the_gateway() {
         r"  admin.clients ops +\d+ days left".to_owned(),
         r"  upstream.server_certificate +\d+ days left".to_owned(),
         String::new(),
-        "Admins".to_owned(),
+        "Administrators".to_owned(),
         r"  ops  seen \d+ seconds? ago, from 127\.0\.0\.1".to_owned(),
     ];
     assert_eq!(text.lines().count(), lines.len(), "{text}");
@@ -213,16 +213,16 @@ fn a_rejected_reload_is_reported_until_one_succeeds() {
     let text = scene.setup.text();
     gateway.reconfigure(&text.replacen("[public]", "[public]\nimagse = \"all\"", 1));
     gateway.signal("HUP");
-    gateway.wait_for_log("reload refused");
+    gateway.wait_for_log("reload failed");
     // The gateway is found although the rest of the file is invalid.
     let told = status(gateway).ok();
-    let line = told.lines().find(|line| line.starts_with("! reload refused "));
+    let line = told.lines().find(|line| line.starts_with("! reload failed "));
     assert!(line.is_some_and(|line| line.contains("unknown key `imagse`")), "{told}");
 
     gateway.reconfigure(&text);
     gateway.signal("HUP");
-    let after = wait_for(gateway, "/configuration/refusal", &Value::Null);
-    assert_eq!(after["configuration"]["refused_at"], Value::Null);
+    let after = wait_for(gateway, "/configuration/reload_error", &Value::Null);
+    assert_eq!(after["configuration"]["reload_failed_at"], Value::Null);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn only_root_and_the_gateways_user_may_connect() {
         refused.stderr.contains("only root and the gateway's own user"),
         "{refused}"
     );
-    gateway.wait_for_log("refused to answer another user uid=65534");
+    gateway.wait_for_log("rejected a client of another user uid=65534");
     status(gateway).ok();
 }
 
@@ -355,7 +355,7 @@ fn the_socket_of_an_exited_gateway_is_replaced() {
     scene.gateway.exit_status();
     let complaint = status(&scene.gateway).fails();
     assert!(
-        complaint.contains("no gateway answers at") && complaint.contains("systemctl start incus-gate"),
+        complaint.contains("no gateway responds at") && complaint.contains("systemctl start incus-gate"),
         "{complaint}"
     );
 
@@ -383,7 +383,7 @@ fn only_a_draining_gateway_gives_up_its_socket() {
     let second = Gateway::start(&scene.setup.text());
     let warning = second.wait_for_log("status.socket: cannot listen on");
     assert!(
-        warning.contains("another gateway answers there; give this one a status.socket of its own"),
+        warning.contains("another gateway uses this socket; set another status.socket for this one"),
         "{warning}"
     );
     assert_eq!(report(&second).0["pid"], first.pid());
@@ -411,7 +411,7 @@ fn an_unavailable_incus_is_reported() {
     scene.refresh();
     scene.incus.stop();
     let away = wait_for(&scene.gateway, "/state", &json!("not-ready"));
-    assert_eq!(away["incus"]["answers"], false);
+    assert_eq!(away["incus"]["available"], false);
     let told = status(&scene.gateway);
     assert_eq!(told.status.code(), Some(1));
     assert!(
@@ -435,19 +435,21 @@ fn a_blocked_socket_path_is_logged_and_the_gateway_runs() {
     fs::write(&file, "precious").unwrap();
     let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"x"));
     let mut scene = ScriptedScene::before_with(&upstream, |setup| setup.status = file.display().to_string());
-    scene.gateway.wait_for_log("what stands there is no socket; remove it");
+    scene
+        .gateway
+        .wait_for_log("the path exists and is not a socket; remove it");
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 
     scene.setup.status = folder.path().join("no/such/folder/socket").display().to_string();
     let gateway = Gateway::start(&scene.setup.text());
-    gateway.wait_for_log("let the gateway's user write to its folder");
+    gateway.wait_for_log("give the gateway's user write permission in its folder");
 
     scene.setup.status = String::new();
     let gateway = Gateway::start(&scene.setup.text());
     assert!(gateway.log().iter().all(|line| !line.contains("status")));
     let off = status(&gateway);
     assert_eq!(off.status.code(), Some(1));
-    assert!(off.stderr.contains("status.socket is turned off"), "{off}");
+    assert!(off.stderr.contains("status.socket is disabled"), "{off}");
 
     // A listener that sends nothing, or invalid data.
     assert_silent_listener_is_reported(folder.path(), &scene);
@@ -460,7 +462,7 @@ fn assert_silent_listener_is_reported(folder: &Path, scene: &ScriptedScene) {
     setup.status = socket.display().to_string();
     let begun = Instant::now();
     let gateway = Gateway::start(&setup.text());
-    gateway.wait_for_log("another gateway answers there");
+    gateway.wait_for_log("another gateway uses this socket");
     assert!(begun.elapsed() < Duration::from_secs(10));
     drop(silent);
 }
@@ -474,7 +476,7 @@ fn changing_the_socket_needs_a_restart_and_long_paths_fail() {
     scene.gateway.signal("HUP");
     scene
         .gateway
-        .wait_for_log("status.socket has changed: this needs a restart");
+        .wait_for_log("status.socket has changed; restart the gateway to apply it");
 
     scene.setup.status = "x".repeat(108);
     let ended = Gateway::try_start(&scene.setup.text()).unwrap_err();

@@ -83,10 +83,7 @@ fn systemd_is_notified_of_start_reload_and_stop() {
     manager.wait_for("RELOADING=1");
     let refused = manager.wait_for("READY=1");
     assert_eq!(refused.len(), 2, "{refused:?}");
-    assert!(
-        refused[1].starts_with("STATUS=serving; reload refused: "),
-        "{refused:?}"
-    );
+    assert!(refused[1].starts_with("STATUS=serving; reload failed: "), "{refused:?}");
 
     gateway.signal("TERM");
     let stopping = manager.wait_for("STOPPING=1");
@@ -112,7 +109,7 @@ fn a_stuck_worker_starves_the_watchdog() {
 
     for worker in workers(&gateway) {
         let stuck = Stuck::new(worker);
-        gateway.wait_for_log_after(gateway.log().len(), "a worker does not answer");
+        gateway.wait_for_log_after(gateway.log().len(), "a worker does not respond");
         // Discard earlier messages. The process itself still handles signals.
         while manager.receives(FED, Duration::from_millis(1)) {}
         gateway.signal("HUP");
@@ -204,7 +201,7 @@ fn a_passed_socket_without_a_listen_address_is_an_error() {
     let no_sockets = || [(); 2].map(|()| OwnedFd::from(fs::File::open("/dev/null").unwrap()));
     let ended = Gateway::try_start_command(scene.manager.command_with(no_sockets()), &scene.setup.text()).unwrap_err();
     assert_eq!(ended.status.code(), Some(78));
-    assert!(ended.log.join("\n").contains("no TCP socket"), "{ended:?}");
+    assert!(ended.log.join("\n").contains("not a TCP socket"), "{ended:?}");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn a_stalled_download_is_reset() {
     raw.send(get(&export())).unwrap();
     raw.read_head().unwrap();
     let begun = Instant::now();
-    let logged = scene.gateway.wait_for_log("took its answer too slowly");
+    let logged = scene.gateway.wait_for_log("reads its response too slowly");
     assert_after(STALL, begun);
     assert!(logged.contains("DEBUG"), "it is the client's fault: {logged}");
     assert_eq!(raw.end(), End::Reset);
@@ -148,7 +148,7 @@ fn a_stalled_stream_is_reset_and_its_connection_stays_open() {
     // hyper's client opens its window only for data that is read.
     let mut stalled = http2.start(request).unwrap();
     stalled.read().unwrap();
-    scene.gateway.wait_for_log("took its answer too slowly");
+    scene.gateway.wait_for_log("reads its response too slowly");
     let error = loop {
         match stalled.read() {
             Ok(Some(_)) => {}
@@ -177,7 +177,7 @@ fn a_small_response_behind_a_closed_window_is_aborted() {
     let head = [0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1];
     raw.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS, &head, &block].concat())
         .unwrap();
-    scene.gateway.wait_for_log("took its answer too slowly");
+    scene.gateway.wait_for_log("reads its response too slowly");
 }
 
 #[test]

@@ -89,9 +89,7 @@ fn unread_http2_responses_stay_within_a_budget() {
     let mut modest = ask(OTHER);
     let mut crowd: Vec<Raw> = (0..CONNECTIONS).map(|_| ask(HOSTILE)).collect();
 
-    scene
-        .gateway
-        .wait_for_log("answers that are not read hold too much memory");
+    scene.gateway.wait_for_log("unread responses use too much memory");
     scene.gateway.wait_for_log("aborted_by=limit");
     // Those that use the most memory are closed first; scheduling decides which ones.
     let is_reset = |raw: &mut Raw| raw.end() == End::Reset;

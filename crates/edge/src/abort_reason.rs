@@ -1,28 +1,28 @@
-//! Why a response or a tunnel ended before its end.
+//! Why a response or a tunnel was aborted.
 
 use std::fmt;
 
 use crate::counters::label::label;
 
-/// Who has ended an answer or a tunnel before its end.
+/// Why a response or a tunnel was aborted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AbortReason {
-    /// The client went, or did not send the whole of its request.
+    /// The client disconnected, or did not send its complete request.
     Client,
-    /// The time for a drain was over.
+    /// The drain timeout was over.
     Drain,
-    /// The dates of its admin's certificate ended, or the clock was set to a time outside of them.
+    /// The administrator's certificate expired, or the clock was set to a time outside its validity period.
     Expired,
-    /// Incus broke off.
+    /// Incus aborted the response.
     Incus,
-    /// The client took more than `[limits]` allow.
+    /// The client exceeded a limit of `[limits]`.
     Limit,
-    /// After a reload its admin was none any more.
+    /// The administrator was no longer authorized after a reload.
     Revoked,
 }
 
 impl AbortReason {
-    /// What records say.
+    /// Returns the value in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",

@@ -49,12 +49,14 @@ pub async fn accept(socket: ListeningSocket, listener: Rc<Listener>, worker: Rc<
                     }
                 }
             }
-            Err(error) if is_the_clients(&error) => tracing::debug!(%error, "a client left before it was accepted"),
+            Err(error) if is_the_clients(&error) => {
+                tracing::debug!(%error, "a client disconnected before its connection was accepted");
+            }
             Err(error) => {
                 if worker.limiter().count(RejectReason::Descriptors) {
                     tracing::error!(
-                        "cannot accept connections for the moment: {error}; raise LimitNOFILE= (systemd) or `ulimit -n`, or \
-                         lower limits.max_connections. No more of this is told until a minute has gone by without it"
+                        "cannot accept connections: {error}; raise LimitNOFILE= (systemd) or `ulimit -n`, or lower \
+                         limits.max_connections; further failures are not logged until a minute passes without any"
                     );
                 }
                 tokio::time::sleep(match id.policy() {

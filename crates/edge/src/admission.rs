@@ -130,8 +130,8 @@ impl Limiter {
     pub fn too_many_requests(&self, client: IpAddr, requests_a_second: u32, wait: Duration) -> Rejection {
         if self.count(RejectReason::Requests) {
             tracing::info!(
-                "limits.requests_per_second: refused a request of {client}, which makes more than {requests_a_second} a second; no more \
-                 of this is told until a minute has gone by without it"
+                "limits.requests_per_second: rejected a request from {client}, which sends more than {requests_a_second} per \
+                 second; further ones are not logged until a minute passes without any"
             );
         }
         Rejection::TooManyRequests(wait)
@@ -139,7 +139,7 @@ impl Limiter {
 
     fn refuse(&self, reason: RejectReason, port: ListenerId, client: IpAddr, limits: &Limits) -> RejectReason {
         let begins = self.count(reason);
-        tracing::debug!(%port, %client, ?reason, "refused a connection");
+        tracing::debug!(%port, %client, ?reason, "rejected a connection");
         if begins {
             log_episode(reason, port, client, limits);
         }
@@ -165,19 +165,19 @@ impl Limiter {
 fn log_episode(reason: RejectReason, port: ListenerId, client: IpAddr, limits: &Limits) {
     match reason {
         RejectReason::Address => tracing::info!(
-            "limits.max_connections_per_address: refused a connection from {client}, which has {} already; no more of this is \
-             told until a minute has gone by without it",
+            "limits.max_connections_per_address: rejected a connection from {client}, which already has {}; further \
+             ones are not logged until a minute passes without any",
             limits.max_connections_per_address
         ),
         RejectReason::Full => tracing::warn!(
-            "limits.max_connections: refused a connection on the {port} port, which has no more of the {}, {} of them kept back for \
-             admins; no more of this is told until a minute has gone by without it",
+            "limits.max_connections: rejected a connection on the {port} port, which has none left of {}, {} of them \
+             reserved for the admin port; further ones are not logged until a minute passes without any",
             limits.max_connections,
             limits.reserved_admin_connections
         ),
         RejectReason::PendingProxy => tracing::warn!(
-            "limits.max_connections: refused a connection on the {port} port by the proxy {client}, which has not said yet whose the \
-             others are; no more of this is told until a minute has gone by without it"
+            "limits.max_connections: rejected a connection on the {port} port from the proxy {client}: too many \
+             connections have not sent a PROXY header yet; further ones are not logged until a minute passes without any"
         ),
         // Logged where they occur, or expected because the configuration asks for them.
         RejectReason::Cpu

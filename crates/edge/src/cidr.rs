@@ -36,19 +36,19 @@ fn network(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse().map_err(|_| {
-            format!("`{text}` is no network; write one like \"192.0.2.0/24\" or \"2001:db8::/32\", or an address")
+            format!("`{text}` is not a network; write a network such as \"192.0.2.0/24\" or \"2001:db8::/32\", or an address")
         })?,
     };
     if network.trunc() != network {
         let whole = network.trunc();
         return Err(format!(
-            "`{text}` is an address within a network; write \"{whole}\" if you mean the network, or the address alone"
+            "`{text}` has host bits set; write \"{whole}\" for the network, or the address without a prefix length"
         ));
     }
     match network {
-        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
-            Err(format!("`{text}` is a spelling of IPv4; write it in IPv4's own"))
-        }
+        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => Err(format!(
+            "`{text}` is an IPv4-mapped IPv6 address; write it as an IPv4 address"
+        )),
         network => Ok(network),
     }
 }

@@ -88,7 +88,7 @@ impl Reader {
 }
 
 fn hangs() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer")
+    io::Error::new(io::ErrorKind::TimedOut, "its file system does not respond")
 }
 
 #[cfg(test)]

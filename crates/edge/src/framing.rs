@@ -13,11 +13,11 @@ use crate::admission::Rejection;
 /// Returns [`Rejection::Ambiguous`] with the reason.
 pub fn validate<B>(request: &Request<B>) -> Result<(), Rejection> {
     let problem = if !has_valid_host(request) {
-        "a request needs one Host header, and it must name a host"
+        "the request needs exactly one Host header with a valid host"
     } else if !is_for_path(request) {
         "the request's target is not a path"
     } else if !is_framed(request) {
-        "a request's body has one length, or is chunked and nothing else"
+        "the request has an ambiguous body length: it needs one Content-Length, or `chunked` as its only transfer coding"
     } else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! `[limits]`: what clients may use.
+//! `[limits]`: limits on what clients may use.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use crate::listener_id::Policy;
 /// `[limits]`
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Time for a TLS handshake.
+    /// Maximum time for a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Time to send the head of a request.
+    /// Maximum time to send a request's header section.
     pub header_timeout: Duration,
-    /// Size of the head of a request, in bytes.
+    /// Maximum size of a request's header section, in bytes.
     pub max_header_size: usize,
-    /// Time for which a connection may do nothing between requests.
+    /// Maximum time between two requests of one connection.
     pub idle_timeout: Duration,
-    /// Connections, on both ports together.
+    /// Maximum number of connections, on both ports together.
     pub max_connections: usize,
-    /// How many of them the public port may not use.
+    /// Number of connections reserved for the admin port.
     pub reserved_admin_connections: usize,
-    /// How many of them one address may use on the public port.
+    /// Maximum number of connections of one client address on the public port.
     pub max_connections_per_address: usize,
-    /// How many requests a second one address may make on the public port, in the long run.
+    /// Average number of requests per second that one client address may send on the public port.
     pub requests_per_second: u32,
-    /// How slowly an answer may be taken on the public port, in bytes a second.
+    /// Minimum rate at which a client must receive a response on the public port, in bytes per second.
     pub min_send_rate: u32,
-    /// For how long it may be taken more slowly.
+    /// Maximum time below that rate.
     pub send_grace: Duration,
-    /// Time that connections have to finish after SIGTERM.
+    /// Maximum time for connections to finish after SIGTERM.
     pub drain_timeout: Duration,
 }
 
 impl Limits {
-    /// How many there may be under a policy. Those of authenticated listeners are all that there may be.
+    /// Returns the maximum number of connections under a policy; for authenticated listeners, that of all listeners together.
     pub fn connections_of(&self, policy: Policy) -> usize {
         match policy {
             Policy::Authenticated => self.max_connections,

@@ -76,7 +76,7 @@ impl ListeningSocket {
         if listener.policy() == Policy::Open
             && let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT)
         {
-            tracing::debug!(%error, "the kernel does not bound what it holds unsent");
+            tracing::debug!(%error, "cannot limit the unsent data in the kernel's socket buffers");
         }
         Self { listener, socket }
     }
@@ -152,9 +152,9 @@ pub fn fallbacks(addresses: &[SocketAddr]) -> Vec<String> {
     let every_v6 = addresses.iter().filter(|address| is_every_v6(**address));
     let told = every_v6.map(|address| match fallback(*address, is_only_v6(*address, addresses)) {
         Some(instead) => {
-            format!("this machine has no IPv6, and {instead} takes the place of {address}; write \"{instead}\"")
+            format!("this machine has no IPv6, so {instead} replaces {address}; write \"{instead}\"")
         }
-        None => format!("this machine has no IPv6, and {address} is passed over; take it out"),
+        None => format!("this machine has no IPv6, so {address} is ignored; remove it"),
     });
     told.collect()
 }
@@ -188,18 +188,20 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "something listens there already, a gateway perhaps (`ss -ltnp` names it): stop it or choose another port"
+            "another process listens there, perhaps a gateway (`ss -ltnp` shows which); stop it, or choose another port"
         }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address (`ip address` lists them)",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose one that `ip address` lists"
+        }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root, CAP_NET_BIND_SERVICE, or systemd's incus-gate.socket"
+            "ports below 1024 require root, CAP_NET_BIND_SERVICE, or systemd's incus-gate.socket; choose another port, or use one of these"
         }
         _ if has_no_family(error) && address.is_ipv6() => {
             let instead = match address.ip().is_loopback() {
                 true => Ipv4Addr::LOCALHOST,
                 false => Ipv4Addr::UNSPECIFIED,
             };
-            return format!("this machine has no IPv6: write \"{instead}:{}\"", address.port());
+            return format!("this machine has no IPv6; write \"{instead}:{}\"", address.port());
         }
         _ => "choose another address",
     };
@@ -313,7 +315,7 @@ mod tests {
         ] {
             let told = error(address.parse().expect("an address")).to_string();
             assert!(
-                told.ends_with(&format!("this machine has no IPv6: write {written}")),
+                told.ends_with(&format!("this machine has no IPv6; write {written}")),
                 "{told}"
             );
         }

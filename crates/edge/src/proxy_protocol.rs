@@ -36,7 +36,7 @@ pub async fn read_client(tcp: &mut TcpStream, proxy: SocketAddr) -> io::Result<S
     } else if signature.starts_with(V1) {
         read_v1(tcp, &signature).await?
     } else {
-        return Err(wrong("it does not begin with a PROXY header"));
+        return Err(wrong("the connection does not begin with a PROXY header"));
     };
     client(&header, proxy)
 }
@@ -66,7 +66,7 @@ async fn read_v1(tcp: &mut TcpStream, signature: &[u8]) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if header.len() == MAX_V1 {
-            return Err(wrong("its PROXY header is longer than version 1 allows"));
+            return Err(wrong("the PROXY header is longer than version 1 allows"));
         }
     }
 }
@@ -78,7 +78,7 @@ async fn read_v2(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
     let rest = u16::from_be_bytes([header[HEAD_V2 - 2], header[HEAD_V2 - 1]]);
     let length = HEAD_V2 + usize::from(rest);
     if length > MAX_V2 {
-        return Err(wrong("its PROXY header is too long"));
+        return Err(wrong("the PROXY header is too long"));
     }
     header.resize(length, 0);
     tcp.read_exact(&mut header[HEAD_V2..]).await?;
@@ -97,11 +97,11 @@ fn client(header: &[u8], proxy: SocketAddr) -> io::Result<SocketAddr> {
         ..ParseConfig::default()
     };
     match ProxyHeader::parse(header, config) {
-        Ok((_, length)) if length != header.len() => Err(wrong("its PROXY header is broken")),
-        Err(_) => Err(wrong("its PROXY header is broken")),
+        Ok((_, length)) if length != header.len() => Err(wrong("the PROXY header is malformed")),
+        Err(_) => Err(wrong("the PROXY header is malformed")),
         Ok((parsed, _)) => match parsed.proxied_address() {
             None => Ok(proxy),
-            Some(address) if address.protocol == Protocol::Datagram => Err(wrong("its PROXY header is not for TCP")),
+            Some(address) if address.protocol == Protocol::Datagram => Err(wrong("the PROXY header is not for TCP")),
             Some(address) => Ok(SocketAddr::new(
                 address.source.ip().to_canonical(),
                 address.source.port(),

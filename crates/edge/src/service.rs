@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use http::Request;
 use hyper::body::Incoming;
-use thiserror::Error;
 
 use crate::abort_reason::AbortReason;
 use crate::admission::Rejection;
@@ -169,13 +168,12 @@ impl Services {
     }
 }
 
-/// A service cannot be mounted there.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[expect(missing_docs, reason = "the messages say it")]
+/// Why a service cannot be mounted there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MountError {
-    #[error("`{0}` is no path prefix: write `/` and a segment of letters, digits, `-`, `_` or `.`, as often as needed")]
+    /// The prefix is not `/` and a segment of letters, digits, `-`, `_` or `.`, as often as needed.
     NoPrefix(&'static str),
-    #[error("the path prefixes `{0}` and `{1}` overlap")]
+    /// The two prefixes overlap.
     Overlap(&'static str, &'static str),
 }
 

@@ -207,26 +207,26 @@ pub enum CertifiedKeyError {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum PemError {
-    #[error("the private key in {} is encrypted, and nobody is there to type its password; decrypt it with `openssl pkey`", path.display())]
+    #[error("the private key in {} is encrypted, and the gateway cannot prompt for a passphrase; decrypt it with `openssl pkey`", path.display())]
     EncryptedKey { path: PathBuf },
-    #[error("the private key in {} is of no kind this program can use ({source}); make an ECDSA, Ed25519 or RSA key of 2048 bits or more", path.display())]
+    #[error("the private key in {} has an unsupported type ({source}); create an ECDSA or Ed25519 key, or an RSA key of 2048 bits or more", path.display())]
     KeyKind { path: PathBuf, source: rustls::Error },
-    #[error("the certificate in {} cannot be read: {source}; make it anew", path.display())]
+    #[error("cannot parse the certificate in {}: {source}; create a new one", path.display())]
     Malformed {
         path: PathBuf,
         source: certificate::Malformed,
     },
-    #[error("{} has no CERTIFICATE block; give the certificate's PEM file", path.display())]
+    #[error("{} has no CERTIFICATE block; specify the PEM file of the certificate", path.display())]
     NoCertificate { path: PathBuf },
-    #[error("{} has no PRIVATE KEY block; give the private key's PEM file", path.display())]
+    #[error("{} has no PRIVATE KEY block; specify the PEM file of the private key", path.display())]
     NoKey { path: PathBuf },
-    #[error("the first certificate in {} and the private key in {} do not belong together; give a pair", chain.display(), private_key.display())]
+    #[error("the first certificate in {} does not match the private key in {}; specify a matching pair", chain.display(), private_key.display())]
     NotAPair { chain: PathBuf, private_key: PathBuf },
-    #[error("{} is not a whole PEM file: {}; copy it again, or make it anew", path.display(), fault(source))]
+    #[error("{} is not a valid PEM file: {}; copy it again, or create a new one", path.display(), fault(source))]
     NotPem { path: PathBuf, source: ParseError },
-    #[error("{} holds {number} certificates, of which the others are not the chain of the first; give each a file of its own", path.display())]
+    #[error("{} contains {number} certificates, and the others are not the chain of the first; put each certificate into a separate file", path.display())]
     Several { path: PathBuf, number: usize },
-    #[error("{}:{line}: a block that begins or ends here would not be read; each begins with a line \"-----BEGIN CERTIFICATE-----\" or \"-----BEGIN PRIVATE KEY-----\", and ends with one like it, nothing before it and with five dashes", path.display())]
+    #[error("{}:{line}: this line does not begin or end a PEM block; write \"-----BEGIN CERTIFICATE-----\" or \"-----BEGIN PRIVATE KEY-----\" and the matching END line, with five dashes and nothing else on the line", path.display())]
     Unread { path: PathBuf, line: usize },
     #[error("cannot read {}: {source}; {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: io::Error },
@@ -235,9 +235,9 @@ pub enum PemError {
 /// Describes the error without the file's content: if its lines were joined into one, the parser's message contains the key.
 fn fault(error: &ParseError) -> &'static str {
     match error {
-        ParseError::MissingSectionEnd { .. } => "it has no line END for its line BEGIN",
-        ParseError::IllegalSectionStart { .. } => "its BEGIN is no line of its own",
-        ParseError::Base64Decode(_) => "between its lines BEGIN and END is something else than base64",
+        ParseError::MissingSectionEnd { .. } => "the BEGIN line has no END line",
+        ParseError::IllegalSectionStart { .. } => "BEGIN is not on a line of its own",
+        ParseError::Base64Decode(_) => "the content between BEGIN and END is not base64",
         _ => "it cannot be read",
     }
 }
@@ -246,7 +246,7 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         // The sandbox and file permissions cause the same error.
         io::ErrorKind::PermissionDenied => {
-            "let the gateway's user read it; one that runs already needs a restart for files in folders that are new to it"
+            "give the gateway's user read permission; a running gateway needs a restart to read files in a new folder"
         }
         _ => "correct the path or its permissions",
     }
@@ -282,11 +282,11 @@ mod tests {
         }
         for text in [one.clone() + &other, format!("\u{feff}{one}{other}")] {
             let told = read(text).expect_err("two are not one");
-            assert!(told.contains("holds 2 certificates"), "{told}");
+            assert!(told.contains("contains 2 certificates"), "{told}");
         }
         for unread in [format!(" {one}"), one.replacen("-----BEGIN", "----BEGIN", 1)] {
             let told = read(unread + &other).expect_err("the first would not be read");
-            assert!(told.contains("ops.crt:1: a block"), "{told}");
+            assert!(told.contains("ops.crt:1: this line does not"), "{told}");
         }
     }
 
@@ -300,8 +300,11 @@ mod tests {
             // The result of a shell's `echo $KEY`, and the form in an environment variable.
             (key.replace('\n', " "), "BEGIN"),
             (key.replace('\n', "\\n"), "BEGIN"),
-            (key.replace("-----END", "-----ENDE"), "it has no line END"),
-            (key.replace("-----END", "?\n-----END"), "something else than base64"),
+            (key.replace("-----END", "-----ENDE"), "the BEGIN line has no END line"),
+            (
+                key.replace("-----END", "?\n-----END"),
+                "the content between BEGIN and END is not base64",
+            ),
             (
                 format!(
                     "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n{body}\n-----END EC PRIVATE KEY-----\n"

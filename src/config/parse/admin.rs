@@ -21,13 +21,15 @@ impl Loader<'_> {
             let client = self.client(&key, client)?;
             if !names.insert(client.name.clone()) {
                 let problem = format!(
-                    "`{}` is already another admin's name; give each one their own",
+                    "another administrator already has the name `{}`; give each administrator a unique name",
                     client.name
                 );
                 return Err(self.source.wrong(&format!("{key}.name"), name.span(), problem));
             }
             if !fingerprints.insert(client.known_by.fingerprint()) {
-                let problem = "this certificate is already another admin's; one certificate is one admin".to_owned();
+                let problem =
+                    "another administrator already has this certificate; give each administrator a unique certificate"
+                        .to_owned();
                 return Err(self.source.wrong(&key, name.span(), problem));
             }
             clients.push(client);
@@ -44,7 +46,7 @@ impl Loader<'_> {
     fn client(&self, key: &str, table: ClientTable) -> Result<AdminClient, ConfigError> {
         let name = table.name.get_ref();
         if !is_admin_name(name) {
-            let problem = format!("{name:?} is no name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
+            let problem = format!("{name:?} is not a valid name; use 1 to 64 of the characters a-z A-Z 0-9 - _ . @ +");
             return Err(self.source.wrong(&format!("{key}.name"), table.name.span(), problem));
         }
         let mut others_in_file = 0;
@@ -56,11 +58,11 @@ impl Loader<'_> {
                 CredentialMatcher::Certificate(chain[0].clone())
             }
             (None, Some(text)) => CredentialMatcher::Fingerprint(Fingerprint::parse(text.get_ref()).ok_or_else(|| {
-                let problem = "this is no SHA-256 fingerprint; give its 64 hexadecimal digits, as in `incus config trust list --format json`";
+                let problem = "not a SHA-256 fingerprint; write 64 hexadecimal digits, as in `incus config trust list --format json`";
                 self.source.wrong(&format!("{key}.fingerprint"), text.span(), problem.to_owned())
             })?),
             _ => {
-                let problem = "needs either `certificate` or `fingerprint`, one of the two".to_owned();
+                let problem = "needs exactly one of `certificate` and `fingerprint`; add or remove one".to_owned();
                 return Err(self.source.wrong(key, table.name.span(), problem));
             }
         };

@@ -22,7 +22,7 @@ impl Loader<'_> {
                 (8 << 10..=1 << 20)
                     .contains(&size)
                     .then_some(size)
-                    .ok_or_else(|| "must lie between 8KiB and 1MiB".to_owned())
+                    .ok_or_else(|| "out of range; write a size from \"8KiB\" to \"1MiB\"".to_owned())
             })
             .map_err(|problem| {
                 self.source
@@ -61,7 +61,7 @@ impl Loader<'_> {
         units::size(table.get_ref())
             .and_then(|size| match u32::try_from(size) {
                 Ok(rate) if (1..=1 << 20).contains(&rate) => Ok(rate),
-                _ => Err("must lie between 1B and 1MiB, for a second".to_owned()),
+                _ => Err("out of range; write a size per second from \"1B\" to \"1MiB\"".to_owned()),
             })
             .map_err(|problem| self.source.wrong("limits.min_send_rate", table.span(), problem))
     }
@@ -75,7 +75,7 @@ impl Loader<'_> {
             .filter(|number| range.contains(number));
         within.ok_or_else(|| {
             let problem = format!(
-                "{} is not between {} and {}",
+                "{} is out of range; write a number from {} to {}",
                 number.get_ref(),
                 range.start(),
                 range.end()

@@ -17,7 +17,7 @@ impl Loader<'_> {
         let wrong = |problem: String| self.source.wrong(key, listen.span(), problem);
         if addresses.is_empty() {
             return Err(wrong(
-                "the list is empty; give at least one address like \"[::]:8554\"".to_owned(),
+                "the list is empty; write at least one address, such as \"[::]:8554\"".to_owned(),
             ));
         }
         addresses
@@ -26,10 +26,10 @@ impl Loader<'_> {
                 let address: SocketAddr = text.parse().map_err(|_| {
                     let remedy = match key {
                         // Metrics have no authentication, so suggest the loopback address.
-                        "metrics.listen" => "write one like \"127.0.0.1:9555\"",
-                        _ => "write \"[::]:8554\" for every address of this machine, or one like \"192.0.2.1:8554\"",
+                        "metrics.listen" => "write an address such as \"127.0.0.1:9555\"",
+                        _ => "write \"[::]:8554\" for every address of this machine, or an address such as \"192.0.2.1:8554\"",
                     };
-                    wrong(format!("`{text}` is no address with a port; {remedy}"))
+                    wrong(format!("`{text}` is not an address with a port; {remedy}"))
                 })?;
                 // An IPv4-mapped IPv6 address is bound as IPv4.
                 Ok(match address.ip().to_canonical() {
@@ -70,9 +70,8 @@ impl Loader<'_> {
             other,
         } = overlap;
         let [(name, _, span), (other_name, _, other_span)] = [table, other_table].map(|index| &listeners[index]);
-        let problem = format!(
-            "`{address}` and `{other}` of {other_name}.listen cannot both be bound; give each a port of its own"
-        );
+        let problem =
+            format!("`{address}` and `{other}` of {other_name}.listen cannot both be bound; use different ports");
         // The span of a default is empty.
         let written = [span, other_span].into_iter().find(|span| !span.is_empty());
         Err(self

@@ -18,7 +18,7 @@ impl Loader<'_> {
             "json" => LogFormat::Json,
             "text" => LogFormat::Text,
             other => {
-                let problem = format!("`{other}` is neither \"text\" nor \"json\"; write one of the two");
+                let problem = format!("`{other}` is not a valid value; write \"text\" or \"json\"");
                 return Err(self.source.wrong("log.format", table.format.span(), problem));
             }
         };
@@ -43,7 +43,7 @@ impl Loader<'_> {
         let is_typo = |part: &&str| !part.contains(['=', '[']) && LevelFilter::from_str(part).is_err();
         let typo = level.get_ref().split(',').map(str::trim).find(is_typo);
         let problem = match (typo, EnvFilter::try_new(level.get_ref())) {
-            (Some(word), _) => format!("`{word}` is no level"),
+            (Some(word), _) => format!("`{word}` is not a log level"),
             (None, Err(error)) => error.to_string(),
             (None, Ok(_)) => return Ok(level.into_inner()),
         };

@@ -13,7 +13,7 @@ impl Loader<'_> {
             "all" => Visibility::All,
             "public" => Visibility::Public,
             other => {
-                let problem = format!("`{other}` is neither \"public\" nor \"all\"; write one of the two");
+                let problem = format!("`{other}` is not a valid value; write \"public\" or \"all\"");
                 return Err(self.source.wrong("public.images", table.images.span(), problem));
             }
         };
@@ -34,7 +34,7 @@ impl Loader<'_> {
         let text = title.get_ref();
         match text.trim().is_empty() || text.chars().count() > 100 || text.contains(char::is_control) {
             true => {
-                let problem = "a heading has 1 to 100 characters, all in one line".to_owned();
+                let problem = "invalid title; write 1 to 100 characters in one line".to_owned();
                 Err(self.source.wrong("public.title", title.span(), problem))
             }
             false => Ok(title.into_inner()),

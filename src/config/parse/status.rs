@@ -17,7 +17,7 @@ impl Loader<'_> {
             Ok(_) => Ok(Some(socket)),
             Err(error) => {
                 let problem = format!(
-                    "{} cannot be a socket ({error}); give a path of less than 108 bytes, or \"\" for none",
+                    "{} cannot be a socket ({error}); write a path of less than 108 bytes, or \"\" to disable the socket",
                     socket.display()
                 );
                 Err(self.source.wrong("status.socket", table.socket.span(), problem))

@@ -16,15 +16,15 @@ use crate::config::schema::UpstreamTable;
 impl Loader<'_> {
     pub(super) fn upstream(&self, table: UpstreamTable, ours: &[SocketAddr]) -> Result<UpstreamConfig, ConfigError> {
         let wrong_url = |problem: &str| {
-            let problem = format!("{problem}; write it like \"https://127.0.0.1:8553\"");
+            let problem = format!("{problem}; write a URL such as \"https://127.0.0.1:8553\"");
             self.source.wrong("upstream.url", table.url.span(), problem)
         };
         let text = table.url.get_ref().as_str();
         let url: Uri = text
             .parse()
-            .map_err(|error| wrong_url(&format!("`{text}` is no URL ({error})")))?;
+            .map_err(|error| wrong_url(&format!("`{text}` is not a valid URL ({error})")))?;
         if url.scheme() != Some(&Scheme::HTTPS) {
-            return Err(wrong_url("Incus is reached over https only"));
+            return Err(wrong_url("the URL must begin with https://"));
         }
         // `Uri` drops fragments.
         if !matches!(url.path(), "" | "/") || url.query().is_some() || text.contains('#') {
@@ -32,17 +32,17 @@ impl Loader<'_> {
         }
         let authority = url.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return Err(wrong_url("the URL must not hold a user name"));
+            return Err(wrong_url("the URL must not contain a user name"));
         }
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let server_name = ServerName::try_from(host.clone())
-            .map_err(|_| wrong_url(&format!("`{host}` is neither a host name nor an IP address")))?;
+            .map_err(|_| wrong_url(&format!("`{host}` is not a valid host name or IP address")))?;
         let port = url
             .port_u16()
             .ok_or_else(|| wrong_url("the URL needs a port from 1 to 65535"))?;
         if ours.iter().any(|address| leads_to(&host, port, *address)) {
             return Err(wrong_url(&format!(
-                "port {port} is this gateway's own, and not Incus's"
+                "port {port} is a port of this gateway, not of Incus"
             )));
         }
 
@@ -56,7 +56,7 @@ impl Loader<'_> {
             })?,
             None => Pin::none_on_loopback(&host).ok_or_else(|| {
                 let problem = format!(
-                    "`{host}` is not this machine, so nothing would tell Incus from an impostor; set upstream.server_certificate to a copy of Incus's server.crt (in a cluster: cluster.crt)"
+                    "`{host}` is not a loopback address, so Incus must be authenticated by its certificate; set upstream.server_certificate to a copy of Incus's server.crt (in a cluster: cluster.crt)"
                 );
                 self.source.wrong("upstream.server_certificate", table.url.span(), problem)
             })?,

@@ -24,7 +24,7 @@ pub(super) enum Pattern {
 /// A pattern needs more than [`NFA_SIZE_LIMIT`] or [`DFA_SIZE_LIMIT`]. Without these limits, the DFA cache would be
 /// cleared and rebuilt every few bytes of text.
 #[derive(Clone, Copy, Debug, Error, Eq, PartialEq)]
-#[error("Invalid filter: a value is too complex a pattern; use fewer repetitions and alternatives")]
+#[error("Invalid filter: the pattern of a value is too complex; use fewer repetitions and alternatives")]
 pub struct TooComplex;
 
 impl Pattern {

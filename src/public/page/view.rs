@@ -50,8 +50,8 @@ impl Head<'_> {
     fn summary(&self) -> String {
         let images = |count| format!("{count} image{}", if count == 1 { "" } else { "s" });
         match (self.found, self.all) {
-            (_, 0) => "Nothing is published yet.".to_owned(),
-            (0, all) => format!("None of {} has all these words.", images(all)),
+            (_, 0) => "No images are published yet.".to_owned(),
+            (0, all) => format!("None of {} matches all search terms.", images(all)),
             (found, _) if found > self.shown => {
                 format!(
                     "The first {} of {}. Search to find the others.",
@@ -101,7 +101,7 @@ pub(super) fn image(image: &Image, remote: &str) -> String {
 pub(super) fn end() -> String {
     let text = html! {
         (PreEscaped("</ul>"))
-        footer { p { "Served by incus-gate, which shows what was published and nothing else." } }
+        footer { p { "Served by incus-gate, which shows only published images." } }
         script { (PreEscaped(SCRIPT)) }
     };
     text.into_string()

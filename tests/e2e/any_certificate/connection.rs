@@ -13,7 +13,7 @@ pub(crate) enum Connection {
 
 /// The reasons for a rejection, as sent to the client.
 const REASONS: [&str; 4] = [
-    "presented no certificate",
+    "presented none",
     "does not list this client's certificate",
     "has expired",
     "is not valid yet",

@@ -135,7 +135,7 @@ impl CaseRun<'_> {
                 Ok(())
             }
             Step::ReloadOfNonsense => {
-                self.harness.reload("[admin]\nclients = 1\n", "reload refused");
+                self.harness.reload("[admin]\nclients = 1\n", "reload failed");
                 Ok(())
             }
             Step::Visit { is_tls12 } => {

@@ -21,7 +21,7 @@ pub(crate) type Listing = Vec<(String, TestCertificate)>;
 /// Returns the expected outcome of a request under the current configuration.
 pub(crate) fn expected_fate(listing: &Listing, shown: Option<&TestCertificate>) -> Outcome {
     let Some(shown) = shown else {
-        return Outcome::Refused("presented no certificate");
+        return Outcome::Refused("presented none");
     };
     match (name_in(listing, shown), shown.dates()) {
         (None, _) => Outcome::Refused("does not list this client's certificate"),

@@ -22,7 +22,7 @@ pub fn raise() {
     let mut raised = limit;
     raised.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "cannot raise the limit of open files");
+        tracing::debug!(%error, "cannot raise the limit on open files");
     }
 }
 
@@ -35,8 +35,8 @@ pub fn fit(limits: Limits) -> Limits {
     let fitted = fit_into(allowed, workers, limits);
     if fitted.max_connections < limits.max_connections {
         tracing::warn!(
-            "limits.max_connections is {}, but the system allows {allowed} open files, which is enough for {}, {} of them for admins: \
-             so many it is now. Raise LimitNOFILE= (systemd) or `ulimit -n`, or lower limits.max_connections",
+            "limits.max_connections is {}, but the system allows {allowed} open files; it is reduced to {}, {} of them \
+             reserved for the admin port; raise LimitNOFILE= (systemd) or `ulimit -n`, or lower limits.max_connections",
             limits.max_connections,
             fitted.max_connections,
             fitted.reserved_admin_connections,

@@ -63,12 +63,14 @@ impl ConnectionPermit {
             }
             match held {
                 Slot::Stranger(_) => tracing::info!(
-                    "limits.max_connections: the public port is full; idle connections are closed for new ones, those of the network \
-                     that has the most first. No more of this is told until a minute has gone by without it"
+                    "limits.max_connections: the public port is full; new connections evict idle ones, first those of \
+                     the network with the most connections; further evictions are not logged until a minute passes \
+                     without any"
                 ),
                 _ => tracing::warn!(
-                    "limits.reserved_admin_connections: more clients without a listed certificate than half of it; those who have waited \
-                     longest are closed. No more of this is told until a minute has gone by without it"
+                    "limits.reserved_admin_connections: clients without a listed certificate use half of it; new \
+                     connections evict the oldest of them; further evictions are not logged until a minute passes \
+                     without any"
                 ),
             }
         }

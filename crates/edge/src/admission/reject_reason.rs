@@ -44,14 +44,14 @@ impl RejectReason {
 }
 
 label!(RejectReason {
-    Address = "connections_per_address",
-    Cpu = "cpu",
-    Descriptors = "descriptors",
-    Evicted = "displaced",
-    Full = "connections",
-    Network = "network",
-    Requests = "requests",
-    Stalled = "stalled",
-    PendingProxy = "unannounced",
-    Unread = "unread",
+    Address = "max_connections_per_address",
+    Cpu = "cpu_time",
+    Descriptors = "file_descriptors",
+    Evicted = "evicted",
+    Full = "max_connections",
+    Network = "denied_address",
+    Requests = "requests_per_second",
+    Stalled = "min_send_rate",
+    PendingProxy = "proxy_header",
+    Unread = "response_memory",
 });

@@ -12,7 +12,7 @@ pub enum Rejection {
     #[error("{0}")]
     Ambiguous(&'static str),
     /// `deny` lists the address, or `allow` does not.
-    #[error("this address is not served here")]
+    #[error("access from this address is denied")]
     Network,
     /// The connection already serves a download, and no other connection is allowed.
     #[error("too many downloads at once, try again later")]

@@ -213,8 +213,8 @@ impl Reader {
         self.evicted.notify_one();
         if self.budget.cases.count(RejectReason::Unread) {
             tracing::info!(
-                "answers that are not read hold too much memory; reset a connection that holds most of it. No more of this is \
-                 told until a minute has gone by without it"
+                "unread responses use too much memory; reset a connection that uses the most; further ones are not \
+                 logged until a minute passes without any"
             );
         }
     }

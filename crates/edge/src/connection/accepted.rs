@@ -93,7 +93,7 @@ impl Proxied {
             Ok(client) => client,
             Err(error) => {
                 ended(HandshakeOutcome::ProxyHeader);
-                return tracing::debug!(%port, %proxy, %error, "refused");
+                return tracing::debug!(%port, %proxy, %error, "rejected a connection");
             }
         };
         drop(permit);

@@ -93,15 +93,15 @@ async fn shake_hands(tcp: TcpStream, acceptor: TlsAcceptor) -> Result<TlsStream<
 /// Why a handshake did not complete.
 #[derive(Debug, Error)]
 enum HandshakeError {
-    #[error("made room for others in its handshake")]
+    #[error("evicted during the handshake by a new connection")]
     Evicted,
-    #[error("came too late for a handshake: the gateway ends")]
+    #[error("handshake aborted: the gateway is shutting down")]
     Drain,
     #[error("handshake failed: {0}")]
     Failed(io::Error),
-    #[error("spoke plain HTTP to a port for HTTPS, and was told so")]
+    #[error("rejected a plain HTTP request on an HTTPS port")]
     PlainHttp,
-    #[error("handshake took too long")]
+    #[error("handshake timed out")]
     TooSlow,
 }
 

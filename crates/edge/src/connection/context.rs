@@ -57,7 +57,7 @@ impl ConnectionContext {
     pub(super) fn abort_stalled(&self) {
         self.cut.set(Some(AbortReason::Limit));
         self.worker.limiter().count(RejectReason::Stalled);
-        tracing::debug!(port = %self.listener, client = %self.peer.address, "let go: it took its answer too slowly");
+        tracing::debug!(port = %self.listener, client = %self.peer.address, "aborted the connection: the client reads its response too slowly");
     }
 
     /// Counts a stranger's request. Returns whether the access log should contain it.

@@ -142,17 +142,17 @@ async fn drive<C>(
         tokio::select! {
             biased;
             why = &mut revoked => {
-                tracing::info!(client = %peer.address, aborted_by = %why, "closed the connection of an admin who is none any more");
+                tracing::info!(client = %peer.address, aborted_by = %why, "closed the connection of an administrator who is no longer authorized");
                 cut.set(Some(why));
                 return;
             }
             () = async { evicted.as_mut().expect("the condition").await }, if evicted.is_some() => {
                 cut.set(Some(AbortReason::Limit));
-                return tracing::debug!(client = %peer.address, "made room for others");
+                return tracing::debug!(client = %peer.address, "evicted by a new connection");
             }
             () = &mut over_budget => {
                 cut.set(Some(AbortReason::Limit));
-                return tracing::debug!(client = %peer.address, "reset: its unread answers held too much memory");
+                return tracing::debug!(client = %peer.address, "reset the connection: its unread responses use too much memory");
             }
             has_begun = &mut draining, if !is_draining => {
                 is_draining = true;
@@ -166,7 +166,7 @@ async fn drive<C>(
             }
             ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(%port, client = %peer.address, %error, "the connection was cut");
+                    tracing::debug!(%port, client = %peer.address, %error, "connection aborted");
                 }
                 return;
             }
@@ -175,7 +175,7 @@ async fn drive<C>(
                 TimeoutKind::Request => {
                     // This timeout only runs between responses.
                     ending.close_gracefully();
-                    return tracing::debug!(%port, client = %peer.address, "closed: no request came in time, or no end");
+                    return tracing::debug!(%port, client = %peer.address, "closed the connection: timeout waiting for a complete request");
                 }
                 TimeoutKind::Stalled => return client.abort_stalled(),
             }

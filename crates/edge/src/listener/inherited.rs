@@ -18,11 +18,11 @@ pub struct Inherited(Vec<(SocketAddr, TcpListener)>);
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum InheritError {
     #[error(
-        "what systemd has handed over is no TCP socket ({0}); its socket unit must have ListenStream= with an address and a port, and nothing else"
+        "systemd passed a socket that is not a TCP socket ({0}); use only ListenStream= with an address and a port in the socket unit"
     )]
     NotTcp(#[from] io::Error),
     #[error(
-        "systemd listens on {0} for the gateway, but neither public.listen nor admin.listen has this address; have ListenStream= (`systemctl edit incus-gate.socket`) and proxy.toml say the same"
+        "systemd listens on {0} for the gateway, but neither public.listen nor admin.listen has this address; use the same addresses in ListenStream= (`systemctl edit incus-gate.socket`) and proxy.toml"
     )]
     NotWanted(SocketAddr),
 }

@@ -29,15 +29,15 @@ pub enum HandshakeOutcome {
     PlainHttp,
     /// A proxy sent no valid PROXY protocol header in time.
     ProxyHeader,
-    /// The handshake took too long.
+    /// The handshake timed out.
     Timeout,
 }
 
 label!(HandshakeOutcome {
     Done = "done",
-    CertificateRefused = "certificate_refused",
-    ClientGone = "client_gone",
-    Evicted = "displaced",
+    CertificateRefused = "certificate_rejected",
+    ClientGone = "client_disconnected",
+    Evicted = "evicted",
     Drain = "drain",
     Incompatible = "incompatible",
     NotTls = "not_tls",

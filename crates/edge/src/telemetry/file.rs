@@ -94,18 +94,18 @@ impl LogFile {
 /// Opens regular files only: a pipe would block until it is read.
 fn open(path: &Path, create: bool) -> io::Result<File> {
     if path.metadata().is_ok_and(|what| !what.is_file()) {
-        return Err(io::Error::other("it is there, and is no file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     OpenOptions::new().append(true).create(create).mode(0o640).open(path)
 }
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "make its folder, and let the gateway's user write there",
+        io::ErrorKind::NotFound => "create its folder, and give the gateway's user write permission there",
         // The sandbox and file permissions cause the same error.
         io::ErrorKind::PermissionDenied => {
-            "let the gateway's user write in its folder; one that runs already needs a restart for a folder that is new to it"
+            "give the gateway's user write permission in its folder; a running gateway needs a restart to write in a new folder"
         }
-        _ => "give it another path",
+        _ => "specify another path",
     }
 }

@@ -189,7 +189,7 @@ impl Shared {
             lost += newly_lost;
             if lost > 0 && last_report.is_none_or(|at| at.elapsed() >= BETWEEN_COMPLAINTS) {
                 tracing::error!(
-                    "{lost} lines of {} are lost: they came faster than they could be written, or could not be",
+                    "{lost} lines of {} were lost: they could not be written, or not fast enough",
                     self.what
                 );
                 (lost, last_report) = (0, Some(Instant::now()));
@@ -241,9 +241,9 @@ fn write(what: &str, file: Option<&mut LogFile>, lines: &[u8]) -> u64 {
         let path = file.path().display();
         match (before, &written) {
             (false, Err(error)) => {
-                tracing::error!("{what} cannot be written to {path}, and goes here meanwhile: {error}");
+                tracing::error!("cannot write {what} to {path}; writing it here instead: {error}");
             }
-            (true, Ok(())) => tracing::info!("{what} goes to {path} again"),
+            (true, Ok(())) => tracing::info!("writing {what} to {path} again"),
             _ => {}
         }
         if written.is_ok() {

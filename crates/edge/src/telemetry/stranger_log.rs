@@ -46,7 +46,7 @@ impl StrangerLog {
                 client = %peer.address,
                 subject = certificate.subject(),
                 fingerprint = %certificate.fingerprint(),
-                "refused: {why}"
+                "rejected: {why}"
             );
         }
     }
@@ -65,13 +65,13 @@ impl StrangerLog {
 
     fn log_counts(&self, take: impl Fn(&Repeats) -> Vec<(String, u64)>) {
         for (network, times) in take(&self.certificates) {
-            tracing::info!(target: targets::AUDIT, times, %network, "refused more often than is told");
+            tracing::info!(target: targets::AUDIT, times, %network, "rejected more often than logged");
         }
         for (port, requests) in &self.requests {
             for (network, times) in take(requests) {
                 match port.policy() {
                     Policy::Authenticated => {
-                        tracing::info!(target: targets::ACCESS, %port, times, %network, "refused more often than is told");
+                        tracing::info!(target: targets::ACCESS, %port, times, %network, "rejected more often than logged");
                     }
                     Policy::Open => {
                         tracing::info!(target: targets::ACCESS, %port, times, %network, "more requests without lines of their own");

@@ -165,7 +165,7 @@ pub fn date(at: u64) -> String {
 
 /// The bytes are not an X.509 certificate.
 #[derive(Debug, Error)]
-#[error("it is no X.509 certificate ({0})")]
+#[error("not an X.509 certificate ({0})")]
 pub struct Malformed(#[from] x509_parser::nom::Err<X509Error>);
 
 pub(super) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Malformed> {

@@ -27,25 +27,25 @@ impl fmt::Display for ChainFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alone => f.write_str(
-                "the certificate is alone in its file, without that of its issuer: clients that do not know the issuer \
-                 refuse it; name the file with the whole chain (certbot: fullchain.pem)",
+                "the file contains only the certificate, without that of its issuer: clients that do not know the \
+                 issuer reject it; use the file with the full chain (certbot: fullchain.pem)",
             ),
             Self::Expired(number, subject) => {
                 write!(
                     f,
-                    "certificate {number} of the chain ({subject}) has expired; get the chain anew"
+                    "certificate {number} of the chain ({subject}) has expired; get a new chain"
                 )
             }
             Self::Malformed(number) => {
                 write!(
                     f,
-                    "certificate {number} of the chain is no X.509 certificate; get the chain anew"
+                    "certificate {number} of the chain is not an X.509 certificate; get a new chain"
                 )
             }
             Self::NotIssuer(number, subject) => write!(
                 f,
-                "certificate {number} of the chain ({subject}) did not issue the one before it: clients refuse the chain; \
-                 put each issuer behind the certificate that it has issued"
+                "certificate {number} of the chain ({subject}) did not issue the one before it: clients reject the \
+                 chain; put each issuer after the certificate that it issued"
             ),
             Self::NotYetValid(number, subject) => write!(
                 f,

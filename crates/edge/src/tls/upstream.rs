@@ -102,7 +102,7 @@ impl PinnedFile {
             }
             Ok(_) => false,
             Err(error) => {
-                tracing::warn!(%error, "upstream.server_certificate cannot be read again");
+                tracing::warn!(%error, "cannot reload upstream.server_certificate");
                 false
             }
         }

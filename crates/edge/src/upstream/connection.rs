@@ -53,7 +53,7 @@ impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_pending() && self.is_idle.get() && has_arrived(self.stream.get_ref().0) {
-            return Poll::Ready(Err(io::Error::other("something arrived on an idle connection")));
+            return Poll::Ready(Err(io::Error::other("Incus sent data on an idle connection")));
         }
         polled
     }

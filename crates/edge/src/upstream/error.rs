@@ -11,41 +11,45 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("Incus broke off in the middle of an answer: {0}")]
+    #[error("Incus aborted a response: {0}")]
     BrokenOff(#[source] hyper::Error),
-    #[error("the client did not send its whole request: {0}")]
+    #[error("the client did not send its complete request: {0}")]
     Client(#[source] hyper::Error),
     #[error(
-        "cannot connect to Incus at {address}: {source}; is it running, and does `incus config get core.https_address` agree?"
+        "cannot connect to Incus at {address}: {source}; check that Incus is running, and that upstream.url matches `incus config get core.https_address`"
     )]
     Connect { address: String, source: io::Error },
-    #[error("Incus did not answer sensibly: its answer has a length and chunks, or another coding than chunks")]
+    #[error(
+        "invalid response from Incus: it has both Content-Length and Transfer-Encoding, or a transfer coding other than chunked"
+    )]
     Framing,
-    #[error("Incus did not answer sensibly: {0}")]
+    #[error("invalid response from Incus: {0}")]
     Http(#[source] hyper::Error),
-    #[error("Incus answered {0} with {1}")]
+    #[error("Incus responded to {0} with {1}")]
     Status(String, StatusCode),
-    #[error("Incus did not answer within {} s", .0.as_secs())]
+    #[error("Incus did not respond within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error(
-        "what answers at {address} is not the Incus that was pinned; if Incus has a new certificate, put it at upstream.server_certificate"
+        "the server at {address} did not present the pinned certificate; if Incus has a new certificate, copy it to upstream.server_certificate"
     )]
     NotPinned { address: String },
     #[error(
-        "Incus at {address} refuses the connection behind its PROXY header: {source}; with upstream.proxy_protocol, `incus config get core.https_trusted_proxy` must name the address it comes from, {gateway}"
+        "Incus at {address} rejects the connection after its PROXY header: {source}; upstream.proxy_protocol requires that `incus config get core.https_trusted_proxy` lists the gateway's address, {gateway}"
     )]
     NoProxy {
         address: String,
         gateway: IpAddr,
         source: io::Error,
     },
-    #[error("what listens at {address} speaks no TLS; is that the port of `incus config get core.https_address`?")]
+    #[error(
+        "the server at {address} does not support TLS; set upstream.url to the port of `incus config get core.https_address`"
+    )]
     NoTls { address: String },
-    #[error("the TLS handshake with Incus at {address} failed: {source}; does Incus speak TLS 1.3 there?")]
+    #[error("the TLS handshake with Incus at {address} failed: {source}; check that Incus listens there, with TLS 1.3")]
     Tls { address: String, source: io::Error },
-    #[error("Incus's answer is larger than {0} bytes")]
+    #[error("Incus's response is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("Incus answered something that was not asked for")]
+    #[error("Incus sent an unexpected response")]
     Unusable,
 }
 

@@ -67,11 +67,11 @@ pub enum ErrorKind {
 }
 
 label!(ErrorKind {
-    BrokenOff = "broken_off",
+    BrokenOff = "aborted",
     Connect = "connect",
     NotPinned = "not_pinned",
-    NotUnderstood = "not_understood",
-    NoProxy = "no_proxy",
+    NotUnderstood = "invalid_response",
+    NoProxy = "proxy_protocol",
     Status = "status",
     Timeout = "timeout",
     Tls = "tls",

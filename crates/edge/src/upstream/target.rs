@@ -101,7 +101,7 @@ impl Target {
             (None, false) => {}
             (None, true) => {
                 known.present = None;
-                tracing::info!(address = self.address(), "Incus answers again");
+                tracing::info!(address = self.address(), "Incus is available again");
             }
             (Some(trouble), _) if known.present.as_ref() == Some(&trouble) => {}
             (Some(trouble), _) => {
