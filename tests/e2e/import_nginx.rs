@@ -1,8 +1,12 @@
 //! `import-nginx` converts the configuration of an Nginx in front of Incus into an equivalent one, names whatever it cannot
 //! convert, and grants no access that Nginx denied.
 
-mod guards;
+mod addresses;
+mod cases;
+mod files;
+mod held_back;
 mod machine;
+mod report;
 
 use std::fs;
 use std::path::Path;
