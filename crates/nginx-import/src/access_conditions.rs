@@ -20,17 +20,18 @@ pub(crate) struct AccessCondition<'a> {
     pub(crate) effect: &'static str,
 }
 
-const UNKNOWN: &str = "directives that may have kept requests away, and that the gateway knows nothing of";
-const ANSWERS: &str = "answers that came before Incus was asked, and would come no more";
-const INTERNAL: &str = "locations that Nginx reached from other locations only, under conditions that stand there";
-const REJECTS: &str = "conditions that kept some requests away, and would do so no more";
-const REROUTES: &str = "conditions that made something else of some requests, and would do so no more";
-const METHODS: &str = "methods that Nginx kept away, and that the gateway lets through";
-const REWRITES: &str = "changes to what Incus is asked for, which would be made no more";
-const DENIED_PATH: &str = "paths that Nginx kept from people, and that the gateway does not";
-const DESTINATIONS: &str = "destinations that variables decided on, so that some requests may not have got to Incus";
-const SOME_OF_PUBLIC: &str = "the only paths that Nginx let strangers reach, where the gateway lists every published image and serves each of them";
-const SOME_PATHS: &str = "the only paths that Nginx let admins reach, where the gateway gives them all of Incus";
+const UNKNOWN: &str = "unknown directives that may have rejected requests";
+const ANSWERS: &str = "responses that Nginx sent without asking Incus, and that the gateway does not send";
+const INTERNAL: &str = "locations that only other locations of Nginx reach, under the conditions there";
+const REJECTS: &str = "conditions that rejected some requests, and that the gateway does not have";
+const REROUTES: &str = "conditions that changed some requests, and that the gateway does not have";
+const METHODS: &str = "methods that Nginx rejected and the gateway allows";
+const REWRITES: &str = "changes to the request for Incus, which the gateway does not make";
+const DENIED_PATH: &str = "paths that Nginx denied and the gateway allows";
+const DESTINATIONS: &str = "destinations that depend on variables, so that some requests may not have reached Incus";
+const SOME_OF_PUBLIC: &str =
+    "the only paths that strangers could reach, whereas the gateway lists and serves every published image";
+const SOME_PATHS: &str = "the only paths that admins could reach, whereas the gateway gives them the full Incus API";
 
 const METHOD: &[&str] = &["$request_method"];
 

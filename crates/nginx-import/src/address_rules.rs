@@ -36,7 +36,7 @@ impl AddressRules {
         };
         if routes.iter().any(trusts_header) {
             return Err(format!(
-                "{position}: `allow` and `deny` went by addresses that a header names, and the gateway believes no header"
+                "{position}: `allow` and `deny` used addresses from a header, which the gateway does not trust"
             ));
         }
         let mut rules = directives.iter().map(|directives| Rules::read(directives));
@@ -48,7 +48,7 @@ impl AddressRules {
                 Ok(combined)
             }
             _ => Err(format!(
-                "{position}: `allow` and `deny` differ from location to location, or are in an order that a port's `allow` and `deny` cannot say"
+                "{position}: `allow` and `deny` differ from location to location, or are in an order that a port's `allow` and `deny` cannot express"
             )),
         }
     }
@@ -88,14 +88,14 @@ fn proxies(routes: &[&Route<'_>]) -> Result<Option<Sourced<Vec<String>>>, String
     let mut position = None;
     for directive in directives {
         let proxy = network(directive.value())
-            .ok_or_else(|| format!("{}: `{}` is no network", directive.position, directive.value()))?;
+            .ok_or_else(|| format!("{}: `{}` is not a network", directive.position, directive.value()))?;
         if !proxies.contains(&proxy) {
             proxies.push(proxy);
         }
         position.get_or_insert(&directive.position);
     }
     let position = position
-        .ok_or("clients come by a proxy that speaks the PROXY protocol, and no `set_real_ip_from` says which")?;
+        .ok_or("clients connect through a proxy that speaks the PROXY protocol, and no `set_real_ip_from` names it")?;
     Ok(Some(Sourced::new(proxies, position)))
 }
 
@@ -117,7 +117,7 @@ mod tests {
     use crate::directive::Position;
 
     #[test]
-    fn rules_are_taken_where_both_mean_the_same() {
+    fn rules_are_translated_where_both_are_equivalent() {
         for (text, expected) in [
             ("deny all", None),
             ("allow all", Some(("", ""))),

@@ -29,13 +29,13 @@ pub(crate) fn translate(draft: &mut Draft<'_>, servers: &Servers<'_>, variables:
         let named = scope.first("ssl_client_certificate");
         if let (Some(_), Some(trusted)) = (named, trusted) {
             draft.report.unsupported(format!(
-                "{}: whom these authorities have signed was let in too; list those by their own certificates",
+                "{}: clients with a certificate of these authorities were admitted too; list their own certificates",
                 trusted.position
             ));
         }
         let Some(directive) = named.or(trusted) else {
             draft.report.missing(format!(
-                "{}: who the admins are: there is no `ssl_client_certificate`; list them in [[admin.clients]]",
+                "{}: the admins' certificates: there is no `ssl_client_certificate`; list them in [[admin.clients]]",
                 incus_server.server.directive.position
             ));
             continue;
@@ -52,7 +52,7 @@ pub(crate) fn translate(draft: &mut Draft<'_>, servers: &Servers<'_>, variables:
                 comment_out_clients(
                     draft,
                     format!(
-                        "{}: the gateway does not ask whether a certificate was revoked, as `{name}` did",
+                        "{}: the gateway does not check whether a certificate is revoked, as `{name}` did",
                         revocation.position
                     ),
                 );
@@ -62,7 +62,7 @@ pub(crate) fn translate(draft: &mut Draft<'_>, servers: &Servers<'_>, variables:
             comment_out_clients(
                 draft,
                 format!(
-                    "{}: whose requests got to `{}` was decided elsewhere in Nginx",
+                    "{}: other locations of Nginx decided which requests reached `{}`",
                     route.pass.position,
                     route.pattern()
                 ),
@@ -72,7 +72,7 @@ pub(crate) fn translate(draft: &mut Draft<'_>, servers: &Servers<'_>, variables:
             comment_out_clients(
                 draft,
                 format!(
-                    "{}: the condition `{}` on certificates cannot be held against them here",
+                    "{}: the condition `{}` on certificates cannot be evaluated here",
                     condition.position,
                     condition.arguments.join(" ")
                 ),
@@ -122,7 +122,7 @@ fn report_separate_addresses(draft: &mut Draft<'_>, admin: &[&IncusServer<'_>], 
         comment_out_clients(
             draft,
             format!(
-                "{}: these admins came to other addresses than those of {}, and the gateway has one admin port for all",
+                "{}: these admins used other addresses than those of {}, and the gateway has one admin port for all",
                 other.server.directive.position, first.server.directive.position
             ),
         );
@@ -135,14 +135,14 @@ fn add_clients(draft: &mut Draft<'_>, list: ClientList, directive: &Directive, p
     }
     if list.clients.iter().any(|client| client.fingerprint.is_none()) {
         draft.report.missing(format!(
-            "{}: Nginx knows admins by the SHA-1 of certificates that are not in {}; ask them for those (they are in their ~/.config/incus/client.crt)",
+            "{}: Nginx identifies admins by the SHA-1 of certificates that are not in {}; ask the admins for these certificates (~/.config/incus/client.crt)",
             directive.position,
             path.display()
         ));
     }
     if list.have_authority {
         draft.report.unsupported(format!(
-            "{}: a certificate here can sign others, and Nginx let in whomever it had signed; the gateway lets in who shows a listed certificate itself. List those of admins who come with another one",
+            "{}: a certificate here can sign others, and Nginx admitted every client with a certificate signed by it; the gateway admits only clients that present a listed certificate. List the certificates of admins who use another one",
             directive.position
         ));
     }
@@ -154,7 +154,7 @@ fn add_clients(draft: &mut Draft<'_>, list: ClientList, directive: &Directive, p
         .and_then(|key_pair| reader.read_one(&key_pair.certificate.value).ok());
     if own.is_some_and(|own| list.fingerprints.contains(&own.sha256)) {
         draft.report.improvement(format!(
-            "{}: the gateway's own certificate for Incus is an admin's too, so its key is in several hands. Now each admin can have their own: `incus remote generate-certificate` makes it, and a table [[admin.clients]] lets it in",
+            "{}: the certificate that the gateway presents to Incus is an admin's too, so several people have its key. Now each admin can have a separate one: create it with `incus remote generate-certificate`, and list it in a table [[admin.clients]]",
             directive.position
         ));
     }
@@ -174,6 +174,6 @@ fn add_clients(draft: &mut Draft<'_>, list: ClientList, directive: &Directive, p
 fn comment_out_clients(draft: &mut Draft<'_>, problem: String) {
     draft.config.is_client_list_exact = false;
     draft.report.unenforced(format!(
-        "{problem}: the tables [[admin.clients]] are commented out. Leave in those whom you mean"
+        "{problem}: the tables [[admin.clients]] are commented out. Uncomment those that you want"
     ));
 }

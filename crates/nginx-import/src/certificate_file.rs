@@ -15,7 +15,7 @@ pub(crate) fn resolve(prefix: &Path, directive: &Directive) -> Result<PathBuf, S
         .any(|scheme| value.starts_with(scheme));
     if is_elsewhere || value.contains('$') || value.is_empty() {
         return Err(format!(
-            "{}: `{} {value}` names no file",
+            "{}: `{} {value}` does not name a file",
             directive.position, directive.name
         ));
     }
@@ -23,7 +23,7 @@ pub(crate) fn resolve(prefix: &Path, directive: &Directive) -> Result<PathBuf, S
     match std::fs::metadata(&path) {
         // A named pipe could block, and a device could be endless.
         Ok(found) if !found.is_file() || found.len() > MAX_SIZE => Err(format!(
-            "{}: {} is no file of certificates",
+            "{}: {} is not a file of certificates",
             directive.position,
             path.display()
         )),

@@ -75,7 +75,7 @@ pub(crate) fn classify<'a>(http: &Http<'a>, variables: &ClientVariables<'a>, inc
         let position = &route.pass.position;
         match (target(route, http), &servers.target) {
             (Ok(target), Some(chosen)) if target.url != chosen.url => servers.problems.push(format!(
-                "{position}: this goes to {}, and the gateway stands in front of one Incus only, the one at {} ({})",
+                "{position}: this leads to {}, and the gateway proxies to one Incus only, the one at {} ({})",
                 target.url, chosen.url, chosen.position
             )),
             (Err(problem), _) if !(scorer.assume_computed && is_computed(route)) => {

@@ -40,7 +40,7 @@ pub(crate) fn read(
         Ok(certificates) => certificates,
         Err(error) => {
             report.missing(format!(
-                "{position}: who the admins are: {error}. Or list them in [[admin.clients]] by hand"
+                "{position}: the admins' certificates: {error}. Or list them in [[admin.clients]] by hand"
             ));
             Vec::new()
         }

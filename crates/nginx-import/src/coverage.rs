@@ -44,7 +44,7 @@ impl Coverage<'_> {
     /// Handles a directive outside the `http` block.
     fn outside(&self, directive: &Directive, report: &mut Report) {
         match directive.name.as_str() {
-            "mail" | "stream" => report.unsupported_for(directive, "not about HTTP, and stays with Nginx"),
+            "mail" | "stream" => report.unsupported_for(directive, "not HTTP, and stays with Nginx"),
             _ => self.directive(directive, report),
         }
     }
@@ -67,7 +67,7 @@ impl Coverage<'_> {
             let names: Vec<_> = other.names().collect();
             let listens: Vec<_> = other.listens.iter().map(|listen| listen.text).collect();
             report.unsupported(format!(
-                "{}: the server `{}` on {} is not Incus's, and stays with Nginx",
+                "{}: the server `{}` on {} does not lead to Incus, and stays with Nginx",
                 server.position,
                 names.join(" "),
                 listens.join(", ")
@@ -80,7 +80,10 @@ impl Coverage<'_> {
         if target.is_some_and(|target| std::ptr::eq(target, upstream)) {
             self.all(upstream.children(), report);
         } else {
-            report.unsupported_for(upstream, "upstreams that are not the gateway's, and stay with Nginx");
+            report.unsupported_for(
+                upstream,
+                "upstreams that the gateway does not use, and that stay with Nginx",
+            );
         }
     }
 
@@ -93,7 +96,7 @@ impl Coverage<'_> {
             .iter()
             .any(|incus_server| uses(incus_server.server.directive, variable));
         if map.value() == "$http_upgrade" {
-            report.not_needed("Upgrades of connections go through by themselves", map);
+            report.not_needed("Connection upgrades are proxied automatically", map);
         } else if is_used && !map.value().contains("ssl_client_") {
             report.unsupported_for(map, "not understood");
         }
@@ -115,7 +118,7 @@ impl Coverage<'_> {
             }
             "proxy_set_header" => {
                 return report.not_needed(
-                    "Requests go to Incus with their own headers; those that speak for somebody else are dropped",
+                    "Requests are forwarded with their own headers, except those that impersonate another client",
                     directive,
                 );
             }
@@ -146,7 +149,7 @@ impl Coverage<'_> {
         } else if !is_rejection(location) && !self.is_reported(location) {
             report.unsupported_for(
                 location,
-                "locations that do not lead to Incus, and that the gateway does not have. Let Nginx serve them on another port (Certbot's challenges come to port 80)",
+                "locations that do not lead to Incus, and that the gateway does not serve. Let Nginx serve them on another port (Certbot's challenges use port 80)",
             );
         }
     }

@@ -16,6 +16,7 @@ pub(crate) enum Support {
     Unknown,
 }
 
+/// Looks up how a directive is handled.
 pub(crate) fn support(directive: &Directive) -> Support {
     let name = directive.name.as_str();
     if INTERPRETED.contains(&name) {
@@ -34,10 +35,10 @@ pub(crate) fn support(directive: &Directive) -> Support {
         || OTHER_UPSTREAMS.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with("_pass");
     if let Some(reason) = in_list(NOT_NEEDED) {
         Support::NotNeeded(reason)
-    } else if let Some(loss) = in_list(UNSUPPORTED) {
-        Support::Unsupported(loss)
+    } else if let Some(reason) = in_list(UNSUPPORTED) {
+        Support::Unsupported(reason)
     } else if is_of_other_upstreams() {
-        Support::NotNeeded("It is about upstreams of other kinds")
+        Support::NotNeeded("It applies to upstreams with other protocols")
     } else {
         Support::Unknown
     }
@@ -90,7 +91,7 @@ const INTERPRETED: &[&str] = &[
 
 const NOT_NEEDED: &[(&str, &[&str])] = &[
     (
-        "Nginx's own housekeeping, without a meaning here",
+        "Internals of Nginx, without an equivalent here",
         &[
             "daemon",
             "env",
@@ -162,7 +163,7 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "Bodies of any size are streamed, both ways, with no buffer on disk and no time in which a transfer must be done",
+        "Bodies of any size are streamed in both directions, without buffers on disk and without a time limit for the transfer",
         &[
             "aio",
             "aio_write",
@@ -200,7 +201,7 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "Connections to clients and to Incus are kept and reused as Incus has it",
+        "Connections to clients and to Incus are kept alive and reused automatically",
         &[
             "keepalive",
             "keepalive_min_timeout",
@@ -240,7 +241,7 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "TLS 1.3 and 1.2 with what is safe of their ciphers is all there is, towards clients and towards Incus",
+        "TLS is always 1.3 or 1.2 with safe ciphers, for clients and for Incus",
         &[
             "proxy_ssl_ciphers",
             "proxy_ssl_certificate_cache",
@@ -277,7 +278,7 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "Requests and answers go through as they are; the lists for strangers are compressed for who asks for it",
+        "Requests and responses are forwarded unchanged; the lists for strangers are compressed on request",
         &[
             "gunzip",
             "gzip",
@@ -323,7 +324,7 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "The list for strangers is kept for `public.max_age`, and images are not cached",
+        "The list for strangers is cached for `public.max_age`, and images are not cached",
         &[
             "proxy_cache",
             "proxy_cache_background_update",
@@ -344,11 +345,11 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "The log goes to stderr, hence to systemd's journal; `log.level` says what of it",
+        "The log goes to stderr, hence to systemd's journal; `log.level` sets its level",
         &["access_log", "error_log", "rewrite_log", "uninitialized_variable_warn"],
     ),
     (
-        "It is switched off, or to be the only rule, as on the gateway",
+        "It is off or has its default, as in the gateway",
         &[
             "auth_basic off",
             "auth_digest off",
@@ -363,7 +364,7 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "It only defines variables or modules; what used them on the way to Incus is named on its own",
+        "It only defines variables or modules; directives that use them on the route to Incus are reported separately",
         &[
             "geoip2",
             "geoip_city",
@@ -386,11 +387,11 @@ const NOT_NEEDED: &[(&str, &[&str])] = &[
 
 const UNSUPPORTED: &[(&str, &[&str])] = &[
     (
-        "the gateway adds no headers of its own to answers",
+        "the gateway adds no headers to responses",
         &["add_header", "add_trailer", "expires"],
     ),
     (
-        "the gateway counts in its own way: `limits.requests_per_second` and `limits.max_connections_per_address` of each address, on the public port",
+        "the gateway has its own limits: `limits.requests_per_second` and `limits.max_connections_per_address`, per client address on the public port",
         &[
             "limit_conn",
             "limit_conn_status",
@@ -411,11 +412,11 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
         &["alias", "autoindex"],
     ),
     (
-        "the gateway copies no requests to elsewhere",
+        "the gateway does not mirror requests",
         &["mirror", "mirror_request_body"],
     ),
     (
-        "the gateway speaks HTTP/1.1 and HTTP/2, over TCP",
+        "the gateway supports HTTP/1.1 and HTTP/2, over TCP",
         &[
             "http3",
             "http3_hq",
@@ -444,7 +445,7 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
         &["ssl_password_file", "proxy_ssl_password_file"],
     ),
     (
-        "certificates of Incus are not held against a list of revoked ones; the pinned one alone counts",
+        "Incus's certificate is not checked against a revocation list; only the pinned one is accepted",
         &["proxy_ssl_crl"],
     ),
 ];
@@ -456,7 +457,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_directive_has_one_fate() {
+    fn each_directive_is_classified_once() {
         let mut seen = HashSet::new();
         let list = NOT_NEEDED
             .iter()

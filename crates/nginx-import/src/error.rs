@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// The file is not valid Nginx configuration.
-    #[error("{position}: {problem}; `nginx -t` says whether Nginx takes it")]
+    #[error("{position}: {problem}; `nginx -t` shows whether Nginx accepts it")]
     Malformed {
         /// `file:line`
         position: String,
@@ -17,7 +17,7 @@ pub enum ImportError {
         problem: String,
     },
     /// A file cannot be read.
-    #[error("cannot read {}{}: {source}; give the nginx.conf that Nginx itself reads, as root", path.display(), included_at.as_ref().map(|position| format!(", which {position} includes (relative names start at the folder of nginx.conf)")).unwrap_or_default())]
+    #[error("cannot read {}{}: {source}; pass the nginx.conf that Nginx itself reads, as root", path.display(), included_at.as_ref().map(|position| format!(", which {position} includes (names are relative to the folder of nginx.conf)")).unwrap_or_default())]
     Unreadable {
         /// Path of the file.
         path: PathBuf,

@@ -37,7 +37,7 @@ pub(crate) fn report_all<'a>(
             .any(|route| route.scope.value("proxy_ssl_verify") != Some("on"))
     {
         report.improvement(
-            "Nginx took whoever answered for Incus (`proxy_ssl_verify` is off); now Incus's certificate is pinned"
+            "Nginx accepted any server as Incus (`proxy_ssl_verify` is off); now Incus's certificate is pinned"
                 .to_owned(),
         );
     }
@@ -60,7 +60,7 @@ pub(crate) fn report_all<'a>(
             });
             if !has_v4 && listen.text.starts_with("[::]") {
                 report.improvement(format!(
-                    "{}: `{}` was IPv6 alone; the gateway takes IPv4 there as well",
+                    "{}: `{}` was IPv6 only; the gateway accepts IPv4 there as well",
                     listen.position, listen.text
                 ));
             }
@@ -76,13 +76,13 @@ fn strangers(routes: &[&Route<'_>], report: &mut Report) {
         .collect();
     if !trusted.is_empty() {
         report.improvement(format!(
-            "{}: strangers' requests went to Incus over a connection that it trusts, so that they could list and download private images of every project (`?project=`, `?all-projects=true`). Now they are answered from what is published, and reach Incus never",
+            "{}: strangers' requests went to Incus over a connection that it trusts, so that they could list and download private images of every project (`?project=`, `?all-projects=true`). Now they are answered from the published images, and never reach Incus",
             pass_positions(&trusted)
         ));
         let of_server: Vec<_> = trusted.iter().copied().filter(|route| exposes_server(route)).collect();
         if !of_server.is_empty() {
             report.improvement(format!(
-                "{}: strangers read the server's whole configuration, passwords included. Now they see what their client needs to know",
+                "{}: strangers could read the server's whole configuration, passwords included. Now they see only what their client needs",
                 pass_positions(&of_server)
             ));
         }
@@ -93,7 +93,7 @@ fn strangers(routes: &[&Route<'_>], report: &mut Report) {
             .collect();
         if !whole.is_empty() {
             report.improvement(format!(
-                "{}: strangers had ALL of Incus here, instances included: look for what they may have left there",
+                "{}: strangers had the FULL Incus API here, instances included: check what they may have left there",
                 pass_positions(&whole)
             ));
         }
@@ -108,8 +108,7 @@ fn strangers(routes: &[&Route<'_>], report: &mut Report) {
     });
     if with_head {
         report.unsupported(
-            "Strangers could ask with HEAD; the gateway's public port knows GET alone, as do Incus's clients"
-                .to_owned(),
+            "Strangers could use HEAD; the gateway's public port supports GET only, as Incus's clients do".to_owned(),
         );
     }
 }
@@ -133,7 +132,7 @@ fn admins<'a>(routes: &[&Route<'a>], http: &Http<'a>, report: &mut Report) {
         .collect();
     if !untrusted.is_empty() {
         report.improvement(format!(
-            "{}: Nginx showed no certificate to Incus here, which answered admins as strangers. Now both ports use the trusted connection",
+            "{}: Nginx presented no certificate to Incus here, which treated admins as strangers. Now both ports use the trusted connection",
             pass_positions(&untrusted)
         ));
     }
@@ -143,7 +142,7 @@ fn admins<'a>(routes: &[&Route<'a>], http: &Http<'a>, report: &mut Report) {
         if !is_any {
             let (position, size) = size.map_or((&route.pass.position, "1m"), |size| (&size.position, size.value()));
             report.improvement(format!(
-                "{position}: imports larger than {size} ended with 413 (`client_max_body_size`); now images of any size are streamed"
+                "{position}: imports larger than {size} failed with 413 (`client_max_body_size`); now images of any size are streamed"
             ));
         }
         let upgrades = route
@@ -153,7 +152,7 @@ fn admins<'a>(routes: &[&Route<'a>], http: &Http<'a>, report: &mut Report) {
             .any(|header| header.value().eq_ignore_ascii_case("upgrade"));
         if !upgrades {
             report.improvement(format!(
-                "{}: `incus exec`, `console`, `monitor` and `file push` did not work for want of upgrades; now they do",
+                "{}: `incus exec`, `console`, `monitor` and `file push` did not work without upgrades; now they do",
                 route.pass.position
             ));
         }
@@ -168,7 +167,7 @@ fn transport(routes: &[&Route<'_>], report: &mut Report) {
         .collect();
     if !old.is_empty() {
         report.improvement(format!(
-            "{}: over HTTP/1.0 to Incus (`proxy_http_version`, the default in most versions) a torn download of a split image looked whole; now it is torn for the client too",
+            "{}: over HTTP/1.0 to Incus (`proxy_http_version`, the default in most versions) a truncated download of a split image looked complete; now it is truncated for the client too",
             pass_positions(&old)
         ));
     }
@@ -176,14 +175,14 @@ fn transport(routes: &[&Route<'_>], report: &mut Report) {
     match protocols {
         None if routes.is_empty() => {}
         None => report.improvement(
-            "TLS 1.3, the only one that Incus's clients speak, is on; in Nginx before 1.23.4 it was not, unless told"
+            "TLS 1.3, the only version that Incus's clients support, is on; in Nginx before 1.23.4 it is off by default"
                 .to_owned(),
         ),
         Some(protocols) if !protocols.arguments.iter().any(|version| version == "TLSv1.3") => {
             report.improvement(format!(
-                "{}: TLS 1.3 was off, and Incus's clients speak nothing else; now it is on",
+                "{}: TLS 1.3 was off, and Incus's clients support nothing else; now it is on",
                 protocols.position
-            ))
+            ));
         }
         Some(protocols)
             if protocols
@@ -192,7 +191,7 @@ fn transport(routes: &[&Route<'_>], report: &mut Report) {
                 .any(|version| version == "TLSv1" || version == "TLSv1.1") =>
         {
             report.improvement(format!(
-                "{}: TLS 1.0 and 1.1 are gone; 1.2 and 1.3 are what is left",
+                "{}: TLS 1.0 and 1.1 are off; the gateway supports 1.2 and 1.3",
                 protocols.position
             ));
         }
@@ -205,12 +204,12 @@ fn clients(servers: &Servers<'_>, variables: &ClientVariables<'_>, config: &Prox
         let is_unused = !config.public.is_held_back && !tests_client_certificate(&incus_server.server, variables);
         if incus_server.admin.is_empty() && incus_server.server.verification() == Verification::Optional && is_unused {
             report.improvement(format!(
-                "{}: a certificate was asked for, but nobody was refused for want of one; the gateway's admin port refuses",
+                "{}: a certificate was requested, but clients without one were not rejected; the gateway's admin port rejects them",
                 incus_server.server.directive.position
             ));
         }
         if !incus_server.admin.is_empty() {
-            report.improvement("Who comes without a listed certificate gets a 403 in Incus's own form, in place of a page of HTML with status 400".to_owned());
+            report.improvement("Clients without a listed certificate get a 403 as Incus's JSON, instead of an HTML page with status 400".to_owned());
         }
     }
 }

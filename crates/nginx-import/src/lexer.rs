@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_cut_as_nginx_cuts_them() {
+    fn words_are_split_as_nginx_splits_them() {
         for (text, expected) in [
             ("a b  c;", &["a", "b", "c"][..]),
             ("a\tb\r\n c ;", &["a", "b", "c"]),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_line() {
+    fn each_syntax_error_has_its_line() {
         for (text, line, problem) in [
             ("a;\n;", 2, "`;` is not expected here"),
             ("{", 1, "`{` is not expected here"),

@@ -49,7 +49,7 @@ fn limit(
             }
             (Some(value), Some(current)) if value == *current => {}
             (_, current) => draft.report.unsupported(format!(
-                "{}: `{} {}` is not taken for `limits.{key}`, which {}",
+                "{}: `{} {}` is not used for `limits.{key}`, which {}",
                 directive.position,
                 directive.name,
                 directive.arguments.join(" "),

@@ -7,7 +7,6 @@ use crate::port::Port;
 
 /// The caller's part of an import.
 #[derive(Clone, Copy)]
-#[expect(missing_debug_implementations, reason = "a reader of certificates need not have one")]
 pub struct Options<'a> {
     /// The folder of Incus on this machine, such as `/var/lib/incus`.
     pub incus_folder: &'a Path,

@@ -117,7 +117,7 @@ impl fmt::Display for ProxyConfig {
         )?;
         writeln!(
             f,
-            "# The comments say where each value stood, in files named from {} on.\n",
+            "# The comments name the origin of each value; file names are relative to {}.\n",
             escape_control(&self.prefix)
         )?;
         match (&self.public.tls, &self.admin.tls) {
@@ -143,7 +143,7 @@ impl fmt::Display for ProxyConfig {
         self.public.write(f)?;
         writeln!(
             f,
-            "images = \"public\"   # the published ones; what \"all\" shows is in docs/REFERENCE.md\n"
+            "images = \"public\"   # published images only; docs/REFERENCE.md explains \"all\"\n"
         )?;
         writeln!(f, "[admin]")?;
         self.admin.write(f)?;
@@ -153,7 +153,7 @@ impl fmt::Display for ProxyConfig {
         if self.clients.is_empty() && !self.admin.listen.is_empty() {
             writeln!(
                 f,
-                "\n# [[admin.clients]]   # MISSING: a table for each admin; without one, nobody is let in"
+                "\n# [[admin.clients]]   # MISSING: a table for each admin; without one, no client is admitted"
             )?;
             writeln!(f, "# name = \"ops\"\n# certificate = \"/path/to/ops.crt\"")?;
         }
@@ -182,7 +182,7 @@ impl ProxyConfig {
                 f,
                 "url",
                 "https://127.0.0.1:8553",
-                "as `incus config get core.https_address` has it",
+                "see `incus config get core.https_address`",
             )?,
         }
         match &self.client_key_pair {
@@ -192,21 +192,17 @@ impl ProxyConfig {
                     f,
                     "client_certificate",
                     "/path/to/client.crt",
-                    "what the gateway shows to Incus, which must trust it",
+                    "the certificate that the gateway presents to Incus, which must trust it",
                 )?;
                 placeholder(f, "client_private_key", "/path/to/client.key", "its key")?;
             }
         }
         match &self.pin {
-            None if self
-                .upstream_url
-                .as_ref()
-                .is_some_and(|upstream_url| is_loopback(&upstream_url.value)) =>
-            {
+            None if self.upstream_url.as_ref().is_some_and(|url| is_loopback(&url.value)) => {
                 writeln!(
                     f,
-                    "# server_certificate = \"/var/lib/incus/server.crt\"   # without it, whoever listens there is taken for Incus"
-                )?
+                    "# server_certificate = \"/var/lib/incus/server.crt\"   # without it, any server at this address is accepted as Incus"
+                )?;
             }
             Some(pin) => line(f, "server_certificate", &pin.value.to_string_lossy(), &pin.comment)?,
             None => {
@@ -218,18 +214,18 @@ impl ProxyConfig {
     }
 
     fn client(&self, f: &mut fmt::Formatter<'_>, client: &AdminClient) -> fmt::Result {
-        let prefix_mark = if self.is_client_list_exact { "" } else { "# " };
+        let comment_mark = if self.is_client_list_exact { "" } else { "# " };
         writeln!(
             f,
-            "\n{prefix_mark}[[admin.clients]]   # {}",
+            "\n{comment_mark}[[admin.clients]]   # {}",
             escape_control(&client.comment)
         )?;
-        writeln!(f, "{prefix_mark}name = {}", string(&client.name))?;
+        writeln!(f, "{comment_mark}name = {}", string(&client.name))?;
         match &client.fingerprint {
-            Some(fingerprint) => writeln!(f, "{prefix_mark}fingerprint = {}", string(fingerprint)),
+            Some(fingerprint) => writeln!(f, "{comment_mark}fingerprint = {}", string(fingerprint)),
             None => writeln!(
                 f,
-                "{prefix_mark}certificate = \"/path/to/{}.crt\"   # MISSING",
+                "{comment_mark}certificate = \"/path/to/{}.crt\"   # MISSING",
                 client.name
             ),
         }
@@ -262,15 +258,15 @@ impl PortConfig {
             many => format!("[{}]", many.join(", ")),
         };
         if self.listen.is_empty() {
-            let comment = "Nginx had no such port: for this machine alone";
+            let comment = "Nginx had no such port: this machine only";
             return writeln!(f, "listen = {value}   # {comment}");
         }
         if let Some(loopback_listen) = self.loopback_listen {
-            let comment = "HELD BACK until you have decided, see below";
+            let comment = "HELD BACK until you decide, see below";
             line(f, "listen", &loopback_listen.to_string(), comment)?;
             return writeln!(
                 f,
-                "# listen = {value}   # {}, with restrictions that could not be taken over",
+                "# listen = {value}   # {}, with restrictions that could not be translated",
                 escape_control(&sources)
             );
         }

@@ -85,7 +85,7 @@ impl Reader {
         }
         let text = self.text(path).map_err(unreadable)?;
         if text.starts_with(b"\xEF\xBB\xBF") {
-            let problem = "the file begins with a byte order mark, which Nginx refuses; remove it".to_owned();
+            let problem = "the file begins with a byte order mark, which Nginx rejects; remove it".to_owned();
             return Err(syntax_error(SyntaxError { line: 1, problem }));
         }
         self.including.push(canonical);
@@ -126,7 +126,7 @@ impl Reader {
                 return Err(malformed(
                     &self.prefix,
                     &position,
-                    format!("more than {MAX_DEPTH} blocks and files within each other"),
+                    format!("more than {MAX_DEPTH} nested blocks and files"),
                 ));
             }
             if name == "include" && !opens {
@@ -136,7 +136,7 @@ impl Reader {
             if opens && name.ends_with("_by_lua_block") {
                 let as_file = name.trim_end_matches("_block");
                 let problem = format!(
-                    "`{name}` holds Lua, which cannot be read here and may be what keeps people out. Import a copy of the file that has `{as_file}_file x;` in its place, which holds the port back; a copy without it would open what the Lua guards"
+                    "`{name}` contains Lua, which cannot be interpreted here and may reject requests. Import a copy of the file with `{as_file}_file x;` in its place, which holds the port back; a copy without it would grant access that the Lua denies"
                 );
                 return Err(malformed(&self.prefix, &position, problem));
             }
@@ -190,7 +190,7 @@ impl Reader {
             malformed(
                 &self.prefix,
                 position,
-                format!("`{text}` is no pattern of file names ({error})"),
+                format!("`{text}` is not a valid pattern of file names ({error})"),
             )
         })?;
         let mut directives = Vec::new();

@@ -48,7 +48,7 @@ pub(crate) fn translate<'a>(
     }
     if public.is_empty() {
         draft.report.unsupported(
-            "There is no server for strangers in these files; the gateway's public port is for this machine alone"
+            "These files have no server for strangers; the gateway's public port listens on this machine only"
                 .to_owned(),
         );
     }
@@ -56,11 +56,11 @@ pub(crate) fn translate<'a>(
         let requests_certificate =
             |incus_server: &IncusServer<'_>| incus_server.server.verification() != Verification::None;
         let what = match servers.incus.iter().any(requests_certificate) {
-            true => "A certificate is asked for in these files, but no location that leads to Incus depends on it",
-            false => "There is no server in these files that asks for a certificate",
+            true => "These files request a certificate, but no location that leads to Incus depends on it",
+            false => "These files have no server that requests a certificate",
         };
         draft.report.unsupported(format!(
-            "{what}; the gateway's admin port is for this machine alone, and lets nobody in"
+            "{what}; the gateway's admin port listens on this machine only, and admits no client"
         ));
     }
     [public_conditions, admin_conditions].concat()
@@ -76,7 +76,7 @@ fn restrict_addresses(
 ) {
     let config = draft.config.port_mut(port);
     let report = &mut draft.report;
-    let held_back = format!(". Decide whether that will do, then set `{port}.listen`, which is held back");
+    let held_back = format!(". Decide whether that is acceptable, then set `{port}.listen`, which is held back");
     for AccessCondition { directive, effect } in access_conditions {
         config.is_held_back = true;
         report.unenforced_for(directive, &format!("{effect}{held_back}"));
@@ -94,7 +94,7 @@ fn restrict_addresses(
         {
             config.is_held_back = true;
             report.unenforced(format!(
-                "{}: over IPv4, `listen {}` was reached at that address alone ({}), and the gateway takes IPv4 at every address with `{}`{held_back}",
+                "{}: over IPv4, clients reached `listen {}` at that address only ({}), and the gateway accepts IPv4 at every address with `{}`{held_back}",
                 listen.position, v4.text, v4.position, listen.text
             ));
         }
@@ -104,7 +104,7 @@ fn restrict_addresses(
     if has_proxy && let Some(other) = listens.find(|listen| !listen.has_proxy_protocol) {
         config.is_held_back = true;
         report.unenforced(format!(
-            "{}: not all of the port's clients come by a proxy, as others do{held_back}",
+            "{}: some of the port's clients connect through a proxy, and some do not{held_back}",
             other.position
         ));
     }
@@ -118,7 +118,7 @@ fn restrict_addresses(
     let trusted_header = routes.iter().find_map(|route| route.scope.first("set_real_ip_from"));
     if let Some(trusted_header) = trusted_header.filter(|_| !has_proxy) {
         report.unsupported(format!(
-            "{}: the gateway believes no header about clients' addresses; let the proxy in front speak the PROXY protocol, and name it in `{port}.proxy_protocol_from`",
+            "{}: the gateway trusts no header about client addresses; let the proxy in front use the PROXY protocol, and list it in `{port}.proxy_protocol_from`",
             trusted_header.position
         ));
     }
@@ -130,19 +130,20 @@ fn port_config(draft: &mut Draft<'_>, servers: &[&IncusServer<'_>]) -> PortConfi
         for listen in &incus_server.server.listens {
             let position = listen.position;
             match listen.address {
-                None => draft
-                    .report
-                    .missing(format!("{position}: `listen {}` is no address and port", listen.text)),
+                None => draft.report.missing(format!(
+                    "{position}: `listen {}` is not an address and port",
+                    listen.text
+                )),
                 Some(_) if listen.is_quic => {
                     draft.report.unsupported(format!(
-                        "{position}: `listen {}` is for HTTP/3, and the gateway speaks HTTP/1.1 and HTTP/2, over TCP",
+                        "{position}: `listen {}` is for HTTP/3, and the gateway supports HTTP/1.1 and HTTP/2, over TCP",
                         listen.text
                     ));
                     continue;
                 }
                 Some(_) if !listen.is_tls => {
                     draft.report.unsupported(format!(
-                        "{position}: `listen {}` is without TLS, which the gateway never is",
+                        "{position}: `listen {}` is without TLS, which the gateway does not support",
                         listen.text
                     ));
                     continue;
@@ -167,7 +168,7 @@ fn translate_tls(draft: &mut Draft<'_>, server: &Server<'_>, port: &mut PortConf
     match (&port.tls, found) {
         (Some(first), Some(other)) if first.certificate.value != other.certificate.value => {
             draft.report.unsupported(format!(
-                "{}: a port has one certificate, whatever name it is asked for; the one of {} it is",
+                "{}: a port has one certificate, whatever the requested host name; the one of {} is used",
                 other.certificate.comment, first.certificate.comment
             ));
         }
@@ -207,10 +208,10 @@ fn resolve_conflicts(draft: &mut Draft<'_>, others: &[Server<'_>]) {
         let value = free_address(listen.value.ip(), default_port(Admin), default_port(Admin), &all);
         let (from, to) = (listen.value.port(), value.port());
         draft.report.unsupported(format!(
-            "{}: strangers and admins cannot share port {from}: admins now come to port {to}, and add their remote anew",
+            "{}: strangers and admins cannot share port {from}: admins now use port {to}, and add their remote again",
             listen.comment
         ));
-        let comment = format!("in place of {from}, which strangers have ({})", listen.comment);
+        let comment = format!("instead of {from}, which strangers use ({})", listen.comment);
         draft.config.admin.add(value, comment);
     }
 

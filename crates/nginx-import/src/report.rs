@@ -153,7 +153,7 @@ impl fmt::Display for Finding {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Files are named from {} on.\n", escape_control(&self.prefix))?;
+        writeln!(f, "File names are relative to {}.\n", escape_control(&self.prefix))?;
         if !self.exposed.is_empty() {
             writeln!(f, "What is open to everybody NOW, in Nginx:")?;
             items(f, "", &self.exposed)?;

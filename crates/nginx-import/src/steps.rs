@@ -66,7 +66,7 @@ fn blocks(servers: &Servers<'_>, config: &ProxyConfig, report: &mut Report) {
         match (removed.is_empty(), kept.is_empty()) {
             (true, _) => {}
             (false, true) => blocks.push(line_range),
-            (false, false) => blocks.push(format!("the `listen` of {line_range} on ports of the gateway's")),
+            (false, false) => blocks.push(format!("the `listen` of {line_range} on the gateway's ports")),
         }
     }
     blocks.extend(
@@ -78,7 +78,7 @@ fn blocks(servers: &Servers<'_>, config: &ProxyConfig, report: &mut Report) {
     );
     if !blocks.is_empty() {
         report.step(format!(
-            "Take these blocks out of Nginx, and keep a copy to go back to: {}.",
+            "Remove these blocks from Nginx, and keep a copy to go back to: {}.",
             blocks.join(", ")
         ));
     }
@@ -87,7 +87,7 @@ fn blocks(servers: &Servers<'_>, config: &ProxyConfig, report: &mut Report) {
             .routes()
             .map(|route| route.location().unwrap_or(route.pass));
         report.step(format!(
-            "It serves more than Incus, so leave in {} all but its locations that lead to Incus ({}) and its `listen` on ports of the gateway's; keep a copy to go back to.",
+            "In {}, which also serves other content, remove only the locations that lead to Incus ({}) and the `listen` on the gateway's ports; keep a copy to go back to.",
             incus_server.server.directive.line_range(),
             positions_of(locations)
         ));
@@ -140,10 +140,10 @@ fn socket_units(config: &ProxyConfig, options: &Options<'_>, report: &mut Report
     // Nginx's `listen 8554` is IPv4 only. Whether to add IPv6 is the administrator's decision.
     let is_v4 = listens.iter().any(|address| address.ip() == Ipv4Addr::UNSPECIFIED);
     report.step(format!(
-        "{start} units of systemd hold {}: name {} in the socket's, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
+        "{start} systemd units listen on {}: set {} in the socket unit, or do without it (see \"Other ports\" in docs/OPERATING.md).{}",
         text(&units),
         text(&listens),
-        if is_v4 { " `[::]` in place of `0.0.0.0` in the file is IPv4 and IPv6." } else { "" }
+        if is_v4 { " `[::]` instead of `0.0.0.0` in the file listens on IPv4 and IPv6." } else { "" }
     ));
 }
 
@@ -162,7 +162,7 @@ fn keys(config: &ProxyConfig, report: &mut Report) {
     let in_home = unique(files.filter(at_home).collect());
     if !in_home.is_empty() {
         report.step(format!(
-            "systemd shows the gateway nothing of /home and /root: `install -D -g incus-gate -m 640 -t /etc/incus-gate/certs {in_home}`, and change the paths in the file."
+            "systemd hides /home and /root from the gateway: `install -D -g incus-gate -m 640 -t /etc/incus-gate/certs {in_home}`, and change the paths in the file."
         ));
     }
     let keys = pairs().map(|key_pair| key_pair.key.value.as_path());
@@ -189,16 +189,17 @@ fn shared_ports(servers: &Servers<'_>, config: &ProxyConfig, report: &mut Report
             let mut addresses = server.listens.iter().filter_map(|listen| listen.address);
             addresses.any(|other| overlap(listen.value, other))
         };
-        let choose = "a port is one program's: choose another one for the gateway, or give it an address of its own";
+        let choose =
+            "only one program can use a port: choose another one for the gateway, or give it an address of its own";
         let (comment, port) = (&listen.comment, listen.value.port());
         for other in servers.others.iter().filter(|other| listens_there(other)) {
             let position = &other.directive.position;
             match only_rejects(other) {
                 true => report.unsupported(format!(
-                    "{position}: this server refuses whoever asks for another name on port {port}; the gateway answers by whatever name it is asked"
+                    "{position}: this server rejects requests for other host names on port {port}; the gateway accepts every host name"
                 )),
                 false => report.missing(format!(
-                    "{comment}: port {port} is also another server's ({position}), which stays with Nginx, and {choose}"
+                    "{comment}: port {port} is also used by another server ({position}), which stays with Nginx, and {choose}"
                 )),
             }
         }
@@ -210,7 +211,7 @@ fn shared_ports(servers: &Servers<'_>, config: &ProxyConfig, report: &mut Report
             let sites: Vec<_> = other_content(incus_server).into_iter().filter(is_site).collect();
             if !sites.is_empty() {
                 report.missing(format!(
-                    "{comment}: port {port} also serves what is not Incus's ({}), and {choose}",
+                    "{comment}: port {port} also serves other content ({}), and {choose}",
                     positions_of(sites)
                 ));
             }

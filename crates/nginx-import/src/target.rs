@@ -71,13 +71,13 @@ pub(crate) fn target<'a>(route: &Route<'a>, http: &Http<'a>) -> Result<Target<'a
             Some(path) => format!(
                 "`proxy_pass {text}` leads to the unix socket {path}; the gateway reaches Incus over TCP, so give it an address with `incus config set core.https_address=127.0.0.1:8553`"
             ),
-            None => format!("`proxy_pass {text}` is not https, and Incus speaks nothing else over TCP"),
+            None => format!("`proxy_pass {text}` is not https, and Incus supports nothing else over TCP"),
         });
     };
     let authority = authority(rest);
     if authority.contains('$') {
         return Err(format!(
-            "where `proxy_pass {text}` leads is known only when a request comes"
+            "the target of `proxy_pass {text}` is known only when a request arrives"
         ));
     }
     let Some(upstream) = http.upstream(authority) else {
@@ -234,6 +234,6 @@ fn https_url(authority: &str, default_port: u16) -> Result<String, String> {
     let url = format!("https://{authority}");
     match url.parse::<http::Uri>() {
         Ok(parsed) if parsed.port_u16().is_some() && !authority.contains('@') => Ok(url),
-        _ => Err(format!("`{authority}` is no address")),
+        _ => Err(format!("`{authority}` is not an address")),
     }
 }

@@ -75,7 +75,7 @@ fn translate_tree(tree: &[Directive], main: &[Directive], file: &Path, mut draft
     coverage::report_all(tree, &http, &servers, &access_conditions, &mut report);
     if !http.has_http_block && main.is_empty() && !servers.incus.is_empty() {
         report.unsupported(format!(
-            "{} is part of a configuration: what nginx.conf has around it, rules of access included, was not read. Give nginx.conf to have it looked at",
+            "{} is part of a configuration: the surrounding directives of nginx.conf, access rules included, were not read. Pass nginx.conf to include them",
             file.display()
         ));
     }
@@ -96,9 +96,9 @@ fn translate_tree(tree: &[Directive], main: &[Directive], file: &Path, mut draft
 /// Reports that nothing appears to lead to Incus.
 fn report_nothing_found(draft: &mut Draft<'_>, file: &Path, http: &Http<'_>, servers: &Servers<'_>) {
     draft.report.missing(format!(
-        "{}: no server here was recognised as one that leads to Incus: none asks clients for a certificate, has one to show behind it, or has a location for `/1.0`{}",
+        "{}: no server was recognised as leading to Incus: none requests client certificates, presents a certificate to its upstream, or has a location for `/1.0`{}",
         file.display(),
-        if http.has_http_block { "" } else { ". If it is part of a larger configuration, give its nginx.conf" }
+        if http.has_http_block { "" } else { ". If it is part of a larger configuration, pass its nginx.conf" }
     ));
     for route in servers.others.iter().flat_map(|server| &server.routes) {
         if let Ok(target) = target(route, http) {
@@ -108,7 +108,7 @@ fn report_nothing_found(draft: &mut Draft<'_>, file: &Path, http: &Http<'_>, ser
             );
             draft.report.missing_for(route.pass, &text);
         } else if is_computed(route) {
-            let text = "leads where variables say. If that is Incus, run this again with `--incus https://HOST:PORT`";
+            let text = "leads to a target that depends on variables. If that is Incus, run this again with `--incus https://HOST:PORT`";
             draft.report.missing_for(route.pass, text);
         }
     }

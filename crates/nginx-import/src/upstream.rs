@@ -18,13 +18,13 @@ pub(crate) fn translate<'a>(draft: &mut Draft<'_>, http: &Http<'a>, servers: &Se
         {
             draft.report.exposed(
                 route.pass,
-                "whoever gets here is root on this machine, for Incus takes all that comes to its unix socket for root, and no certificate is asked for. Close this port first of all",
+                "every client here is root on this machine, because Incus treats clients of its unix socket as root, and Nginx requests no certificate. Close this port first",
             );
         }
         for route in incus_server.routes() {
             if let PathMapping::Replaced(prefix) = path_mapping(route) {
                 draft.report.unsupported(format!(
-                    "{}: `{}` became `{prefix}` on the way to Incus; the gateway has Incus's own paths, without a prefix. Remotes and links that have it are to be changed",
+                    "{}: `{}` became `{prefix}` on the way to Incus; the gateway uses Incus's own paths, without a prefix. Change the remotes and links that have it",
                     route.pass.position,
                     route.pattern()
                 ));
@@ -39,7 +39,7 @@ pub(crate) fn translate<'a>(draft: &mut Draft<'_>, http: &Http<'a>, servers: &Se
             draft.config.upstream_url = Some(Sourced::new(target.url.clone(), &target.position));
             for other in &target.others {
                 draft.report.unsupported(format!(
-                    "{}: the gateway stands in front of one Incus, {}, and leaves `{}` out",
+                    "{}: the gateway proxies to one Incus, {}, and does not use `{}`",
                     other.position,
                     target.url,
                     other.arguments.join(" ")
@@ -49,7 +49,7 @@ pub(crate) fn translate<'a>(draft: &mut Draft<'_>, http: &Http<'a>, servers: &Se
         None if servers.incus.is_empty() => {}
         None => draft
             .report
-            .missing("where Incus is: `upstream.url`; `--incus URL` says it".to_owned()),
+            .missing("the address of Incus: `upstream.url`; `--incus URL` sets it".to_owned()),
     }
     let routes = || servers.incus.iter().flat_map(IncusServer::routes);
     let with_certificate = routes().find(|route| route.scope.first("proxy_ssl_certificate").is_some());
@@ -59,7 +59,7 @@ pub(crate) fn translate<'a>(draft: &mut Draft<'_>, http: &Http<'a>, servers: &Se
     }
     if draft.config.client_key_pair.is_none() && !servers.incus.is_empty() {
         draft.report.missing(
-            "what the gateway shows to Incus: `upstream.client_certificate` and its key. Make both, `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -noenc -days 3650 -subj /CN=incus-gate -keyout client.key -out client.crt`, and have Incus trust the certificate: `incus config trust add-certificate client.crt`".to_owned(),
+            "the certificate that the gateway presents to Incus: `upstream.client_certificate` and its key. Create both, `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -noenc -days 3650 -subj /CN=incus-gate -keyout client.key -out client.crt`, and add the certificate to Incus's trust store: `incus config trust add-certificate client.crt`".to_owned(),
         );
     }
     pin(draft, routes().next());
@@ -78,7 +78,7 @@ fn pin(draft: &mut Draft<'_>, route: Option<&Route<'_>>) {
                 return;
             }
             Ok((Ok(_), path)) => draft.report.unsupported(format!(
-                "{position}: {} is an authority, and the gateway goes by Incus's very certificate instead",
+                "{position}: {} is a CA, and the gateway requires Incus's exact certificate instead",
                 path.display()
             )),
             Ok((Err(error), _)) => draft.report.unsupported(format!("{position}: {error}")),
@@ -98,11 +98,11 @@ fn pin(draft: &mut Draft<'_>, route: Option<&Route<'_>>) {
     match own {
         Some(own) if is_here => draft.config.pin = Some(Sourced::new(own, "Incus's own, on this machine")),
         _ if is_here => draft.report.unsupported(format!(
-            "Incus's own certificate is not at {}, so whoever listens at that address of this machine is taken for Incus: set `upstream.server_certificate`",
+            "Incus's own certificate is not at {}, so any server at that address of this machine is accepted as Incus: set `upstream.server_certificate`",
             draft.options.incus_folder.join("server.crt").display()
         )),
         _ if draft.config.upstream_url.is_some() => draft.report.missing(
-            "how to know Incus on another machine: copy its server.crt (in a cluster: cluster.crt) here, and name it in `upstream.server_certificate`".to_owned(),
+            "the certificate of Incus, which is on another machine: copy its server.crt (in a cluster: cluster.crt) here, and name it in `upstream.server_certificate`".to_owned(),
         ),
         _ => {}
     }

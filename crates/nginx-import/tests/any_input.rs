@@ -43,6 +43,19 @@ fn translated(text: &[u8]) -> Result<String, ImportError> {
     translate(&file, options).map(|translation| translation.config)
 }
 
+#[test]
+fn text_from_certificates_is_escaped() {
+    let text = b"server { listen 1 ssl; ssl_verify_client on; ssl_client_certificate a; location / { proxy_pass https://127.0.0.1:1; } }";
+    let text = translated(text).expect("a valid configuration");
+    let table: toml::Table = text.parse().expect("valid TOML");
+    let clients = table["admin"]["clients"].as_array().expect("an array of tables");
+    assert_eq!(clients.len(), 1, "{text}");
+    assert!(
+        text.contains(r"CN=") && text.chars().all(|c| c == '\n' || !c.is_control()),
+        "{text}"
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn no_input_makes_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {

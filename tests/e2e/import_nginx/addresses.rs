@@ -12,10 +12,10 @@ const SITES: &[Row] = &[
         0,
         &[
             "`/incus/` became `/` on the way to Incus",
-            "port 443 also serves what is not Incus's (conf.d/lxc.conf:1)",
-            "leave in conf.d/lxc.conf:1-2 all but its locations that lead to Incus (conf.d/lxc.conf:2)",
+            "port 443 also serves other content (conf.d/lxc.conf:1)",
+            "In conf.d/lxc.conf:1-2, which also serves other content, remove only the locations that lead to Incus (conf.d/lxc.conf:2)",
         ],
-        &["Take these blocks out of Nginx"],
+        &["Remove these blocks from Nginx"],
     ),
     // Who has the gateway's own default.
     (
@@ -62,7 +62,7 @@ const SITES: &[Row] = &[
         "0.0.0.0:8554",
         "192.0.2.1:8555",
         1,
-        &["admins now come to port 8555"],
+        &["admins now use port 8555"],
         &[],
     ),
     // The same as without a path.
@@ -100,7 +100,7 @@ const SITES: &[Row] = &[
         "127.0.0.1:9554",
         "127.0.0.1:8555",
         0,
-        &["changes to what Incus is asked for"],
+        &["changes to the request for Incus"],
         &["where Incus is"],
     ),
     // HTTP/3 is not without TLS; and a refusing catch-all is no other site.
@@ -119,7 +119,7 @@ const SITES: &[Row] = &[
         "0.0.0.0:8554",
         "127.0.0.1:8555",
         0,
-        &["refuses whoever asks for another name"],
+        &["rejects requests for other host names"],
         &["MISSING"],
     ),
     (
@@ -128,7 +128,7 @@ const SITES: &[Row] = &[
         "0.0.0.0:8554",
         "127.0.0.1:8555",
         0,
-        &["the `listen` of conf.d/lxc.conf:1-1 on ports of the gateway's"],
+        &["the `listen` of conf.d/lxc.conf:1-1 on the gateway's ports"],
         &["MISSING"],
     ),
     (
@@ -137,7 +137,7 @@ const SITES: &[Row] = &[
         "0.0.0.0:8554",
         "127.0.0.1:8555",
         0,
-        &["port 8554 is also another server's"],
+        &["port 8554 is also used by another server"],
         &[],
     ),
     (

@@ -12,7 +12,7 @@ fn a_byte_order_mark_and_lua_are_refused_with_safe_advice() {
     let output = machine.import(&file, &[]);
     assert_eq!(output.status.code(), Some(65), "{output}");
     assert!(
-        output.stderr.contains("byte order mark, which Nginx refuses"),
+        output.stderr.contains("byte order mark, which Nginx rejects"),
         "{output}"
     );
     machine.nginx_test().fails();
@@ -21,7 +21,7 @@ fn a_byte_order_mark_and_lua_are_refused_with_safe_advice() {
     let file = machine.configure("etc/nginx/conf.d/lxc.conf", &text);
     let output = machine.import(&file, &[]);
     assert_eq!(output.status.code(), Some(65), "{output}");
-    assert!(output.stderr.contains("may be what keeps people out"), "{output}");
+    assert!(output.stderr.contains("may reject requests"), "{output}");
     // Following the advice opens nothing.
     assert!(
         output.stderr.contains("`access_by_lua_file x;` in its place"),
@@ -52,9 +52,7 @@ fn includes_start_at_the_folder_of_the_main_file() {
     let output = machine.import(&file, &[]);
     assert_eq!(output.status.code(), Some(66), "{output}");
     assert!(
-        output
-            .stderr
-            .contains("relative names start at the folder of nginx.conf"),
+        output.stderr.contains("names are relative to the folder of nginx.conf"),
         "{output}"
     );
 }

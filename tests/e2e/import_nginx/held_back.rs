@@ -194,7 +194,7 @@ const LOCATIONS: &[Row] = &[
         "127.0.0.1:9554",
         "127.0.0.1:8555",
         0,
-        &["locations that Nginx reached from other locations only"],
+        &["locations that only other locations of Nginx reach"],
         &[],
     ),
     (
@@ -219,8 +219,8 @@ const LOCATIONS: &[Row] = &[
             "`location /with_cert`",
         ],
         &[
-            "nobody was refused for want of one",
-            "asks for a certificate; the gateway's admin port",
+            "clients without one were not rejected",
+            "requests a certificate; the gateway's admin port",
         ],
     ),
     // Paths and methods that strangers did not have.
@@ -230,7 +230,7 @@ const LOCATIONS: &[Row] = &[
         "127.0.0.1:9554",
         "127.0.0.1:8555",
         0,
-        &["paths that Nginx kept from people"],
+        &["paths that Nginx denied"],
         &[],
     ),
     (
@@ -248,7 +248,7 @@ const LOCATIONS: &[Row] = &[
         "127.0.0.1:9554",
         "127.0.0.1:8555",
         0,
-        &["methods that Nginx kept away"],
+        &["methods that Nginx rejected"],
         &[],
     ),
     (
@@ -266,7 +266,7 @@ const LOCATIONS: &[Row] = &[
         "127.0.0.1:9554",
         "127.0.0.1:8555",
         0,
-        &["changes to what Incus is asked for"],
+        &["changes to the request for Incus"],
         &[],
     ),
     // Revocation.
@@ -276,7 +276,7 @@ const LOCATIONS: &[Row] = &[
         "127.0.0.1:8554",
         "0.0.0.0:9555",
         0,
-        &["does not ask whether a certificate was revoked, as `ssl_ocsp` did"],
+        &["does not check whether a certificate is revoked, as `ssl_ocsp` did"],
         &[],
     ),
     (
