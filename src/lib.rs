@@ -24,7 +24,8 @@
 //! - [`counters`] are the types that each module counts with; [`metrics`] exports them and reports health. [`status`] answers
 //!   the commands `status` and `images` over [`unix_http`].
 //! - [`lifecycle`] starts and drains the gateway, [`reload`] applies a new configuration, [`cli`] parses the arguments.
-//!   [`check`] verifies a configuration, [`init`] creates one, [`import_nginx`] converts one of Nginx.
+//!   [`check`] verifies a configuration, [`init`] creates one, [`import_nginx`] converts one of Nginx
+//!   with the crate [`nginx_import`], which does not depend on this one.
 //! - [`sandbox`] drops rights of the process, [`systemd`] notifies the service manager.
 //! - Small types: [`port`], [`cidr`], [`file`], [`socket_options`], [`upgraded_io`].
 
