@@ -63,7 +63,7 @@ struct ImportArguments {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The URL of Incus, if the report says that it was not detected
-    #[arg(long, value_name = "URL", value_parser = import_nginx::incus_url)]
+    #[arg(long, value_name = "URL", value_parser = import_nginx::parse_incus_url)]
     incus: Option<String>,
 }
 
@@ -153,15 +153,15 @@ impl Command {
 
 impl ImportArguments {
     fn import(self) -> Exit {
-        match import_nginx::import(&self.file, self.output.as_deref(), self.incus) {
+        match import_nginx::import(&self.file, self.output.as_deref(), self.incus.as_deref()) {
             Ok(Outcome::Complete) => Exit::Done,
             Ok(Outcome::Incomplete | Outcome::Nothing) => Exit::Failed,
             Err(error) => {
                 // If stderr is closed, there is no way to report it.
                 let _ = writeln!(std::io::stderr(), "incus-gate: {error}");
                 match error {
-                    ImportError::Malformed { .. } => Exit::DataError,
-                    ImportError::Unreadable { .. } => Exit::NoInput,
+                    ImportError::Input(nginx_import::ImportError::Malformed { .. }) => Exit::DataError,
+                    ImportError::Input(nginx_import::ImportError::Unreadable { .. }) => Exit::NoInput,
                     ImportError::Unwritable { .. } => Exit::CannotCreate,
                 }
             }

@@ -22,7 +22,8 @@
 //! - [`metrics`] exports what each module counts, and reports health, for which it reads Incus's [`server_info`]. [`status`]
 //!   answers the commands `status` and `images` over [`unix_http`].
 //! - [`lifecycle`] starts the gateway and ends it, [`reload`] applies a new configuration, [`cli`] parses the arguments.
-//!   [`check`] verifies a configuration, [`init`] creates one, [`import_nginx`] converts one of Nginx.
+//!   [`check`] verifies a configuration, [`init`] creates one, [`import_nginx`] converts one of Nginx
+//!   with the crate [`nginx_import`], which does not depend on this one.
 //! - [`sandbox`] drops rights of the process, [`systemd`] notifies the service manager.
 
 pub mod admin;
@@ -37,7 +38,6 @@ pub mod init;
 pub mod lifecycle;
 pub mod metrics;
 pub mod mount;
-pub mod port;
 pub mod public;
 pub mod reload;
 pub mod reply;

@@ -4,7 +4,7 @@
 use std::fs;
 
 use incus_gate::config::{Config, ConfigError};
-use incus_gate::import_nginx::{Incus, Outcome, translate};
+use incus_gate::import_nginx::{Outcome, translate};
 use tempfile::TempDir;
 
 thread_local! {
@@ -19,11 +19,7 @@ pub fn holds(data: &[u8]) {
     let folder = FOLDER.with(|folder| folder.path().to_owned());
     let file = folder.join("nginx.conf");
     fs::write(&file, data).expect("the file can be written");
-    let incus = Incus {
-        folder: folder.join("incus"),
-        url: None,
-    };
-    let Ok(translation) = translate(&file, incus) else {
+    let Ok(translation) = translate(&file, &folder.join("incus"), None) else {
         return;
     };
     let text = translation.config;

@@ -1,8 +1,12 @@
 //! `import-nginx` converts the configuration of an Nginx in front of Incus into an equivalent one, names whatever it cannot
 //! convert, and grants no access that Nginx denied.
 
-mod guards;
+mod addresses;
+mod cases;
+mod files;
+mod held_back;
 mod machine;
+mod report;
 
 use std::fs;
 use std::path::Path;
@@ -104,12 +108,12 @@ fn the_guide_as_it_stands_lacks_its_certificates_here() {
     assert_eq!(output.status.code(), Some(1), "{output}");
     assert!(
         output.stderr.contains("MISSING: ")
-            && output
-                .stderr
-                .contains("guide.conf:68: who the admins are: cannot read /home/ubuntu/incus-certs/incus-client.crt"),
+            && output.stderr.contains(
+                "guide.conf:68: the admins' certificates: cannot read /home/ubuntu/incus-certs/incus-client.crt"
+            ),
         "{output}"
     );
-    assert!(output.stderr.contains("systemd shows the gateway nothing of /home and /root: `install -D -g incus-gate -m 640 -t /etc/incus-gate/certs /home/ubuntu/incus-certs/incus-client.crt /home/ubuntu/incus-certs/incus-client.key`"), "{output}");
+    assert!(output.stderr.contains("systemd hides /home and /root from the gateway: `install -D -g incus-gate -m 640 -t /etc/incus-gate/certs /home/ubuntu/incus-certs/incus-client.crt /home/ubuntu/incus-certs/incus-client.key`"), "{output}");
     assert!(output.stdout.contains("\nlisten = \"0.0.0.0:8554\""), "{output}");
     assert!(output.stdout.contains("\n# [[admin.clients]]"), "{output}");
 }
@@ -151,15 +155,11 @@ fn a_broken_file_earns_one_error_with_its_place() {
         ("include pipe;\n", 66, "it is not a file"),
         ("include /dev/zero;\n", 66, "it is not a file"),
         ("include conf.d;\n", 66, "it is not a file"),
-        (
-            deep.as_str(),
-            65,
-            "lxc.conf:1: more than 32 blocks and files within each other",
-        ),
+        (deep.as_str(), 65, "lxc.conf:1: more than 32 nested blocks and files"),
         (
             "content_by_lua_block { }",
             65,
-            "lxc.conf:1: `content_by_lua_block` holds Lua",
+            "lxc.conf:1: `content_by_lua_block` contains Lua",
         ),
     ] {
         machine.write("etc/nginx/conf.d/lxc.conf", text);
@@ -205,7 +205,7 @@ fn many_files_and_long_ones_are_refused_in_time() {
     let output = machine.import(&file, &[]);
     assert_eq!(output.status.code(), Some(1), "{output}");
     assert!(
-        output.stderr.contains("/dev/zero is no file of certificates"),
+        output.stderr.contains("/dev/zero is not a file of certificates"),
         "{output}"
     );
 }
