@@ -150,25 +150,18 @@ impl Certificates {
     /// Creates an X.509 version 1 certificate, which has no extensions.
     pub fn openssl_v1(&self, name: &str) -> Certificate {
         let made = self.named(name);
-        let request = self.folder().join(format!("{name}.csr"));
-        openssl(&[
-            "req",
-            "-new",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            &format!("/CN={name}"),
-        ])
-        .arg("-keyout")
-        .arg(&made.key)
-        .arg("-out")
-        .arg(&request)
-        .succeed();
-        openssl(&["x509", "-req", "-days", "3650"])
-            .arg("-in")
-            .arg(&request)
-            .arg("-signkey")
+        // The configuration of the system adds extensions.
+        let config = self.folder().join(format!("{name}.cnf"));
+        std::fs::write(&config, "[req]\ndistinguished_name = dn\n[dn]\n").expect("a configuration can be written");
+        let mut request = openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]);
+        if creates_version_3_by_default() {
+            request.arg("-x509v1");
+        }
+        request
+            .args(["-subj", &format!("/CN={name}")])
+            .arg("-config")
+            .arg(&config)
+            .arg("-keyout")
             .arg(&made.key)
             .arg("-out")
             .arg(&made.certificate)
@@ -296,6 +289,12 @@ fn openssl(arguments: &[&str]) -> Command {
     let mut command = Command::new("openssl");
     command.args(arguments);
     command
+}
+
+/// Returns whether OpenSSL creates version 1 only on request, which it does since 3.2.
+fn creates_version_3_by_default() -> bool {
+    let help = openssl(&["req", "-help"]).output().expect("openssl runs");
+    String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("-x509v1")
 }
 
 trait Succeed {
