@@ -1,0 +1,274 @@
+//! Disks that are full, read-only or damaged, and directories that somebody else has.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use store::{Claim, DownloadError, DropReason, FillError, OpenError, Options, Store};
+use testing::disk::Disk;
+
+use super::support::{MIB, Sample, assert_empty, folder, names, noise, open, read, read_all, runtime};
+
+fn dropped(store: &Store) -> Vec<(DropReason, u64)> {
+    store
+        .counts()
+        .dropped
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+#[test]
+fn a_full_disk_fails_the_fill_and_leaves_nothing() {
+    let disk = Disk::mount();
+    let path = disk.path().join("store");
+    let (small, large) = (Sample::split(1, 500, 5_000), Sample::split(2, 500, 200_000));
+    runtime().block_on(async {
+        let store = open(&path, MIB);
+        let fill = large.vacant(&store).await;
+        let followed = fill.filling().follow();
+        let body = large.body();
+        let (filled, followed) = tokio::join!(large.send(fill, &body, 10_000), read(followed));
+        let is_full =
+            |error: &FillError| matches!(error, FillError::Disk(e) if e.kind() == std::io::ErrorKind::StorageFull);
+        assert!(is_full(&filled.expect_err("more than the disk has")));
+        let (_, error) = followed.expect_err("a cut transfer");
+        assert!(
+            matches!(&error, DownloadError::Fill(error) if is_full(error)),
+            "{error:?}"
+        );
+        assert_empty(&store, &path).await;
+        assert_eq!(store.counts().disk_errors, 1);
+
+        let image = small.fill(&store).await;
+        disk.fill();
+        // Even the entry has no room. What is stored is served.
+        let other = Sample::unified(3, 10);
+        let fill = other.vacant(&store).await;
+        let error = other.send(fill, &other.body(), 10).await.expect_err("no room");
+        assert!(is_full(&error), "{error}");
+        assert!(read_all(&image).await == small.export());
+        disk.make_room();
+        other.fill(&store).await;
+        store.settle().await;
+        assert_eq!(names(&path, "incoming"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_read_only_disk_serves_what_it_has() {
+    let disk = Disk::mount();
+    let path = disk.path().join("store");
+    let remount = |how: &str| {
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{how}")])
+            .arg(disk.path())
+            .status();
+        assert!(status.expect("mount runs").success(), "remount {how}");
+    };
+    let (stored, other) = (Sample::split(1, 500, 5_000), Sample::unified(2, 500));
+    runtime().block_on(async {
+        let store = open(&path, MIB);
+        drop(stored.fill(&store).await);
+        remount("ro");
+        assert!(read_all(&stored.stored(&store).await).await == stored.export());
+        let fill = other.vacant(&store).await;
+        let error = other.send(fill, &other.body(), 100).await.expect_err("read-only");
+        assert!(
+            matches!(&error, FillError::Disk(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem),
+            "{error}"
+        );
+        // Gone from the answers, although the file cannot be deleted.
+        assert!(store.remove(&stored.fingerprint));
+        assert!(store.get(&stored.fingerprint).await.expect("no error").is_none());
+        store.settle().await;
+        assert_eq!((store.counts().disk_errors, store.counts().failed_deletions), (1, 3));
+    });
+    // What it could not delete is there again, and can be read.
+    runtime().block_on(async {
+        let store = open(&path, MIB);
+        assert!(read_all(&stored.stored(&store).await).await == stored.export());
+    });
+    remount("rw");
+}
+
+/// Damages the file of a part while the store does not look.
+type Damage = fn(&Path);
+
+#[test]
+fn a_damaged_file_costs_the_image_its_place() {
+    let cases: [(Damage, DropReason, bool); 5] = [
+        (flip, DropReason::WrongHash, false),
+        (
+            |path| {
+                fs::OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .expect("a file")
+                    .set_len(999)
+                    .expect("short")
+            },
+            DropReason::WrongSize,
+            true,
+        ),
+        (|path| fs::remove_file(path).expect("a file"), DropReason::Missing, true),
+        (
+            |path| {
+                fs::remove_file(path).expect("a file");
+                symlink("/dev/zero", path).expect("a link");
+            },
+            DropReason::Unreadable,
+            true,
+        ),
+        (
+            |path| {
+                fs::remove_file(path).expect("a file");
+                fs::create_dir(path).expect("a folder");
+            },
+            DropReason::WrongSize,
+            true,
+        ),
+    ];
+    let sample = Sample::split(1, 500, 5_000);
+    for (damage, reason, is_seen_by_claim) in cases {
+        let folder = folder();
+        let file = file_of(folder.path(), &sample.parts[1]);
+        runtime().block_on(async {
+            let store = open(folder.path(), MIB);
+            drop(sample.fill(&store).await);
+            damage(&file);
+            if !is_seen_by_claim {
+                let wrong = store.scrub().await;
+                assert_eq!(wrong.len(), 1);
+                assert_eq!(wrong[0].fingerprint, sample.fingerprint);
+            }
+            // Fetched anew, over whatever is there.
+            let fill = sample.vacant(&store).await;
+            store.settle().await;
+            assert_eq!(dropped(&store), [(reason, 1)]);
+            if file.is_dir() {
+                // Not the store's to delete.
+                fs::remove_dir(&file).expect("an empty folder");
+            }
+            sample.send(fill, &sample.body(), 1_000).await.expect("a good export");
+            assert!(read_all(&sample.stored(&store).await).await == sample.export());
+            assert!(store.scrub().await.is_empty());
+        });
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("a file");
+    bytes[777] ^= 1;
+    fs::write(path, bytes).expect("a file");
+}
+
+fn file_of(store: &Path, content: &[u8]) -> PathBuf {
+    store.join("files").join(store::Digest::of(content).to_string())
+}
+
+#[test]
+fn a_file_cut_while_it_is_read_ends_the_download_with_an_error() {
+    let folder = folder();
+    let sample = Sample::unified(1, 300_000);
+    runtime().block_on(async {
+        let store = open(folder.path(), MIB);
+        let mut download = sample.fill(&store).await.export(0..u64::MAX);
+        assert!(download.next().await.is_some_and(|next| next.is_ok()));
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(file_of(folder.path(), &sample.parts[0]));
+        file.expect("a file").set_len(100_000).expect("a shorter file");
+        let (bytes, error) = rest(download).await;
+        assert!(bytes < 300_000);
+        assert!(matches!(error, Some(DownloadError::Read(_))), "{error:?}");
+        assert_eq!(dropped(&store), [(DropReason::WrongSize, 1)]);
+        assert!(matches!(sample.claim(&store).await, Claim::Vacant(_)));
+    });
+}
+
+async fn rest(mut download: store::Download) -> (u64, Option<DownloadError>) {
+    let mut error = None;
+    while let Some(next) = download.next().await {
+        error = next.err();
+    }
+    (download.position(), error)
+}
+
+#[test]
+fn a_damaged_file_costs_every_image_that_has_it() {
+    let folder = folder();
+    let root = noise(6, 5_000);
+    let [first, second] = [7, 8].map(|seed| Sample::new(vec![noise(seed, 400), root.clone()]));
+    let other = Sample::unified(9, 1_000);
+    runtime().block_on(async {
+        let store = open(folder.path(), MIB);
+        for sample in [&first, &second, &other] {
+            drop(sample.fill(&store).await);
+        }
+        flip(&file_of(folder.path(), &root));
+        assert_eq!(store.scrub().await.len(), 1);
+        store.settle().await;
+        assert_eq!(dropped(&store), [(DropReason::WrongHash, 2)]);
+        assert_eq!((store.occupancy().images, store.occupancy().bytes), (1, 1_000));
+        assert_eq!(names(folder.path(), "files").len(), 1);
+    });
+}
+
+#[test]
+fn opening_repairs_and_touches_nothing_else() {
+    let folder = folder();
+    let path = folder.path();
+    let samples: Vec<_> = (1..=5).map(|seed| Sample::split(seed * 10, 100, 1_000)).collect();
+    runtime().block_on(async {
+        let store = open(path, MIB);
+        for sample in &samples {
+            drop(sample.fill(&store).await);
+        }
+    });
+    let entry = |index: usize| path.join("images").join(format!("{}.json", samples[index].fingerprint));
+    fs::remove_file(file_of(path, &samples[1].parts[1])).expect("a file");
+    fs::write(file_of(path, &samples[2].parts[0]), b"short").expect("a file");
+    fs::write(entry(3), b"{\"fingerprint\":").expect("an entry");
+    // The entry of another image.
+    fs::copy(entry(0), entry(4)).expect("an entry");
+    fs::write(path.join("files").join("0".repeat(64)), b"nobody's").expect("a file");
+    fs::write(path.join("incoming").join("17"), b"torn").expect("a file");
+    let foreign = [
+        path.join("files/README"),
+        path.join("incoming/notes"),
+        path.join("images/list.json"),
+    ];
+    for file in &foreign {
+        fs::write(file, b"not the store's").expect("a file");
+    }
+    let store = open(path, MIB);
+    let expected = [
+        (DropReason::BadEntry, 2),
+        (DropReason::Missing, 1),
+        (DropReason::WrongSize, 1),
+    ];
+    assert_eq!(dropped(&store), expected);
+    assert_eq!((store.occupancy().images, store.occupancy().bytes), (1, 1_100));
+    assert_eq!(names(path, "files").len(), 3);
+    assert_eq!(names(path, "images").len(), 2);
+    assert_eq!(names(path, "incoming"), ["notes"]);
+    assert!(foreign.iter().all(|file| file.exists()));
+    runtime().block_on(async { assert!(store.scrub().await.is_empty()) });
+}
+
+#[test]
+fn a_store_is_open_once() {
+    let folder = folder();
+    let store = open(folder.path(), MIB);
+    let error = Store::open(&Options::new(folder.path(), MIB)).expect_err("open twice");
+    assert!(matches!(error, OpenError::InUse(_)));
+    let text = format!(
+        "{}: another process uses this store; stop it, or choose another directory",
+        folder.path().display()
+    );
+    assert_eq!(error.to_string(), text);
+    drop(store);
+    open(folder.path(), MIB);
+}
