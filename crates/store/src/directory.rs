@@ -103,6 +103,8 @@ impl Directory {
     pub(crate) fn write_entry(&self, entry: &Entry) -> io::Result<()> {
         let incoming = self.create()?;
         (&*incoming.file).write_all(&serde_json::to_vec(entry)?)?;
+        // As [`Self::touch`] does. The kernel's own time of writing is milliseconds behind, so that the order would be wrong.
+        incoming.file.set_modified(SystemTime::now())?;
         incoming.file.sync_all()?;
         fs::rename(&incoming.path, self.entry(&entry.fingerprint))?;
         sync(&self.images)

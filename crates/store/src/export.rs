@@ -9,6 +9,7 @@ mod parameters;
 use bytes::Bytes;
 
 use crate::digest::Digest;
+use crate::layout::DownloadHead;
 use crate::part::{Extension, PartKind};
 use multipart::Multipart;
 use parameters::parameter;
@@ -19,8 +20,8 @@ pub enum BadExport {
     /// Neither of the two media types.
     #[error("Incus sent an export of type {0:?}, which is none of an image")]
     ContentType(String),
-    /// A unified image without a length.
-    #[error("Incus sent a unified image without Content-Length")]
+    /// A unified image without a length, or of no bytes.
+    #[error("Incus sent a unified image without Content-Length, or an empty one")]
     NoLength,
     /// More bytes than announced.
     #[error("Incus sent more than the {0} bytes that the image has")]
@@ -120,7 +121,10 @@ impl ExportParser {
     }
 
     fn unified(head: &ExportHead<'_>, limit: u64) -> Result<Self, BadExport> {
-        let length = head.content_length.ok_or(BadExport::NoLength)?;
+        let length = head
+            .content_length
+            .filter(|length| *length > 0)
+            .ok_or(BadExport::NoLength)?;
         if length > limit {
             return Err(BadExport::TooLong(limit));
         }
@@ -141,11 +145,19 @@ impl ExportParser {
         })
     }
 
-    /// The part and the length of a unified image, before its first byte.
-    pub(crate) fn unified_head(&self) -> Option<(&PartHead, u64)> {
+    /// The part of a unified image, before its first byte.
+    pub(crate) fn unified_head(&self) -> Option<&PartHead> {
         match &self.framing {
-            Framing::Unified { head } => head.as_ref().map(|head| (head, self.limit)),
+            Framing::Unified { head } => head.as_ref(),
             Framing::Split(_) => None,
+        }
+    }
+
+    /// The header fields for clients, before the first byte.
+    pub(crate) fn download_head(&self, fingerprint: &Digest) -> DownloadHead {
+        match self.unified_head() {
+            Some(part) => DownloadHead::unified(fingerprint, &part.extension, self.limit),
+            None => DownloadHead::split(fingerprint, None),
         }
     }
 
@@ -182,6 +194,3 @@ impl ExportParser {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,6 @@ use crate::digest::Digest;
 use crate::export::{BadExport, ExportHead, ExportParser};
 use crate::image::Image;
 use crate::index::Space;
-use crate::layout::DownloadHead;
 use crate::store::Inner;
 use progress::{FillShared, Filling, Outcome};
 pub(crate) use sink::Sink;
@@ -48,11 +47,7 @@ pub struct Fill {
 impl Fill {
     pub(crate) fn new(store: Arc<Inner>, shared: Arc<FillShared>, space: Space, limit: u64) -> Self {
         Self {
-            claim: ClaimedFill {
-                store,
-                shared,
-                _space: space,
-            },
+            claim: ClaimedFill { store, shared, space },
             limit,
         }
     }
@@ -72,10 +67,7 @@ impl Fill {
             Ok(parser) => parser,
             Err(error) => return Err(self.claim.fail(error.into())),
         };
-        let head = match parser.unified_head() {
-            Some((part, length)) => DownloadHead::unified(&fingerprint, &part.extension, length),
-            None => DownloadHead::split(&fingerprint, None),
-        };
+        let head = parser.download_head(&fingerprint);
         self.claim
             .shared
             .progress
@@ -192,7 +184,7 @@ impl Drop for FillWriter {
 struct ClaimedFill {
     store: Arc<Inner>,
     shared: Arc<FillShared>,
-    _space: Space,
+    space: Space,
 }
 
 impl ClaimedFill {
@@ -205,6 +197,9 @@ impl ClaimedFill {
         self.store.lock().end_fill(&self.shared);
         if self.shared.end(Outcome::Failed(error.clone())) {
             self.counter(&error).add(1);
+            if let FillError::Disk(error) = &error {
+                self.store.suspend_fills(error.kind(), self.space.bytes());
+            }
         }
         error
     }
@@ -231,7 +226,7 @@ impl Drop for ClaimedFill {
 }
 
 /// The fingerprint that an export must have.
-fn check_fingerprint(fingerprint: Digest, actual: Digest) -> Result<(), BadExport> {
+pub(crate) fn check_fingerprint(fingerprint: Digest, actual: Digest) -> Result<(), BadExport> {
     match fingerprint == actual {
         true => Ok(()),
         false => Err(BadExport::WrongHash { fingerprint, actual }),

@@ -20,6 +20,8 @@ pub(crate) struct Index {
     /// Also files that no image refers to any more but that are not deleted yet.
     blobs: HashMap<Digest, Arc<Blob>>,
     pub(crate) fills: HashMap<Digest, Arc<FillShared>>,
+    /// No fill starts before.
+    pub(crate) suspended_until: Option<Instant>,
     /// Counts uses: an image with a higher value was used later.
     clock: u64,
 }
@@ -58,6 +60,12 @@ impl Space {
     pub(crate) fn take(usage: &Arc<Usage>, bytes: u64) -> Self {
         usage.0.fetch_add(bytes, Ordering::Relaxed);
         Self(Arc::clone(usage), bytes)
+    }
+}
+
+impl Space {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.1
     }
 }
 
@@ -196,7 +204,12 @@ impl Index {
             *references.entry(part.sha256).or_default() += 1;
         }
         let is_going = |blob: &&Arc<Blob>| !references.contains_key(&blob.digest) && Arc::strong_count(blob) == 1;
-        let mut freed: u64 = self.blobs.values().filter(is_going).map(|blob| blob.space.1).sum();
+        let mut freed: u64 = self
+            .blobs
+            .values()
+            .filter(is_going)
+            .map(|blob| blob.space.bytes())
+            .sum();
         let mut unused: Vec<&Slot> = self
             .images
             .values()

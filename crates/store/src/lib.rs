@@ -47,6 +47,9 @@
 //!     writer.finish().await.map(drop)
 //! }
 //! ```
+//! If the disk fails during a fill, its followers get [`FillError::Disk`] in the middle of their download. They need not fail:
+//! ask Incus once more and let a [`Rewrite`] go on from [`Download::position`].
+//!
 //! When an image is no longer published, [`Store::remove`] it; at the start, remove what [`Store::entries`] lists and Incus does
 //! not. Images of Incus's type `oci` have no content hash: do not claim them.
 //!
@@ -69,6 +72,7 @@ mod index;
 mod layout;
 mod part;
 mod read;
+mod rewrite;
 mod store;
 mod threads;
 
@@ -83,4 +87,5 @@ pub use fill::{Fill, FillError, FillWriter};
 pub use image::{Image, ReadError};
 pub use layout::DownloadHead;
 pub use part::{Extension, Format, Part, PartKind};
+pub use rewrite::Rewrite;
 pub use store::{Claim, ClaimError, Occupancy, Options, Store};

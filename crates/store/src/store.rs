@@ -4,6 +4,7 @@ mod inner;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::counters::{Counters, Counts};
 use crate::digest::Digest;
@@ -27,16 +28,19 @@ pub struct Options {
     pub read_threads: usize,
     /// Threads for writing what Incus sends.
     pub write_threads: usize,
+    /// How long no fill starts after the disk has failed.
+    pub retry: Duration,
 }
 
 impl Options {
-    /// Options with four threads for reading and two for writing.
+    /// Options with four threads for reading, two for writing, and 30 seconds between failures of the disk.
     pub fn new(directory: impl Into<PathBuf>, size: u64) -> Self {
         Self {
             directory: directory.into(),
             size,
             read_threads: 4,
             write_threads: 2,
+            retry: Duration::from_secs(30),
         }
     }
 }
@@ -67,6 +71,9 @@ pub enum ClaimError {
         /// Maximum size of the store in bytes.
         limit: u64,
     },
+    /// The disk has failed a moment ago, so nothing new is stored for a while.
+    #[error("the store's disk has failed a moment ago")]
+    Suspended,
     /// The files cannot be read now, which is no fault of theirs.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -96,6 +103,7 @@ pub(crate) struct Inner {
     index: Mutex<Index>,
     usage: Arc<Usage>,
     limit: u64,
+    retry: Duration,
 }
 
 impl Store {
@@ -120,6 +128,7 @@ impl Store {
             index: Mutex::default(),
             usage: Arc::default(),
             limit: options.size,
+            retry: options.retry,
         };
         recovered.entries.sort_by_key(|(_, last_used)| *last_used);
         for (entry, _) in recovered.entries {

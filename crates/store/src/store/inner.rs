@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -73,6 +74,9 @@ impl Inner {
             if !matches!(index.look_up(fingerprint), LookUp::Missing) {
                 return Ok(None);
             }
+            if index.suspended_until.is_some_and(|until| Instant::now() < until) {
+                return Err(ClaimError::Suspended);
+            }
             let excess = self.usage.bytes().saturating_add(size).saturating_sub(self.limit);
             let Some(victims) = index.evict(excess) else {
                 self.counters.no_room.add(1);
@@ -94,6 +98,18 @@ impl Inner {
             drop(deletion.await);
         }
         Ok(Some(fill))
+    }
+
+    /// After the disk has failed: most likely it fails again, and each time it costs the followers their transfer. A disk that is
+    /// full before the store is gets room for what did not fit.
+    pub(crate) fn suspend_fills(self: &Arc<Self>, kind: io::ErrorKind, bytes: u64) {
+        let mut index = self.lock();
+        index.suspended_until = Some(Instant::now() + self.retry);
+        if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let victims = index.evict(bytes).unwrap_or_default();
+            self.counters.evicted.add(victims.len() as u64);
+            drop(self.delete_later(victims));
+        }
     }
 
     /// Gives the files of a complete fill their names and enters the image. `None` if it was removed in the meantime. Runs on the

@@ -203,6 +203,7 @@ fn headers_that_are_not_of_an_image_are_refused() {
             BadExport::Malformed("its boundary is not allowed"),
         ),
         (octets, None, disposition, BadExport::NoLength),
+        (octets, Some(0), disposition, BadExport::NoLength),
         (octets, Some(3_301), disposition, BadExport::TooLong(3_300)),
         (octets, Some(10), None, BadExport::FileName(String::new())),
         (

@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use rustix::fs::{Advice, fadvise};
-use store::{Format, PartKind, Store};
+use store::{BadExport, Format, PartKind, Store};
 
-use super::support::{MIB, Sample, folder, names, noise, open, read, read_all, runtime};
+use super::support::{MIB, Random, Sample, folder, names, noise, open, read, read_all, runtime};
 
 fn a_sample() -> impl Strategy<Value = Sample> {
     let split = (any::<u32>(), 0..3_000_usize, 0..200_000_usize);
-    let unified = (any::<u32>(), 0..200_000_usize);
+    let unified = (any::<u32>(), 1..200_000_usize);
     prop_oneof![
         split.prop_map(|(seed, metadata, root)| Sample::split(seed.into(), metadata, root)),
         unified.prop_map(|(seed, size)| Sample::unified(seed.into(), size)),
@@ -47,6 +48,40 @@ proptest! {
             }
         });
     }
+}
+
+/// A download may go on without the disk, from any byte on.
+#[test]
+fn a_rewritten_export_is_the_stored_one() {
+    let mut random = Random(11);
+    for sample in [
+        Sample::split(1, 200, 9_000),
+        Sample::unified(2, 9_000),
+        Sample::split(3, 0, 0),
+        Sample::unified(4, 1),
+    ] {
+        let model = sample.export();
+        for _ in 0..40 {
+            let (skip, chunk) = (random.below(model.len() + 20), 1 + random.below(4_000));
+            let mut rewrite = sample.rewrite(skip as u64);
+            let mut bytes = Vec::new();
+            for chunk in sample.body().chunks(chunk) {
+                bytes.extend(rewrite.push(Bytes::copy_from_slice(chunk)).expect("an export").concat());
+            }
+            let expected = model.get(skip..).unwrap_or_default();
+            assert!(
+                bytes.len() < expected.len() || expected.is_empty(),
+                "the end came too early"
+            );
+            bytes.extend(rewrite.finish().expect("the image").concat());
+            assert!(bytes == expected, "from {skip} on");
+        }
+    }
+    let sample = Sample::unified(2, 9_000);
+    let mut rewrite = sample.rewrite(0);
+    let sent = rewrite.push(vec![0; 9_000].into()).expect("so far").concat();
+    assert_eq!(sent.len(), 8_999);
+    assert!(matches!(rewrite.finish(), Err(BadExport::WrongHash { .. })));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
-use store::{Claim, Digest, Download, DownloadError, ExportHead, Fill, FillError, Image, Options, Store};
+use store::{Claim, Digest, Download, DownloadError, ExportHead, Fill, FillError, Image, Options, Rewrite, Store};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -81,18 +82,28 @@ impl Sample {
         [metadata, first, b"\r\n", root, second, end].concat()
     }
 
-    /// Fills the store with a body, in chunks of this size.
-    pub(crate) async fn send(&self, fill: Fill, body: &[u8], chunk: usize) -> Result<Option<Image>, FillError> {
+    pub(crate) fn rewrite(&self, skip: u64) -> Rewrite {
+        let rewrite = self.with_head(|head| Rewrite::new(self.fingerprint, self.size(), head, skip));
+        rewrite.expect("a good header")
+    }
+
+    /// Calls `with` with the header that Incus sends.
+    fn with_head<T>(&self, with: impl FnOnce(&ExportHead<'_>) -> T) -> T {
         let (content_type, file_name) = (
             self.content_type(),
             format!("inline;filename={}.tar.xz", self.fingerprint),
         );
-        let head = ExportHead {
+        let is_unified = self.parts.len() == 1;
+        with(&ExportHead {
             content_type: &content_type,
-            content_length: (self.parts.len() == 1).then_some(self.size()),
-            content_disposition: (self.parts.len() == 1).then_some(file_name.as_str()),
-        };
-        let mut writer = fill.begin(&head)?;
+            content_length: is_unified.then_some(self.size()),
+            content_disposition: is_unified.then_some(file_name.as_str()),
+        })
+    }
+
+    /// Fills the store with a body, in chunks of this size.
+    pub(crate) async fn send(&self, fill: Fill, body: &[u8], chunk: usize) -> Result<Option<Image>, FillError> {
+        let mut writer = self.with_head(|head| fill.begin(head))?;
         for chunk in body.chunks(chunk.max(1)) {
             writer.write(Bytes::copy_from_slice(chunk)).await?;
         }
@@ -186,7 +197,9 @@ pub(crate) fn folder() -> TempDir {
 }
 
 pub(crate) fn open(path: &Path, size: u64) -> Store {
-    Store::open(&Options::new(path, size)).expect("a store")
+    let mut options = Options::new(path, size);
+    options.retry = Duration::ZERO;
+    Store::open(&options).expect("a store")
 }
 
 /// The runtime of one worker.
