@@ -116,11 +116,11 @@ impl Following {
 }
 
 fn next_action(fingerprint: &Digest, step: Step, progress: &Progress) -> Action {
-    let is_complete = match &progress.outcome {
-        Some(Outcome::Failed(error)) => return Action::Fail(error.clone()),
-        Some(Outcome::Complete(_)) => true,
-        None => false,
-    };
+    let is_complete = progress.is_verified;
+    // A disk that fails later does not matter: the followers have the files open.
+    if let (false, Some(Outcome::Failed(error))) = (is_complete, &progress.outcome) {
+        return Action::Fail(error.clone());
+    }
     match step {
         Step::Header(index) => {
             let Some(part) = progress.parts.get(index) else {

@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) head: Option<DownloadHead>,
     /// The parts of which at least the header has come.
     pub(crate) parts: Vec<Growing>,
+    /// Whether the fingerprint is right, so that followers may have the end. The files need not be durable for that.
+    pub(crate) is_verified: bool,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) struct Growing {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// The fingerprint is right. The image keeps its place in the store while there are followers.
+    /// In the store, unless it was removed. It keeps its place while there are followers.
     Complete(Option<Image>),
     Failed(FillError),
 }

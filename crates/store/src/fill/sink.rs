@@ -87,6 +87,7 @@ impl Sink {
     pub(super) fn complete(&mut self) -> Result<(), FillError> {
         let whole = self.whole.clone().finish();
         check_fingerprint(self.shared.fingerprint, whole)?;
+        self.shared.progress.send_modify(|progress| progress.is_verified = true);
         for file in &mut self.files {
             file.incoming.file.sync_all()?;
             self.parts.push(file.describe(whole));

@@ -88,7 +88,7 @@ impl Sample {
     }
 
     /// Calls `with` with the header that Incus sends.
-    fn with_head<T>(&self, with: impl FnOnce(&ExportHead<'_>) -> T) -> T {
+    pub(crate) fn with_head<T>(&self, with: impl FnOnce(&ExportHead<'_>) -> T) -> T {
         let (content_type, file_name) = (
             self.content_type(),
             format!("inline;filename={}.tar.xz", self.fingerprint),

@@ -63,6 +63,27 @@ fn a_full_disk_fails_the_fill_and_leaves_nothing() {
 }
 
 #[test]
+fn a_disk_that_fails_at_the_end_costs_the_followers_nothing() {
+    let disk = Disk::mount();
+    let path = disk.path().join("store");
+    let sample = Sample::split(1, 500, 5_000);
+    runtime().block_on(async {
+        let store = open(&path, MIB);
+        let fill = sample.vacant(&store).await;
+        let filling = fill.filling();
+        let mut writer = sample.with_head(|head| fill.begin(head)).expect("a good header");
+        writer.write(sample.body().into()).await.expect("good bytes");
+        // The files are complete; the entry has no room any more.
+        disk.fill();
+        let (filled, followed) = tokio::join!(writer.finish(), read(filling.follow()));
+        assert!(matches!(filled, Err(FillError::Disk(_))), "{filled:?}");
+        assert!(followed.expect("a whole image") == sample.export());
+        drop(filling);
+        assert_empty(&store, &path).await;
+    });
+}
+
+#[test]
 fn a_disk_that_is_full_before_the_store_loses_old_images() {
     let disk = Disk::mount();
     let path = disk.path().join("store");
