@@ -70,8 +70,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn dropped(&self, reason: DropReason) {
-        self.dropped[reason as usize].add(1);
+    pub(crate) fn dropped(&self, reason: DropReason, images: u64) {
+        self.dropped[reason as usize].add(images);
     }
 
     pub(crate) fn dropped_values(&self) -> [(DropReason, u64); DropReason::ALL.len()] {

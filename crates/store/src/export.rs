@@ -94,7 +94,7 @@ enum Framing {
     Unified {
         head: Option<PartHead>,
     },
-    Split(Multipart),
+    Split(Box<Multipart>),
 }
 
 impl ExportParser {
@@ -109,7 +109,7 @@ impl ExportParser {
             "application/octet-stream" => Self::unified(head, limit),
             "multipart/form-data" => {
                 let boundary = parameter(rest, "boundary").ok_or_else(bad_type)?;
-                let framing = Framing::Split(Multipart::new(&boundary)?);
+                let framing = Framing::Split(Box::new(Multipart::new(&boundary)?));
                 Ok(Self {
                     framing,
                     room: limit,

@@ -19,6 +19,8 @@ pub(crate) struct Index {
     images: HashMap<Digest, Slot>,
     /// Also files that no image refers to any more but that are not deleted yet.
     blobs: HashMap<Digest, Arc<Blob>>,
+    /// Images whose entries on disk are still to be deleted.
+    removed: Vec<Digest>,
     pub(crate) fills: HashMap<Digest, Arc<FillShared>>,
     /// No fill starts before.
     pub(crate) suspended_until: Option<Instant>,
@@ -145,7 +147,9 @@ impl Index {
 
     /// Removes an image. Its files stay in the index until they are deleted.
     pub(crate) fn remove(&mut self, fingerprint: &Digest) -> bool {
-        self.images.remove(fingerprint).is_some()
+        let is_removed = self.images.remove(fingerprint).is_some();
+        self.removed.extend(is_removed.then_some(*fingerprint));
+        is_removed
     }
 
     /// Whether this fill is the one that may store the image.
@@ -164,21 +168,20 @@ impl Index {
         is_current
     }
 
-    /// Removes a damaged file and all images that have it. Returns these images; none if the store has replaced the file since.
-    pub(crate) fn remove_damaged(&mut self, blob: &Arc<Blob>) -> Vec<Digest> {
+    /// Removes a damaged file and all images that have it. Returns how many; none if the store has replaced the file since.
+    pub(crate) fn remove_damaged(&mut self, blob: &Arc<Blob>) -> usize {
         if !self
             .blobs
             .get(&blob.digest)
             .is_some_and(|known| Arc::ptr_eq(known, blob))
         {
-            return Vec::new();
+            return 0;
         }
         self.blobs.remove(&blob.digest);
-        let has_it = |_: &Digest, slot: &mut Slot| slot.entry.parts.iter().any(|part| part.sha256 == blob.digest);
-        self.images
-            .extract_if(has_it)
-            .map(|(fingerprint, _)| fingerprint)
-            .collect()
+        let has_it = |slot: &&Slot| slot.entry.parts.iter().any(|part| part.sha256 == blob.digest);
+        let images = self.images.values().filter(has_it).map(|slot| slot.entry.fingerprint);
+        let images: Vec<Digest> = images.collect();
+        images.iter().filter(|image| self.remove(image)).count()
     }
 
     /// Whether the file of this name is one of the index.
@@ -186,18 +189,20 @@ impl Index {
         self.blobs.contains_key(digest)
     }
 
-    /// Takes the files out that no image refers to any more, for deletion.
-    pub(crate) fn take_orphans(&mut self) -> Vec<Arc<Blob>> {
+    /// Takes out what is to be deleted: entries, and then the files that no image refers to. Both at once, so that no file goes
+    /// before an entry that names it.
+    pub(crate) fn take_garbage(&mut self) -> (Vec<Digest>, Vec<Arc<Blob>>) {
         let wanted: HashSet<Digest> = self.parts().map(|part| part.sha256).collect();
         let is_orphan = |digest: &Digest, _: &mut Arc<Blob>| !wanted.contains(digest);
-        self.blobs.extract_if(is_orphan).map(|(_, blob)| blob).collect()
+        let orphans = self.blobs.extract_if(is_orphan).map(|(_, blob)| blob).collect();
+        (std::mem::take(&mut self.removed), orphans)
     }
 
-    /// Removes images that are not in use, least recently used first, so that `bytes` become free. `None`, and nothing removed, if
-    /// there are not enough of them.
-    pub(crate) fn evict(&mut self, bytes: u64) -> Option<Vec<Digest>> {
+    /// Removes images that are not in use, least recently used first, so that `bytes` become free. Returns how many;
+    /// `None`, and nothing is removed, if there are not enough of them.
+    pub(crate) fn evict(&mut self, bytes: u64) -> Option<usize> {
         if bytes == 0 {
-            return Some(Vec::new());
+            return Some(0);
         }
         let mut references: HashMap<Digest, usize> = HashMap::new();
         for part in self.parts() {
@@ -232,9 +237,9 @@ impl Index {
             return None;
         }
         for victim in &victims {
-            self.images.remove(victim);
+            self.remove(victim);
         }
-        Some(victims)
+        Some(victims.len())
     }
 
     fn parts(&self) -> impl Iterator<Item = &Part> {

@@ -135,14 +135,12 @@ impl Store {
             inner.lock().insert(entry, &inner.usage);
         }
         for reason in recovered.dropped {
-            inner.counters.dropped(reason);
+            inner.counters.dropped(reason, 1);
         }
-        let victims = inner
-            .lock()
-            .evict(inner.usage.bytes().saturating_sub(inner.limit))
-            .unwrap_or_default();
-        inner.counters.evicted.add(victims.len() as u64);
-        inner.delete(&victims);
+        let excess = inner.usage.bytes().saturating_sub(inner.limit);
+        let evicted = inner.lock().evict(excess).unwrap_or_default();
+        inner.counters.evicted.add(evicted as u64);
+        inner.delete();
         Ok(Self(Arc::new(inner)))
     }
 
@@ -201,7 +199,7 @@ impl Store {
         let was_stored = index.remove(fingerprint);
         if was_stored {
             self.0.counters.removed.add(1);
-            drop(self.0.delete_later(vec![*fingerprint]));
+            drop(self.0.delete_later());
         }
         was_filling || was_stored
     }

@@ -76,7 +76,7 @@ impl Multipart {
     }
 
     /// Puts the held bytes before the new ones. Nothing is held inside of content, except for what may be a delimiter.
-    fn join_held(&mut self, chunk: Bytes) -> Bytes {
+    fn join_held(&self, chunk: Bytes) -> Bytes {
         if self.held.is_empty() {
             return chunk;
         }

@@ -85,11 +85,11 @@ impl Inner {
                     limit: self.limit,
                 });
             };
-            self.counters.evicted.add(victims.len() as u64);
+            self.counters.evicted.add(victims as u64);
             let shared = Arc::new(FillShared::new(*fingerprint));
             index.fills.insert(*fingerprint, Arc::clone(&shared));
             let space = Space::take(&self.usage, size);
-            let deletion = (!victims.is_empty()).then(|| self.delete_later(victims));
+            let deletion = (victims > 0).then(|| self.delete_later());
             (Fill::new(Arc::clone(self), shared, space, size), deletion)
         };
         self.counters.misses.add(1);
@@ -107,8 +107,8 @@ impl Inner {
         index.suspended_until = Some(Instant::now() + self.retry);
         if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             let victims = index.evict(bytes).unwrap_or_default();
-            self.counters.evicted.add(victims.len() as u64);
-            drop(self.delete_later(victims));
+            self.counters.evicted.add(victims as u64);
+            drop(self.delete_later());
         }
     }
 
@@ -151,20 +151,20 @@ impl Inner {
         }
     }
 
-    /// Starts deleting what is left of images that the index has no longer. Called with the index locked, so that the order of
-    /// these jobs is that of the index.
-    pub(super) fn delete_later(self: &Arc<Self>, fingerprints: Vec<Digest>) -> oneshot::Receiver<()> {
+    /// Starts deleting what the index has removed. Called with the index locked, so that a later fill of the same image is entered
+    /// after that.
+    pub(super) fn delete_later(self: &Arc<Self>) -> oneshot::Receiver<()> {
         let inner = Arc::clone(self);
-        self.chores.start_job(move || inner.delete(&fingerprints))
+        self.chores.start_job(move || inner.delete())
     }
 
-    /// Deletes entries, and then all files that no image has.
-    pub(super) fn delete(&self, fingerprints: &[Digest]) {
-        for fingerprint in fingerprints {
-            self.count_failure(self.directory.delete_entry(fingerprint));
+    /// Deletes what the index has removed.
+    pub(super) fn delete(&self) {
+        let (entries, files) = self.lock().take_garbage();
+        for fingerprint in entries {
+            self.count_failure(self.directory.delete_entry(&fingerprint));
         }
-        let orphans = self.lock().take_orphans();
-        for blob in orphans {
+        for blob in files {
             self.count_failure(self.directory.delete_file(&blob.digest));
         }
     }
@@ -180,10 +180,10 @@ impl Inner {
     pub(crate) fn drop_damaged(self: &Arc<Self>, blob: &Arc<Blob>, reason: DropReason) {
         let mut index = self.lock();
         let images = index.remove_damaged(blob);
-        images.iter().for_each(|_| self.counters.dropped(reason));
+        self.counters.dropped(reason, images as u64);
         let (inner, digest) = (Arc::clone(self), blob.digest);
         drop(self.chores.start_job(move || {
-            inner.delete(&images);
+            inner.delete();
             inner.delete_unknown(&digest);
         }));
     }

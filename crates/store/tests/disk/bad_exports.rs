@@ -2,7 +2,7 @@
 
 use store::{BadExport, ExportHead, FillError, Store};
 
-use super::support::{BOUNDARY, MIB, Random, Sample, assert_empty, folder, open, read, read_all, runtime};
+use super::support::{BOUNDARY, MIB, Random, Sample, assert_empty, folder, open, read, read_all, run};
 
 fn sample() -> Sample {
     Sample::split(1, 300, 3_000)
@@ -158,7 +158,7 @@ fn bodies_that_are_not_the_image_are_refused() {
         ),
     ];
     let folder = folder();
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         let count = cases.len() as u64 * 3;
         for (what, body, expected) in cases {
@@ -214,7 +214,7 @@ fn headers_that_are_not_of_an_image_are_refused() {
         ),
     ];
     let folder = folder();
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         for (content_type, content_length, content_disposition, expected) in cases {
             let content_type = content_type.unwrap_or_default();
@@ -240,7 +240,7 @@ fn headers_that_are_not_of_an_image_are_refused() {
 fn a_unified_image_must_have_its_length() {
     let folder = folder();
     let sample = Sample::unified(2, 5_000);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         let body = sample.body();
         assert_eq!(refuse(&store, &sample, &body[..4_999], 700).await, BadExport::Torn);
@@ -257,7 +257,7 @@ fn a_changed_export_is_the_same_image_or_none() {
     let sample = Sample::split(3, 200, 1_500);
     let mut random = Random(0x5eed);
     let (mut accepted, mut refused) = (0, 0);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         for round in 0..600 {
             let mut body = sample.body();

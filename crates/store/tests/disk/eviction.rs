@@ -4,7 +4,7 @@ use std::fs;
 
 use store::{Claim, ClaimError};
 
-use super::support::{MIB, Sample, folder, names, noise, open, read, read_all, runtime};
+use super::support::{MIB, Sample, folder, names, noise, open, read, read_all, run};
 
 const SIZE: usize = 30_000;
 
@@ -25,7 +25,7 @@ fn the_least_recently_used_goes_first_also_after_a_restart() {
     let [first, second, third, fourth] = &samples()[..] else {
         unreachable!()
     };
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), 100_000);
         for sample in [first, second, third] {
             drop(sample.fill(&store).await);
@@ -39,13 +39,13 @@ fn the_least_recently_used_goes_first_also_after_a_restart() {
         assert_eq!(names(folder.path(), "files").len(), 3);
         assert_eq!((store.counts().evicted, store.occupancy().bytes), (2, 90_000));
     });
-    runtime().block_on(async {
+    run(async {
         // In the order of their use so far: first, fourth, second.
         let store = open(folder.path(), 100_000);
         drop(first.stored(&store).await);
         store.settle().await;
     });
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), 100_000);
         drop(third.fill(&store).await);
         assert!(!has(&store, fourth) && has(&store, first) && has(&store, second));
@@ -70,7 +70,7 @@ fn an_image_in_use_is_never_evicted() {
     let [first, second, third, fourth] = &samples()[..] else {
         unreachable!()
     };
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), 100_000);
         let used = first.fill(&store).await;
         let mut download = second.fill(&store).await.export(0..u64::MAX);
@@ -108,7 +108,7 @@ fn an_image_in_use_is_never_evicted() {
 fn a_removed_image_is_gone_at_once_and_readable_to_the_end() {
     let folder = folder();
     let sample = Sample::split(5, 1_000, 300_000);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         let image = sample.fill(&store).await;
         let mut download = image.export(0..u64::MAX);
@@ -144,7 +144,7 @@ fn images_share_a_file_until_the_last_of_them_goes() {
     let folder = folder();
     let root = noise(6, 50_000);
     let [first, second] = [7, 8].map(|seed| Sample::new(vec![noise(seed, 400), root.clone()]));
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         drop(first.fill(&store).await);
         drop(second.fill(&store).await);
@@ -162,7 +162,7 @@ fn images_share_a_file_until_the_last_of_them_goes() {
         assert_eq!(store.occupancy().bytes, 50_400);
     });
     // Also after a restart.
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         drop(first.fill(&store).await);
         store.remove(&second.fingerprint);
@@ -177,7 +177,7 @@ fn images_share_a_file_until_the_last_of_them_goes() {
 fn an_export_larger_than_announced_is_not_taken() {
     let folder = folder();
     let sample = Sample::split(9, 100, 1_000);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         let Ok(Claim::Vacant(fill)) = store.claim(&sample.fingerprint, sample.size() - 1).await else {
             panic!("not vacant")

@@ -7,7 +7,7 @@ use store::{Claim, Digest, ExportHead, PartKind};
 use testing::images::{Image, Images};
 use testing::incus::Incus;
 
-use super::support::{MIB, folder, open, read_all, runtime};
+use super::support::{MIB, folder, open, read_all, run};
 
 /// Returns the header, as lines in lower case, and the body.
 fn export(incus: &Incus, fingerprint: &str) -> (String, Vec<u8>) {
@@ -48,7 +48,7 @@ fn an_export_of_incus_is_stored_and_served_like_it() {
         arguments.extend(image.files.iter().map(|file| file.as_os_str().to_owned()));
         incus.run(&arguments).ok();
     }
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         for image in [&split, &unified] {
             let stored = store_export(&store, &incus, image).await;

@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use store::Claim;
 
-use super::support::{MIB, Random, Sample, folder, names, noise, open, runtime};
+use super::support::{MIB, Random, Sample, names, noise, open, run};
 
 const ROUNDS: u64 = 25;
 const FOLDER: &str = "STORE_TEST_FOLDER";
@@ -43,7 +45,7 @@ fn child() {
             .and_then(|()| out.flush())
             .expect("the test listens");
     };
-    runtime().block_on(async {
+    run(async {
         let store = open(Path::new(&folder), 4 * MIB);
         say("open", 0);
         loop {
@@ -68,7 +70,8 @@ fn child() {
 
 #[test]
 fn a_killed_store_opens_clean_with_all_that_was_stored() {
-    let folder = folder();
+    // On a disk, where every step takes a while.
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let samples = samples();
     let mut stored: HashSet<usize> = HashSet::new();
     let mut lines = 0;
@@ -84,6 +87,7 @@ fn a_killed_store_opens_clean_with_all_that_was_stored() {
 
 /// Lets the child work for a random time. Notes what it has stored, and returns how much it has said.
 fn run_and_kill(folder: &Path, seed: u64, stored: &mut HashSet<usize>) -> usize {
+    let mut changes = watch(folder);
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", "kill::child", "--ignored", "--nocapture"])
         .env(FOLDER, folder)
@@ -95,8 +99,12 @@ fn run_and_kill(folder: &Path, seed: u64, stored: &mut HashSet<usize>) -> usize 
         .lines()
         .map_while(Result::ok);
     assert!(out.any(|line| line == "open 0"), "the child does not open the store");
-    // Any moment is as good as any other.
-    thread::sleep(Duration::from_micros(Random(seed).next() % 60_000));
+    // Between any two steps on the disk.
+    let mut random = Random(seed);
+    for _ in 0..random.below(60) {
+        changes.read(&mut [0; 4096]).expect("a change");
+    }
+    thread::sleep(Duration::from_micros(random.next() % 500));
     child.kill().expect("it runs");
     let mut lines = 0;
     for line in out {
@@ -110,6 +118,18 @@ fn run_and_kill(folder: &Path, seed: u64, stored: &mut HashSet<usize>) -> usize 
     }
     child.wait().expect("it has ended");
     lines
+}
+
+/// A file that can be read whenever something in the store has got a name or lost it.
+fn watch(store: &Path) -> File {
+    let changes = inotify::init(CreateFlags::CLOEXEC).expect("inotify");
+    for folder in ["files", "images", "incoming"] {
+        let folder = store.join(folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+        inotify::add_watch(&changes, folder, names).expect("a watch");
+    }
+    changes.into()
 }
 
 /// What was stored is there, nothing else is left, and all of it is right.
@@ -136,5 +156,5 @@ fn check(folder: &Path, samples: &[Sample], stored: &HashSet<usize>) {
         .map(|part| part.sha256.to_string())
         .collect();
     assert_eq!(names(folder, "files").into_iter().collect::<HashSet<_>>(), parts);
-    runtime().block_on(async { assert!(store.scrub().await.is_empty()) });
+    run(async { assert!(store.scrub().await.is_empty()) });
 }

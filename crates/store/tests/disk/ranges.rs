@@ -9,7 +9,7 @@ use proptest::test_runner::Config;
 use rustix::fs::{Advice, fadvise};
 use store::{BadExport, Format, PartKind, Store};
 
-use super::support::{MIB, Random, Sample, folder, names, noise, open, read, read_all, runtime};
+use super::support::{MIB, Random, Sample, folder, names, noise, open, read, read_all, run};
 
 fn a_sample() -> impl Strategy<Value = Sample> {
     let split = (any::<u32>(), 0..3_000_usize, 0..200_000_usize);
@@ -32,7 +32,7 @@ proptest! {
     #[test]
     fn every_range_is_that_range_of_the_export(sample in a_sample(), ranges in positions(), chunk in 1..70_000_usize) {
         let folder = folder();
-        runtime().block_on(async {
+        run(async {
             let store = open(folder.path(), MIB);
             let fill = sample.vacant(&store).await;
             let image = sample.send(fill, &sample.body(), chunk).await.expect("a good export").expect("stored");
@@ -89,7 +89,7 @@ fn an_image_is_described_by_its_files() {
     let folder = folder();
     let root = [b"hsqs".to_vec(), noise(1, 1000)].concat();
     let sample = Sample::new(vec![b"\xfd7zXZ\0".to_vec(), root]);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         let image = sample.fill(&store).await;
         let parts: Vec<_> = image
@@ -119,7 +119,7 @@ fn an_image_is_described_by_its_files() {
 fn a_worker_reads_only_what_the_page_cache_has() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sample = Sample::unified(7, 3 << 20);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), 4 * MIB);
         let image = sample.fill(&store).await;
         let before = store.counts();
@@ -132,6 +132,7 @@ fn a_worker_reads_only_what_the_page_cache_has() {
         assert!(read_all(&image).await == sample.export());
         let cold = store.counts();
         let blocking = cold.blocking_reads - hot.blocking_reads;
+        eprintln!("BLOCKING {blocking}");
         // One by one there would be 48; the kernel reads ahead.
         assert!((1..=24).contains(&blocking), "{blocking} cold reads");
     });
@@ -149,7 +150,7 @@ fn a_store_is_for_threads_and_survives_a_restart() {
     fn is_shared<T: Send + Sync>(_: &T) {}
     let folder = folder();
     let samples = [Sample::split(1, 500, 70_000), Sample::unified(2, 80_000)];
-    runtime().block_on(async {
+    run(async {
         let store: Store = open(folder.path(), MIB);
         is_shared(&store);
         for sample in &samples {
@@ -157,7 +158,7 @@ fn a_store_is_for_threads_and_survives_a_restart() {
         }
     });
     assert_eq!(names(folder.path(), "files").len(), 3);
-    runtime().block_on(async {
+    run(async {
         let store = Arc::new(open(folder.path(), MIB));
         assert_eq!(store.occupancy().bytes, samples.iter().map(Sample::size).sum::<u64>());
         for sample in &samples {

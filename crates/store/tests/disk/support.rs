@@ -7,10 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use store::{Claim, Digest, Download, DownloadError, ExportHead, Fill, FillError, Image, Options, Rewrite, Store};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
+use tokio::time::timeout;
 
 pub(crate) const BOUNDARY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2";
 pub(crate) const MIB: u64 = 1 << 20;
+/// Many times what anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An image, and what Incus says of it.
 #[derive(Clone, Debug)]
@@ -202,9 +205,10 @@ pub(crate) fn open(path: &Path, size: u64) -> Store {
     Store::open(&options).expect("a store")
 }
 
-/// The runtime of one worker.
-pub(crate) fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().build().expect("a runtime")
+/// Runs a future as a worker would, and not for ever.
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async { timeout(PATIENCE, future).await.expect("it hangs") })
 }
 
 /// The names in one of the store's folders.

@@ -10,7 +10,7 @@ use rustix::fs::statvfs;
 use store::{Claim, ClaimError, DownloadError, DropReason, FillError, OpenError, Options, Store};
 use testing::disk::Disk;
 
-use super::support::{MIB, Sample, assert_empty, folder, names, noise, open, read, read_all, runtime};
+use super::support::{MIB, Sample, assert_empty, folder, names, noise, open, read, read_all, run};
 
 fn dropped(store: &Store) -> Vec<(DropReason, u64)> {
     store
@@ -26,7 +26,7 @@ fn a_full_disk_fails_the_fill_and_leaves_nothing() {
     let disk = Disk::mount();
     let path = disk.path().join("store");
     let (small, large) = (Sample::split(1, 500, 5_000), Sample::split(2, 500, 200_000));
-    runtime().block_on(async {
+    run(async {
         let store = open(&path, MIB);
         let fill = large.vacant(&store).await;
         let followed = fill.filling().follow();
@@ -67,7 +67,7 @@ fn a_disk_that_fails_at_the_end_costs_the_followers_nothing() {
     let disk = Disk::mount();
     let path = disk.path().join("store");
     let sample = Sample::split(1, 500, 5_000);
-    runtime().block_on(async {
+    run(async {
         let store = open(&path, MIB);
         let fill = sample.vacant(&store).await;
         let filling = fill.filling();
@@ -84,11 +84,32 @@ fn a_disk_that_fails_at_the_end_costs_the_followers_nothing() {
 }
 
 #[test]
+fn a_failed_fill_leaves_the_files_of_others_alone() {
+    let disk = Disk::mount();
+    let path = disk.path().join("store");
+    let root = noise(6, 5_000);
+    let [first, second] = [7, 8].map(|seed| Sample::new(vec![noise(seed, 400), root.clone()]));
+    run(async {
+        let store = open(&path, MIB);
+        let in_use = first.fill(&store).await;
+        let fill = second.vacant(&store).await;
+        let mut writer = second.with_head(|head| fill.begin(head)).expect("a good header");
+        writer.write(second.body().into()).await.expect("good bytes");
+        disk.fill();
+        writer.finish().await.expect_err("no room for the entry");
+        drop(in_use);
+        store.settle().await;
+        assert!(read_all(&first.stored(&store).await).await == first.export());
+        assert_eq!((names(&path, "files").len(), names(&path, "images").len()), (2, 1));
+    });
+}
+
+#[test]
 fn a_disk_that_is_full_before_the_store_loses_old_images() {
     let disk = Disk::mount();
     let path = disk.path().join("store");
     let samples: Vec<_> = (1..=10).map(|seed| Sample::unified(seed, 12_000)).collect();
-    runtime().block_on(async {
+    run(async {
         let store = open(&path, MIB);
         let mut failures = 0;
         for sample in &samples {
@@ -113,7 +134,7 @@ fn nothing_is_stored_for_a_while_after_the_disk_has_failed() {
     let disk = Disk::mount();
     let path = disk.path().join("store");
     let [stored, large, other] = [(1, 100), (2, 200_000), (3, 100)].map(|(seed, size)| Sample::unified(seed, size));
-    runtime().block_on(async {
+    run(async {
         let store = Store::open(&Options::new(&path, MIB)).expect("a store");
         let image = stored.fill(&store).await;
         let fill = large.vacant(&store).await;
@@ -137,7 +158,7 @@ fn a_read_only_disk_serves_what_it_has() {
         assert!(status.expect("mount runs").success(), "remount {how}");
     };
     let (stored, other) = (Sample::split(1, 500, 5_000), Sample::unified(2, 500));
-    runtime().block_on(async {
+    run(async {
         let store = open(&path, MIB);
         drop(stored.fill(&store).await);
         remount("ro");
@@ -155,7 +176,7 @@ fn a_read_only_disk_serves_what_it_has() {
         assert_eq!((store.counts().disk_errors, store.counts().failed_deletions), (1, 3));
     });
     // What it could not delete is there again, and can be read.
-    runtime().block_on(async {
+    run(async {
         let store = open(&path, MIB);
         assert!(read_all(&stored.stored(&store).await).await == stored.export());
     });
@@ -203,7 +224,7 @@ fn a_damaged_file_costs_the_image_its_place() {
     for (damage, reason, is_seen_by_claim) in cases {
         let folder = folder();
         let file = file_of(folder.path(), &sample.parts[1]);
-        runtime().block_on(async {
+        run(async {
             let store = open(folder.path(), MIB);
             drop(sample.fill(&store).await);
             damage(&file);
@@ -241,7 +262,7 @@ fn file_of(store: &Path, content: &[u8]) -> PathBuf {
 fn a_file_cut_while_it_is_read_ends_the_download_with_an_error() {
     let folder = folder();
     let sample = Sample::unified(1, 300_000);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         let mut download = sample.fill(&store).await.export(0..u64::MAX);
         assert!(download.next().await.is_some_and(|next| next.is_ok()));
@@ -271,7 +292,7 @@ fn a_damaged_file_costs_every_image_that_has_it() {
     let root = noise(6, 5_000);
     let [first, second] = [7, 8].map(|seed| Sample::new(vec![noise(seed, 400), root.clone()]));
     let other = Sample::unified(9, 1_000);
-    runtime().block_on(async {
+    run(async {
         let store = open(folder.path(), MIB);
         for sample in [&first, &second, &other] {
             drop(sample.fill(&store).await);
@@ -290,7 +311,7 @@ fn opening_repairs_and_touches_nothing_else() {
     let folder = folder();
     let path = folder.path();
     let samples: Vec<_> = (1..=5).map(|seed| Sample::split(seed * 10, 100, 1_000)).collect();
-    runtime().block_on(async {
+    run(async {
         let store = open(path, MIB);
         for sample in &samples {
             drop(sample.fill(&store).await);
@@ -302,6 +323,15 @@ fn opening_repairs_and_touches_nothing_else() {
     fs::write(entry(3), b"{\"fingerprint\":").expect("an entry");
     // The entry of another image.
     fs::copy(entry(0), entry(4)).expect("an entry");
+    // A unified image that is another one.
+    let (unified, content) = (
+        samples[0].fingerprint.to_string().replace('0', "1"),
+        store::Digest::of(&samples[0].parts[1]),
+    );
+    let text = format!(
+        r#"{{"fingerprint":"{unified}","parts":[{{"kind":"unified","sha256":"{content}","size":1000,"extension":"","format":"other"}}]}}"#
+    );
+    fs::write(path.join("images").join(format!("{unified}.json")), text).expect("an entry");
     fs::write(path.join("files").join("0".repeat(64)), b"nobody's").expect("a file");
     fs::write(path.join("incoming").join("17"), b"torn").expect("a file");
     let foreign = [
@@ -314,7 +344,7 @@ fn opening_repairs_and_touches_nothing_else() {
     }
     let store = open(path, MIB);
     let expected = [
-        (DropReason::BadEntry, 2),
+        (DropReason::BadEntry, 3),
         (DropReason::Missing, 1),
         (DropReason::WrongSize, 1),
     ];
@@ -324,7 +354,7 @@ fn opening_repairs_and_touches_nothing_else() {
     assert_eq!(names(path, "images").len(), 2);
     assert_eq!(names(path, "incoming"), ["notes"]);
     assert!(foreign.iter().all(|file| file.exists()));
-    runtime().block_on(async { assert!(store.scrub().await.is_empty()) });
+    run(async { assert!(store.scrub().await.is_empty()) });
 }
 
 #[test]
