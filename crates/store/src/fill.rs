@@ -102,7 +102,7 @@ impl Writing {
         Ok(())
     }
 
-    fn complete(mut self: Box<Self>) -> Result<Sink, FillError> {
+    fn complete(mut self) -> Result<Sink, FillError> {
         self.parser.finish()?;
         self.sink.complete()?;
         Ok(self.sink)

@@ -1,5 +1,8 @@
 //! Many clients of one fill.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::thread;
 
 use bytes::Bytes;
@@ -53,17 +56,17 @@ fn fifty_clients_share_one_fill_and_get_the_same_bytes() {
 /// Polls all of them until all are done.
 async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         for (future, done) in futures.iter_mut().zip(&mut done) {
-            if done.is_none() {
-                if let std::task::Poll::Ready(output) = std::pin::Pin::new(future).poll(cx) {
-                    *done = Some(output);
-                }
+            if done.is_none()
+                && let Poll::Ready(output) = Pin::new(future).poll(cx)
+            {
+                *done = Some(output);
             }
         }
         match done.iter().all(Option::is_some) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
     })
     .await;
@@ -198,7 +201,7 @@ fn a_fill_that_is_given_up_fails_its_followers() {
         {
             // A write that nobody waits for.
             let mut write = Box::pin(writer.write(half));
-            let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(write.as_mut().poll(cx))).await;
+            let _ = poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await;
         }
         drop(writer);
         assert!(matches!(

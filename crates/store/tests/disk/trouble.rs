@@ -192,12 +192,8 @@ fn a_damaged_file_costs_the_image_its_place() {
         (flip, DropReason::WrongHash, false),
         (
             |path| {
-                fs::OpenOptions::new()
-                    .write(true)
-                    .open(path)
-                    .expect("a file")
-                    .set_len(999)
-                    .expect("short")
+                let file = fs::OpenOptions::new().write(true).open(path);
+                file.expect("a file").set_len(999).expect("shorter");
             },
             DropReason::WrongSize,
             true,
