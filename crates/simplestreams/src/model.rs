@@ -183,18 +183,17 @@ pub struct Hashes {
 impl Hashes {
     /// Returns the fingerprint that clients take for an image with a root of this type.
     pub fn fingerprint(&self, root: &Ftype) -> Option<&str> {
-        let hash = match root {
-            Ftype::Squashfs => &self.squashfs,
-            Ftype::RootTar => match &self.root_tar {
-                None => &self.any,
-                some => some,
-            },
-            Ftype::DiskKvm => &self.disk_kvm,
-            Ftype::DiskUefi1 => &self.disk_uefi1,
-            Ftype::Disk1 => &self.disk1,
-            _ => &None,
-        };
-        hash.as_deref()
+        fn set(hash: &Option<String>) -> Option<&str> {
+            hash.as_deref().filter(|hash| !hash.is_empty())
+        }
+        match root {
+            Ftype::Squashfs => set(&self.squashfs),
+            Ftype::RootTar => set(&self.root_tar).or_else(|| set(&self.any)),
+            Ftype::DiskKvm => set(&self.disk_kvm),
+            Ftype::DiskUefi1 => set(&self.disk_uefi1),
+            Ftype::Disk1 => set(&self.disk1),
+            _ => None,
+        }
     }
 
     /// Sets the fingerprint of an image with a root of this type. Does nothing for what is not a root.

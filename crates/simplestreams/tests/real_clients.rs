@@ -1,3 +1,0 @@
-//! x
-#[test]
-fn x() { testing::images::Images::new(); }
