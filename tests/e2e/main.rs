@@ -41,6 +41,7 @@ mod reference_documented;
 mod renewal;
 mod sandbox;
 mod signals;
+mod simplestreams_format;
 mod slow;
 mod smuggling;
 mod status;

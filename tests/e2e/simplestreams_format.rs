@@ -1,7 +1,8 @@
 //! The crate `simplestreams` sees in a tree what the real clients see: `incus`, and LXD's `lxc`, pull from an Nginx over TLS.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -227,7 +228,7 @@ fn clients_and_the_view_agree_on_what_exists_in_the_wild() {
     assert_eq!((&again.document, &again.deviations[..]), (&repaired, &[][..]));
     site.tree("repaired", &again.document.to_json(Layout::Compact).unwrap());
     for (family, client) in site.clients() {
-        assert_ne!(client.agrees(family, "repaired", &again), 0, "{family}");
+        assert_ne!(client.agrees(family, "repaired", &again), Some(0), "{family}");
     }
 }
 
@@ -236,30 +237,30 @@ fn clients_and_the_view_agree_on_what_exists_in_the_wild() {
 fn clients_and_the_view_agree_on_random_trees() {
     let site = Site::start();
     let mut listed = BTreeMap::new();
-    for seed in 0..60 {
+    for seed in 0..40 {
         let products = random_tree(seed);
         let name = format!("t{seed}");
         site.tree(&name, &products.to_json(Layout::Compact).unwrap());
         let parsed = Parsed::from(products);
         for (family, client) in site.clients() {
-            *listed.entry(family).or_insert(0) += client.agrees(family, &name, &parsed);
+            *listed.entry(family).or_insert(0) += client.agrees(family, &name, &parsed).unwrap_or_default();
         }
     }
-    assert!(listed.values().all(|&images| images > 100), "{listed:?}");
+    assert!(listed.values().all(|&images| images > 50), "{listed:?}");
 }
 
-/// Without what clients order by chance.
+/// Returns products whose images share names, groups and dates often.
 fn random_tree(seed: u64) -> Products {
     let mut random = Random(seed);
     let mut products = Products::new();
-    for number in 0..1 + random.below(6) {
+    for number in 0..1 + random.below(8) {
         let mut product = Product {
             architecture: random.of(&["amd64", "x86_64", "arm64", "i686", "z80"]),
             os: random.of(&["debian", "alpine", "Zed"]),
-            release: random.of(&["bookworm", "trixie", "3.20"]),
+            release: random.of(&["bookworm", "trixie", "3.20", "3.21", "sid"]),
             release_title: random.of(&["", "Title"]),
             version: random.some(&["12", "13"]),
-            variant: Some(random.of(&["default", "cloud"])),
+            variant: (random.below(8) != 0).then(|| random.of(&["default", "cloud"])),
             requirements: random.requirements(),
             lxd_requirements: random.requirements(),
             end_of_life: random.some(&["2030-01-01", "soon"]),
@@ -275,6 +276,7 @@ fn random_tree(seed: u64) -> Products {
                 "20240101_0000",
                 "20240101_2330",
                 "20231231",
+                "20240229-2",
                 "2024010",
                 "v1.0.0-and-more",
             ]);
@@ -282,7 +284,7 @@ fn random_tree(seed: u64) -> Products {
                 label: random.some(&["beta"]),
                 ..Version::default()
             };
-            for nth in 0..1 + random.below(5) {
+            for nth in 0..2 + random.below(5) {
                 let ftype = random.ftype();
                 let mut item = Item {
                     path: format!("images/{nth}.x"),
@@ -385,7 +387,7 @@ impl Site {
         let temporary =
             ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|of| format!("{of}_temp_path {at}/{of};"));
         let configuration = format!(
-            "user root; daemon off; pid {at}/pid; error_log stderr warn; events {{}}
+            "user root; daemon off; master_process off; pid {at}/pid; error_log stderr warn; events {{}}
              http {{
                  access_log off; {}
                  server {{
@@ -412,13 +414,35 @@ impl Site {
             assert!(Instant::now() < deadline, "nginx does not listen");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let client = |program| Client::new(program, &authority, address);
-        Self {
+        let client = |program| Client::new(program, &authority);
+        let mut site = Self {
             clients: vec![(Family::Incus6, client("incus")), (Family::Lxd5, client("lxc"))],
             folder,
             address,
             _certificates: certificates,
             _nginx: nginx,
+        };
+        site.clients[1].0 = site.family_of_lxd();
+        site
+    }
+
+    /// Returns the family of `lxc`: those of Debian 12 and 13 both say that they are 5.0.2.
+    fn family_of_lxd(&self) -> Family {
+        let sha256 = "1".repeat(64);
+        let metadata = format!(r#"{{"ftype":"incus_combined.tar.gz","path":"a.b","sha256":"{sha256}"}}"#);
+        let versions = format!(r#"{{"20240101":{{"items":{{"i":{metadata}}}}}}}"#);
+        self.tree(
+            "family",
+            &format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{versions}}}}}}}"#),
+        );
+        let listed = self.clients[1]
+            .1
+            .run(&["image", "list", "family:", "--format=json"])
+            .ok();
+        if listed_by_client(&listed).is_empty() {
+            Family::Lxd5
+        } else {
+            Family::LxdTransition
         }
     }
 
@@ -435,9 +459,7 @@ impl Site {
         fs::write(folder.join(PATH), products).unwrap();
         for (_, client) in &self.clients {
             let url = format!("https://{}/{name}", self.address);
-            client
-                .run(&["remote", "add", name, &url, "--protocol=simplestreams"])
-                .ok();
+            client.add_remote(name, &url);
         }
         folder
     }
@@ -458,14 +480,25 @@ struct Client {
 type Listed = (String, String, String, Vec<String>, BTreeMap<String, String>, u64);
 
 impl Client {
-    fn new(program: &'static str, authority: &Certificate, _: SocketAddr) -> Self {
+    fn new(program: &'static str, authority: &Certificate) -> Self {
         let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("config.yml"), "remotes:\n").unwrap();
         let authority = authority.certificate.clone();
         Self {
             program,
             home,
             authority,
         }
+    }
+
+    /// Does what `remote add --protocol=simplestreams` does, in less time.
+    fn add_remote(&self, name: &str, url: &str) {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(self.home.path().join("config.yml"))
+            .unwrap();
+        let remote = format!("  \"{name}\": {{ addr: \"{url}\", protocol: simplestreams, public: true }}\n");
+        file.write_all(remote.as_bytes()).unwrap();
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -480,9 +513,10 @@ impl Client {
         run(command.env("SSL_CERT_FILE", &self.authority).args(arguments))
     }
 
-    /// Compares what the client lists with what the view has, and returns how many images that are.
+    /// Compares what the client lists with what the view has, and returns how many images that are; nothing if it depends on
+    /// chance.
     #[track_caller]
-    fn agrees(&self, family: Family, remote: &str, products: &Parsed<Products>) -> usize {
+    fn agrees(&self, family: Family, remote: &str, products: &Parsed<Products>) -> Option<usize> {
         let output = self.run(&["image", "list", &format!("{remote}:"), "--format=json"]);
         let view = View::of(family, &[products]);
         if products
@@ -496,26 +530,34 @@ impl Client {
                 message.contains("Failed decoding products JSON"),
                 "{family}: {remote}: {message}"
             );
-            return 0;
+            return Some(0);
         }
-        let of = |finding: &&simplestreams::Finding| finding.families.contains(family);
-        let findings = check(&[products]);
-        let chance: Vec<_> = findings
-            .iter()
-            .filter(of)
-            .filter(|finding| matches!(finding.problem, Problem::AliasUndecided { .. }))
-            .collect();
         let mut listed = listed_by_client(&output.ok());
         let mut seen: Vec<Listed> = view.images.iter().map(listed_by_view).collect();
-        if !chance.is_empty() {
-            for (_, _, _, aliases, _, _) in listed.iter_mut().chain(&mut seen) {
-                aliases.clear();
+        let findings = check(&[products]).into_iter();
+        let findings: Vec<_> = findings.filter(|finding| finding.families.contains(family)).collect();
+        if findings
+            .iter()
+            .any(|finding| matches!(finding.problem, Problem::MetadataUndecided(_)))
+        {
+            return None;
+        }
+        // Who owns these is different each time.
+        for finding in findings {
+            if let Problem::AliasUndecided { alias, .. } = finding.problem {
+                let is_of_chance = |name: &String| {
+                    name.strip_prefix(&alias)
+                        .is_some_and(|rest| matches!(rest.chars().next(), None | Some('/')))
+                };
+                for (_, _, _, aliases, _, _) in listed.iter_mut().chain(&mut seen) {
+                    aliases.retain(|name| !is_of_chance(name));
+                }
             }
         }
         listed.sort();
         seen.sort();
         assert_eq!(listed, seen, "{family}: {remote}");
-        seen.len()
+        Some(seen.len())
     }
 }
 

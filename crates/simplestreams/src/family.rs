@@ -15,7 +15,7 @@ pub enum Family {
     Incus7,
     /// LXD up to 5.0.2, and 5.1 to 5.17: no `requirements`
     Lxd5,
-    /// LXD 5.0.3, and 5.18 to 5.20, which take the items of Incus too
+    /// LXD 5.0.3, and 5.18 to 5.20, which take the items of Incus too. Debian 13's `5.0.2+git20231211` is one of them.
     LxdTransition,
     /// LXD 5.0.4 to 5.0.x, 5.21 and later
     Lxd,

@@ -48,6 +48,9 @@ pub enum Problem {
     /// No item has metadata for these clients.
     #[error("no item with metadata for these clients; they skip the version")]
     NoMetadata,
+    /// Chance decides which of several metadata items a client takes.
+    #[error("these clients take either this metadata or that of item {0:?}, by chance, and skip the other")]
+    MetadataUndecided(String),
     /// There is metadata without a root.
     #[error("metadata, but no root file system or disk beside it; clients skip it")]
     NoRoot,
@@ -159,6 +162,7 @@ impl Problem {
             | Self::PathDots(_)
             | Self::PathCharacter { .. }
             | Self::DeltaBase
+            | Self::MetadataUndecided(_)
             | Self::AliasSpace(_)
             | Self::AliasTaken { .. }
             | Self::AliasUndecided { .. }

@@ -51,6 +51,16 @@ impl Place {
         Self { key, ..self.clone() }
     }
 
+    /// Returns the place of the version: which of its items has the metadata differs from client to client.
+    pub(crate) fn without_item(&self) -> Self {
+        let (item, key) = (None, None);
+        Self {
+            item,
+            key,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn wrong(self, problem: String) -> WriteError {
         WriteError { place: self, problem }
     }

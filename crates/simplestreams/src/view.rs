@@ -124,7 +124,8 @@ impl View {
         let mut fingerprints = HashMap::new();
         for image in &images {
             if let Some(other) = fingerprints.insert(&image.fingerprint, &image.place) {
-                problems.push((image.place.clone(), Problem::FingerprintTwice { other: other.clone() }));
+                let other = other.without_item();
+                problems.push((image.place.without_item(), Problem::FingerprintTwice { other }));
             }
         }
         Self {
@@ -220,7 +221,10 @@ impl Reading {
             .filter(|(_, item)| family.takes_metadata(&item.ftype) || family.takes_unified(&item.ftype))
             .collect();
         if family == Family::LxdTransition {
-            // It stops at one of them, and does not say which.
+            let differs = |(_, item): &&(&String, &Item)| !is_same_file(item, taken[0].1);
+            if let Some((key, _)) = taken.iter().find(differs) {
+                self.problem(place.item(key), Problem::MetadataUndecided(taken[0].0.clone()));
+            }
             taken.truncate(1);
         }
         let roots = || items.iter().filter(|(_, item)| item.ftype.is_root());
@@ -395,6 +399,12 @@ fn requirements(family: Family, product: &Product) -> Option<&Requirements> {
     }
 }
 
+/// Returns whether it does not matter which of the two metadata items a client takes.
+fn is_same_file(a: &Item, b: &Item) -> bool {
+    let of = |item: &Item| (item.path.clone(), item.sha256.clone(), item.size, item.combined.clone());
+    a.ftype.is_unified() == b.ftype.is_unified() && of(a) == of(b)
+}
+
 fn file(role: Role, item: &Item) -> File {
     File {
         role,
@@ -449,8 +459,9 @@ fn give_aliases(images: &[Listed], problems: &mut Vec<(Place, Problem)>) -> (Own
                     if !names.iter().any(|alias: &Alias| alias.name == name) {
                         names.push(Alias { name, native_only });
                     }
-                } else if native_only {
-                    let (place, owner) = (listed.image.place.key("aliases"), other.image.place.clone());
+                } else if native_only || other.aliases.contains(&name) {
+                    let place = listed.image.place.without_item();
+                    let owner = other.image.place.without_item();
                     if is_undecided(&unordered, listed, other) {
                         problems.push((
                             place,
