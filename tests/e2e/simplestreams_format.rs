@@ -422,28 +422,11 @@ impl Site {
             _certificates: certificates,
             _nginx: nginx,
         };
-        site.clients[1].0 = site.family_of_lxd();
-        site
-    }
-
-    /// Returns the family of `lxc`: those of Debian 12 and 13 both say that they are 5.0.2.
-    fn family_of_lxd(&self) -> Family {
-        let sha256 = "1".repeat(64);
-        let metadata = format!(r#"{{"ftype":"incus_combined.tar.gz","path":"a.b","sha256":"{sha256}"}}"#);
-        let versions = format!(r#"{{"20240101":{{"items":{{"i":{metadata}}}}}}}"#);
-        self.tree(
-            "family",
-            &format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{versions}}}}}}}"#),
-        );
-        let listed = self.clients[1]
-            .1
-            .run(&["image", "list", "family:", "--format=json"])
-            .ok();
-        if listed_by_client(&listed).is_empty() {
-            Family::Lxd5
-        } else {
-            Family::LxdTransition
+        site.tree("family", &families_apart());
+        for (family, client) in &mut site.clients {
+            *family = client.family("family");
         }
+        site
     }
 
     /// Serves these products below `/NAME`, to the clients as a remote of that name, and returns the folder.
@@ -488,6 +471,25 @@ impl Client {
             program,
             home,
             authority,
+        }
+    }
+
+    /// Returns the client's family by what it lists of [`families_apart`]. Its version does not tell: Debian 12 and 13 have an
+    /// LXD 5.0.2 each.
+    fn family(&self, remote: &str) -> Family {
+        let listed = listed_by_client(
+            &self
+                .run(&["image", "list", &format!("{remote}:"), "--format=json"])
+                .ok(),
+        );
+        let takes = |digit| listed.iter().find(|(fingerprint, ..)| fingerprint.starts_with(digit));
+        let reads = |(_, _, _, _, properties, _): &Listed| properties.contains_key("requirements.secureboot");
+        match (takes('1'), takes('2')) {
+            (Some((_, kind, ..)), None) if kind == "virtual-machine" => Family::Incus7,
+            (Some(_), None) => Family::Incus6,
+            (Some(_), Some(_)) => Family::LxdTransition,
+            (None, Some(lxd)) if reads(lxd) => Family::LxdDebian13,
+            (None, _) => Family::Lxd5,
         }
     }
 
@@ -559,6 +561,18 @@ impl Client {
         assert_eq!(listed, seen, "{family}: {remote}");
         Some(seen.len())
     }
+}
+
+/// Returns products of which each family lists something else.
+fn families_apart() -> String {
+    let item = |ftype: &str, digit: &str| {
+        let (sha256, kind) = (digit.repeat(64), "virtual-machine");
+        format!(r#""{ftype}":{{"ftype":"{ftype}","path":"a.b","sha256":"{sha256}","combined_type":"{kind}"}}"#)
+    };
+    let (incus, lxd) = (item("incus_combined.tar.gz", "1"), item("lxd_combined.tar.gz", "2"));
+    let versions = format!(r#"{{"20240101":{{"items":{{{incus}}}}},"20240102":{{"items":{{{lxd}}}}}}}"#);
+    let fields = r#""arch":"amd64","requirements":{"secureboot":"false"}"#;
+    format!(r#"{{"products":{{"p":{{{fields},"versions":{versions}}}}}}}"#)
 }
 
 fn listed_by_view(image: &simplestreams::Image) -> Listed {

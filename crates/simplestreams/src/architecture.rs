@@ -70,6 +70,11 @@ const SPELLINGS: &[(Architecture, &[&str])] = &[
 ];
 
 impl Architecture {
+    /// Returns all architectures.
+    pub fn all() -> impl Iterator<Item = Self> {
+        SPELLINGS.iter().map(|&(architecture, _)| architecture)
+    }
+
     /// Returns the architecture that this name or alias stands for to any client.
     pub fn parse(text: &str) -> Option<Self> {
         let found = SPELLINGS.iter().find(|(_, spellings)| spellings.contains(&text));
@@ -81,7 +86,7 @@ impl Architecture {
         let known = match text {
             "x86_64_v1" | "x86_64_v2" | "x86_64_v3" | "x86_64_v4" => family == Family::Incus7,
             "mipsle" | "mips64le" => family != Family::Lxd5,
-            "loongarch64" | "loong64" => family.is_incus() || family == Family::Lxd,
+            "loongarch64" | "loong64" => !matches!(family, Family::Lxd5 | Family::LxdTransition),
             _ => true,
         };
         Self::parse(text).filter(|_| known)

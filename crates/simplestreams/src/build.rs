@@ -128,7 +128,7 @@ pub enum Reason {
     Oci,
     /// A virtual machine in one file.
     #[error(
-        "a virtual machine in one file is a container to Incus before 7.1 and to LXD; publish it in two, with `incus publish --format=split`"
+        "a virtual machine in one file is a container to Incus before 7.0.2 and to LXD; publish it in two, with `incus publish --format=split`"
     )]
     UnifiedDisk,
     /// A disk or file system of another kind.

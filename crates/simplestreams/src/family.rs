@@ -9,25 +9,39 @@ use crate::Ftype;
 /// the least able of them does.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Family {
-    /// Incus 6.0 to 7.0
+    /// Incus 6.0 to 7.0.1
     Incus6,
-    /// Incus 7.1 and later, which also read `combined_type`
+    /// Incus 7.0.2, 7.1 and later, which also read `combined_type`
     Incus7,
     /// LXD up to 5.0.2, and 5.1 to 5.17: no `requirements`
     Lxd5,
-    /// LXD 5.0.3, and 5.18 to 5.20, which take the items of Incus too. Debian 13's `5.0.2+git20231211` is one of them.
+    /// LXD 5.0.3, and 5.18 to 5.20, which take the items of Incus too, but only one item with metadata of each version
     LxdTransition,
+    /// LXD of Debian 13, `5.0.2+git20231211`, which takes only one item with metadata of each version
+    LxdDebian13,
     /// LXD 5.0.4 to 5.0.x, 5.21 and later
     Lxd,
 }
 
 impl Family {
     /// All families, in order.
-    pub const ALL: [Self; 5] = [Self::Incus6, Self::Incus7, Self::Lxd5, Self::LxdTransition, Self::Lxd];
+    pub const ALL: [Self; 6] = [
+        Self::Incus6,
+        Self::Incus7,
+        Self::Lxd5,
+        Self::LxdTransition,
+        Self::LxdDebian13,
+        Self::Lxd,
+    ];
 
     /// Returns whether it is a family of Incus.
     pub fn is_incus(self) -> bool {
         matches!(self, Self::Incus6 | Self::Incus7)
+    }
+
+    /// Returns whether the clients take only one item with metadata of each version, and chance decides which.
+    pub fn takes_one_metadata(self) -> bool {
+        matches!(self, Self::LxdTransition | Self::LxdDebian13)
     }
 
     /// Returns whether the clients take an item of this type for the metadata of a split image.
@@ -52,10 +66,11 @@ impl Family {
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Incus6 => "Incus 6.0–7.0",
-            Self::Incus7 => "Incus ≥ 7.1",
+            Self::Incus6 => "Incus 6.0–7.0.1",
+            Self::Incus7 => "Incus ≥ 7.0.2",
             Self::Lxd5 => "LXD ≤ 5.0.2, 5.1–5.17",
             Self::LxdTransition => "LXD 5.0.3, 5.18–5.20",
+            Self::LxdDebian13 => "LXD of Debian 13",
             Self::Lxd => "LXD ≥ 5.0.4, ≥ 5.21",
         })
     }

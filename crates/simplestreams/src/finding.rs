@@ -61,7 +61,9 @@ pub enum Problem {
     #[error("the path is missing; clients skip the image")]
     NoPath,
     /// A fingerprint is not a SHA-256 in lower case.
-    #[error("{0:?} is no fingerprint: 64 hexadecimal digits in lower case; clients that verify it refuse the image")]
+    #[error(
+        "{0:?} is no fingerprint: 64 hexadecimal digits in lower case; clients that verify it refuse the image, and less than 12 make `image list` crash"
+    )]
     Fingerprint(String),
     /// Two images have the same fingerprint.
     #[error("{other} has the same fingerprint; clients find more than one match and take neither")]

@@ -142,7 +142,7 @@ pub struct Item {
     /// On an item with metadata: the fingerprints.
     #[serde(flatten)]
     pub combined: Hashes,
-    /// On a unified image: `virtual-machine`, for Incus 7.1 and later. Everything else takes it for a container.
+    /// On a unified image: `virtual-machine`, for Incus 7.0.2 and later. Everything else takes it for a container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub combined_type: Option<String>,
     /// On a delta: the version of the same product that it applies to.

@@ -95,9 +95,16 @@ impl Products {
 }
 
 /// Those that read `requirements`.
-const READ_REQUIREMENTS: Families = Families::of(&[Family::Incus6, Family::Incus7, Family::LxdTransition, Family::Lxd]);
+const READ_REQUIREMENTS: Families = Families::of(&[
+    Family::Incus6,
+    Family::Incus7,
+    Family::LxdTransition,
+    Family::LxdDebian13,
+    Family::Lxd,
+]);
 /// Those that read `lxd_requirements`.
-const READ_LXD_REQUIREMENTS: Families = Families::of(&[Family::Lxd5, Family::LxdTransition, Family::Lxd]);
+const READ_LXD_REQUIREMENTS: Families =
+    Families::of(&[Family::Lxd5, Family::LxdTransition, Family::LxdDebian13, Family::Lxd]);
 /// Those that read `combined_type`.
 const READ_COMBINED_TYPE: Families = Families::of(&[Family::Incus7]);
 

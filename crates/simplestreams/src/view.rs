@@ -92,6 +92,8 @@ impl Image {
 impl View {
     /// Returns what the clients of a family see in all the files that the index of a remote names. It is nothing if they cannot
     /// decode one of them.
+    ///
+    /// As with clients, the work grows with the square of a product's size: limit the size of what strangers send.
     pub fn of(family: Family, files: &[&Parsed<Products>]) -> Self {
         let mut reading = Reading {
             family,
@@ -148,9 +150,8 @@ impl View {
         };
         kinds.iter().find_map(|&kind| {
             let compatible = [native].into_iter().chain(native.personalities().iter().copied());
-            let foreign = self.images.iter().map(|image| image.architecture);
             compatible
-                .chain(foreign)
+                .chain(Architecture::all())
                 .find_map(|architecture| owned(kind, architecture))
         })
     }
@@ -220,7 +221,7 @@ impl Reading {
             .iter()
             .filter(|(_, item)| family.takes_metadata(&item.ftype) || family.takes_unified(&item.ftype))
             .collect();
-        if family == Family::LxdTransition {
+        if family.takes_one_metadata() {
             let differs = |(_, item): &&(&String, &Item)| !is_same_file(item, taken[0].1);
             if let Some((key, _)) = taken.iter().find(differs) {
                 self.problem(place.item(key), Problem::MetadataUndecided(taken[0].0.clone()));
@@ -395,7 +396,9 @@ fn requirements(family: Family, product: &Product) -> Option<&Requirements> {
     match family {
         Family::Incus6 | Family::Incus7 => product.requirements.as_ref(),
         Family::Lxd5 => product.lxd_requirements.as_ref(),
-        Family::LxdTransition | Family::Lxd => product.lxd_requirements.as_ref().or(product.requirements.as_ref()),
+        Family::LxdTransition | Family::LxdDebian13 | Family::Lxd => {
+            product.lxd_requirements.as_ref().or(product.requirements.as_ref())
+        }
     }
 }
 

@@ -454,5 +454,8 @@ fn the_architecture_is_spelt_so_that_all_clients_know_it() {
         .iter()
         .filter(|&&family| View::of(family, &[&loong]).images.len() == 1);
     let seen = seen.fold(Families::NONE, |all, &family| all | family.into());
-    assert_eq!(seen, Families::of(&[Family::Incus6, Family::Incus7, Family::Lxd]));
+    assert_eq!(
+        seen,
+        Families::of(&[Family::Incus6, Family::Incus7, Family::LxdDebian13, Family::Lxd])
+    );
 }
