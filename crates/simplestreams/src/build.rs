@@ -346,7 +346,7 @@ fn name_images(images: &IndexMap<&str, Image<'_>>, omitted: &mut Vec<Omitted>) -
             let spelling = image
                 .spellings()
                 .min_by_key(clashes)
-                .unwrap_or(image.architecture.name());
+                .unwrap_or_else(|| image.architecture.name());
             let mut aliases = Vec::new();
             for &name in names {
                 if let Some((full, owner)) = clash(name, spelling) {

@@ -194,7 +194,8 @@ pub fn check(files: &[&Parsed<Products>]) -> Vec<Finding> {
         found.deviations(&file.deviations);
     }
     found.paths(files);
-    let mut fingerprints: BTreeMap<Vec<Option<String>>, BTreeMap<String, (Place, Families)>> = BTreeMap::new();
+    // By the hashes of the files, then by the fingerprint.
+    let mut fingerprints: BTreeMap<_, BTreeMap<String, (Place, Families)>> = BTreeMap::new();
     for family in Family::ALL {
         let view = View::of(family, files);
         for (place, problem) in view.problems {

@@ -361,7 +361,7 @@ pub enum Layout {
 #[error("{place}: {problem}")]
 pub struct WriteError {
     /// The value's place.
-    pub place: Place,
+    pub place: Box<Place>,
     /// What is wrong with it.
     pub problem: String,
 }

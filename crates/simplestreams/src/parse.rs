@@ -40,7 +40,7 @@ pub enum ParseError {
     #[error("{place}: {found} instead of {expected}")]
     Type {
         /// The value's place.
-        place: Place,
+        place: Box<Place>,
         /// What the format says.
         expected: &'static str,
         /// What it is.
@@ -377,8 +377,11 @@ fn whole(number: &Number) -> Option<u64> {
 }
 
 fn wrong(place: Place, expected: &'static str, found: &Value) -> ParseError {
-    let found = described(found);
-    ParseError::Type { place, expected, found }
+    ParseError::Type {
+        place: Box::new(place),
+        expected,
+        found: described(found),
+    }
 }
 
 fn described(value: &Value) -> String {

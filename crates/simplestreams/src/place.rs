@@ -62,7 +62,8 @@ impl Place {
     }
 
     pub(crate) fn wrong(self, problem: String) -> WriteError {
-        WriteError { place: self, problem }
+        let place = Box::new(self);
+        WriteError { place, problem }
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Value {
     /// A string
     String(String),
     /// A list
-    Array(Vec<Value>),
+    Array(Vec<Self>),
     /// An object
     Object(Object),
 }
