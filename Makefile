@@ -9,6 +9,8 @@ SECONDS ?= 30
 TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils
 # For the tests of the web page.
 BROWSER := chromium chromium-driver fonts-dejavu-core
+# LXD's client, for the tests of simplestreams.
+LXD := lxd-client
 # For the tests that run the documentation's commands.
 DOCUMENTED := ca-certificates certbot haproxy make nginx pebble procps yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)
@@ -34,13 +36,14 @@ demo-end: ## stop the demos that KEEP=1 left running
 
 test: ## install the test tools, then check formatting and lints and run all tests, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
-	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) sslscan testssl.sh libfaketime nftables $(LINKER)
+	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) $(LXD) sslscan testssl.sh libfaketime nftables $(LINKER)
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/deny --where-reachable
 	scripts/test
+	$(CARGO) test --locked --doc --package simplestreams
 
 fresh: ## run `demo` and `test` from a clean clone on fresh Debians, RELEASES (bookworm and trixie), as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make fresh: only root can change the root file system; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make fresh' >&2; exit 1; }
