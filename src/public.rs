@@ -120,6 +120,7 @@ async fn answer_question(
             let image = find(&snapshot, &prefix)?;
             let upstream = record.client().worker.upstream();
             record.begin_download()?;
+            let _turn = upstream.download_turn().await;
             if !catalogue.is_fresh() {
                 export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
             }
