@@ -30,6 +30,7 @@ use self::drain::drain_deadline;
 use self::serve::{Evicted, serve};
 use crate::admission::{ConnectionPermit, PendingProxyPermit};
 use crate::client_stream::ClientStream;
+use crate::client_stream::input_limit::InputLimit;
 use crate::connection::context::ConnectionContext;
 use crate::connection::timeouts::ConnectionActivity;
 use crate::identity::{Peer, PeerCertificate};
@@ -108,7 +109,12 @@ pub async fn handle_connection(
         Rc::new(ConnectionActivity::new(permit.stranger().cloned())),
         permit.address(),
     );
-    let stream = ClientStream::new(tls, permit, activity.heard());
+    let input = (!is_admin)
+        .then(|| counted_by.clone().or_else(|| worker.limiter().bucket(address.ip())))
+        .flatten();
+    let input =
+        input.map(|bucket| InputLimit::new(bucket, state.limits.requests_per_second, activity.is_input_unlimited()));
+    let stream = ClientStream::new(tls, permit, activity.heard(), input);
     let reader = (port == Port::Public).then(|| worker.limiter().reader(address.ip()));
     let client = Rc::new(ConnectionContext {
         worker,

@@ -16,10 +16,8 @@ use crate::abort_reason::AbortReason;
 use crate::client_stream::ClientStream;
 use crate::connection::context::ConnectionContext;
 use crate::connection::timeouts::{ConnectionTimeouts, TimeoutKind};
-use crate::identity::Peer;
 use crate::limits::Limits;
 use crate::port::Port;
-use crate::worker::Worker;
 
 const MAX_HEADERS: usize = 256;
 /// Maximum memory for a response that an HTTP/1.1 client does not read, in bytes per connection.
@@ -121,7 +119,7 @@ async fn drive<C>(
         ..
     } = &*client;
     let mut draining = pin!(drain_deadline(worker, begun.notified()));
-    let mut revoked = pin!(revoked(worker, peer));
+    let mut revoked = pin!(revoked(&client));
     let mut over_budget = pin!(over_budget(&client));
     let mut is_draining = false;
     loop {
@@ -178,13 +176,17 @@ async fn over_budget(client: &ConnectionContext) {
 }
 
 /// Completes when the client was an administrator and no longer is. A reload can make it one first.
-async fn revoked(worker: &Worker, peer: &Peer) -> AbortReason {
+async fn revoked(client: &ConnectionContext) -> AbortReason {
+    let ConnectionContext {
+        worker, peer, activity, ..
+    } = client;
     let Some(certificate) = &peer.certificate else {
         return pending().await;
     };
     // Boxed, because most connections have no certificate and would reserve memory for this.
     Box::pin(async {
         worker.admitted(certificate).await;
+        activity.lift_input_limit();
         worker.revoked(certificate, peer.address.ip()).await
     })
     .await
