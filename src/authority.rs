@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -84,10 +85,11 @@ impl Authorizer for Authority {
         state.admins.judge(Some(certificate), SystemTime::now()).is_ok()
     }
 
+    fn authorized<'a>(&'a self, certificate: &'a PeerCertificate) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(self.admitted(certificate))
+    }
+
     fn revoked<'a>(&'a self, peer: &'a Peer, certificate: &'a PeerCertificate) -> Revoked<'a> {
-        Box::pin(async move {
-            self.admitted(certificate).await;
-            self.dismissed(certificate, peer.address.ip()).await
-        })
+        Box::pin(self.dismissed(certificate, peer.address.ip()))
     }
 }

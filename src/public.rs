@@ -156,6 +156,7 @@ impl PublicService {
                 let image = find(&snapshot, &prefix)?;
                 let upstream = self.upstream.get();
                 record.begin_download()?;
+                let _turn = upstream.download_turn().await;
                 if !catalogue.is_fresh() {
                     export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
                 }

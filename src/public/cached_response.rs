@@ -95,7 +95,9 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
 
 /// Evaluates `If-None-Match` by weak comparison (RFC 9110 §13.1.2).
 fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    fn opaque(tag: &str) -> &str {
+        tag.trim_start_matches("W/")
+    }
     let Ok(etag) = etag.to_str().map(opaque) else {
         return false;
     };

@@ -1,8 +1,13 @@
 //! Known attacks on HTTP/2 end with the attacker's connection and do not exhaust the gateway's memory.
 
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
 use testing::scene::ScriptedScene;
 use testing::scripted::Scripted;
-use testing::tls::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame};
+use testing::tls::frames::{
+    ACK, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
+};
 use testing::tls::{End, Raw, TlsClient, frames};
 
 const MIB: u64 = 1 << 20;
@@ -69,4 +74,54 @@ fn continuation_floods_and_rapid_resets_end_the_connection() {
 
     let mut http2 = TlsClient::tls13().connect_http2(scene.gateway.public()).unwrap();
     assert_eq!(http2.get("/1.0").unwrap().status, 200);
+}
+
+/// Number of PING frames sent at once; less than the kernels buffer.
+const PINGS: usize = 10_000;
+
+/// Sends many PING frames from this address, and returns how many are answered at once.
+fn pongs(client: TlsClient, from: [u8; 4], port: SocketAddr) -> usize {
+    let mut raw = client.alpn(&["h2"]).connect_announced(from.into(), port).unwrap();
+    raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    raw.send(frame(PING, 0, 0, &[0; 8]).repeat(PINGS)).unwrap();
+    raw.patience = Duration::from_secs(2);
+    let mut answered = 0;
+    while answered < PINGS
+        && let Ok(frame) = raw.read_frame()
+    {
+        answered += usize::from(frame.kind == PING && frame.flags == ACK);
+    }
+    answered
+}
+
+#[test]
+fn a_stranger_is_heard_no_faster_than_requests_may_come() {
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more_admin = setup.more_public.clone();
+        setup.more = "[limits]\nrequests_per_second = 1\n".to_owned();
+    });
+    let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
+    let stranger = [203, 0, 113, 1];
+    // A burst of 20 KiB, and what has been read with its end.
+    for (from, port) in [(stranger, public), ([203, 0, 113, 2], admin)] {
+        let answered = pongs(TlsClient::tls13(), from, port);
+        assert!(
+            (1_000..5_000).contains(&answered),
+            "{port}: {answered} frames were read"
+        );
+    }
+    // By address: another connection of the same one waits too, and no other client.
+    let again = pongs(TlsClient::tls13(), stranger, public);
+    assert!(again < 1_000, "{again} frames were read");
+    let mut other = TlsClient::tls13()
+        .connect_announced(IpAddr::from([203, 0, 113, 3]), public)
+        .unwrap();
+    assert_eq!(other.get("/1.0").unwrap().head.status, 200);
+    assert_eq!(
+        pongs(TlsClient::of(scene.ops()), stranger, admin),
+        PINGS,
+        "an admin is not limited"
+    );
 }

@@ -2,7 +2,7 @@
 //! that was made private are not served because of an old list. An Incus that lists no images any more counts as unavailable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -114,4 +114,33 @@ fn a_slow_list_delays_no_client_and_serves_nothing_private() {
     // The list may be outdated; an export is checked with Incus now.
     is_public.store(false, Ordering::SeqCst);
     assert_eq!(stranger.get(&export).unwrap().head.status, 404);
+}
+
+/// Each download costs Incus a handshake: a crowd that begins them all at once would keep it from administrators.
+#[test]
+fn incus_begins_few_downloads_at_once() {
+    const CLIENTS: usize = 40;
+    let (beginning, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let upstream = Scripted::start({
+        let most = Arc::clone(&most);
+        move |_, wire| {
+            most.fetch_max(beginning.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(100));
+            beginning.fetch_sub(1, Ordering::SeqCst);
+            wire.answer("200 OK", "application/octet-stream", BYTES)
+        }
+    });
+    let scene = ScriptedScene::before(&upstream);
+    let export = format!("/1.0/images/{FINGERPRINT}/export");
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut stranger = TlsClient::tls13().connect(scene.gateway.public()).unwrap();
+                assert_eq!(stranger.get(&export).unwrap().body, BYTES);
+            });
+        }
+    });
+    let workers = std::thread::available_parallelism().unwrap().get();
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= 4 * workers, "{most} downloads, with {workers} workers");
 }

@@ -119,11 +119,14 @@ impl Limiter {
     /// # Errors
     /// Returns the time until the next request is allowed.
     pub fn try_acquire(&self, client: IpAddr, requests_a_second: u32) -> Result<(), Duration> {
+        self.bucket(client)
+            .map_or(Ok(()), |bucket| bucket.try_acquire(requests_a_second))
+    }
+
+    /// Returns the bucket of a client, connected or not.
+    pub fn bucket(&self, client: IpAddr) -> Option<Arc<ClientBucket>> {
         // Loopback is exempt, as in `admit`: it may be a proxy with many clients.
-        if client.is_loopback() {
-            return Ok(());
-        }
-        self.connections.address(client).try_acquire(requests_a_second)
+        (!client.is_loopback()).then(|| self.connections.address(client))
     }
 
     /// Counts a request that exceeds the rate of its address, and returns why it is not served.

@@ -1,5 +1,7 @@
 //! The stream of a client after its TLS handshake.
 
+pub mod input_limit;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use self::input_limit::InputLimit;
 use crate::admission::ConnectionPermit;
 
 /// What TLS holds of an answer that its client does not read, in bytes.
@@ -26,6 +29,8 @@ pub struct ClientStream {
     ending: CloseMode,
     /// Told when bytes come.
     heard: Arc<AtomicBool>,
+    /// How fast a stranger's bytes are read.
+    input: Option<InputLimit>,
     /// Held for as long as there is the stream, whatever it becomes.
     _place: ConnectionPermit,
 }
@@ -44,7 +49,12 @@ impl CloseMode {
 
 impl ClientStream {
     /// Takes over after the handshake.
-    pub(crate) fn new(mut tls: TlsStream<TcpStream>, permit: ConnectionPermit, heard: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        mut tls: TlsStream<TcpStream>,
+        permit: ConnectionPermit,
+        heard: Arc<AtomicBool>,
+        input: Option<InputLimit>,
+    ) -> Self {
         let (tcp, session) = tls.get_mut();
         session.set_buffer_limit(Some(MAX_UNSENT));
         // If this fails, the connection is closed already.
@@ -53,6 +63,7 @@ impl ClientStream {
             tls,
             ending: CloseMode::default(),
             heard,
+            input,
             _place: permit,
         }
     }
@@ -72,6 +83,12 @@ impl ClientStream {
     pub fn speaks_h2(&self) -> bool {
         self.tls.get_ref().1.alpn_protocol() == Some(b"h2")
     }
+
+    fn earn(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Some(input), Poll::Ready(Ok(sent))) = (&mut self.input, written) {
+            input.earn(*sent);
+        }
+    }
 }
 
 impl Drop for ClientStream {
@@ -89,10 +106,17 @@ impl Drop for ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(input) = &mut self.input {
+            ready!(input.poll(cx));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let received = buffer.filled().len() - before;
+        if received > 0 {
             self.heard.store(true, Ordering::Relaxed);
+            if let Some(input) = &mut self.input {
+                input.charge(received);
+            }
         }
         read
     }
@@ -100,7 +124,9 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.tls).poll_write(cx, bytes);
+        self.earn(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,7 +144,9 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(cx, parts)
+        let written = Pin::new(&mut self.tls).poll_write_vectored(cx, parts);
+        self.earn(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

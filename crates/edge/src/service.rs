@@ -66,8 +66,10 @@ pub trait Authorizer {
     /// Returns whether the holder of this certificate is authorized now.
     fn authorizes(&self, certificate: &PeerCertificate) -> bool;
 
-    /// Completes when the holder was authorized and no longer is, or may no longer connect from this address. Returns the
-    /// reason. A reload can authorize the holder first.
+    /// Completes when the holder is authorized: at once, or after a reload.
+    fn authorized<'a>(&'a self, certificate: &'a PeerCertificate) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+    /// Completes when the holder is no longer authorized, or may no longer connect from this address. Returns the reason.
     fn revoked<'a>(&'a self, peer: &'a Peer, certificate: &'a PeerCertificate) -> Revoked<'a>;
 }
 
@@ -116,12 +118,14 @@ impl Listener {
         authorizer.is_some_and(|(authorizer, certificate)| authorizer.authorizes(certificate))
     }
 
-    /// Completes when this peer was authorized and no longer is.
-    pub(crate) async fn revoked(&self, peer: &Peer) -> AbortReason {
-        match (&self.authorizer, &peer.certificate) {
-            (Some(authorizer), Some(certificate)) => authorizer.revoked(peer, certificate).await,
-            _ => std::future::pending().await,
-        }
+    /// Completes when this peer was authorized and no longer is. Calls `on_authorized` when it is authorized.
+    pub(crate) async fn revoked(&self, peer: &Peer, on_authorized: impl FnOnce()) -> AbortReason {
+        let (Some(authorizer), Some(certificate)) = (&self.authorizer, &peer.certificate) else {
+            return std::future::pending().await;
+        };
+        authorizer.authorized(certificate).await;
+        on_authorized();
+        authorizer.revoked(peer, certificate).await
     }
 }
 

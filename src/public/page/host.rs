@@ -53,9 +53,15 @@ impl Host {
     }
 }
 
+/// Maximum length of a host and its port, in bytes: a DNS name has at most 253. The page repeats both for every image.
+const MAX_HOST: usize = 260;
+
 /// Checks for a host name or address with an optional port, without characters special to a shell.
 fn is_plain(authority: &Authority) -> bool {
     let host = authority.host();
+    if authority.as_str().len() > MAX_HOST {
+        return false;
+    }
     let is_name = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),

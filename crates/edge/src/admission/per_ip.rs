@@ -17,6 +17,10 @@ const CPU_PER_REQUEST: Duration = Duration::from_millis(1);
 /// CPU time of this many seconds may be used in one burst after a period without use.
 const CPU_BURST: Duration = Duration::from_secs(4);
 
+/// Bytes that each request allowed by `limits.requests_per_second` may have, made or not. Those of incus and of browsers have
+/// less than 1 KiB. The bytes of as many seconds as for requests may come in one burst.
+const INPUT_PER_REQUEST: u32 = 2 << 10;
+
 /// Number of buckets up to which expired ones are not searched for.
 const FEW: usize = 1024;
 
@@ -61,6 +65,8 @@ pub struct ClientBucket {
     booked: AtomicU64,
     /// The same for CPU time: the time at which all used CPU time has been earned, in nanoseconds after `since`.
     computed: AtomicU64,
+    /// The same for bytes of the client.
+    received: AtomicU64,
 }
 
 impl ClientBucket {
@@ -71,6 +77,7 @@ impl ClientBucket {
             since: Instant::now(),
             booked: AtomicU64::new(0),
             computed: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -103,11 +110,7 @@ impl ClientBucket {
     }
 
     fn has_cpu_time_at(&self, now: u64) -> Result<(), Duration> {
-        let limit = now + nanoseconds(CPU_BURST);
-        match self.computed.load(Ordering::Relaxed).saturating_sub(limit) {
-            0 => Ok(()),
-            wait => Err(Duration::from_nanos(wait)),
-        }
+        is_within(&self.computed, now, CPU_BURST)
     }
 
     /// Charges CPU time, which is earned back at a rate proportional to `requests_a_second`.
@@ -116,21 +119,56 @@ impl ClientBucket {
     }
 
     fn charge_at(&self, now: u64, cpu: Duration, requests_a_second: u32) {
-        let earned_in = cpu.mul_f64(1.0 / (CPU_PER_REQUEST.as_secs_f64() * f64::from(requests_a_second.max(1))));
-        let charge = |computed: u64| Some(computed.max(now).saturating_add(nanoseconds(earned_in)));
-        // The closure never returns `None`.
-        let _ = self.computed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+        let each_second = CPU_PER_REQUEST.as_secs_f64() * f64::from(requests_a_second.max(1));
+        charge(&self.computed, now, cpu.mul_f64(1.0 / each_second));
+    }
+
+    /// Checks whether more of the client's bytes may be read.
+    ///
+    /// # Errors
+    /// Returns the time until they may be.
+    pub fn has_input(&self) -> Result<(), Duration> {
+        self.has_input_at(self.now())
+    }
+
+    fn has_input_at(&self, now: u64) -> Result<(), Duration> {
+        is_within(&self.received, now, BURST)
+    }
+
+    /// Charges bytes of the client that were read, which are earned back at a rate proportional to `requests_a_second`.
+    pub fn charge_input(&self, bytes: usize, requests_a_second: u32) {
+        self.charge_input_at(self.now(), bytes, requests_a_second);
+    }
+
+    fn charge_input_at(&self, now: u64, bytes: usize, requests_a_second: u32) {
+        let each_second = f64::from(INPUT_PER_REQUEST) * f64::from(requests_a_second.max(1));
+        charge(&self.received, now, Duration::from_secs_f64(bytes as f64 / each_second));
     }
 
     /// Returns whether a new bucket would be equivalent.
     fn is_forgettable(&self) -> bool {
         let is_over = |time: &AtomicU64| time.load(Ordering::Relaxed) <= self.now();
-        self.connections.load(Ordering::Relaxed) == 0 && is_over(&self.booked) && is_over(&self.computed)
+        self.connections.load(Ordering::Relaxed) == 0
+            && [&self.booked, &self.computed, &self.received].into_iter().all(is_over)
     }
 
     fn now(&self) -> u64 {
         nanoseconds(self.since.elapsed())
     }
+}
+
+/// Checks that what was used will have been earned within `burst`; otherwise, returns the time until then.
+fn is_within(used: &AtomicU64, now: u64, burst: Duration) -> Result<(), Duration> {
+    match used.load(Ordering::Relaxed).saturating_sub(now + nanoseconds(burst)) {
+        0 => Ok(()),
+        wait => Err(Duration::from_nanos(wait)),
+    }
+}
+
+fn charge(used: &AtomicU64, now: u64, earned_in: Duration) {
+    let charge = |used: u64| Some(used.max(now).saturating_add(nanoseconds(earned_in)));
+    // The closure never returns `None`.
+    let _ = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
 }
 
 fn nanoseconds(time: Duration) -> u64 {
@@ -234,6 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_read_as_they_are_earned() {
+        let address = ClientBucket::new(IpPrefix::of(ip("192.0.2.1")));
+        let each = INPUT_PER_REQUEST as usize;
+        let receive = |now, bytes| address.charge_input_at(now, bytes, 50);
+        // Those of 500 requests in one burst, of 50 per second afterwards.
+        receive(0, 500 * each);
+        assert_eq!(address.has_input_at(0), Ok(()));
+        receive(0, 100 * each);
+        assert_eq!(address.has_input_at(0), Err(Duration::from_secs(2)));
+        assert_eq!(address.has_input_at(2 * SECOND), Ok(()));
+        receive(2 * SECOND, each);
+        assert_eq!(address.has_input_at(2 * SECOND), Err(Duration::from_millis(20)));
+    }
+
+    #[test]
     fn a_closed_client_is_forgotten_once_its_budget_is_full() {
         let mut addresses = ClientBuckets::default();
         let quiet = addresses.acquire(ip("192.0.2.1"), 1).unwrap();
@@ -250,6 +303,11 @@ mod tests {
         costly.charge(Duration::from_secs(9), 1);
         addresses.release(&costly);
         assert!(addresses.acquire(ip("192.0.2.2"), 1).unwrap().has_cpu_time().is_err());
+
+        let talkative = addresses.acquire(ip("192.0.2.3"), 1).unwrap();
+        talkative.charge_input(1 << 20, 1);
+        addresses.release(&talkative);
+        assert!(addresses.acquire(ip("192.0.2.3"), 1).unwrap().has_input().is_err());
     }
 
     #[test]

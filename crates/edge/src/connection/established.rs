@@ -13,6 +13,7 @@ use super::serve::{Evicted, serve};
 use super::timeouts::ConnectionActivity;
 use crate::admission::ConnectionPermit;
 use crate::client_stream::ClientStream;
+use crate::client_stream::input_limit::InputLimit;
 use crate::limits::Limits;
 use crate::listener_id::Policy;
 use crate::peer::{Peer, PeerCertificate};
@@ -40,13 +41,22 @@ impl Established {
     pub(super) fn serve(self, worker: Rc<Worker>, listener: Rc<Listener>, limits: Limits) {
         let Self { tls, peer, mut permit } = self;
         // Asked after the handshake, during which a reload may have changed the answer.
-        if listener.authorizes(&peer) && !permit.promote() {
+        let is_authorized = listener.authorizes(&peer);
+        if is_authorized && !permit.promote() {
             return;
         }
         let evicted = (permit.is_evictable()).then(|| Box::pin(permit.evicted()) as Evicted);
         let activity = Rc::new(ConnectionActivity::new(permit.stranger().cloned()));
         let counted_by = permit.address();
-        let stream = ClientStream::new(tls, permit, activity.heard());
+        let bucket = || {
+            counted_by
+                .clone()
+                .or_else(|| worker.limiter().bucket(peer.address.ip()))
+        };
+        let bucket = (!is_authorized).then(bucket).flatten();
+        let input =
+            bucket.map(|bucket| InputLimit::new(bucket, limits.requests_per_second, activity.is_input_unlimited()));
+        let stream = ClientStream::new(tls, permit, activity.heard(), input);
         let is_open = listener.id().policy() == Policy::Open;
         let reader = is_open.then(|| worker.limiter().reader(peer.address.ip()));
         let client = Rc::new(ConnectionContext {

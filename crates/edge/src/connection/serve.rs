@@ -135,7 +135,7 @@ async fn drive<C>(
         ..
     } = &*client;
     let mut draining = pin!(drain_deadline(worker.shutdown(), begun.notified()));
-    let mut revoked = pin!(listener.revoked(peer));
+    let mut revoked = pin!(listener.revoked(peer, || activity.lift_input_limit()));
     let mut over_budget = pin!(over_budget(&client));
     let mut is_draining = false;
     loop {

@@ -30,6 +30,8 @@ pub(crate) struct ConnectionActivity {
     requests: Cell<usize>,
     /// Whether any byte has arrived since the last request. The stream sets it, and hyper requires the stream to be `Send`.
     heard: Arc<AtomicBool>,
+    /// Whether its bytes are read without a limit, because the client has become an administrator. For the stream too.
+    is_input_unlimited: Arc<AtomicBool>,
     /// Whether further requests are not answered.
     leaving: Cell<bool>,
     /// Number of streams opened since then.
@@ -69,6 +71,16 @@ impl ConnectionActivity {
     /// Returns the flag to set when bytes arrive.
     pub(crate) fn heard(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heard)
+    }
+
+    /// Returns the flag that lifts the limit on the client's bytes.
+    pub(crate) fn is_input_unlimited(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_input_unlimited)
+    }
+
+    /// Reads the client's bytes without a limit from now on.
+    pub(crate) fn lift_input_limit(&self) {
+        self.is_input_unlimited.store(true, Ordering::Relaxed);
     }
 
     /// Marks the current response as the last one.

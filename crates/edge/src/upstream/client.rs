@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Connection, SendError, Tunnel};
@@ -22,11 +23,16 @@ use super::target::Target;
 /// connection to open. Both together stay below the five seconds within which a client learns that Incus is unavailable.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
+/// Number of downloads per worker that Incus may be about to begin. Each costs it some milliseconds of CPU time, because most
+/// need a new connection, and administrators wait for them.
+const BEGINNING_DOWNLOADS: usize = 4;
+
 /// Client of Incus for one worker.
 #[derive(Debug)]
 pub struct Upstream {
     target: Arc<Target>,
     pool: Rc<Pool>,
+    beginning_downloads: Semaphore,
 }
 
 /// A response from Incus.
@@ -44,6 +50,7 @@ impl Upstream {
         Self {
             pool: Rc::new(Pool::new(Arc::clone(target.counts()))),
             target,
+            beginning_downloads: Semaphore::new(BEGINNING_DOWNLOADS),
         }
     }
 
@@ -76,6 +83,12 @@ impl Upstream {
             answer => self.target.note(answer.as_ref().err()),
         }
         answer
+    }
+
+    /// Waits for the turn to begin a stranger's download, which ends when the returned value is dropped. Turns are given in the
+    /// order of arrival.
+    pub async fn download_turn(&self) -> SemaphorePermit<'_> {
+        self.beginning_downloads.acquire().await.expect("it is never closed")
     }
 
     /// Fetches a JSON document of at most `limit` bytes.

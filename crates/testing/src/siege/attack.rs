@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::site::{Site, attacker, fingerprint};
 use crate::network;
-use crate::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame};
+use crate::tls::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, PRIORITY, SETTINGS, block, frame};
 use crate::tls::{Raw, TlsClient};
 
 /// Requests per second and address, slightly below the limit.
@@ -39,12 +39,14 @@ pub enum Attack {
     SlowReaders,
     Ranges,
     IdleConnections,
+    Frames,
+    LargeHeaders,
     SilentMonitors,
 }
 
 impl Attack {
     /// All attacks but plain lists, the baseline.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::HostilePatterns,
         Self::Filters,
         Self::Searches,
@@ -55,6 +57,8 @@ impl Attack {
         Self::SlowReaders,
         Self::Ranges,
         Self::IdleConnections,
+        Self::Frames,
+        Self::LargeHeaders,
         Self::SilentMonitors,
     ];
 
@@ -101,6 +105,10 @@ impl Attack {
             Self::UnreadStreams => unread_streams(site, from, until),
             Self::SlowReaders => slow_readers(site, from, until),
             Self::IdleConnections => idle_connections(site, number, until),
+            Self::Frames => frames(site, from, until),
+            Self::LargeHeaders => ask(site, from, until, |_| {
+                get("/1.0/images", &format!("If-None-Match: {}\r\n", "a,".repeat(30_000)))
+            }),
             Self::SilentMonitors => silent_monitors(site, until),
         }
     }
@@ -120,6 +128,8 @@ impl fmt::Display for Attack {
             Self::SlowReaders => "slow readers of changing lists",
             Self::Ranges => "14,000 ranges of an export",
             Self::IdleConnections => "idle connections of a /60",
+            Self::Frames => "frames that need no answer",
+            Self::LargeHeaders => "headers of 60,000 bytes",
             Self::SilentMonitors => "silent connections to metrics",
         })
     }
@@ -324,6 +334,29 @@ fn slow_readers(site: &Site, from: IpAddr, until: Instant) -> usize {
             take(raw, 2 << 10);
         }
         thread::sleep(TICK.saturating_sub(begun.elapsed()));
+    }
+    done
+}
+
+/// Sends frames that need no response, as fast as they are read, over many connections.
+fn frames(site: &Site, from: IpAddr, until: Instant) -> usize {
+    /// The time for which a connection that is not read is waited for.
+    const PATIENCE: Duration = Duration::from_millis(1);
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let priority = frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1]);
+    let chunk = [settings, priority].concat().repeat(1_000);
+    let mut open: Vec<Raw> = Vec::new();
+    let mut done = 0;
+    while Instant::now() < until {
+        if open.len() < WAITING {
+            open.extend(connect_http2(from, site.gateway.public(), 65_535));
+        }
+        open.retain_mut(|raw| {
+            let sent = raw.send_until_stopped(&chunk, chunk.len() as u64, PATIENCE);
+            take(raw, 1 << 16);
+            done += usize::from(sent.as_ref().is_ok_and(|sent| *sent > 0));
+            sent.is_ok()
+        });
     }
     done
 }
