@@ -120,17 +120,19 @@ fn a_slow_list_delays_no_client_and_serves_nothing_private() {
 #[test]
 fn incus_begins_few_downloads_at_once() {
     const CLIENTS: usize = 40;
+    const BEGINNING: Duration = Duration::from_millis(100);
     let (beginning, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let upstream = Scripted::start({
         let most = Arc::clone(&most);
         move |_, wire| {
             most.fetch_max(beginning.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(BEGINNING);
             beginning.fetch_sub(1, Ordering::SeqCst);
             wire.answer("200 OK", "application/octet-stream", BYTES)
         }
     });
-    let scene = ScriptedScene::before(&upstream);
+    // With a fresh list, Incus is asked for nothing but downloads.
+    let scene = ScriptedScene::before_with(&upstream, |setup| setup.more_public = "max_age = \"1h\"".to_owned());
     let export = format!("/1.0/images/{FINGERPRINT}/export");
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
