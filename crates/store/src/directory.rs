@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! lock                    held while the store is open
-//! incoming/NUMBER         files in the making; leftovers are deleted when the store is opened
+//! incoming/NUMBER         files in the making; removed when the store is opened
 //! files/SHA256            complete files; deleted when opened if no entry refers to them
 //! images/FINGERPRINT.json one entry per image, written after its files; deleted when opened if a file is missing
 //! ```
