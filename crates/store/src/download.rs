@@ -12,11 +12,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::digest::Digest;
-use crate::fill::FillError;
-use crate::fill::progress::Progress;
-use crate::image::{Image, ReadError};
+use crate::error::{FillError, ReadError};
+use crate::files::ImageFiles;
 use crate::layout::Segment;
-use crate::store::Inner;
+use crate::progress::Progress;
+use crate::shared::Shared;
 use following::Following;
 use stored::Stored;
 
@@ -47,8 +47,8 @@ enum Source {
 }
 
 impl Download {
-    pub(crate) fn stored(image: Image, segments: Vec<Segment>, range: Range<u64>) -> Self {
-        let source = Source::Stored(Stored::new(image, segments, range));
+    pub(crate) fn stored(files: ImageFiles, segments: Vec<Segment>, range: Range<u64>) -> Self {
+        let source = Source::Stored(Stored::new(files, segments, range));
         Self {
             source,
             position: 0,
@@ -56,7 +56,7 @@ impl Download {
         }
     }
 
-    pub(crate) fn following(store: Arc<Inner>, fingerprint: Digest, progress: watch::Receiver<Progress>) -> Self {
+    pub(crate) fn following(store: Arc<Shared>, fingerprint: Digest, progress: watch::Receiver<Progress>) -> Self {
         let source = Source::Following(Box::new(Following::new(store, fingerprint, progress)));
         Self {
             source,

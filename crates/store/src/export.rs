@@ -3,56 +3,17 @@
 //! An export is accepted only in the two forms that Incus sends. A unified image is `application/octet-stream` with a length;
 //! a split one is `multipart/form-data` with the parts `metadata` and then `rootfs` or `rootfs.img`.
 
-pub(crate) mod multipart;
+mod multipart;
 mod parameters;
 
 use bytes::Bytes;
 
 use crate::digest::Digest;
+use crate::error::BadExport;
 use crate::layout::DownloadHead;
-use crate::part::{Extension, PartKind};
+use crate::part::{Extension, PartHead, PartKind};
 use multipart::Multipart;
 use parameters::parameter;
-
-/// Why an export was not accepted.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum BadExport {
-    /// Neither of the two media types.
-    #[error("Incus sent an export of type {0:?}, which is none of an image")]
-    ContentType(String),
-    /// A unified image without a length, or of no bytes.
-    #[error("Incus sent a unified image without Content-Length, or an empty one")]
-    NoLength,
-    /// More bytes than announced.
-    #[error("Incus sent more than the {0} bytes that the image has")]
-    TooLong(u64),
-    /// It ended too early.
-    #[error("the export ended before it was complete")]
-    Torn,
-    /// The content is not that of the fingerprint.
-    #[error("the export has the SHA-256 digest {actual}, not the fingerprint {fingerprint}")]
-    WrongHash {
-        /// What was asked for.
-        fingerprint: Digest,
-        /// What came.
-        actual: Digest,
-    },
-    /// The same part again.
-    #[error("the part {0:?} came twice")]
-    PartTwice(String),
-    /// A part with an unknown name, in the wrong place, or one too many.
-    #[error("the part {0:?} is not expected here")]
-    UnexpectedPart(String),
-    /// A file name that is no plain file name.
-    #[error("the file name {0:?} is not allowed")]
-    FileName(String),
-    /// The header of a part is too large.
-    #[error("the header of a part is larger than {} bytes", multipart::MAX_HEADER)]
-    HeaderTooLarge,
-    /// Something that is not multipart as Incus writes it.
-    #[error("the multipart export is malformed: {0}")]
-    Malformed(&'static str),
-}
 
 /// The header fields of Incus's response that matter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,13 +31,6 @@ pub struct ExportHead<'a> {
 pub(crate) enum Event {
     Part(PartHead),
     Data(Bytes),
-}
-
-/// What is known of a part before its content.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct PartHead {
-    pub(crate) kind: PartKind,
-    pub(crate) extension: Extension,
 }
 
 /// Splits the body of an export into its parts, and checks everything that can be checked without a hash.
@@ -192,5 +146,13 @@ impl ExportParser {
             Framing::Unified { .. } => Err(BadExport::Torn),
             Framing::Split(multipart) => multipart.finish(),
         }
+    }
+}
+
+/// The fingerprint that an export must have.
+pub(crate) fn check_fingerprint(fingerprint: Digest, actual: Digest) -> Result<(), BadExport> {
+    match fingerprint == actual {
+        true => Ok(()),
+        false => Err(BadExport::WrongHash { fingerprint, actual }),
     }
 }

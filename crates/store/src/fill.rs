@@ -1,41 +1,22 @@
 //! Filling the store with one image, from the export that Incus sends.
 
-pub(crate) mod progress;
+mod commit;
 mod sink;
+mod start;
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::counters::Counter;
-use crate::digest::Digest;
-use crate::export::{BadExport, ExportHead, ExportParser};
+use crate::error::FillError;
+use crate::export::{ExportHead, ExportParser};
+use crate::filling::Filling;
 use crate::image::Image;
-use crate::index::Space;
-use crate::store::Inner;
-use progress::{FillShared, Filling, Outcome};
-pub(crate) use sink::Sink;
-
-/// Why an image was not stored.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FillError {
-    /// What Incus sent is not the image.
-    #[error(transparent)]
-    Export(#[from] BadExport),
-    /// The store's file system failed: it is full, read-only or broken.
-    #[error("the store cannot be written: {0}")]
-    Disk(Arc<io::Error>),
-    /// Whoever filled the store gave up, for example because Incus ended the transfer.
-    #[error("the transfer from Incus was given up")]
-    Abandoned,
-}
-
-impl From<io::Error> for FillError {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(Arc::new(error))
-    }
-}
+use crate::progress::{FillShared, Outcome};
+use crate::shared::Shared;
+use crate::space::Space;
+use sink::Sink;
 
 /// The right, and duty, to fill the store with one image. Dropping it fails the followers.
 #[derive(Debug)]
@@ -45,13 +26,6 @@ pub struct Fill {
 }
 
 impl Fill {
-    pub(crate) fn new(store: Arc<Inner>, shared: Arc<FillShared>, space: Space, limit: u64) -> Self {
-        Self {
-            claim: ClaimedFill { store, shared, space },
-            limit,
-        }
-    }
-
     /// What followers use, the client that caused the fill among them.
     pub fn filling(&self) -> Filling {
         self.claim.filling()
@@ -155,18 +129,14 @@ impl FillWriter {
         let state = self.state.take().ok_or(FillError::Abandoned)?;
         let store = &self.claim.store;
         let sink = store.writes.run(move || state.complete()).await??;
-        let (inner, shared) = (Arc::clone(store), Arc::clone(&self.claim.shared));
-        let commit = move || {
-            let open = inner.commit(&shared, &sink)?;
-            Ok::<_, FillError>((open, shared))
-        };
-        let (open, shared) = store.chores.run(commit).await??;
+        let open = store.chores.run(move || sink.commit()).await??;
         let image = match open {
             // Files that were renamed a moment ago. If they cannot be opened, the followers still have theirs.
             Some(open) => Image::open(store, open).await.ok(),
             None => None,
         };
-        shared.end(Outcome::Complete(image.clone()));
+        let open = image.as_ref().map(Image::open_files).cloned();
+        self.claim.shared.end(Outcome::Complete(open));
         Ok(image)
     }
 }
@@ -182,7 +152,7 @@ impl Drop for FillWriter {
 /// A fill that the index lists. Dropping it ends the fill, with an error unless it is complete.
 #[derive(Debug)]
 struct ClaimedFill {
-    store: Arc<Inner>,
+    store: Arc<Shared>,
     shared: Arc<FillShared>,
     space: Space,
 }
@@ -222,13 +192,5 @@ impl ClaimedFill {
 impl Drop for ClaimedFill {
     fn drop(&mut self) {
         self.fail(FillError::Abandoned);
-    }
-}
-
-/// The fingerprint that an export must have.
-pub(crate) fn check_fingerprint(fingerprint: Digest, actual: Digest) -> Result<(), BadExport> {
-    match fingerprint == actual {
-        true => Ok(()),
-        false => Err(BadExport::WrongHash { fingerprint, actual }),
     }
 }

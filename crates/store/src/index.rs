@@ -1,15 +1,15 @@
 //! Which images and files the store has, who uses them, and which go first. It is memory only; the disk follows.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::fill::progress::FillShared;
-use crate::image::OpenImage;
+use crate::open::OpenImage;
 use crate::part::Part;
+use crate::progress::FillShared;
+use crate::space::{Blob, Space, Usage};
 
 /// How often the disk is told that an image is in use.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
@@ -35,46 +35,6 @@ struct Slot {
     open: Weak<OpenImage>,
     last_used: u64,
     touched: Option<Instant>,
-}
-
-/// A file on disk. It takes space as long as it exists: until it is deleted, and the last reader has ended.
-#[derive(Debug)]
-pub(crate) struct Blob {
-    pub(crate) digest: Digest,
-    space: Space,
-}
-
-/// How many bytes the store takes.
-#[derive(Debug, Default)]
-pub(crate) struct Usage(AtomicU64);
-
-impl Usage {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Bytes that are counted as taken until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Space(Arc<Usage>, u64);
-
-impl Space {
-    pub(crate) fn take(usage: &Arc<Usage>, bytes: u64) -> Self {
-        usage.0.fetch_add(bytes, Ordering::Relaxed);
-        Self(Arc::clone(usage), bytes)
-    }
-}
-
-impl Space {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.1
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
 }
 
 /// What the store knows about an image.

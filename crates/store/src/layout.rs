@@ -9,8 +9,7 @@
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::export::PartHead;
-use crate::part::{Extension, Part, PartKind};
+use crate::part::{Extension, Part, PartHead, PartKind};
 
 /// The header fields of an image's export.
 #[derive(Clone, Debug, Eq, PartialEq)]

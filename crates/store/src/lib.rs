@@ -55,24 +55,35 @@
 //!
 //! # Inside
 //! - [`Store::claim`] looks into the `index` (memory), which follows the `directory` (disk, described there).
-//! - `export` parses what Incus sends; `fill` writes it. Followers see it grow. `layout` is the export that clients get.
+//! - `export` parses what Incus sends; `fill` writes it. Followers see its `progress`. `layout` is the export that clients get.
 //! - `download` reads, on the caller's thread if the page cache has the bytes and else on `threads`. No function but
 //!   [`Store::open`] blocks, and none needs a particular runtime.
+//! - Each of these modules uses only those after it: `store`, `fill`, `filling`, `image`, `download`, `files` (of an image, open),
+//!   `shared` (what all these have in common), `index`, `progress`, `open`. The others use none of them.
 
 mod buffer;
 mod counters;
+mod damage;
 mod digest;
 mod directory;
 mod download;
 mod entry;
+mod error;
 mod export;
+mod files;
 mod fill;
+mod filling;
 mod image;
 mod index;
 mod layout;
+mod open;
+mod options;
 mod part;
+mod progress;
 mod read;
 mod rewrite;
+mod shared;
+mod space;
 mod store;
 mod threads;
 
@@ -81,11 +92,13 @@ pub use digest::{Digest, NotADigest};
 pub use directory::OpenError;
 pub use download::{Download, DownloadError};
 pub use entry::Entry;
-pub use export::{BadExport, ExportHead};
-pub use fill::progress::Filling;
-pub use fill::{Fill, FillError, FillWriter};
-pub use image::{Image, ReadError};
+pub use error::{BadExport, ClaimError, FillError, ReadError};
+pub use export::ExportHead;
+pub use fill::{Fill, FillWriter};
+pub use filling::Filling;
+pub use image::Image;
 pub use layout::DownloadHead;
+pub use options::Options;
 pub use part::{Extension, Format, Part, PartKind};
 pub use rewrite::Rewrite;
-pub use store::{Claim, ClaimError, Occupancy, Options, Store};
+pub use store::{Claim, Occupancy, Store};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::export::BadExport;
+use crate::error::BadExport;
 
 /// Maximum length of an [`Extension`]. Incus's longest is `.squashfs`, or `.tar.lzma`.
 const MAX_EXTENSION: usize = 16;
@@ -22,6 +22,13 @@ pub struct Part {
     pub extension: Extension,
     /// Format, as its first bytes tell.
     pub format: Format,
+}
+
+/// What is known of a part before its content.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PartHead {
+    pub(crate) kind: PartKind,
+    pub(crate) extension: Extension,
 }
 
 /// What a file is to its image. An image is either one `Unified` file, or `Metadata` followed by `Rootfs` or `Disk`.

@@ -4,8 +4,8 @@
 use bytes::{Buf, Bytes};
 
 use crate::digest::{Digest, Hasher};
-use crate::export::{BadExport, Event, ExportHead, ExportParser};
-use crate::fill::check_fingerprint;
+use crate::error::BadExport;
+use crate::export::{Event, ExportHead, ExportParser, check_fingerprint};
 use crate::layout::{self, DownloadHead};
 
 /// Rewrites an export of Incus into the export that a [`Download`](crate::Download) of the same image returns, byte for byte. So a

@@ -1,53 +1,22 @@
 //! The store itself.
 
-mod inner;
+use std::sync::Arc;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use crate::counters::{Counters, Counts};
+use crate::counters::Counts;
 use crate::digest::Digest;
-use crate::directory::{Directory, OpenError};
+use crate::directory::OpenError;
 use crate::entry::Entry;
+use crate::error::{ClaimError, ReadError};
 use crate::fill::Fill;
-use crate::fill::progress::Filling;
-use crate::image::{Image, ReadError};
-use crate::index::{Index, LookUp, Usage};
-use crate::read::FileReader;
-use crate::threads::Threads;
-
-/// Where the store is and how large it may become.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Its directory, created if it does not exist. It must be on one file system and belong to the store alone.
-    pub directory: PathBuf,
-    /// Maximum size of all files in bytes.
-    pub size: u64,
-    /// Threads for reads that the page cache cannot answer.
-    pub read_threads: usize,
-    /// Threads for writing what Incus sends.
-    pub write_threads: usize,
-    /// How long no fill starts after the disk has failed.
-    pub retry: Duration,
-}
-
-impl Options {
-    /// Options with four threads for reading, two for writing, and 30 seconds between failures of the disk.
-    pub fn new(directory: impl Into<PathBuf>, size: u64) -> Self {
-        Self {
-            directory: directory.into(),
-            size,
-            read_threads: 4,
-            write_threads: 2,
-            retry: Duration::from_secs(30),
-        }
-    }
-}
+use crate::filling::Filling;
+use crate::image::Image;
+use crate::index::LookUp;
+use crate::options::Options;
+use crate::shared::Shared;
 
 /// Verified image files on disk. All clones are the same store.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Shared>);
 
 /// The answer to [`Store::claim`].
 #[derive(Debug)]
@@ -58,25 +27,6 @@ pub enum Claim {
     Filling(Filling),
     /// The caller has to fill the store with it.
     Vacant(Fill),
-}
-
-/// Why the store neither has the image nor takes it.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// It is larger than what can be freed.
-    #[error("the store has no room for {needed} bytes: its limit is {limit}, and images in use are kept")]
-    NoRoom {
-        /// Size of the image in bytes.
-        needed: u64,
-        /// Maximum size of the store in bytes.
-        limit: u64,
-    },
-    /// The disk has failed a moment ago, so nothing new is stored for a while.
-    #[error("the store's disk has failed a moment ago")]
-    Suspended,
-    /// The files cannot be read now, which is no fault of theirs.
-    #[error(transparent)]
-    Read(#[from] ReadError),
 }
 
 /// How full the store is.
@@ -92,20 +42,6 @@ pub struct Occupancy {
     pub limit: u64,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) directory: Directory,
-    pub(crate) reader: FileReader,
-    pub(crate) writes: Threads,
-    /// One thread for everything that gives files their names or takes them away, so that the order is that of the index.
-    pub(crate) chores: Threads,
-    pub(crate) counters: Counters,
-    index: Mutex<Index>,
-    usage: Arc<Usage>,
-    limit: u64,
-    retry: Duration,
-}
-
 impl Store {
     /// Opens the store, or creates it. Repairs what a killed process has left, and deletes what is beyond the size. Blocks.
     ///
@@ -114,34 +50,7 @@ impl Store {
     /// # Errors
     /// If another process has it open, or the file system fails.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let (directory, mut recovered) = Directory::open(&options.directory)?;
-        let threads = |source| OpenError::Io {
-            path: options.directory.clone(),
-            source,
-        };
-        let inner = Inner {
-            directory,
-            reader: FileReader::start(options.read_threads.max(1)).map_err(threads)?,
-            writes: Threads::start("store-write", options.write_threads.max(1)).map_err(threads)?,
-            chores: Threads::start("store-chores", 1).map_err(threads)?,
-            counters: Counters::default(),
-            index: Mutex::default(),
-            usage: Arc::default(),
-            limit: options.size,
-            retry: options.retry,
-        };
-        recovered.entries.sort_by_key(|(_, last_used)| *last_used);
-        for (entry, _) in recovered.entries {
-            inner.lock().insert(entry, &inner.usage);
-        }
-        for reason in recovered.dropped {
-            inner.counters.dropped(reason, 1);
-        }
-        let excess = inner.usage.bytes().saturating_sub(inner.limit);
-        let evicted = inner.lock().evict(excess).unwrap_or_default();
-        inner.counters.evicted.add(evicted as u64);
-        inner.delete();
-        Ok(Self(Arc::new(inner)))
+        Shared::open(options).map(|shared| Self(Arc::new(shared)))
     }
 
     /// Returns the image, or who fills the store with it, or the right to do so. There is at most one fill per image.
@@ -156,7 +65,7 @@ impl Store {
             match found {
                 LookUp::Stored(used) => {
                     // Otherwise the files were damaged, or deleted a moment ago: the image is no longer in the index.
-                    if let Some(image) = self.0.open_image(used).await? {
+                    if let Some(image) = Image::open_used(&self.0, used).await? {
                         self.0.counters.hits.add(1);
                         return Ok(Claim::Stored(image));
                     }
@@ -166,7 +75,7 @@ impl Store {
                     return Ok(Claim::Filling(Filling::new(Arc::clone(&self.0), &shared)));
                 }
                 LookUp::Missing => {
-                    if let Some(fill) = self.0.start_fill(fingerprint, size).await? {
+                    if let Some(fill) = Fill::start(&self.0, fingerprint, size).await? {
                         return Ok(Claim::Vacant(fill));
                     }
                 }
@@ -181,7 +90,7 @@ impl Store {
     pub async fn get(&self, fingerprint: &Digest) -> Result<Option<Image>, ReadError> {
         let used = self.0.lock().use_image(fingerprint);
         match used {
-            Some(used) => self.0.open_image(used).await,
+            Some(used) => Image::open_used(&self.0, used).await,
             None => Ok(None),
         }
     }
@@ -233,7 +142,23 @@ impl Store {
 
     /// The counters.
     pub fn counts(&self) -> Counts {
-        self.0.counts()
+        let counters = &self.0.counters;
+        Counts {
+            hits: counters.hits.value(),
+            misses: counters.misses.value(),
+            followed: counters.followed.value(),
+            filled: counters.filled.value(),
+            bad_exports: counters.bad_exports.value(),
+            abandoned_fills: counters.abandoned_fills.value(),
+            disk_errors: counters.disk_errors.value(),
+            evicted: counters.evicted.value(),
+            removed: counters.removed.value(),
+            no_room: counters.no_room.value(),
+            failed_deletions: counters.failed_deletions.value(),
+            dropped: counters.dropped_values(),
+            cached_reads: self.0.reader.cached.value(),
+            blocking_reads: self.0.reader.blocking.value(),
+        }
     }
 
     /// Waits until the files of everything that was removed so far are deleted.

@@ -12,19 +12,18 @@ use tokio::sync::watch;
 
 use super::DownloadError;
 use crate::digest::Digest;
-use crate::fill::FillError;
-use crate::fill::progress::{Outcome, Progress};
-use crate::image::ReadError;
+use crate::error::{FillError, ReadError};
 use crate::layout;
 use crate::part::PartKind;
+use crate::progress::{Outcome, Progress};
 use crate::read::Reading;
-use crate::store::Inner;
+use crate::shared::Shared;
 
 type Receiver = watch::Receiver<Progress>;
 type Next = Poll<Option<Result<Bytes, DownloadError>>>;
 
 pub(super) struct Following {
-    store: Arc<Inner>,
+    store: Arc<Shared>,
     fingerprint: Digest,
     progress: Progressing,
     step: Step,
@@ -59,7 +58,7 @@ enum Action {
 }
 
 impl Following {
-    pub(super) fn new(store: Arc<Inner>, fingerprint: Digest, progress: Receiver) -> Self {
+    pub(super) fn new(store: Arc<Shared>, fingerprint: Digest, progress: Receiver) -> Self {
         let progress = Progressing::Idle(progress);
         Self {
             store,

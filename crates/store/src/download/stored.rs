@@ -6,13 +6,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use crate::image::{Image, ReadError};
+use crate::error::ReadError;
+use crate::files::ImageFiles;
 use crate::layout::Segment;
 use crate::read::Reading;
 
 #[derive(Debug)]
 pub(super) struct Stored {
-    image: Image,
+    files: ImageFiles,
     rest: VecDeque<Slice>,
     reading: Option<Reading>,
 }
@@ -26,9 +27,9 @@ enum Slice {
 }
 
 impl Stored {
-    pub(super) fn new(image: Image, segments: Vec<Segment>, range: Range<u64>) -> Self {
+    pub(super) fn new(files: ImageFiles, segments: Vec<Segment>, range: Range<u64>) -> Self {
         Self {
-            image,
+            files,
             rest: cut(segments, &range),
             reading: None,
         }
@@ -48,12 +49,7 @@ impl Stored {
                 return Poll::Ready(Some(Ok(bytes)));
             }
         };
-        let start = || {
-            self.image
-                .store
-                .reader
-                .read(self.image.file(index), range.start, range.end - range.start)
-        };
+        let start = || self.files.read(index, range.start, range.end - range.start);
         let result = ready!(self.reading.get_or_insert_with(start).poll(cx));
         self.reading = None;
         Poll::Ready(Some(match result {
@@ -64,7 +60,7 @@ impl Stored {
                 }
                 Ok(bytes)
             }
-            Err(error) => Err(self.image.failed(index, error)),
+            Err(error) => Err(self.files.failed(index, error)),
         }))
     }
 }

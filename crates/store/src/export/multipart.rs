@@ -4,12 +4,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
-use super::parameters;
-use super::{BadExport, Event, PartHead};
-use crate::part::{Extension, PartKind};
-
-/// Maximum size of a part's header in bytes. Incus sends about 200.
-pub(super) const MAX_HEADER: usize = 4 << 10;
+use super::{Event, parameters};
+use crate::error::{BadExport, MAX_HEADER};
+use crate::part::{Extension, PartHead, PartKind};
 
 #[derive(Debug)]
 pub(crate) struct Multipart {

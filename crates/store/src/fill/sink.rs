@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::progress::{FillShared, Growing};
-use super::{FillError, check_fingerprint};
 use crate::digest::{Digest, Hasher};
 use crate::directory::Incoming;
 use crate::entry::Entry;
-use crate::export::{Event, PartHead};
-use crate::part::{Format, Part, PartKind};
-use crate::store::Inner;
+use crate::error::FillError;
+use crate::export::{Event, check_fingerprint};
+use crate::part::{Format, Part, PartHead, PartKind};
+use crate::progress::{FillShared, Growing};
+use crate::shared::Shared;
 
 #[derive(Debug)]
-pub(crate) struct Sink {
-    store: Arc<Inner>,
-    shared: Arc<FillShared>,
+pub(super) struct Sink {
+    pub(super) store: Arc<Shared>,
+    pub(super) shared: Arc<FillShared>,
     /// Of all parts together.
     whole: Hasher,
     files: Vec<PartFile>,
@@ -36,7 +36,7 @@ struct PartFile {
 }
 
 impl Sink {
-    pub(super) fn new(store: Arc<Inner>, shared: Arc<FillShared>) -> Self {
+    pub(super) fn new(store: Arc<Shared>, shared: Arc<FillShared>) -> Self {
         Self {
             store,
             shared,
@@ -96,7 +96,7 @@ impl Sink {
     }
 
     /// The entry for the index, after [`Self::complete`].
-    pub(crate) fn entry(&self) -> Entry {
+    pub(super) fn entry(&self) -> Entry {
         Entry {
             fingerprint: self.shared.fingerprint,
             parts: self.parts.clone(),
@@ -104,7 +104,7 @@ impl Sink {
     }
 
     /// The complete files, with their digests.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (Digest, &Incoming)> {
+    pub(super) fn files(&self) -> impl Iterator<Item = (Digest, &Incoming)> {
         let digests = self.parts.iter().map(|part| part.sha256);
         digests.zip(self.files.iter().map(|file| &file.incoming))
     }

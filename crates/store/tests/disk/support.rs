@@ -169,7 +169,11 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 70);
     while bytes.len() < length {
         match random.below(64) {
-            0 => bytes.extend_from_slice(&format!("\r\n--{BOUNDARY}").as_bytes()[..1 + random.below(63)]),
+            0 => {
+                bytes.extend_from_slice(&format!("\r\n--{BOUNDARY}").as_bytes()[..1 + random.below(63)]);
+                // Otherwise chance could complete the delimiter, which no part may contain.
+                bytes.push(b'\r');
+            }
             _ => bytes.extend(random.next().to_le_bytes()),
         }
     }

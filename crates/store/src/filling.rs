@@ -1,82 +1,27 @@
-//! How far a fill is, for its followers.
+//! A fill for those that follow it.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::digest::Digest;
 use crate::download::Download;
-use crate::export::PartHead;
-use crate::fill::FillError;
+use crate::error::FillError;
 use crate::image::Image;
 use crate::layout::DownloadHead;
-use crate::store::Inner;
-
-/// One fill, as the index and its writer share it.
-#[derive(Debug)]
-pub(crate) struct FillShared {
-    pub(crate) fingerprint: Digest,
-    pub(crate) progress: watch::Sender<Progress>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) head: Option<DownloadHead>,
-    /// The parts of which at least the header has come.
-    pub(crate) parts: Vec<Growing>,
-    /// Whether the fingerprint is right, so that followers may have the end. The files need not be durable for that.
-    pub(crate) is_verified: bool,
-    pub(crate) outcome: Option<Outcome>,
-}
-
-/// A file that grows.
-#[derive(Clone, Debug)]
-pub(crate) struct Growing {
-    pub(crate) head: PartHead,
-    pub(crate) file: Arc<File>,
-    pub(crate) written: u64,
-    /// Whether it has its full size.
-    pub(crate) is_complete: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    /// In the store, unless it was removed. It keeps its place while there are followers.
-    Complete(Option<Image>),
-    Failed(FillError),
-}
-
-impl FillShared {
-    pub(crate) fn new(fingerprint: Digest) -> Self {
-        Self {
-            fingerprint,
-            progress: watch::Sender::default(),
-        }
-    }
-
-    /// Sets the outcome, unless there is one. Returns whether there was none.
-    pub(crate) fn end(&self, outcome: Outcome) -> bool {
-        self.progress.send_if_modified(|progress| {
-            let is_first = progress.outcome.is_none();
-            if is_first {
-                progress.outcome = Some(outcome);
-            }
-            is_first
-        })
-    }
-}
+use crate::progress::{FillShared, Outcome, Progress};
+use crate::shared::Shared;
 
 /// An image that the store is being filled with.
 #[derive(Clone, Debug)]
 pub struct Filling {
-    store: Arc<Inner>,
+    store: Arc<Shared>,
     fingerprint: Digest,
     progress: watch::Receiver<Progress>,
 }
 
 impl Filling {
-    pub(crate) fn new(store: Arc<Inner>, shared: &FillShared) -> Self {
+    pub(crate) fn new(store: Arc<Shared>, shared: &FillShared) -> Self {
         let progress = shared.progress.subscribe();
         Self {
             store,
@@ -109,7 +54,7 @@ impl Filling {
         let progress = receiver.wait_for(|progress| progress.outcome.is_some()).await;
         let progress = progress.map_err(|_| FillError::Abandoned)?;
         match &progress.outcome {
-            Some(Outcome::Complete(image)) => Ok(image.clone()),
+            Some(Outcome::Complete(open)) => Ok(open.clone().map(|open| Image::new(&self.store, open))),
             Some(Outcome::Failed(error)) => Err(error.clone()),
             None => Err(FillError::Abandoned),
         }
