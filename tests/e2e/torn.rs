@@ -71,11 +71,17 @@ fn ports(scene: &ScriptedScene) -> [(TlsClient, SocketAddr); 2] {
     ]
 }
 
+/// Starts a gateway whose list of images stays fresh: an export with an older one first asks for the image, and the upstream
+/// would truncate that response.
+fn scene(upstream: &Scripted) -> ScriptedScene {
+    ScriptedScene::before_with(upstream, |setup| setup.more_public = "max_age = \"1h\"".to_owned())
+}
+
 #[test]
 fn a_truncated_response_resets_the_connection() {
     for (number, torn) in TORN.iter().enumerate() {
         let (upstream, tear) = truncating_upstream(torn);
-        let scene = ScriptedScene::before(&upstream);
+        let scene = scene(&upstream);
         for (client, port) in ports(&scene) {
             for version in ["HTTP/1.0", "HTTP/1.1"] {
                 let mut raw = client.connect(port).unwrap();
@@ -108,7 +114,7 @@ fn read_part(raw: &mut Raw) {
 fn a_truncated_response_resets_only_its_stream() {
     for (number, torn) in TORN.iter().enumerate() {
         let (upstream, tear) = truncating_upstream(torn);
-        let scene = ScriptedScene::before(&upstream);
+        let scene = scene(&upstream);
         for ((client, port), other) in ports(&scene).into_iter().zip(["/1.0/whole", "/1.0"]) {
             let mut http2 = client.connect_http2(port).unwrap();
             let request = http2.request("GET", &export());
@@ -136,7 +142,7 @@ fn curl_detects_a_truncated_download() {
     const HTTP2_STREAM: i32 = 92;
     for (number, torn) in TORN.iter().enumerate() {
         let (upstream, tear) = truncating_upstream(torn);
-        let scene = ScriptedScene::before(&upstream);
+        let scene = scene(&upstream);
         for (version, codes) in [
             // By default, curl offers `http/1.0` in ALPN, which no port supports.
             (&["--http1.0", "--no-alpn"][..], [PARTIAL_FILE, RECV_ERROR]),
@@ -184,7 +190,7 @@ fn a_response_truncated_at_once_resets_the_connection() {
         ));
         TORN[number].then
     });
-    let scene = ScriptedScene::before(&upstream);
+    let scene = scene(&upstream);
 
     for number in 0..TORN.len() {
         for version in ["HTTP/1.0", "HTTP/1.1"] {
@@ -203,7 +209,7 @@ fn a_response_without_a_length_ends_with_close_notify() {
         wire.send("HTTP/1.1 200 OK\r\n\r\nthe whole");
         Then::Close
     });
-    let scene = ScriptedScene::before(&upstream);
+    let scene = scene(&upstream);
 
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let mut raw = TlsClient::of(scene.ops()).connect(scene.gateway.admin()).unwrap();
@@ -282,7 +288,7 @@ fn a_truncated_upload_is_truncated_for_incus() {
             .unwrap();
         Then::Cut
     });
-    let scene = ScriptedScene::before(&upstream);
+    let scene = scene(&upstream);
     let client = TlsClient::of(scene.ops());
 
     let mut raw = client.connect(scene.gateway.admin()).unwrap();
@@ -314,7 +320,7 @@ fn an_upload_reset_over_http2_is_truncated_for_incus() {
         told.lock().unwrap().send(wire.read_body().is_some()).unwrap();
         Then::Cut
     });
-    let scene = ScriptedScene::before(&upstream);
+    let scene = scene(&upstream);
 
     let mut http2 = TlsClient::of(scene.ops()).connect_http2(scene.gateway.admin()).unwrap();
     let mut request = http2.request("POST", "/1.0/images");
