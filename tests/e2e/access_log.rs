@@ -197,10 +197,7 @@ fn a_record_says_who_aborted_a_transfer() {
         raw
     };
     let mut tunnel = ops.connect(admin).unwrap();
-    tunnel
-        .send("GET /1.0/tunnel HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .unwrap();
-    assert_eq!(tunnel.read_head().unwrap().status, 101);
+    assert_eq!(tunnel.upgrade("/1.0/tunnel").unwrap().status, 101);
     tunnel.send("ping").unwrap();
     assert_eq!(tunnel.read_exactly(4).unwrap(), b"ping");
     tunnel.finish().unwrap();

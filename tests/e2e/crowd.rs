@@ -140,10 +140,7 @@ fn clients_without_listed_certificates_lock_out_no_admin() {
     let mut open = ops.connect(admin).unwrap();
     assert_eq!(open.get("/1.0/x").unwrap().head.status, 200);
     let mut tunnel = ops.connect(admin).unwrap();
-    tunnel
-        .send("GET /1.0/tunnel HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .unwrap();
-    assert_eq!(tunnel.read_head().unwrap().status, 101);
+    assert_eq!(tunnel.upgrade("/1.0/tunnel").unwrap().status, 101);
 
     let impostor = TlsClient::of(&scene.certificates.client("impostor"));
     let mut crowd: Vec<Raw> = (0..40).map(|_| impostor.connect(admin).unwrap()).collect();

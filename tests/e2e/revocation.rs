@@ -80,10 +80,7 @@ impl Connections {
         let mut idle = client.connect(admin).unwrap();
         assert_eq!(idle.get("/1.0/short").unwrap().head.status, 200);
         let mut tunnel = client.connect(admin).unwrap();
-        tunnel
-            .send("GET /1.0/tunnel HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-            .unwrap();
-        assert_eq!(tunnel.read_head().unwrap().status, 101);
+        assert_eq!(tunnel.upgrade("/1.0/tunnel").unwrap().status, 101);
         tunnel.send("ping").unwrap();
         assert_eq!(tunnel.read_exactly(4).unwrap(), b"ping");
         let mut download = client.connect(admin).unwrap();

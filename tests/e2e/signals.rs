@@ -75,10 +75,7 @@ fn a_drain_completes_all_requests() {
     let mut http2 = http2.start(request).unwrap();
     assert_eq!(http2.read().unwrap().unwrap(), "first");
     let mut tunnel = ops.connect(admin).unwrap();
-    tunnel
-        .send("GET /1.0/tunnel HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .unwrap();
-    assert_eq!(tunnel.read_head().unwrap().status, 101);
+    assert_eq!(tunnel.upgrade("/1.0/tunnel").unwrap().status, 101);
 
     terminate(&scene.gateway);
     assert_eq!(idle.end(), End::CloseNotify, "nothing is under way here");

@@ -70,6 +70,14 @@ impl Raw {
         self.ask(format!("GET {target} HTTP/1.1\r\nHost: gate.test:8555\r\n\r\n"))
     }
 
+    /// Requests an upgrade to `tcp`, and reads the head of the response.
+    pub fn upgrade(&mut self, target: &str) -> Result<Head, End> {
+        self.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        ))?;
+        self.read_head()
+    }
+
     /// Reads a head, and not a byte more.
     pub fn read_head(&mut self) -> Result<Head, End> {
         const END: &[u8] = b"\r\n\r\n";
