@@ -36,7 +36,7 @@ impl Report {
         }
     }
 
-    /// Reports that Nginx currently gives strangers access that nobody can have intended.
+    /// Reports that Nginx currently gives strangers access that cannot be intended.
     pub(crate) fn exposed(&mut self, directive: &Directive, text: &str) {
         push_for(&mut self.exposed, directive, text);
     }

@@ -57,7 +57,7 @@ pub enum FillError {
     /// The store's file system failed: it is full, read-only or broken.
     #[error("the store cannot be written: {0}")]
     Disk(Arc<io::Error>),
-    /// Whoever filled the store gave up, for example because Incus ended the transfer.
+    /// The caller stopped the fill, for example because Incus ended the transfer.
     #[error("the transfer from Incus was given up")]
     Abandoned,
 }

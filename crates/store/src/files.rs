@@ -1,4 +1,4 @@
-//! The files of a complete image. Whoever finds one damaged drops the image.
+//! The files of a complete image. A caller that finds one damaged drops the image.
 
 use std::fs::File;
 use std::io;

@@ -96,7 +96,7 @@ pub(crate) fn trailer(fingerprint: &Digest) -> Bytes {
     format!("\r\n--{}--\r\n", boundary(fingerprint)).into()
 }
 
-/// The boundary must not occur in the parts: such an image would contain its own digest, which nobody can make. It has
+/// The boundary must not occur in the parts: such an image would contain its own digest, which cannot be constructed. It has
 /// the 70 characters that RFC 2046 allows.
 fn boundary(fingerprint: &Digest) -> String {
     format!("image-{fingerprint}")

@@ -15,7 +15,7 @@ pub trait Label: Copy + 'static {
     fn place(self) -> usize;
 }
 
-/// The values of an enum with their names. Whoever adds one there has to name it here.
+/// The values of an enum with their names. A new variant must be named here.
 #[macro_export]
 macro_rules! label {
     ($type:ident { $($variant:ident = $name:literal),* $(,)? }) => {

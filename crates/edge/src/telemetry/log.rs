@@ -128,7 +128,7 @@ impl Drop for Log {
     }
 }
 
-/// Builds the filter. The audit log is always enabled: if it were disabled by accident, nobody would notice in time. h2
+/// Builds the filter. The audit log is always enabled: an accidentally disabled one would go unnoticed until it is needed. h2
 /// and rustls log only errors unless `level` names them: they warn about invalid client input, with which clients could
 /// fill the log.
 fn filter(level: &str) -> EnvFilter {
