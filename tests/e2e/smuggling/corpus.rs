@@ -77,6 +77,16 @@ pub(crate) fn parse(version: u8, files: &[&str]) -> Vec<Case> {
         .collect()
 }
 
+impl Case {
+    /// Returns the request that may have reached Incus before the error is known, perhaps only while the next case runs.
+    pub(crate) fn perhaps(&self) -> Option<&str> {
+        match &self.expected {
+            Expected::Reset { perhaps, .. } => perhaps.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl Expected {
     fn parse(line: &str) -> Self {
         let (line, then) = line.split_once("; ").unwrap_or((line, "closed"));
