@@ -19,8 +19,8 @@ mod write;
 pub use self::error::ConfigError;
 pub use self::listeners::ConfiguredListener;
 pub use self::model::{
-    AdminClient, AdminConfig, Config, CredentialMatcher, DEFAULT_PATHS, Page, PublicConfig, Table, Visibility,
-    is_admin_name,
+    AdminClient, AdminConfig, Config, CredentialMatcher, DEFAULT_PATHS, Page, PublicConfig, StoreConfig, Table,
+    Visibility, is_admin_name,
 };
 pub use self::watched_files::Files;
 pub use self::write::{create, is_example};

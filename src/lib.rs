@@ -13,6 +13,8 @@
 //! - [`admin`] lets [`identity`] check the client certificate for every request, and proxies through [`forward`]. [`authority`]
 //!   ends the connections of those who are no longer administrators.
 //!
+//! - [`image_store`] fills the store of image files from Incus; downloads come from there if there is one.
+//!
 //! Both use Incus through [`edge::upstream`] only. [`reply`] turns every error into a response in Incus's format. When the
 //! response has ended, the edge writes one record of the request.
 //!
@@ -33,6 +35,7 @@ pub mod cli;
 pub mod config;
 pub mod forward;
 pub mod identity;
+pub mod image_store;
 pub mod import_nginx;
 pub mod init;
 pub mod lifecycle;

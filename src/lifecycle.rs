@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::image_store;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::Exporter;
 use crate::metrics::health::Health;
@@ -76,6 +77,12 @@ pub fn run(path: PathBuf, config: Config, log: Rc<Log>) -> Result<(), RunError> 
     }
     let observers = listener::bind("metrics", &config.metrics)?;
     let status = socket::open(config.status_socket.as_deref());
+    if let Some(store) = &config.store
+        && let Err(error) = image_store::create_directory(store)
+    {
+        // Opening the store fails, too, and says what follows.
+        tracing::warn!("store.directory: cannot create {}: {error}", store.directory.display());
+    }
     // The CPU quota is read from cgroup files, which the sandbox makes unreadable.
     let cores = thread::available_parallelism()?;
     sandbox::enter(&path, &config);

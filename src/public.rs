@@ -12,7 +12,8 @@ pub mod cached_response;
 pub mod catalogue;
 mod evaluate;
 pub mod evaluation;
-mod export;
+pub(crate) mod export;
+mod file_reply;
 pub mod filter;
 pub mod fingerprint;
 pub mod image;
@@ -20,6 +21,8 @@ pub mod page;
 pub mod route;
 pub mod selection;
 pub mod snapshot;
+mod stored_body;
+mod stored_export;
 mod streamed_list;
 
 use std::rc::Rc;
@@ -154,13 +157,8 @@ impl PublicService {
             PublicRoute::Export(prefix) => {
                 let snapshot = with_image(catalogue, &prefix).await?;
                 let image = find(&snapshot, &prefix)?;
-                let upstream = self.upstream.get();
                 record.begin_download()?;
-                let _turn = upstream.download_turn().await;
-                if !catalogue.is_fresh() {
-                    export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
-                }
-                export::export(record, &upstream, &image.fingerprint, headers).await
+                self.export(record, state, image, headers).await
             }
             PublicRoute::Aliases { recursion } => {
                 let snapshot = catalogue.current().await?;
@@ -174,6 +172,30 @@ impl PublicService {
                 Ok(CachedJson::plain(alias).reply(headers))
             }
         }
+    }
+}
+
+impl PublicService {
+    /// Answers with an image, from the store or from Incus.
+    async fn export(
+        &self,
+        record: &RequestRecord,
+        state: &State,
+        image: &Image,
+        headers: &HeaderMap,
+    ) -> Result<Reply, HttpError> {
+        let upstream = self.upstream.get();
+        let catalogue = &state.catalogue;
+        if !catalogue.is_fresh() && !catalogue.freshness().is_failing {
+            export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
+        }
+        if let Some(store) = &state.store
+            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await
+        {
+            return Ok(reply);
+        }
+        let _turn = upstream.download_turn().await;
+        export::export(record, &upstream, &image.fingerprint, headers).await
     }
 }
 

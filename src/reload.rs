@@ -14,7 +14,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::check;
-use crate::config::{Config, ConfigError, Files};
+use crate::config::{Config, ConfigError, Files, StoreConfig};
+use crate::image_store::ImageStore;
 use crate::metrics::Metrics;
 use crate::state::{SetUpError, State};
 use crate::systemd;
@@ -34,6 +35,9 @@ pub struct Reloader {
     /// The addresses that are bound.
     listen: [(&'static str, Vec<SocketAddr>); 3],
     status_socket: Option<PathBuf>,
+    store: Option<ImageStore>,
+    /// The store that is open, or could not be opened.
+    store_config: Option<StoreConfig>,
     metrics: Arc<Metrics>,
 }
 
@@ -53,8 +57,11 @@ impl Reloader {
     /// Applies the initial configuration. Must be called on the main thread's runtime, like every method here.
     pub fn new(path: PathBuf, config: Config, log: Rc<Log>, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
         check::warn(&config);
+        let store = config.store.as_ref().and_then(ImageStore::open);
         Ok(Self {
             path,
+            store_config: config.store.clone(),
+            store: store.clone(),
             files: config.files.clone(),
             refused: None,
             every: config.reload_interval,
@@ -63,7 +70,7 @@ impl Reloader {
             listen: listen(&config),
             status_socket: config.status_socket.clone(),
             metrics,
-            state: watch::channel(Arc::new(State::new(config, None)?)).0,
+            state: watch::channel(Arc::new(State::new(config, store, None)?)).0,
         })
     }
 
@@ -121,12 +128,17 @@ impl Reloader {
         let last = Arc::clone(&self.state.borrow());
         let (files, every, listen) = (config.files.clone(), config.reload_interval, listen(&config));
         let status_socket = config.status_socket.clone();
+        let store_config = config.store.clone();
         let log = config.log.clone();
-        self.state.send_replace(Arc::new(State::new(config, Some(&last))?));
+        self.state
+            .send_replace(Arc::new(State::new(config, self.store.clone(), Some(&last))?));
         self.log.reload(&log, audit);
         (self.files, self.every) = (files, every);
         if self.status_socket != status_socket {
             tracing::warn!("status.socket has changed; restart the gateway to apply it");
+        }
+        if self.store_config != store_config {
+            tracing::warn!("[store] has changed; restart the gateway to apply it");
         }
         for ((table, bound), (_, wanted)) in self.listen.iter().zip(&listen) {
             if bound != wanted {

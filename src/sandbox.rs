@@ -1,5 +1,5 @@
 //! The privileges that the gateway drops once its sockets are bound. Landlock limits what an attacker who takes over the
-//! process can do: read only the required files, write only the audit log, execute nothing, bind no further port. The process
+//! process can do: read only the required files, write only the audit log and the store, execute nothing, bind no further port. The process
 //! memory, which contains a key with root access to the host, is not readable by other processes.
 //!
 //! The restrictions apply to the thread that calls [`enter`] and to all threads it starts afterwards.
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -28,6 +28,18 @@ const NAMES: [&str; 5] = [
     "/etc/resolv.conf",
 ];
 
+/// What the store does in its directory: it creates, renames and deletes files.
+fn store_access() -> BitFlags<AccessFs> {
+    AccessFs::ReadFile
+        | AccessFs::ReadDir
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile
+        | AccessFs::Refer
+}
+
 /// Enters the sandbox as far as the kernel supports it, and logs what is enforced.
 pub fn enter(path: &Path, config: &Config) {
     // Keeps the keys out of core dumps and away from other processes of the same user.
@@ -35,8 +47,9 @@ pub fn enter(path: &Path, config: &Config) {
         tracing::warn!("other processes of the same user can read this process's memory: {error}");
     }
     let (folders, written) = (folders(path, config), written(config));
-    match confine(&folders, config.upstream.pin.path(), &written) {
-        Ok(status) => log_confinement(&status, &folders, &written),
+    let store = config.store.as_ref().map(|store| &*store.directory);
+    match confine(&folders, config.upstream.pin.path(), &written, store) {
+        Ok(status) => log_confinement(&status, &folders, &written, store),
         Err(error) => tracing::warn!("not confined by Landlock: {error}"),
     }
 }
@@ -69,6 +82,7 @@ fn confine(
     folders: &BTreeSet<PathBuf>,
     pin: Option<&Path>,
     written: &BTreeSet<PathBuf>,
+    store: Option<&Path>,
 ) -> Result<RestrictionStatus, RulesetError> {
     Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -80,10 +94,17 @@ fn confine(
         .add_rules(path_beneath_rules(pin, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(NAMES, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(written, AccessFs::WriteFile | AccessFs::MakeReg))?
+        .add_rules(path_beneath_rules(store, store_access()))?
         .restrict_self()
 }
 
-fn log_confinement(status: &RestrictionStatus, folders: &BTreeSet<PathBuf>, written: &BTreeSet<PathBuf>) {
+fn log_confinement(
+    status: &RestrictionStatus,
+    folders: &BTreeSet<PathBuf>,
+    written: &BTreeSet<PathBuf>,
+    store: Option<&Path>,
+) {
+    let written: &BTreeSet<PathBuf> = &written.iter().cloned().chain(store.map(Path::to_owned)).collect();
     let (abi, missing) = match (status.landlock, &status.ruleset) {
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::FullyEnforced) => (effective_abi, ""),
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::PartiallyEnforced) => {

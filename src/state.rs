@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, ConfiguredListener, CredentialMatcher, Page, Table};
 use crate::identity::AdminRegistry;
+use crate::image_store::ImageStore;
 use crate::public::catalogue::Catalogue;
 
 /// Everything that is derived from one configuration.
@@ -32,6 +33,8 @@ pub struct State {
     pub catalogue: Catalogue,
     /// The web page with these images, if enabled.
     pub page: Option<Page>,
+    /// The files of the published images, if enabled.
+    pub store: Option<ImageStore>,
     /// The Incus server.
     pub target: Arc<Target>,
     expiries: Vec<Expiry>,
@@ -66,14 +69,15 @@ impl Expiry {
 pub struct SetUpError(#[from] rustls::Error);
 
 impl State {
-    /// Derives the state. Spawns the catalogue's refresh task on the current runtime, which ends when the state is dropped.
+    /// Derives the state. Spawns the tasks that refresh the catalogue and tidy the store on the current runtime, which end when
+    /// the state is dropped.
     ///
     /// If `last` has the same Incus server, its connections and its image data are kept: a reload has no cost for clients,
     /// not even while Incus is unavailable.
     ///
     /// # Errors
     /// Returns an error if TLS cannot be set up.
-    pub fn new(config: Config, last: Option<&Self>) -> Result<Self, SetUpError> {
+    pub fn new(config: Config, store: Option<ImageStore>, last: Option<&Self>) -> Result<Self, SetUpError> {
         let target = match last {
             Some(last) if last.target.is_of(&config.upstream) => Arc::clone(&last.target),
             last => {
@@ -93,14 +97,19 @@ impl State {
             listeners: settings.collect::<Result<_, _>>()?,
             limits: fd_limit::fit(config.limits),
         };
+        let catalogue = Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue));
+        if let Some(store) = &store {
+            store.follow(&catalogue);
+        }
         Ok(Self {
             expiries,
             servers,
             listeners,
             edge: Arc::new(edge),
             admins: AdminRegistry::new(config.admin.clients, last.map(|last| &last.admins)),
-            catalogue: Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue)),
+            catalogue,
             page: config.public.page,
+            store,
             target,
         })
     }

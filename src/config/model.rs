@@ -29,6 +29,8 @@ pub struct Config {
     pub public: PublicConfig,
     /// The admin port, for clients with a listed certificate.
     pub admin: AdminConfig,
+    /// The files of published images on disk, if enabled.
+    pub store: Option<StoreConfig>,
     /// The listeners of these two.
     pub listeners: Vec<ConfiguredListener<Table>>,
     /// Limits on the time and memory that a client may use.
@@ -73,6 +75,19 @@ pub struct PublicConfig {
     pub max_age: Duration,
     /// Maximum age of the image list while Incus is unavailable.
     pub stale_if_error: Duration,
+    /// Whether the images are served as simplestreams too. Implies [`Config::store`].
+    pub simplestreams: bool,
+    /// How long caches may keep a file of an image without asking.
+    pub file_max_age: Duration,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoreConfig {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Maximum size of all files in bytes.
+    pub size: u64,
 }
 
 /// Which images of the project `default` are visible on the public port.

@@ -10,6 +10,7 @@ mod loader;
 mod log;
 mod public;
 mod status;
+mod store;
 mod tls;
 mod upstream;
 
@@ -32,6 +33,11 @@ pub(super) fn config(source: &Source, file: File) -> Result<Config, ConfigError>
         Table::Public => spans[0].clone(),
         Table::Admin => spans[1].clone(),
     };
+    let store = file.store.as_ref().map(|table| loader.store(table)).transpose()?;
+    if store.is_none() && *file.public.simplestreams.get_ref() {
+        let problem = "it needs the store, which hashes the images' files; add a table [store]".to_owned();
+        return Err(source.wrong("public.simplestreams", file.public.simplestreams.span(), problem));
+    }
     let public = loader.public(file.public, file.tls.as_ref())?;
     let admin = loader.admin(file.admin, file.tls.as_ref())?;
     let (metrics, metrics_span) = match &file.metrics {
@@ -71,6 +77,7 @@ pub(super) fn config(source: &Source, file: File) -> Result<Config, ConfigError>
         upstream,
         public,
         admin,
+        store,
         listeners,
         limits,
         log,

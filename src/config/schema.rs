@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) public: PublicTable,
     #[serde(default)]
     pub(super) admin: AdminTable,
+    pub(super) store: Option<StoreTable>,
     #[serde(default)]
     pub(super) limits: LimitsTable,
     #[serde(default)]
@@ -72,6 +73,8 @@ pub(super) struct PublicTable {
     pub(super) title: Option<Spanned<String>>,
     pub(super) max_age: Spanned<String>,
     pub(super) stale_if_error: Spanned<String>,
+    pub(super) simplestreams: Spanned<bool>,
+    pub(super) file_max_age: Spanned<String>,
 }
 
 impl Default for PublicTable {
@@ -87,6 +90,8 @@ impl Default for PublicTable {
             title: None,
             max_age: default("1s"),
             stale_if_error: default("1h"),
+            simplestreams: default(false),
+            file_max_age: default("1h"),
         }
     }
 }
@@ -121,6 +126,22 @@ pub(super) struct ClientTable {
     pub(super) name: Spanned<String>,
     pub(super) certificate: Option<Spanned<PathBuf>>,
     pub(super) fingerprint: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct StoreTable {
+    pub(super) directory: Spanned<PathBuf>,
+    pub(super) size: Spanned<String>,
+}
+
+impl Default for StoreTable {
+    fn default() -> Self {
+        Self {
+            directory: Spanned::new(0..0, PathBuf::from("/var/cache/incus-gate")),
+            size: default("20GiB"),
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -5,10 +5,11 @@ use std::io::Write;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use edge::conditional::{elements, matches_weakly};
 use edge::response::{Reply, ReplyBody};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -61,7 +62,7 @@ impl CachedJson {
     /// Returns the response in the encoding that the request accepts, or 304 if the client has the current version.
     pub fn reply(&self, request: &HeaderMap) -> Reply {
         let mut reply = match (&self.gzip, accepts(request, ACCEPT_ENCODING, "gzip")) {
-            _ if is_known(request, &self.etag) => {
+            _ if self.etag.to_str().is_ok_and(|etag| matches_weakly(request, etag)) => {
                 let mut unchanged = Response::new(ReplyBody::Whole(None));
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
                 unchanged
@@ -93,17 +94,6 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
     encoder.finish().ok().map(Bytes::from)
 }
 
-/// Evaluates `If-None-Match` by weak comparison (RFC 9110 §13.1.2).
-fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
-    fn opaque(tag: &str) -> &str {
-        tag.trim_start_matches("W/")
-    }
-    let Ok(etag) = etag.to_str().map(opaque) else {
-        return false;
-    };
-    elements(request, IF_NONE_MATCH).any(|known| known == "*" || opaque(known) == etag)
-}
-
 /// Whether an `Accept*` header lists this value with a nonzero weight (RFC 9110 §12.4.2). Wildcards do not count.
 pub(super) fn accepts(request: &HeaderMap, header: HeaderName, what: &str) -> bool {
     elements(request, header).any(|element| {
@@ -111,14 +101,6 @@ pub(super) fn accepts(request: &HeaderMap, header: HeaderName, what: &str) -> bo
         let mut weights = parameters.split(';').filter_map(|one| one.trim().strip_prefix("q="));
         name.trim().eq_ignore_ascii_case(what) && !weights.any(|weight| weight.trim().parse() == Ok(0.0))
     })
-}
-
-fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
 }
 
 #[cfg(test)]

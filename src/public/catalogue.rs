@@ -5,7 +5,7 @@
 //! snapshot answers, and the refresher retries by itself, so that the snapshot is never older than the outage.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use edge::counters::Counter;
@@ -173,6 +173,14 @@ impl Catalogue {
         (is_slow && latest.begun.elapsed() <= self.refresh + cycle).then(|| Arc::clone(&latest.snapshot))
     }
 
+    /// Returns the snapshots as they come.
+    pub fn latest(&self) -> Latest {
+        Latest {
+            state: self.state.clone(),
+            last: Weak::new(),
+        }
+    }
+
     fn request_refresh(&self, moment: Instant) {
         self.wanted.send_if_modified(|wanted| {
             let later = moment > *wanted;
@@ -222,6 +230,28 @@ impl Catalogue {
             return Err(Unavailable);
         }
         Ok(latest.snapshot)
+    }
+}
+
+/// The latest snapshots, one after the other. Waiting for one causes no request to Incus.
+#[derive(Debug)]
+pub struct Latest {
+    state: watch::Receiver<State>,
+    last: Weak<Snapshot>,
+}
+
+impl Latest {
+    /// Returns the latest snapshot, once; then waits for the next one. `None` if the catalogue has been dropped.
+    pub async fn next(&mut self) -> Option<Arc<Snapshot>> {
+        loop {
+            let latest = self.state.borrow_and_update().latest.clone();
+            let latest = latest.map(|latest| latest.snapshot);
+            if let Some(snapshot) = latest.filter(|snapshot| !Weak::ptr_eq(&self.last, &Arc::downgrade(snapshot))) {
+                self.last = Arc::downgrade(&snapshot);
+                return Some(snapshot);
+            }
+            self.state.changed().await.ok()?;
+        }
     }
 }
 

@@ -1,15 +1,19 @@
-//! Image downloads: the only requests of anonymous clients that cause a request to Incus.
+//! Image downloads from Incus: the only requests of anonymous clients that cause a request to it.
 
+use std::net::SocketAddr;
+
+use edge::conditional::single_range;
+use edge::response::{Reply, ReplyBody};
+use edge::telemetry::request_record::RequestRecord;
+use edge::upstream::{Error, RequestBody, Upstream, UpstreamBody, UpstreamResponse};
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
     IF_MODIFIED_SINCE, IF_RANGE, LAST_MODIFIED, RANGE,
 };
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
-
-use edge::response::{Reply, ReplyBody};
-use edge::telemetry::request_record::RequestRecord;
-use edge::upstream::{Error, RequestBody, Upstream, UpstreamResponse};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use serde::Deserialize;
+use store::ExportHead;
 
 use super::route::image_not_found;
 use crate::config::Visibility;
@@ -26,8 +30,10 @@ const DOWN: [HeaderName; 7] = [
     CONTENT_RANGE,
     CONTENT_TYPE,
     LAST_MODIFIED,
-    HeaderName::from_static("x-incus-type"),
+    INCUS_TYPE,
 ];
+/// Names the type of an image whose fingerprint is not the hash of its files.
+const INCUS_TYPE: HeaderName = HeaderName::from_static("x-incus-type");
 
 /// Maximum size of Incus's response about one image, in bytes.
 const IMAGE_SIZE: usize = 1 << 20;
@@ -63,6 +69,59 @@ fn is_public(answer: &[u8]) -> bool {
     serde_json::from_slice::<UpstreamResponse>(answer).is_ok_and(|answer| answer.metadata.public)
 }
 
+/// Incus's response to a request for an image.
+#[derive(Debug)]
+pub(crate) struct ExportedImage {
+    pub(crate) head: Parts,
+    pub(crate) body: Box<UpstreamBody>,
+    /// Whether the fingerprint is not the hash of the files.
+    pub(crate) is_unverifiable: bool,
+}
+
+impl ExportedImage {
+    /// The header fields that the store needs.
+    pub(crate) fn export_head(&self) -> ExportHead<'_> {
+        let text = |name| {
+            self.head
+                .headers
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        ExportHead {
+            content_type: text(CONTENT_TYPE).unwrap_or_default(),
+            content_length: text(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+            content_disposition: text(CONTENT_DISPOSITION),
+        }
+    }
+}
+
+/// Asks Incus for a whole image, given its full fingerprint, on behalf of nobody in particular.
+pub(crate) async fn request(upstream: &Upstream, fingerprint: &str) -> Result<ExportedImage, Error> {
+    send(upstream, None, fingerprint, HeaderMap::new()).await
+}
+
+async fn send(
+    upstream: &Upstream,
+    client: Option<SocketAddr>,
+    fingerprint: &str,
+    headers: HeaderMap,
+) -> Result<ExportedImage, Error> {
+    let uri = Uri::try_from(format!("/1.0/images/{fingerprint}/export")).map_err(|_| Error::Unusable)?;
+    let mut request = Request::new(RequestBody::Empty);
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request.headers_mut().insert(HOST, upstream.host());
+    let UpstreamResponse::Response(response) = upstream.send(client, request).await? else {
+        return Err(Error::Unusable);
+    };
+    let (head, body) = response.into_parts();
+    Ok(ExportedImage {
+        is_unverifiable: head.headers.get(INCUS_TYPE).is_some_and(|kind| kind == "oci"),
+        head,
+        body,
+    })
+}
+
 /// Streams an image, given its full fingerprint from the catalogue.
 pub(super) async fn export(
     record: &RequestRecord,
@@ -70,23 +129,14 @@ pub(super) async fn export(
     fingerprint: &str,
     headers: &HeaderMap,
 ) -> Result<Reply, HttpError> {
-    let uri = Uri::try_from(format!("/1.0/images/{fingerprint}/export")).map_err(|_| Error::Unusable)?;
-    let mut request = Request::new(RequestBody::Empty);
-    *request.uri_mut() = uri;
-    *request.headers_mut() = pick(&UP, headers);
-    if !is_one_range(headers) {
-        // RFC 9110 §14.2 allows ignoring `Range`; the response is then the full image.
-        request.headers_mut().remove(RANGE);
+    let mut up = pick(&UP, headers);
+    if single_range(headers).is_none() {
+        // Incus would process thousands of ranges in one request and send overlapping ones repeatedly. Without a range, the
+        // response is the full image.
+        up.remove(RANGE);
     }
-    request.headers_mut().insert(HOST, upstream.host());
-
-    let UpstreamResponse::Response(response) = record
-        .time_upstream(upstream.send(Some(record.client().peer.address), request))
-        .await?
-    else {
-        return Err(Error::Unusable.into());
-    };
-    let (head, body) = response.into_parts();
+    let sent = send(upstream, Some(record.client().peer.address), fingerprint, up);
+    let ExportedImage { head, body, .. } = record.time_upstream(sent).await?;
     match head.status {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => {
             let mut reply = Response::new(ReplyBody::Upstream(body));
@@ -100,26 +150,6 @@ pub(super) async fn export(
     }
 }
 
-/// Whether the request asks for a single range in a form that Incus supports: `bytes=FIRST-LAST`, `bytes=FIRST-` or
-/// `bytes=-COUNT`. Incus would process thousands of ranges in one request and send overlapping ones repeatedly.
-fn is_one_range(headers: &HeaderMap) -> bool {
-    let mut ranges = headers.get_all(RANGE).iter();
-    let (Some(range), None) = (ranges.next(), ranges.next()) else {
-        return false;
-    };
-    let range = range.to_str().ok().and_then(|range| range.strip_prefix("bytes="));
-    let Some((first, last)) = range.and_then(|range| range.split_once('-')) else {
-        return false;
-    };
-    // Incus parses 64-bit integers without a sign.
-    let number = |digits: &str| digits.parse::<i64>().ok().filter(|_| !digits.starts_with('+'));
-    match (first, last) {
-        ("", count) => number(count).is_some_and(|count| count > 0),
-        (first, "") => number(first).is_some(),
-        (first, last) => number(first).is_some_and(|first| number(last).is_some_and(|last| first <= last)),
-    }
-}
-
 fn pick(names: &[HeaderName], from: &HeaderMap) -> HeaderMap {
     let all = |name| {
         from.get_all(name)
@@ -127,57 +157,4 @@ fn pick(names: &[HeaderName], from: &HeaderMap) -> HeaderMap {
             .map(move |value| (HeaderName::clone(name), value.clone()))
     };
     names.iter().flat_map(all).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn only_one_valid_range_is_forwarded() {
-        let is_sent = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(RANGE, HeaderValue::from_str(value).expect("valid header value"));
-            }
-            is_one_range(&headers)
-        };
-        let honoured = ["bytes=0-0", "bytes=7-", "bytes=-7", "bytes=100-9223372036854775807"];
-        for range in honoured {
-            assert!(is_sent(&[range]), "{range}");
-        }
-        let many = format!("bytes={}", vec!["0-0"; 14_000].join(","));
-        let ignored = [
-            "",
-            "bytes",
-            "bytes=",
-            "bytes=-",
-            "bytes=-0",
-            "bytes=--1",
-            "bytes=+1-2",
-            "bytes=1-+2",
-            "bytes=2-1",
-            "bytes=1-2,",
-            "bytes=,1-2",
-            "bytes=1-2,4-5",
-            "bytes=1-2, 1-2",
-            "bytes=1--2",
-            "bytes=1-2-3",
-            "bytes=a-b",
-            "bytes= 1-2",
-            "bytes=1-2 ",
-            "bytes=0-9223372036854775808",
-            "Bytes=0-0",
-            "items=0-0",
-            "0-0",
-            &many,
-        ];
-        for range in ignored {
-            assert!(!is_sent(&[range]), "{range}");
-        }
-        assert!(!is_sent(&[]));
-        assert!(!is_sent(&["bytes=0-0", "bytes=0-0"]), "two of them");
-    }
 }

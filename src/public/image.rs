@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::fingerprint::FingerprintPrefix;
 
@@ -116,6 +118,11 @@ impl Image {
         (self.uploaded_at != never()).then_some(day)
     }
 
+    /// Time of the upload, in seconds since 1970.
+    pub fn uploaded(&self) -> Option<i64> {
+        seconds(&self.uploaded_at)
+    }
+
     /// Names of the image's aliases.
     pub fn alias_names(&self) -> impl Iterator<Item = &str> {
         self.aliases.iter().map(|alias| alias.name.as_str())
@@ -156,6 +163,12 @@ const DEFAULT_PROJECT: &str = "default";
 /// Incus releases without projects for images do not send the field.
 fn default_project() -> String {
     DEFAULT_PROJECT.to_owned()
+}
+
+/// Parses a time. Go's zero time is none.
+fn seconds(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    (text != never()).then(|| time.unix_timestamp())
 }
 
 /// Go's zero time, which Incus's clients display as "never".

@@ -166,6 +166,11 @@ impl Snapshot {
         &self.sorted[place as usize]
     }
 
+    /// All images, ordered by fingerprint.
+    pub fn iter(&self) -> impl Iterator<Item = &Image> {
+        self.sorted.iter()
+    }
+
     /// Number of images.
     pub fn number_of_images(&self) -> usize {
         self.sorted.len()

@@ -45,6 +45,7 @@ mod simplestreams_format;
 mod slow_upstream;
 mod smuggling;
 mod status;
+mod store;
 mod stranger;
 mod strangers_view;
 mod streaming;

@@ -56,7 +56,7 @@ async fn serve(config: Config, shutdown: Shutdown, bound: mpsc::Sender<SocketAdd
     let listener = config.listeners.iter().find(|listener| listener.first == Table::Public);
     let id = listener.unwrap().id;
     let ids: Vec<_> = config.listeners.iter().map(|listener| listener.id).collect();
-    let (_sender, state) = watch::channel(Arc::new(State::new(config, None).unwrap()));
+    let (_sender, state) = watch::channel(Arc::new(State::new(config, None, None).unwrap()));
     let limiter = Arc::<Limiter>::default();
     let public = PublicService {
         state: state.clone(),

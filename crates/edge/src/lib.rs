@@ -16,6 +16,7 @@
 //! # The rest
 //! - [`config`] is the configuration of the listeners, each known by its [`listener_id`]. [`shutdown`] drains and cuts.
 //! - [`counters`] are the types that each module counts with.
+//! - [`conditional`] evaluates preconditions and ranges.
 //! - Small types: [`cidr`], [`file`], [`socket_options`], [`upgraded_io`].
 
 pub mod abort_reason;
@@ -23,6 +24,7 @@ pub mod accept;
 pub mod admission;
 pub mod cidr;
 pub mod client_stream;
+pub mod conditional;
 pub mod config;
 pub mod connection;
 pub mod counters;

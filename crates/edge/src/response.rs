@@ -22,6 +22,8 @@ pub enum ReplyBody {
     Whole(Option<Bytes>),
     /// A body that is generated while it is sent.
     Parts(Box<dyn Iterator<Item = Bytes>>),
+    /// A body streamed from elsewhere. If polling fails, the client's connection or stream is reset.
+    Streamed(Pin<Box<dyn Body<Data = Bytes, Error = upstream::Error>>>),
     /// A body streamed from an upstream server. If that aborts it, polling fails, and the client's connection or stream is reset.
     Upstream(Box<UpstreamBody>),
 }
@@ -59,6 +61,7 @@ impl Body for ReplyBody {
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Self::Parts(parts) => Poll::Ready(parts.next().map(|part| Ok(Frame::data(part)))),
+            Self::Streamed(body) => body.as_mut().poll_frame(cx),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -67,6 +70,7 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Parts(_) => false,
+            Self::Streamed(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
         }
     }
@@ -75,6 +79,7 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Parts(_) => SizeHint::default(),
+            Self::Streamed(body) => body.size_hint(),
             Self::Upstream(body) => body.size_hint(),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::counters::Counter;
+use crate::digest::Digest;
 use crate::error::FillError;
 use crate::export::{ExportHead, ExportParser};
 use crate::filling::Filling;
@@ -26,9 +27,20 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// The image.
+    pub fn fingerprint(&self) -> Digest {
+        self.claim.shared.fingerprint
+    }
+
     /// What followers use, the client that caused the fill among them.
     pub fn filling(&self) -> Filling {
         self.claim.filling()
+    }
+
+    /// Completes when nobody follows this fill. Somebody may begin to afterwards, until the fill is dropped.
+    pub fn unfollowed(&self) -> impl Future<Output = ()> + use<> {
+        let shared = Arc::clone(&self.claim.shared);
+        async move { shared.progress.closed().await }
     }
 
     /// Starts with the header of Incus's response.

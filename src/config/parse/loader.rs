@@ -33,6 +33,10 @@ impl Loader<'_> {
             .map_err(|problem| self.source.wrong(key, networks.span(), problem))
     }
 
+    pub(super) fn long_duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {
+        units::long_duration(text.get_ref()).map_err(|problem| self.source.wrong(key, text.span(), problem))
+    }
+
     pub(super) fn duration(&self, key: &str, text: &Spanned<String>) -> Result<Duration, ConfigError> {
         units::duration(text.get_ref()).map_err(|problem| self.source.wrong(key, text.span(), problem))
     }

@@ -27,6 +27,8 @@ impl Loader<'_> {
             page: table.page.then_some(Page { title }),
             max_age: self.duration("public.max_age", &table.max_age)?,
             stale_if_error: self.duration("public.stale_if_error", &table.stale_if_error)?,
+            simplestreams: *table.simplestreams.get_ref(),
+            file_max_age: self.long_duration("public.file_max_age", &table.file_max_age)?,
         })
     }
 

@@ -19,6 +19,8 @@ pub enum Error {
         "cannot connect to Incus at {address}: {source}; check that Incus is running, and that upstream.url matches `incus config get core.https_address`"
     )]
     Connect { address: String, source: io::Error },
+    #[error("Incus's export is not the image: {0}")]
+    Export(String),
     #[error(
         "invalid response from Incus: it has both Content-Length and Transfer-Encoding, or a transfer coding other than chunked"
     )]
@@ -58,7 +60,7 @@ impl Error {
     pub fn is_of_an_answer(&self) -> bool {
         matches!(
             self,
-            Self::BrokenOff(_) | Self::Status(..) | Self::TooLarge(_) | Self::Unusable
+            Self::BrokenOff(_) | Self::Export(_) | Self::Status(..) | Self::TooLarge(_) | Self::Unusable
         )
     }
 }

@@ -83,7 +83,9 @@ impl ErrorKind {
             Error::Client(_) => None,
             Error::BrokenOff(_) => Some(Self::BrokenOff),
             Error::Connect { .. } => Some(Self::Connect),
-            Error::Framing | Error::Http(_) | Error::TooLarge(_) | Error::Unusable => Some(Self::NotUnderstood),
+            Error::Export(_) | Error::Framing | Error::Http(_) | Error::TooLarge(_) | Error::Unusable => {
+                Some(Self::NotUnderstood)
+            }
             Error::NoProxy { .. } => Some(Self::NoProxy),
             Error::NotPinned { .. } => Some(Self::NotPinned),
             Error::Status(..) => Some(Self::Status),

@@ -1,0 +1,30 @@
+//! Removes the files of images that are no longer published.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use store::Digest;
+
+use super::ImageStore;
+use crate::public::catalogue::Latest;
+use crate::public::snapshot::Snapshot;
+
+/// Removes what is no longer published from the store, as long as the catalogue exists. Nothing is removed before there is a list
+/// of the published images.
+pub(super) async fn run(store: ImageStore, mut latest: Latest) {
+    let mut known = HashSet::new();
+    while let Some(snapshot) = latest.next().await {
+        known.extend(store.files().entries().iter().map(|entry| entry.fingerprint));
+        known.extend(published(&snapshot));
+        let published: HashSet<Digest> = published(&snapshot).collect();
+        for fingerprint in known.extract_if(|fingerprint| !published.contains(fingerprint)) {
+            if store.remove(&fingerprint) {
+                tracing::debug!(%fingerprint, "removed the files of an image that is no longer published");
+            }
+        }
+    }
+}
+
+fn published(snapshot: &Arc<Snapshot>) -> impl Iterator<Item = Digest> {
+    snapshot.iter().filter_map(|image| image.fingerprint.parse().ok())
+}
