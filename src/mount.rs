@@ -7,7 +7,7 @@ use std::time::Duration;
 use edge::admission::Limiter;
 use edge::counters::Counter;
 use edge::counters::label::LabelMap;
-use edge::service::{Listener, Services};
+use edge::service::{Listener, Service, Services};
 use edge::shutdown::Shutdown;
 use edge::telemetry::stranger_log::StrangerLog;
 use edge::worker::Worker;
@@ -20,6 +20,7 @@ use crate::forward::Forwarder;
 use crate::identity::AuthError;
 use crate::metrics::Metrics;
 use crate::public::{EvaluationBudget, PublicService};
+use crate::simplestreams::{self, SimplestreamsService};
 use crate::state::{CurrentUpstream, State};
 
 /// Interval for closing connections to Incus that have been idle too long.
@@ -78,7 +79,19 @@ impl Shared {
                     budget: Rc::new(EvaluationBudget::new(state.clone(), Arc::clone(&limiter))),
                     shutdown: shutdown.clone(),
                 };
-                Listener::open(listener.id, Services::of_every_path(Rc::new(public)))
+                let simplestreams: Rc<dyn Service> = Rc::new(SimplestreamsService {
+                    state: state.clone(),
+                    upstream: Rc::clone(&upstream),
+                    shutdown: shutdown.clone(),
+                });
+                let services = simplestreams::PREFIXES.into_iter().fold(
+                    Services::of_every_path(Rc::new(public)),
+                    |services, prefix| {
+                        let mounted = services.mount(prefix, Rc::clone(&simplestreams));
+                        mounted.expect("the prefixes are disjoint")
+                    },
+                );
+                Listener::open(listener.id, services)
             }
         };
         let listeners = state.borrow().listeners.iter().map(listener).collect();

@@ -13,7 +13,7 @@ pub mod catalogue;
 mod evaluate;
 pub mod evaluation;
 pub(crate) mod export;
-mod file_reply;
+pub(crate) mod file_reply;
 pub mod filter;
 pub mod fingerprint;
 pub mod image;
@@ -21,8 +21,8 @@ pub mod page;
 pub mod route;
 pub mod selection;
 pub mod snapshot;
-mod stored_body;
-mod stored_export;
+pub(crate) mod stored_body;
+pub(crate) mod stored_export;
 mod streamed_list;
 
 use std::rc::Rc;
@@ -185,10 +185,7 @@ impl PublicService {
         headers: &HeaderMap,
     ) -> Result<Reply, HttpError> {
         let upstream = self.upstream.get();
-        let catalogue = &state.catalogue;
-        if !catalogue.is_fresh() && !catalogue.freshness().is_failing {
-            export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
-        }
+        export::check_shown(&state.catalogue, &upstream, image).await?;
         if let Some(store) = &state.store
             && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await
         {

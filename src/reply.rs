@@ -14,7 +14,7 @@ use crate::identity::AuthError;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum HttpError {
-    #[error("too many filters and searches at once, try again later")]
+    #[error("too many requests of this kind at once, try again later")]
     Busy,
     #[error("the image list is currently unavailable, try again later")]
     CatalogueAway,
@@ -54,6 +54,15 @@ impl HttpError {
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
+
+    /// Seconds after which the request may succeed, if that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::Rejected(why) => why.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 impl From<upstream::Error> for HttpError {
@@ -83,13 +92,11 @@ impl From<HttpError> for Reply {
         );
         match error {
             HttpError::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
-            HttpError::Busy => drop(reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1))),
-            HttpError::Rejected(why) => {
-                if let Some(seconds) = why.retry_after() {
+            error => {
+                if let Some(seconds) = error.retry_after() {
                     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
                 }
             }
-            _ => {}
         }
         reply
     }

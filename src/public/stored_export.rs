@@ -17,7 +17,7 @@ use crate::state::State;
 const LAYOUT: &str = "1";
 
 /// Answers from the store, or from the fill of it. `None` if Incus must answer.
-pub(super) async fn export(
+pub(crate) async fn export(
     store: &ImageStore,
     state: &State,
     upstream: &Rc<Upstream>,
@@ -69,7 +69,7 @@ fn origin(upstream: &Rc<Upstream>, image: &Image, start: u64) -> Option<Origin> 
 }
 
 /// Returns when the image was uploaded.
-pub(super) fn last_modified(image: &Image) -> Option<SystemTime> {
+pub(crate) fn last_modified(image: &Image) -> Option<SystemTime> {
     let seconds = u64::try_from(image.uploaded()?).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

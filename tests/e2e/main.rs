@@ -41,6 +41,7 @@ mod renewal;
 mod revocation;
 mod sandbox;
 mod signals;
+mod simplestreams;
 mod simplestreams_format;
 mod slow_upstream;
 mod smuggling;
