@@ -68,7 +68,7 @@ pub struct PublicService {
     pub upstream: Rc<CurrentUpstream>,
     /// What filters and searches may cost.
     pub budget: Rc<EvaluationBudget>,
-    /// Knows what reads unwanted request bodies as tasks.
+    /// Tracks the tasks that drain unwanted request bodies.
     pub shutdown: Shutdown,
 }
 
@@ -104,25 +104,26 @@ impl PublicService {
             return Err(HttpError::TargetTooLong(MAX_TARGET));
         }
         let state = Arc::clone(&self.state.borrow());
-        if let (Some(page), Some(asked)) = (&state.page, PageRequest::of(request)) {
+        if let (Some(page), Some(page_request)) = (&state.page, PageRequest::of(request)) {
             record.set_endpoint(Endpoint::Page);
             let found = in_time(&state, async {
                 let snapshot = state.catalogue.current().await?;
-                let matches = evaluate::select(&self.budget, record.client(), &snapshot, &asked.selector()).await?;
+                let matches =
+                    evaluate::select(&self.budget, record.client(), &snapshot, &page_request.selector()).await?;
                 Ok((snapshot, matches))
             });
             return Ok(evaluate::at_cost(
                 &self.budget,
                 record.client(),
-                asked.reply(page, found.await),
+                page_request.reply(page, found.await),
             ));
         }
         let route = PublicRoute::parse(request.method(), request.uri())?;
         record.set_endpoint(route.endpoint());
-        in_time(&state, self.answer_question(record, &state, route, request.headers())).await
+        in_time(&state, self.answer_route(record, &state, route, request.headers())).await
     }
 
-    async fn answer_question(
+    async fn answer_route(
         &self,
         record: &RequestRecord,
         state: &State,
@@ -158,7 +159,7 @@ impl PublicService {
                 record.begin_download()?;
                 let _turn = upstream.download_turn().await;
                 if !catalogue.is_fresh() {
-                    export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
+                    export::check_still_visible(&upstream, &image.fingerprint, catalogue.images()).await?;
                 }
                 export::export(record, &upstream, &image.fingerprint, headers).await
             }
@@ -191,7 +192,7 @@ pub(crate) async fn in_time<T>(
 
 impl From<catalogue::Unavailable> for HttpError {
     fn from(_: catalogue::Unavailable) -> Self {
-        Self::CatalogueAway
+        Self::CatalogueUnavailable
     }
 }
 

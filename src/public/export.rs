@@ -34,12 +34,12 @@ const IMAGE_SIZE: usize = 1 << 20;
 
 /// Asks Incus whether the image is still public. Called if the catalogue is outdated: an image that was made private
 /// must not be downloadable, however long Incus takes to list the others.
-pub(super) async fn ask_whether_shown(
+pub(super) async fn check_still_visible(
     upstream: &Upstream,
     fingerprint: &str,
-    shown: Visibility,
+    images: Visibility,
 ) -> Result<(), HttpError> {
-    if shown == Visibility::All {
+    if images == Visibility::All {
         return Ok(());
     }
     let path = format!("/1.0/images/{fingerprint}");
