@@ -120,7 +120,7 @@ impl SimplestreamsService {
         request: &Request<Incoming>,
     ) -> Result<Reply, HttpError> {
         let image = documents.image(file);
-        export::check_shown(&state.catalogue, &self.upstream.get(), image).await?;
+        export::check_still_visible(&state.catalogue, &self.upstream.get(), image).await?;
         let store = publication.store();
         let stored = match store.source(&state.target, &image.fingerprint, image.size).await {
             Source::Stored(stored) => stored,
