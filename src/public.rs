@@ -156,7 +156,7 @@ impl PublicService {
                 let image = find(&snapshot, &prefix)?;
                 let upstream = self.upstream.get();
                 record.begin_download()?;
-                let _turn = upstream.download_turn().await;
+                let _turn = upstream.download_turn(record.client().peer.address.ip()).await;
                 if !catalogue.is_fresh() {
                     export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
                 }

@@ -15,7 +15,7 @@
 //!
 //! # The rest
 //! - [`config`] is the configuration of the listeners, each known by its [`listener_id`]. [`shutdown`] drains and cuts.
-//! - [`counters`] are the types that each module counts with.
+//! - [`counters`] are the types that each module counts with. In [`fair_queue`], clients wait for turns, by network.
 //! - Small types: [`cidr`], [`file`], [`socket_options`], [`upgraded_io`].
 
 pub mod abort_reason;
@@ -27,6 +27,7 @@ pub mod config;
 pub mod connection;
 pub mod counters;
 pub mod drain_body;
+pub mod fair_queue;
 pub mod file;
 pub mod framing;
 pub mod generation;
