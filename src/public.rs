@@ -192,7 +192,7 @@ impl PublicService {
         {
             return Ok(reply);
         }
-        let _turn = upstream.download_turn().await;
+        let _turn = upstream.download_turn(record.client().peer.address.ip()).await;
         export::export(record, &upstream, &image.fingerprint, headers).await
     }
 }

@@ -277,6 +277,50 @@ fn rejected_admin_requests_are_limited_by_address() {
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);
 }
 
+/// One client may own a /56 with its 256 /64 prefixes.
+#[test]
+fn requests_are_limited_by_wider_networks_too() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more_admin = setup.more_public.clone();
+        setup.more = "[limits]\nrequests_per_second = 1\n".to_owned();
+    });
+    let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
+    let connect = |from: &str, port| {
+        let client = TlsClient::tls13().connect_announced(from.parse().unwrap(), port);
+        client.unwrap()
+    };
+    for (client, most, neighbour) in [("2001:db8:0:", 40, "2001:db8:0:100::1"), ("192.0.2.", 160, "192.0.3.1")] {
+        let address = |n: usize| match client.contains(':') {
+            true => format!("{client}{n:x}::1"),
+            false => format!("{client}{n}"),
+        };
+        let begun = Instant::now();
+        let answered: usize = (0..most / 4)
+            .map(|n| {
+                let mut raw = connect(&address(n), public);
+                (0..10).take_while(|_| status(&mut raw) == 200).count()
+            })
+            .sum();
+        // Its share is also earned while the test runs.
+        let earned = (begun.elapsed().as_secs() as usize + 1) * most / 10;
+        assert!(
+            (most..=most + earned).contains(&answered),
+            "{answered} requests at once"
+        );
+        assert_eq!(status(&mut connect(neighbour, public)), 200, "another network");
+        // Rejected requests on the admin port count with it. One more may have been earned since the previous request.
+        let mut fresh = (most / 4..most).map(address);
+        let is_limited = fresh.any(|from| {
+            while status(&mut connect(&from, public)) == 200 {}
+            status(&mut connect(&from, admin)) == 429
+        });
+        assert!(is_limited, "requests to the admin port are not counted");
+        assert_eq!(status(&mut connect(neighbour, admin)), 403);
+    }
+}
+
 #[test]
 fn one_client_with_many_networks_does_not_fill_the_port() {
     // The sixteen /64 prefixes of a /60.

@@ -15,6 +15,7 @@ use super::drain::drain_deadline;
 use super::established::Established;
 use super::plain_http;
 use crate::admission::ConnectionPermit;
+use crate::client_stream::LimitedTcp;
 use crate::config::EdgeConfig;
 use crate::listener_id::ListenerId;
 use crate::metrics::handshake_outcome::HandshakeOutcome;
@@ -82,11 +83,12 @@ impl Admitted {
     }
 }
 
-async fn accept_tls(tcp: TcpStream, acceptor: TlsAcceptor) -> Result<TlsStream<TcpStream>, HandshakeError> {
+async fn accept_tls(tcp: TcpStream, acceptor: TlsAcceptor) -> Result<TlsStream<LimitedTcp>, HandshakeError> {
     if plain_http::is_spoken(&tcp).await.map_err(HandshakeError::Failed)? {
         plain_http::refuse(tcp).await.map_err(HandshakeError::Failed)?;
         return Err(HandshakeError::PlainHttp);
     }
+    let tcp = LimitedTcp::new(tcp);
     acceptor.accept(tcp).await.map_err(HandshakeError::Failed)
 }
 
