@@ -4,7 +4,7 @@
 //! ```text
 //! lock                    held while the store is open
 //! incoming/NUMBER         files in the making; removed when the store is opened
-//! files/SHA256            complete files; deleted when opened if no entry refers to them
+//! files/SHA256            complete files; deleted when opened if no entry refers to them. Their time is fixed, so that changes show
 //! images/FINGERPRINT.json one entry per image, written after its files; deleted when opened if a file is missing
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -135,6 +135,20 @@ impl Directory {
     fn entry(&self, fingerprint: &Digest) -> PathBuf {
         self.images.join(format!("{fingerprint}.json"))
     }
+}
+
+/// The time of the last change of every file whose content was verified, set afterwards. A file that was changed since has another.
+const SEAL: Duration = Duration::from_secs(1_000_000_000);
+
+/// Returns whether nobody has changed this file since its content was verified. Not more than a look at the inode, in memory.
+pub(crate) fn is_sealed(file: &File) -> bool {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified == SystemTime::UNIX_EPOCH + SEAL)
+}
+
+/// Marks the content of a file as verified.
+pub(crate) fn seal(file: &File) -> io::Result<()> {
+    file.set_modified(SystemTime::UNIX_EPOCH + SEAL)
 }
 
 /// A file under a temporary name, deleted when dropped unless it got another name.

@@ -86,6 +86,7 @@ mod shared;
 mod space;
 mod store;
 mod threads;
+mod turnover;
 
 pub use counters::{Counts, DropReason};
 pub use digest::{Digest, NotADigest};
