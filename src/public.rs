@@ -190,7 +190,7 @@ impl PublicService {
             export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
         }
         if let Some(store) = &state.store
-            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await
+            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await?
         {
             return Ok(reply);
         }

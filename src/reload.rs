@@ -57,7 +57,11 @@ impl Reloader {
     /// Applies the initial configuration. Must be called on the main thread's runtime, like every method here.
     pub fn new(path: PathBuf, config: Config, log: Rc<Log>, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
         check::warn(&config);
-        let store = config.store.as_ref().and_then(ImageStore::open);
+        let store = config.store.as_ref().and_then(|config| {
+            let opened = ImageStore::open(config);
+            let warn = |error: &_| tracing::warn!("store.directory: {error}; images are streamed from Incus");
+            opened.inspect_err(warn).ok()
+        });
         Ok(Self {
             path,
             store_config: config.store.clone(),
