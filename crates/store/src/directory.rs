@@ -18,6 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -186,11 +187,26 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let lock = path.join("lock");
     // Not for writing: a file system can become read-only only while no file is open for writing, and the store still serves then.
     let file = plain(OFlags::CREATE).read(true).open(&lock).map_err(at(&lock))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Somebody who only asks whether the store is in use has the lock for a moment.
+    let mut tries = 10;
+    let locked = loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if tries > 0 => tries -= 1,
+            result => break result,
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    match locked {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => Err(OpenError::InUse(path.to_owned())),
         Err(error) => Err(at(&lock)(error.into())),
     }
+}
+
+/// Returns whether a process has the store in this directory open. It changes nothing.
+pub fn is_in_use(path: &Path) -> bool {
+    let file = plain(OFlags::empty()).read(true).open(path.join("lock"));
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }
 
 fn sync(directory: &Path) -> io::Result<()> {
