@@ -39,7 +39,10 @@ pub(super) fn look(config: &StoreConfig) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(DIRECTORY, state)];
     match statvfs(&place) {
         Ok(disk) => findings.push(look_at_size(config, &disk)),
-        Err(error) => findings.push(Finding::warn("store.size", &format!("cannot tell the size of the disk: {error}"))),
+        Err(error) => findings.push(Finding::warn(
+            "store.size",
+            &format!("cannot tell the size of the disk: {error}"),
+        )),
     }
     findings
 }
@@ -77,7 +80,11 @@ fn look_at_size(config: &StoreConfig, disk: &StatVfs) -> Finding {
             Finding::warn("store.size", &problem)
         }
         false => {
-            let room = format!("{} MiB; {} MiB of the file system are free", mebibytes(config.size), mebibytes(free));
+            let room = format!(
+                "{} MiB; {} MiB of the file system are free",
+                mebibytes(config.size),
+                mebibytes(free)
+            );
             Finding::ok("store.size", &room)
         }
     }

@@ -367,7 +367,7 @@ fn each_invalid_file_produces_one_message() {
         and("[store]\ndirectory = \"\"\n"),
         and("[store]\ndirectory = 5\n"),
         and("[store]\nfolder = \"store\"\n"),
-        and("store = \"/var/cache\"\n"),
+        message(&format!("store = \"/var/cache\"\n{SMALLEST}")),
         and("[limits]\nmax_header_size = \"64kb\"\n"),
         and("[limits]\nmax_header_size = \"1KiB\"\n"),
         and("[limits]\nmax_connections = 3\n"),

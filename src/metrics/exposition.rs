@@ -319,7 +319,11 @@ impl Figures {
             ]
         });
         let help = "Images removed from the store";
-        out.counters("incus_gate_store_removed", help, asked.into_iter().flatten().chain(dropped))?;
+        out.counters(
+            "incus_gate_store_removed",
+            help,
+            asked.into_iter().flatten().chain(dropped),
+        )?;
         let help = "Files of the store that could not be deleted";
         let failed = counts.map(|counts| ([] as [(&str, &str); 0], counts.failed_deletions));
         out.counters("incus_gate_store_failed_deletions", help, failed)?;

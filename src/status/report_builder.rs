@@ -128,7 +128,9 @@ fn store(figures: &Figures) -> Option<Store> {
         bad_exports: counts.bad_exports,
         evicted: counts.evicted,
         unpublished: counts.removed,
-        dropped: dropped.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
+        dropped: dropped
+            .map(|(reason, count)| (reason.name().to_owned(), count))
+            .collect(),
     })
 }
 

@@ -97,7 +97,10 @@ fn store(text: &mut String, store: &Store) -> std::fmt::Result {
         store.hits,
         store.misses
     )?;
-    let faults = [("disk errors", store.disk_errors), ("exports that were not the image", store.bad_exports)];
+    let faults = [
+        ("disk errors", store.disk_errors),
+        ("exports that were not the image", store.bad_exports),
+    ];
     let faults = faults.map(|(what, count)| (what.to_owned(), count)).into_iter();
     let dropped = store.dropped.iter();
     let dropped = dropped.map(|(why, count)| (format!("images dropped because of {}", plain(why)), *count));

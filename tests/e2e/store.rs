@@ -105,13 +105,17 @@ fn status(gateway: &Gateway) -> Value {
 /// Waits until `status --json` has this value.
 #[track_caller]
 fn wait_for_status(gateway: &Gateway, field: &str, wanted: u64) {
-    wait_until(|| status(gateway)[field] == wanted, || format!("{field}: {}", status(gateway)));
+    wait_until(
+        || status(gateway)[field] == wanted,
+        || format!("{field}: {}", status(gateway)),
+    );
 }
 
 /// Returns the warnings of the log that contain this text.
 fn warnings(gateway: &Gateway, text: &str) -> Vec<String> {
     let log = gateway.log().into_iter();
-    log.filter(|line| line.contains(" WARN ") && line.contains(text)).collect()
+    log.filter(|line| line.contains(" WARN ") && line.contains(text))
+        .collect()
 }
 
 fn stop(gateway: &Gateway, signal: &str) -> ExitStatus {

@@ -50,7 +50,10 @@ mod tests {
         assert!(!displaced(1, Duration::ZERO));
         assert!(!displaced(501, HOUR / 2) && displaced(500, HOUR / 2));
         assert!(!displaced(1, HOUR / 2));
-        assert!(displaced(1000, HOUR * 9) && !displaced(1, HOUR * 9), "no more than one is saved up");
+        assert!(
+            displaced(1000, HOUR * 9) && !displaced(1, HOUR * 9),
+            "no more than one is saved up"
+        );
         assert!(!displaced(u64::MAX, HOUR * 20));
     }
 }
