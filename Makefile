@@ -43,7 +43,7 @@ test: ## install the test tools, then check formatting and lints and run all tes
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/deny --where-reachable
 	scripts/test
-	$(CARGO) test --locked --doc --package simplestreams --package store
+	$(CARGO) test --locked --doc --workspace --exclude bench --exclude testing
 
 fresh: ## run `demo` and `test` from a clean clone on fresh Debians, RELEASES (bookworm and trixie), as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make fresh: only root can change the root file system; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make fresh' >&2; exit 1; }

@@ -16,7 +16,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge::upstream::Target;
-use store::{Claim, ClaimError, Digest, Fill, Filling, Image, OpenError, Options, Store};
+use store::{Claim, ClaimError, Digest, Fill, FillError, Filling, Image, OpenError, Options, Part, Store};
+use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::trouble::Troubles;
@@ -48,6 +49,20 @@ pub enum Source {
     Filling(Filling),
     /// The store cannot help.
     Incus,
+}
+
+/// Why the store does not have an image.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum NotFetched {
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
+    Fill(#[from] FillError),
+    #[error("it is no longer published")]
+    Removed,
+    #[error("its fingerprint is not the hash of its files, as with every OCI image")]
+    Unverifiable,
 }
 
 /// An image to fetch.
@@ -127,6 +142,25 @@ impl ImageStore {
             Claim::Filling(filling) => Source::Filling(filling),
             Claim::Vacant(fill) => Source::Filling(self.order(target, fill, slot)),
         })
+    }
+
+    /// Returns the files of an image, fetched from Incus if the store does not have it.
+    ///
+    /// # Errors
+    /// Fails if Incus does not send it, or the store cannot take it.
+    pub async fn fetch(&self, target: &Arc<Target>, fingerprint: &str, size: i64) -> Result<Arc<[Part]>, NotFetched> {
+        let (fingerprint, size) = self.verifiable(fingerprint, size).ok_or(NotFetched::Unverifiable)?;
+        let filling = match self.store.claim(&fingerprint, size).await? {
+            Claim::Stored(image) => return Ok(image.parts().into()),
+            Claim::Filling(filling) => filling,
+            Claim::Vacant(fill) => self.order(target, fill, None),
+        };
+        match filling.done().await {
+            Ok(Some(image)) => Ok(image.parts().into()),
+            Ok(None) => Err(NotFetched::Removed),
+            Err(_) if self.unverifiable().contains(&fingerprint) => Err(NotFetched::Unverifiable),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Keeps the store to what the catalogue lists, as long as that exists, on the current local task set.

@@ -13,6 +13,7 @@
 //! - [`admin`] lets [`identity`] check the client certificate for every request, and proxies through [`forward`]. [`authority`]
 //!   ends the connections of those who are no longer administrators.
 //!
+//! - [`mod@simplestreams`] serves the same images to simplestreams clients.
 //! - [`image_store`] fills the store of image files from Incus; downloads come from there if there is one.
 //!
 //! Both use Incus through [`edge::upstream`] only. [`reply`] turns every error into a response in Incus's format. When the
@@ -46,6 +47,7 @@ pub mod reload;
 pub mod reply;
 pub mod sandbox;
 pub mod server_info;
+pub mod simplestreams;
 pub mod state;
 pub mod status;
 pub mod systemd;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use edge::admission::Limiter;
 use edge::counters::Counter;
 use edge::counters::label::LabelMap;
-use edge::service::{Listener, Services};
+use edge::service::{Listener, Service, Services};
 use edge::shutdown::Shutdown;
 use edge::telemetry::stranger_log::StrangerLog;
 use edge::worker::Worker;
@@ -20,10 +20,11 @@ use crate::forward::Forwarder;
 use crate::identity::AuthError;
 use crate::metrics::Metrics;
 use crate::public::{EvaluationBudget, PublicService};
+use crate::simplestreams::{self, SimplestreamsService};
 use crate::state::{CurrentUpstream, State};
 
-/// Interval for closing connections to Incus that have been idle too long.
-const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// Interval for closing connections to Incus that have been idle too long, and for writing the log of strangers.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What all workers share.
 #[derive(Clone, Debug)]
@@ -78,19 +79,31 @@ impl Shared {
                     budget: Rc::new(EvaluationBudget::new(state.clone(), Arc::clone(&limiter))),
                     shutdown: shutdown.clone(),
                 };
-                Listener::open(listener.id, Services::of_every_path(Rc::new(public)))
+                let simplestreams: Rc<dyn Service> = Rc::new(SimplestreamsService {
+                    state: state.clone(),
+                    upstream: Rc::clone(&upstream),
+                    shutdown: shutdown.clone(),
+                });
+                let services = simplestreams::PREFIXES.into_iter().fold(
+                    Services::of_every_path(Rc::new(public)),
+                    |services, prefix| {
+                        let mounted = services.mount(prefix, Rc::clone(&simplestreams));
+                        mounted.expect("the prefixes are disjoint")
+                    },
+                );
+                Listener::open(listener.id, services)
             }
         };
         let listeners = state.borrow().listeners.iter().map(listener).collect();
-        tokio::task::spawn_local(keep_house(upstream, Arc::clone(&strangers)));
+        tokio::task::spawn_local(maintain(upstream, Arc::clone(&strangers)));
         let config = move || Arc::clone(&state.borrow().edge);
         let worker = Worker::start(config, limiter, metrics.of_worker(), strangers, shutdown);
         (worker, listeners)
     }
 }
 
-async fn keep_house(upstream: Rc<CurrentUpstream>, strangers: Arc<StrangerLog>) {
-    let mut interval = tokio::time::interval(HOUSEKEEPING);
+async fn maintain(upstream: Rc<CurrentUpstream>, strangers: Arc<StrangerLog>) {
+    let mut interval = tokio::time::interval(MAINTENANCE_INTERVAL);
     loop {
         interval.tick().await;
         upstream.close_idle();

@@ -13,7 +13,7 @@ pub mod catalogue;
 mod evaluate;
 pub mod evaluation;
 pub(crate) mod export;
-mod file_reply;
+pub(crate) mod file_reply;
 pub mod filter;
 pub mod fingerprint;
 pub mod image;
@@ -21,8 +21,8 @@ pub mod page;
 pub mod route;
 pub mod selection;
 pub mod snapshot;
-mod stored_body;
-mod stored_export;
+pub(crate) mod stored_body;
+pub(crate) mod stored_export;
 mod streamed_list;
 
 use std::rc::Rc;
@@ -71,7 +71,7 @@ pub struct PublicService {
     pub upstream: Rc<CurrentUpstream>,
     /// What filters and searches may cost.
     pub budget: Rc<EvaluationBudget>,
-    /// Knows what reads unwanted request bodies as tasks.
+    /// Tracks the tasks that drain unwanted request bodies.
     pub shutdown: Shutdown,
 }
 
@@ -107,25 +107,26 @@ impl PublicService {
             return Err(HttpError::TargetTooLong(MAX_TARGET));
         }
         let state = Arc::clone(&self.state.borrow());
-        if let (Some(page), Some(asked)) = (&state.page, PageRequest::of(request)) {
+        if let (Some(page), Some(page_request)) = (&state.page, PageRequest::of(request)) {
             record.set_endpoint(Endpoint::Page);
             let found = in_time(&state, async {
                 let snapshot = state.catalogue.current().await?;
-                let matches = evaluate::select(&self.budget, record.client(), &snapshot, &asked.selector()).await?;
+                let matches =
+                    evaluate::select(&self.budget, record.client(), &snapshot, &page_request.selector()).await?;
                 Ok((snapshot, matches))
             });
             return Ok(evaluate::at_cost(
                 &self.budget,
                 record.client(),
-                asked.reply(page, found.await),
+                page_request.reply(page, found.await),
             ));
         }
         let route = PublicRoute::parse(request.method(), request.uri())?;
         record.set_endpoint(route.endpoint());
-        in_time(&state, self.answer_question(record, &state, route, request.headers())).await
+        in_time(&state, self.answer_route(record, &state, route, request.headers())).await
     }
 
-    async fn answer_question(
+    async fn answer_route(
         &self,
         record: &RequestRecord,
         state: &State,
@@ -185,10 +186,7 @@ impl PublicService {
         headers: &HeaderMap,
     ) -> Result<Reply, HttpError> {
         let upstream = self.upstream.get();
-        let catalogue = &state.catalogue;
-        if !catalogue.is_fresh() && !catalogue.freshness().is_failing {
-            export::ask_whether_shown(&upstream, &image.fingerprint, catalogue.images()).await?;
-        }
+        export::check_still_visible(&state.catalogue, &upstream, image).await?;
         if let Some(store) = &state.store
             && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await?
         {
@@ -213,7 +211,7 @@ pub(crate) async fn in_time<T>(
 
 impl From<catalogue::Unavailable> for HttpError {
     fn from(_: catalogue::Unavailable) -> Self {
-        Self::CatalogueAway
+        Self::CatalogueUnavailable
     }
 }
 

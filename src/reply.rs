@@ -14,10 +14,10 @@ use crate::identity::AuthError;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum HttpError {
-    #[error("too many filters and searches at once, try again later")]
+    #[error("too many requests of this kind at once, try again later")]
     Busy,
     #[error("the image list is currently unavailable, try again later")]
-    CatalogueAway,
+    CatalogueUnavailable,
     /// An error with Incus's status and message.
     #[error("{1}")]
     Incus(StatusCode, String),
@@ -45,13 +45,22 @@ impl HttpError {
     /// HTTP status of the error.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Busy | Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::CatalogueUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AuthError(_) | Self::NotPublic => StatusCode::FORBIDDEN,
             Self::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
             Self::Rejected(why) => why.status(),
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Seconds after which the request may succeed, if that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::Rejected(why) => why.retry_after(),
+            _ => None,
         }
     }
 }
@@ -83,13 +92,11 @@ impl From<HttpError> for Reply {
         );
         match error {
             HttpError::MethodNotAllowed => drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
-            HttpError::Busy => drop(reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1))),
-            HttpError::Rejected(why) => {
-                if let Some(seconds) = why.retry_after() {
+            error => {
+                if let Some(seconds) = error.retry_after() {
                     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
                 }
             }
-            _ => {}
         }
         reply
     }

@@ -19,6 +19,7 @@ use crate::config::{Config, ConfiguredListener, CredentialMatcher, Page, Table};
 use crate::identity::AdminRegistry;
 use crate::image_store::ImageStore;
 use crate::public::catalogue::Catalogue;
+use crate::simplestreams::publisher::Publication;
 
 /// File descriptors that a download from the store uses: a split image has two files. Without a store, a request uses one, a
 /// connection to Incus.
@@ -37,6 +38,8 @@ pub struct State {
     pub catalogue: Catalogue,
     /// The web page with these images, if enabled.
     pub page: Option<Page>,
+    /// The published images as simplestreams, if enabled.
+    pub simplestreams: Option<Publication>,
     /// The files of the published images, if enabled.
     pub store: Option<ImageStore>,
     /// The Incus server.
@@ -105,6 +108,14 @@ impl State {
         if let Some(store) = &store {
             store.follow(&catalogue);
         }
+        let simplestreams = store.as_ref().filter(|_| config.public.simplestreams).map(|store| {
+            Publication::keep(
+                store.clone(),
+                &catalogue,
+                Arc::clone(&target),
+                config.public.file_max_age,
+            )
+        });
         Ok(Self {
             expiries,
             servers,
@@ -113,6 +124,7 @@ impl State {
             admins: AdminRegistry::new(config.admin.clients, last.map(|last| &last.admins)),
             catalogue,
             page: config.public.page,
+            simplestreams,
             store,
             target,
         })

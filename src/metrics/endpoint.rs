@@ -16,6 +16,8 @@ pub enum Endpoint {
     Containers,
     Events,
     Export,
+    /// A file of an image.
+    File,
     Image,
     Images,
     Instances,
@@ -33,6 +35,7 @@ pub enum Endpoint {
     Projects,
     Resources,
     Server,
+    Simplestreams,
     StoragePools,
     StorageVolumes,
     VirtualMachines,
@@ -50,6 +53,7 @@ label!(Endpoint {
     Containers = "containers",
     Events = "events",
     Export = "export",
+    File = "file",
     Image = "image",
     Images = "images",
     Instances = "instances",
@@ -67,6 +71,7 @@ label!(Endpoint {
     Projects = "projects",
     Resources = "resources",
     Server = "server",
+    Simplestreams = "simplestreams",
     StoragePools = "storage-pools",
     StorageVolumes = "storage-volumes",
     VirtualMachines = "virtual-machines",
@@ -98,7 +103,15 @@ impl Endpoint {
         let is_it = |endpoint: &Self| {
             let is_the_public_ports = matches!(
                 endpoint,
-                Self::Alias | Self::Aliases | Self::Export | Self::Image | Self::Page | Self::Refused | Self::Server
+                Self::Alias
+                    | Self::Aliases
+                    | Self::Export
+                    | Self::File
+                    | Self::Image
+                    | Self::Page
+                    | Self::Refused
+                    | Self::Server
+                    | Self::Simplestreams
             );
             !is_the_public_ports && endpoint.name() == segment
         };

@@ -135,20 +135,20 @@ impl Figures {
     }
 
     fn requests(&self, out: &mut Families<'_>) -> fmt::Result {
-        let questions = || {
+        let endpoints = || {
             self.metrics
                 .listeners()
                 .iter()
-                .flat_map(|port| Endpoint::ALL.iter().map(|asked| (*port, *asked)))
+                .flat_map(|port| Endpoint::ALL.iter().map(|endpoint| (*port, *endpoint)))
         };
-        let requests = questions().flat_map(|(port, asked)| {
+        let requests = endpoints().flat_map(|(port, endpoint)| {
             Status::ALL.iter().map(move |status| {
                 let count = self.sum(port, |counts| {
-                    counts.requests(EndpointId::of(asked)).statuses.of(*status)
+                    counts.requests(EndpointId::of(endpoint)).statuses.of(*status)
                 });
                 let labels = [
                     ("port", port.name()),
-                    ("endpoint", asked.name()),
+                    ("endpoint", endpoint.name()),
                     ("status", status.name()),
                 ];
                 (labels, count)
@@ -157,12 +157,12 @@ impl Figures {
         // There are about two thousand label combinations. A gateway uses only a few of them.
         let requests = requests.filter(|(_, count)| *count > 0);
         out.counters("incus_gate_requests", "Completed and aborted requests", requests)?;
-        let durations = questions().map(|(port, asked)| {
+        let durations = endpoints().map(|(port, endpoint)| {
             let each = self
                 .workers
                 .iter()
-                .map(|counts| &counts.of(port).requests(EndpointId::of(asked)).durations);
-            ([("port", port.name()), ("endpoint", asked.name())], each.collect())
+                .map(|counts| &counts.of(port).requests(EndpointId::of(endpoint)).durations);
+            ([("port", port.name()), ("endpoint", endpoint.name())], each.collect())
         });
         let durations = durations.filter(|(_, durations): &(_, Durations)| durations.count > 0);
         out.histograms(

@@ -29,7 +29,12 @@ pub struct CachedJson {
 impl CachedJson {
     /// Serializes a response without compression. Suits a response for a single client.
     pub fn plain(metadata: &impl Serialize) -> Self {
-        let plain = Bytes::from(sync(metadata));
+        Self::raw(sync(metadata))
+    }
+
+    /// Takes a document as it is.
+    pub fn raw(document: Vec<u8>) -> Self {
+        let plain = Bytes::from(document);
         // The tag is weak because it also identifies the compressed form (RFC 9110 §8.8.1).
         let digest = HEXLOWER.encode(&digest(&SHA256, &plain).as_ref()[..16]);
         Self {

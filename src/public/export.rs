@@ -15,6 +15,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use serde::Deserialize;
 use store::ExportHead;
 
+use super::catalogue::Catalogue;
+use super::image::Image;
 use super::route::image_not_found;
 use crate::config::Visibility;
 use crate::reply::HttpError;
@@ -38,14 +40,23 @@ const INCUS_TYPE: HeaderName = HeaderName::from_static("x-incus-type");
 /// Maximum size of Incus's response about one image, in bytes.
 const IMAGE_SIZE: usize = 1 << 20;
 
+/// Makes sure that an image of the catalogue may be downloaded, although the catalogue may be outdated.
+pub(crate) async fn check_still_visible(
+    catalogue: &Catalogue,
+    upstream: &Upstream,
+    image: &Image,
+) -> Result<(), HttpError> {
+    // While Incus is unavailable, the catalogue decides.
+    if catalogue.is_fresh() || catalogue.freshness().is_failing {
+        return Ok(());
+    }
+    ask_whether_visible(upstream, &image.fingerprint, catalogue.images()).await
+}
+
 /// Asks Incus whether the image is still public. Called if the catalogue is outdated: an image that was made private
 /// must not be downloadable, however long Incus takes to list the others.
-pub(super) async fn ask_whether_shown(
-    upstream: &Upstream,
-    fingerprint: &str,
-    shown: Visibility,
-) -> Result<(), HttpError> {
-    if shown == Visibility::All {
+async fn ask_whether_visible(upstream: &Upstream, fingerprint: &str, images: Visibility) -> Result<(), HttpError> {
+    if images == Visibility::All {
         return Ok(());
     }
     let path = format!("/1.0/images/{fingerprint}");

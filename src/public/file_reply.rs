@@ -12,22 +12,22 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 /// The header fields of a file.
-pub(super) struct FileHead<'a> {
-    pub(super) content_type: &'a str,
-    pub(super) content_disposition: Option<&'a str>,
+pub(crate) struct FileHead<'a> {
+    pub(crate) content_type: &'a str,
+    pub(crate) content_disposition: Option<&'a str>,
     /// With its quotation marks.
-    pub(super) etag: &'a str,
-    pub(super) last_modified: Option<SystemTime>,
+    pub(crate) etag: &'a str,
+    pub(crate) last_modified: Option<SystemTime>,
     /// May be unknown while the file arrives.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Whether parts of the file can be had.
-    pub(super) is_complete: bool,
-    pub(super) cache_control: &'a str,
+    pub(crate) is_complete: bool,
+    pub(crate) cache_control: &'a str,
 }
 
 /// Returns the response to a request with these header fields. `body` returns a range of the file, or all of it if it is not
 /// complete yet.
-pub(super) fn reply(request: &HeaderMap, file: &FileHead<'_>, body: impl FnOnce(Range<u64>) -> ReplyBody) -> Reply {
+pub(crate) fn reply(request: &HeaderMap, file: &FileHead<'_>, body: impl FnOnce(Range<u64>) -> ReplyBody) -> Reply {
     let validators = Validators {
         etag: file.etag,
         last_modified: file.last_modified,

@@ -118,6 +118,16 @@ impl Image {
         (self.uploaded_at != never()).then_some(day)
     }
 
+    /// Time of the creation, in seconds since 1970.
+    pub fn created(&self) -> Option<i64> {
+        seconds(&self.created_at)
+    }
+
+    /// Time of the expiry, in seconds since 1970.
+    pub fn expires(&self) -> Option<i64> {
+        seconds(&self.expires_at)
+    }
+
     /// Time of the upload, in seconds since 1970.
     pub fn uploaded(&self) -> Option<i64> {
         seconds(&self.uploaded_at)

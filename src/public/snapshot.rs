@@ -1,6 +1,7 @@
 //! One state of the published images. It contains public data only.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use edge::generation::{Generation, Holds};
@@ -18,9 +19,14 @@ use crate::config::Visibility;
 /// Memory of a snapshot, as a multiple of its image list's size. It holds that list, a compressed copy, and the images.
 const SIZE: usize = 3;
 
+/// Number of the next snapshot.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// The published images and server information at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// Snapshots are numbered as they are made. A later one is at least as new.
+    pub number: u64,
     /// Whether Incus trusts the gateway's certificate. If not, Incus lists only public images, and administrators
     /// cannot use Incus through the gateway.
     pub is_trusted: bool,
@@ -108,6 +114,7 @@ impl Snapshot {
             .collect();
         let images = List::new(&sorted.iter().collect::<Vec<_>>(), Image::path);
         Ok(Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             generation: Generation::new(images.objects.size() * SIZE),
             is_trusted: server.metadata.get("auth").is_some_and(|auth| auth == "trusted"),
             server: CachedJson::plain(&cut(server.metadata)),

@@ -15,7 +15,7 @@ use store::{Digest, Download, DownloadError, FillError, Rewrite};
 use super::export;
 
 /// Bytes of an image, from the store as long as that works.
-pub(super) struct StoredBody {
+pub(crate) struct StoredBody {
     from: From,
     /// Bytes that are left, if that is known.
     left: Option<u64>,
@@ -23,13 +23,13 @@ pub(super) struct StoredBody {
 }
 
 /// Which image a download is of, to go on with it from Incus.
-pub(super) struct Origin {
-    pub(super) upstream: Rc<Upstream>,
-    pub(super) fingerprint: Digest,
+pub(crate) struct Origin {
+    pub(crate) upstream: Rc<Upstream>,
+    pub(crate) fingerprint: Digest,
     /// What Incus says the image has, in bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Where in the export the download begins.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 enum From {
@@ -51,7 +51,7 @@ struct Rest {
 
 impl StoredBody {
     /// Sends a download. With an `origin`, Incus sends the rest if the disk fails.
-    pub(super) fn new(download: Download, origin: Option<Origin>) -> Self {
+    pub(crate) fn new(download: Download, origin: Option<Origin>) -> Self {
         Self {
             left: download.remaining(),
             from: From::Store(download, origin),

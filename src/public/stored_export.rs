@@ -22,7 +22,7 @@ const LAYOUT: &str = "1";
 ///
 /// # Errors
 /// If what Incus sends is not the image.
-pub(super) async fn export(
+pub(crate) async fn export(
     store: &ImageStore,
     state: &State,
     upstream: &Rc<Upstream>,
@@ -78,7 +78,7 @@ fn origin(upstream: &Rc<Upstream>, image: &Image, start: u64) -> Option<Origin> 
 }
 
 /// Returns when the image was uploaded.
-pub(super) fn last_modified(image: &Image) -> Option<SystemTime> {
+pub(crate) fn last_modified(image: &Image) -> Option<SystemTime> {
     let seconds = u64::try_from(image.uploaded()?).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

@@ -140,10 +140,10 @@ fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {
         let statuses = || Status::ALL.iter().copied().filter(|status| is_wanted(*status));
         let all = Endpoint::ALL
             .iter()
-            .flat_map(|asked| statuses().map(move |status| (*asked, status)));
-        all.map(|(asked, status)| {
+            .flat_map(|endpoint| statuses().map(move |status| (*endpoint, status)));
+        all.map(|(endpoint, status)| {
             figures.sum(port, |counts| {
-                counts.requests(EndpointId::of(asked)).statuses.of(status)
+                counts.requests(EndpointId::of(endpoint)).statuses.of(status)
             })
         })
         .sum()

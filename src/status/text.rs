@@ -199,14 +199,14 @@ mod tests {
 
     #[test]
     fn durations_are_rounded_to_one_unit() {
-        for (seconds, said) in [
+        for (seconds, expected) in [
             (1, "1 second"),
             (119, "119 seconds"),
             (121, "2 minutes"),
             (7_200, "2 hours"),
             (172_800, "2 days"),
         ] {
-            assert_eq!(span(seconds), said);
+            assert_eq!(span(seconds), expected);
         }
     }
 }

@@ -121,8 +121,8 @@ fn each_parallel_download_counts_as_a_connection() {
         for answer in refused {
             assert_eq!(answer.status, 429);
             assert_eq!(answer.headers["retry-after"], "1");
-            let said = answer.json()["error"].as_str().unwrap().to_owned();
-            assert_eq!(said, "too many downloads at once, try again later");
+            let message = answer.json()["error"].as_str().unwrap().to_owned();
+            assert_eq!(message, "too many downloads at once, try again later");
         }
         assert_eq!(http2.get("/1.0").unwrap().status, 200);
     }
@@ -176,7 +176,7 @@ fn too_many_requests_get_429_with_retry_after() {
     assert!(!log.contains("status=429"), "{log}");
 
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(status(&mut all[0]), 200, "it was told so");
+    assert_eq!(status(&mut all[0]), 200, "after Retry-After");
 
     // An HTTP/2 connection stays open, and its requests count like any other.
     let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.1")).unwrap();

@@ -61,13 +61,13 @@ fn clients_do_not_wait_when_incus_stops_listing_images() {
     is_stuck.store(true, Ordering::SeqCst);
     let stuck = Instant::now();
     while stuck.elapsed() < Duration::from_secs(8) {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let answer = stranger.get("/1.0/images").unwrap();
         assert_eq!((answer.head.status, answer.json()), (200, before.json()));
         assert!(
-            asked.elapsed() < Duration::from_secs(5),
+            sent_at.elapsed() < Duration::from_secs(5),
             "it took {:?}",
-            asked.elapsed()
+            sent_at.elapsed()
         );
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -103,9 +103,9 @@ fn a_slow_list_delays_no_client_and_serves_nothing_private() {
     // Until the list is older than `public.max_age`, and a while longer.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         assert_eq!(stranger.get("/1.0/images").unwrap().head.status, 200);
-        assert!(asked.elapsed() < LIST / 2, "it took {:?}", asked.elapsed());
+        assert!(sent_at.elapsed() < LIST / 2, "it took {:?}", sent_at.elapsed());
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(listed() <= 2, "Incus was asked for {} lists", listed());

@@ -223,9 +223,12 @@ fn a_rejected_reload_is_reported_until_one_succeeds() {
     gateway.signal("HUP");
     gateway.wait_for_log("reload failed");
     // The gateway is found although the rest of the file is invalid.
-    let told = status(gateway).ok();
-    let line = told.lines().find(|line| line.starts_with("! reload failed "));
-    assert!(line.is_some_and(|line| line.contains("unknown key `imagse`")), "{told}");
+    let shown = status(gateway).ok();
+    let line = shown.lines().find(|line| line.starts_with("! reload failed "));
+    assert!(
+        line.is_some_and(|line| line.contains("unknown key `imagse`")),
+        "{shown}"
+    );
 
     gateway.reconfigure(&text);
     gateway.signal("HUP");
@@ -245,7 +248,7 @@ fn images_lists_what_strangers_can_list() {
     images.split("private").import(&scene.incus, &["--alias", "hidden"]);
     scene.refresh();
 
-    let told = run(scene.gateway.command("images").arg("--json")).ok();
+    let shown = run(scene.gateway.command("images").arg("--json")).ok();
     let by_fingerprint = |text: &str| {
         let mut list: Vec<Value> = serde_json::from_str(text).unwrap();
         list.sort_by_key(|image| image["fingerprint"].to_string());
@@ -264,12 +267,12 @@ fn images_lists_what_strangers_can_list() {
         "type",
         "uploaded_at",
     ];
-    let told = by_fingerprint(&told);
+    let shown = by_fingerprint(&shown);
     let listed = by_fingerprint(&listed);
-    assert_eq!((told.len(), listed.len()), (2, 2));
-    for (told, listed) in told.iter().zip(&listed) {
+    assert_eq!((shown.len(), listed.len()), (2, 2));
+    for (shown, listed) in shown.iter().zip(&listed) {
         for field in fields {
-            assert_eq!(told[field], listed[field], "{field}");
+            assert_eq!(shown[field], listed[field], "{field}");
         }
     }
 
@@ -420,17 +423,18 @@ fn an_unavailable_incus_is_reported() {
     scene.incus.stop();
     let away = wait_for(&scene.gateway, "/state", &json!("not-ready"));
     assert_eq!(away["incus"]["available"], false);
-    let told = status(&scene.gateway);
-    assert_eq!(told.status.code(), Some(1));
+    let shown = status(&scene.gateway);
+    assert_eq!(shown.status.code(), Some(1));
     assert!(
-        told.stdout.starts_with("! not ready: cannot connect to Incus at "),
-        "{told}"
+        shown.stdout.starts_with("! not ready: cannot connect to Incus at "),
+        "{shown}"
     );
-    assert!(told.stdout.contains("\n! Incus at "), "{told}");
+    assert!(shown.stdout.contains("\n! Incus at "), "{shown}");
     assert!(
-        told.stderr
+        shown
+            .stderr
             .starts_with("incus-gate: the gateway is not ready: cannot connect"),
-        "{told}"
+        "{shown}"
     );
     scene.incus.start_again();
     wait_for(&scene.gateway, "/state", &json!("ready"));

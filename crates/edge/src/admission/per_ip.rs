@@ -62,7 +62,7 @@ pub struct ClientBucket {
     connections: AtomicUsize,
     since: Instant,
     /// Theoretical arrival time of the next request, in nanoseconds after `since`.
-    booked: AtomicU64,
+    requested: AtomicU64,
     /// The same for CPU time: the time at which all used CPU time has been earned, in nanoseconds after `since`.
     computed: AtomicU64,
     /// The same for bytes of the client.
@@ -75,7 +75,7 @@ impl ClientBucket {
             group,
             connections: AtomicUsize::new(0),
             since: Instant::now(),
-            booked: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
             computed: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
@@ -93,10 +93,13 @@ impl ClientBucket {
     fn try_acquire_at(&self, now: u64, requests_a_second: u32) -> Result<(), Duration> {
         let each = nanoseconds(Duration::from_secs(1) / requests_a_second.max(1));
         let ahead = nanoseconds(BURST).saturating_sub(each);
-        let book = |booked: u64| (booked <= now + ahead).then(|| booked.max(now) + each);
-        match self.booked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, book) {
+        let advance = |arrival: u64| (arrival <= now + ahead).then(|| arrival.max(now) + each);
+        match self
+            .requested
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance)
+        {
             Ok(_) => Ok(()),
-            Err(booked) => Err(Duration::from_nanos(booked - now - ahead)),
+            Err(arrival) => Err(Duration::from_nanos(arrival - now - ahead)),
         }
     }
 
@@ -149,7 +152,9 @@ impl ClientBucket {
     fn is_forgettable(&self) -> bool {
         let is_over = |time: &AtomicU64| time.load(Ordering::Relaxed) <= self.now();
         self.connections.load(Ordering::Relaxed) == 0
-            && [&self.booked, &self.computed, &self.received].into_iter().all(is_over)
+            && [&self.requested, &self.computed, &self.received]
+                .into_iter()
+                .all(is_over)
     }
 
     fn now(&self) -> u64 {
@@ -316,7 +321,7 @@ mod tests {
         for n in 0..100_000_u32 {
             let address = addresses.acquire(IpAddr::from(n.to_be_bytes()), 1).unwrap();
             // Expired when the next one connects, but not when this one disconnects.
-            address.booked.store(address.now() + 1, Ordering::Relaxed);
+            address.requested.store(address.now() + 1, Ordering::Relaxed);
             addresses.release(&address);
         }
         assert!(addresses.known.len() <= 2 * FEW, "{}", addresses.known.len());

@@ -65,7 +65,7 @@ impl Established {
             peer,
             tls: stream.version(),
             begun: Notify::new(),
-            cut: Cell::new(None),
+            aborted: Cell::new(None),
             ending: stream.ending(),
             counted_by,
             reader,

@@ -52,7 +52,7 @@ impl Default for HandshakeScheduler {
 
 impl HandshakeScheduler {
     /// Runs the rounds. All tasks that are ready run between two rounds.
-    pub async fn give_turns(self: Rc<Self>) {
+    pub async fn run(self: Rc<Self>) {
         loop {
             self.begun.notified().await;
             while self.begin_round() {
@@ -257,7 +257,7 @@ mod tests {
             })
         };
         let all: Vec<_> = handshakes.iter().map(begin).collect();
-        tokio::task::spawn_local(Rc::clone(&queue).give_turns());
+        tokio::task::spawn_local(Rc::clone(&queue).run());
         let noted = Rc::clone(&taken);
         let other = tokio::task::spawn_local(async move {
             loop {

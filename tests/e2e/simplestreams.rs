@@ -1,0 +1,114 @@
+//! The published images as simplestreams: what the documents say, and which files are served.
+
+use std::time::{Duration, Instant};
+
+use simplestreams::{Architecture, Family, Parsed, Products, View};
+use testing::client::{Answer, Curl};
+use testing::images::{Images, sha256};
+use testing::scene::Scene;
+
+fn scene() -> Scene {
+    Scene::start_with(|setup| {
+        "simplestreams = true".clone_into(&mut setup.more_public);
+        "[store]\ndirectory = \"store\"\nsize = \"1GiB\"".clone_into(&mut setup.more);
+    })
+}
+
+fn products(scene: &Scene) -> Parsed<Products> {
+    let index = scene.get("/streams/v1/index.json");
+    assert_eq!(index.status, 200, "{}", index.text());
+    let answer = scene.get("/streams/v1/images.json");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-cache"));
+    Products::parse(&answer.body).expect("a list of products")
+}
+
+/// Waits until this many images are listed.
+fn wait_for_images(scene: &Scene, count: usize) -> Parsed<Products> {
+    let begun = Instant::now();
+    loop {
+        let products = products(scene);
+        if products.document.products.len() == count {
+            return products;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", products.document);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn file(scene: &Scene, path: &str, headers: &[&str]) -> Answer {
+    let url = format!("{}/{path}", scene.gateway.public_url());
+    headers
+        .iter()
+        .fold(Curl::get(url), |curl, header| curl.header(header))
+        .answer()
+}
+
+#[test]
+fn published_images_appear_and_vanish() {
+    let scene = scene();
+    assert!(products(&scene).document.products.is_empty());
+    let images = Images::new();
+    let (split, unified, private) = (
+        images.split("split"),
+        images.unified("unified"),
+        images.split("private"),
+    );
+    split.import(&scene.incus, &["--public", "--alias", "tool/amd64"]);
+    unified.import(&scene.incus, &["--public", "--alias", "whole"]);
+    private.import(&scene.incus, &[]);
+    scene.refresh();
+    let listed = wait_for_images(&scene, 2);
+    let mut paths = Vec::new();
+    for family in Family::ALL {
+        let view = View::of(family, &[&listed]);
+        for (alias, image) in [("tool", &split), ("whole", &unified)] {
+            let found = view.resolve(alias, None, Architecture::X86_64).expect("an image");
+            assert_eq!(found.fingerprint, image.fingerprint);
+            let files: Vec<_> = found
+                .files
+                .iter()
+                .map(|part| file(&scene, &part.path, &[]).body)
+                .collect();
+            assert_eq!(
+                sha256(&files.iter().map(Vec::as_slice).collect::<Vec<_>>()),
+                image.fingerprint
+            );
+            paths.extend(found.files.iter().map(|file| file.path.clone()));
+        }
+    }
+
+    let answer = file(&scene, &paths[0], &["Range: bytes=1-"]);
+    assert_eq!(answer.status, 206);
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=3600"));
+    let url = format!("{}/{}", scene.gateway.public_url(), paths[0]);
+    let head = Curl::get(&url).method("HEAD").answer();
+    assert_eq!(head.status, 200);
+    assert_eq!(
+        head.header("content-length"),
+        Some((answer.body.len() + 1).to_string().as_str())
+    );
+    for missing in [
+        "images/x",
+        "images/",
+        "streams/v1",
+        "streams/v1/other.json",
+        "images/../1.0",
+    ] {
+        assert_eq!(file(&scene, missing, &[]).status, 404, "{missing}");
+    }
+
+    scene.incus.run(&["image", "delete", &split.fingerprint]).ok();
+    scene.refresh();
+    wait_for_images(&scene, 1);
+    assert_eq!(file(&scene, &paths[0], &[]).status, 404);
+}
+
+#[test]
+fn without_the_setting_nothing_is_served() {
+    let scene = Scene::start();
+    for path in ["/streams/v1/index.json", "/streams/v1/images.json", "/images/x"] {
+        assert_eq!(scene.get(path).status, 403, "{path}");
+    }
+}
