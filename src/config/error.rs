@@ -63,6 +63,11 @@ impl Source {
         }
     }
 
+    /// The absolute path of the configuration.
+    pub(super) fn path(&self) -> PathBuf {
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
     /// Resolves the path of a file that is about to be read, and adds it to the watched files.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         let path = self.beside(path);

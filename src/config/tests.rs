@@ -366,6 +366,7 @@ fn each_invalid_file_produces_one_message() {
         and("[store]\nsize = 20\n"),
         and("[store]\ndirectory = \"\"\n"),
         and("[store]\ndirectory = 5\n"),
+        and("[store]\ndirectory = \".\"\n"),
         and("[store]\nfolder = \"store\"\n"),
         message(&format!("store = \"/var/cache\"\n{SMALLEST}")),
         and("[limits]\nmax_header_size = \"64kb\"\n"),
