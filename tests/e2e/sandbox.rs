@@ -39,7 +39,8 @@ impl World {
         let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", &pin);
         "[store]\ndirectory = \"store\"\n".clone_into(&mut setup.more);
         fs::create_dir(here.path().join("store")).unwrap();
-        fs::copy("/bin/true", here.path().join("store/program")).unwrap();
+        // It needs no library from elsewhere.
+        fs::copy("/bin/busybox", here.path().join("store/true")).unwrap();
         fs::copy(&setup.local.certificate, &pin).unwrap();
         fs::copy(&setup.local.key, incus.path().join("server.key")).unwrap();
         let proxy_toml = here.path().join("proxy.toml");
@@ -90,7 +91,7 @@ impl World {
             ("list a folder", denied(fs::read_dir(self.here.path()))),
             (
                 "run a program in the store",
-                denied(Command::new(self.here.path().join("store/program")).status()),
+                denied(Command::new(self.here.path().join("store/true")).status()),
             ),
             (
                 "make a link in the store",
