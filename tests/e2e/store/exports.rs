@@ -40,7 +40,7 @@ const FAULTS: [(&str, bool, Fault); 12] = [
     }),
     ("three parts", true, |image, wire| {
         send_split(image, wire, |parts| {
-            parts.push(("third".to_owned(), "a.tar.xz".to_owned(), vec![0; 10]))
+            parts.push(("third".to_owned(), "a.tar.xz".to_owned(), vec![0; 10]));
         })
     }),
     ("a part twice", true, |image, wire| {
