@@ -188,7 +188,7 @@ impl PublicService {
         let upstream = self.upstream.get();
         export::check_still_visible(&state.catalogue, &upstream, image).await?;
         if let Some(store) = &state.store
-            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await
+            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await?
         {
             return Ok(reply);
         }

@@ -12,12 +12,12 @@ use edge::listener_id::ListenerId;
 use edge::metrics::counts::EndpointId;
 use edge::metrics::status_label::Status;
 
-use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
+use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State, Store};
 use crate::identity::AuthError;
 use crate::metrics::endpoint::Endpoint;
 use crate::metrics::exposition::{Exporter, Figures};
 use crate::metrics::health::Problem;
-use crate::metrics::since_1970;
+use crate::metrics::{UnopenedStore, since_1970};
 use crate::public;
 use crate::public::snapshot::Snapshot;
 use crate::reply::HttpError;
@@ -59,6 +59,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         },
         incus: incus(&figures),
         images: images(&figures),
+        store: store(&figures),
         ports: figures
             .metrics
             .listeners()
@@ -100,6 +101,37 @@ fn images(figures: &Figures) -> Images {
         age_seconds: condition.latest.map(|(age, _)| age.as_secs()),
         failing: condition.is_failing,
     }
+}
+
+fn store(figures: &Figures) -> Option<Store> {
+    let Some(store) = &figures.state.store else {
+        let UnopenedStore { config, problem } = figures.metrics.unopened_store()?;
+        return Some(Store {
+            directory: config.directory.display().to_string(),
+            problem: Some(problem.clone()),
+            limit_bytes: config.size,
+            ..Store::default()
+        });
+    };
+    let (counts, occupancy) = (store.files().counts(), store.files().occupancy());
+    let dropped = counts.dropped.into_iter().filter(|(_, count)| *count > 0);
+    Some(Store {
+        directory: store.config().directory.display().to_string(),
+        problem: None,
+        images: occupancy.images as u64,
+        filling: occupancy.filling as u64,
+        bytes: occupancy.bytes,
+        limit_bytes: occupancy.limit,
+        hits: counts.hits,
+        misses: counts.misses,
+        disk_errors: counts.disk_errors,
+        bad_exports: counts.bad_exports,
+        evicted: counts.evicted,
+        unpublished: counts.removed,
+        dropped: dropped
+            .map(|(reason, count)| (reason.name().to_owned(), count))
+            .collect(),
+    })
 }
 
 fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {

@@ -18,7 +18,9 @@ type Exported = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 /// Returns the metrics of a gateway after requests of every kind.
 fn exported() -> Exported {
-    let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
+    let scene = Scene::start_with(|setup| {
+        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n[store]\ndirectory = \"store\"\n".to_owned();
+    });
     Images::new().split("published").import(&scene.incus, &["--public"]);
     scene.refresh();
     let text = Curl::get(format!("{}/metrics", scene.gateway.metrics_url()))

@@ -51,7 +51,9 @@ fn ask_as_admin(scene: &Scene) {
 
 #[test]
 fn the_text_summarises_the_state_of_the_gateway() {
-    let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
+    let scene = Scene::start_with(|setup| {
+        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n[store]\ndirectory = \"store\"\n".to_owned();
+    });
     Images::new()
         .split("published")
         .import(&scene.incus, &["--alias", "one", "--public"]);
@@ -82,6 +84,10 @@ fn the_text_summarises_the_state_of_the_gateway() {
             scene.incus.url()
         ),
         r"  images on the public port: 1, as of \d+ seconds? ago".to_owned(),
+        format!(
+            "  store in {}: 0 images, 0 B of 20.0 GiB, 0 hits, 0 misses",
+            gateway.configuration().with_file_name("store").display()
+        ),
         String::new(),
         "Ports".to_owned(),
         r" +CONNECTIONS  REQUESTS  5XX  ABORTED +RECEIVED +SENT  ADDRESS".to_owned(),
@@ -112,7 +118,7 @@ fn the_text_summarises_the_state_of_the_gateway() {
 
 #[test]
 fn the_json_has_exactly_the_documented_fields() {
-    let scene = Scene::start();
+    let scene = Scene::start_with(|setup| setup.more = "[store]\ndirectory = \"store\"\n".to_owned());
     Images::new().split("published").import(&scene.incus, &["--public"]);
     scene.refresh();
     ask_as_admin(&scene);
@@ -135,6 +141,8 @@ fn the_json_has_exactly_the_documented_fields() {
     assert_eq!(report["incus"]["url"], scene.incus.url());
     assert_eq!(report["incus"]["trusts"], true);
     assert_eq!(report["images"]["count"], 1);
+    assert_eq!(report["store"]["limit_bytes"], 20_u64 << 30);
+    assert_eq!(report["store"]["problem"], Value::Null);
     assert_eq!(report["ports"]["public"]["requests"], 1);
     assert_eq!(
         report["ports"]["public"]["addresses"][0],
@@ -147,11 +155,11 @@ fn the_json_has_exactly_the_documented_fields() {
 fn names(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         // The keys of these objects are names of ports and reasons.
-        Value::Object(fields) if path == "ports" || path == "rejected" => {
+        Value::Object(fields) if ["ports", "rejected", "store.dropped"].contains(&path) => {
             for value in fields.values() {
                 names(value, &format!("{path}.*"), found);
             }
-            found.extend((path == "rejected").then(|| "rejected.*".to_owned()));
+            found.extend((path != "ports").then(|| format!("{path}.*")));
         }
         Value::Object(fields) => {
             for (name, value) in fields {
