@@ -6,7 +6,7 @@ BINARY := target/release/incus-gate
 MINUTES ?= 60
 SECONDS ?= 30
 # Packages for the demo and the tests, besides Incus itself. LINKER is what Rust needs to link.
-TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils
+TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils zstd
 # For the tests of the web page.
 BROWSER := chromium chromium-driver fonts-dejavu-core
 # LXD's client, for the tests of simplestreams.

@@ -110,6 +110,7 @@ impl State {
                 &catalogue,
                 Arc::clone(&target),
                 config.public.file_max_age,
+                last.and_then(|last| last.simplestreams.as_ref()),
             )
         });
         Ok(Self {

@@ -64,7 +64,10 @@ pub fn holds(data: &[u8]) {
     let Ok(snapshot) = Snapshot::parse(SERVER, list.as_bytes(), Visibility::All) else {
         return;
     };
-    let page = Page { title };
+    let page = Page {
+        title,
+        simplestreams: true,
+    };
     let selector = asked.selector();
     let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
     let matches = matches

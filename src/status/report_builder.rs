@@ -13,6 +13,7 @@ use edge::metrics::counts::EndpointId;
 use edge::metrics::status_label::Status;
 
 use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
+use super::simplestreams::Simplestreams;
 use crate::identity::AuthError;
 use crate::metrics::endpoint::Endpoint;
 use crate::metrics::exposition::{Exporter, Figures};
@@ -59,6 +60,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         },
         incus: incus(&figures),
         images: images(&figures),
+        simplestreams: simplestreams(&figures),
         ports: figures
             .metrics
             .listeners()
@@ -100,6 +102,11 @@ fn images(figures: &Figures) -> Images {
         age_seconds: condition.latest.map(|(age, _)| age.as_secs()),
         failing: condition.is_failing,
     }
+}
+
+fn simplestreams(figures: &Figures) -> Option<Simplestreams> {
+    let publication = figures.state.simplestreams.as_ref()?;
+    Some(Simplestreams::of(publication.latest().as_deref()))
 }
 
 fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {

@@ -8,7 +8,7 @@
 //! | [`gateway`] | the binary under test: its ports, log, memory, signals, exit |
 //! | [`haproxy`] | a proxy in front of the gateway that sends the PROXY protocol |
 //! | [`browser`] | a real browser |
-//! | [`client`] | the real `incus` client of a stranger or an administrator; curl |
+//! | [`client`] | the real `incus` client of a stranger or an administrator; LXD's client; curl |
 //! | [`tls`] | raw TLS: sends what no well-behaved client sends, and reports how a stream ended |
 //! | [`scripted`] | an upstream with faults that a real Incus cannot be made to have |
 //! | [`load`] | clients that send requests without a pause |
