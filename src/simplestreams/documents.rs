@@ -221,3 +221,116 @@ fn blob(part: &Part) -> Blob {
         extension: part.extension.as_str().trim_start_matches('.').to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use simplestreams::Reason;
+
+    use super::*;
+    use crate::config::Visibility;
+
+    fn digest(digits: &str) -> Digest {
+        digits.repeat(32).parse().expect("64 digits")
+    }
+
+    fn part(digits: &str, kind: PartKind, extension: &str, format: Format) -> Part {
+        Part {
+            kind,
+            sha256: digest(digits),
+            size: 5,
+            extension: extension.to_owned().try_into().expect("an extension"),
+            format,
+        }
+    }
+
+    fn split(metadata: &str, root: Part) -> Known {
+        let metadata = part(metadata, PartKind::Metadata, ".tar.xz", Format::Xz);
+        Known::Files([metadata, root].into())
+    }
+
+    /// Returns a snapshot with images of these fingerprints.
+    fn snapshot(fingerprints: &[&str]) -> Arc<Snapshot> {
+        let image = |digits: &&str| {
+            json!({
+                "public": true, "architecture": "x86_64", "fingerprint": digits.repeat(32), "size": 10,
+                "type": "container", "created_at": "2026-11-21T10:00:00Z", "uploaded_at": "2026-11-21T10:00:00Z",
+            })
+        };
+        let images: Vec<_> = fingerprints.iter().map(image).collect();
+        let images = json!({ "metadata": images }).to_string();
+        let snapshot = Snapshot::parse(br#"{"metadata": {}}"#, images.as_bytes(), Visibility::Public);
+        Arc::new(snapshot.expect("an image list"))
+    }
+
+    fn squashfs(digits: &str) -> Part {
+        part(digits, PartKind::Rootfs, ".squashfs", Format::Squashfs)
+    }
+
+    #[test]
+    fn an_image_is_listed_pending_or_left_out() {
+        let snapshot = snapshot(&["a1", "a2", "a3", "a4", "a5"]);
+        let unknown = part("b5", PartKind::Rootfs, "", Format::Other);
+        let known = KnownFiles::from([
+            (digest("a1"), split("c1", squashfs("b1"))),
+            (digest("a2"), Known::Oci),
+            (digest("a5"), split("c1", unknown)),
+        ]);
+        let problems = HashMap::from([(digest("a3"), "the disk is full".to_owned())]);
+        let documents = Documents::build(snapshot, &known, &problems).expect("documents");
+        assert_eq!(documents.listed, 1);
+        let pending: Vec<_> = documents
+            .pending
+            .iter()
+            .map(|pending| (&pending.fingerprint[..2], pending.problem.as_deref()))
+            .collect();
+        assert_eq!(pending, [("a3", Some("the disk is full")), ("a4", None)]);
+        let omitted: Vec<_> = documents
+            .omitted
+            .iter()
+            .map(|omitted| &omitted.fingerprint[..2])
+            .collect();
+        assert_eq!(omitted, ["a2", "a5"]);
+        assert_eq!(documents.omitted[0].reason, Reason::Oci);
+        let names = |digits: &str, extension: &str| format!("{}{extension}", digits.repeat(32));
+        assert!(documents.file(&names("c1", ".tar.xz")).is_some());
+        assert!(documents.file(&names("b1", ".squashfs")).is_some());
+        assert!(documents.file(&names("b1", "")).is_none());
+        assert!(documents.file(&names("b5", "")).is_none(), "its image is left out");
+    }
+
+    #[test]
+    fn a_file_of_several_images_has_one_that_is_listed() {
+        let known = KnownFiles::from([
+            (digest("a1"), split("c1", squashfs("b1"))),
+            (digest("a2"), split("c1", squashfs("b2"))),
+        ]);
+        let documents = Documents::build(snapshot(&["a1", "a2"]), &known, &HashMap::new()).expect("documents");
+        let metadata = documents.file(&format!("{}.tar.xz", "c1".repeat(32))).expect("a file");
+        assert!(known.contains_key(&documents.image(metadata).fingerprint.parse().expect("a digest")));
+        assert_eq!(metadata.part, 0);
+    }
+
+    #[test]
+    fn every_compression_of_a_tar_archive_is_one() {
+        for (extension, format) in [
+            (".tar", Format::Tar),
+            (".tar.gz", Format::Gzip),
+            (".tar.zst", Format::Zstd),
+            (".tar.bz2", Format::Other),
+            (".tar.lzma", Format::Other),
+        ] {
+            let root = part("b1", PartKind::Rootfs, extension, format);
+            assert_eq!(root_format(&root), RootFormat::Tar, "{extension}");
+        }
+    }
+
+    #[test]
+    fn a_reader_of_a_document_counts_as_one_of_its_generation() {
+        let documents = Documents::build(snapshot(&[]), &KnownFiles::new(), &HashMap::new()).expect("documents");
+        let reply = documents.reply(&documents.products, &HeaderMap::new());
+        let holds = reply.extensions().get::<Holds>().expect("it holds memory");
+        assert!(Arc::ptr_eq(&holds.generation, &documents.generation));
+        assert_eq!(reply.headers()[CACHE_CONTROL], "no-cache");
+    }
+}

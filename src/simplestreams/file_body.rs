@@ -69,3 +69,22 @@ impl Body for AwaitedBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// The client must not take it for a complete file.
+    #[test]
+    fn a_failed_fill_is_an_error() {
+        let mut body = pin!(AwaitedBody::new(std::future::ready(None), 5));
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert!(!body.is_end_stream());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(body.as_mut().poll_frame(&mut cx), Poll::Ready(Some(Err(_)))));
+        assert!(matches!(body.as_mut().poll_frame(&mut cx), Poll::Ready(None)));
+    }
+}

@@ -126,7 +126,7 @@ fn published_images_appear_and_vanish() {
         &format!("images//{}", &paths[0][7..]),
         &format!("images/%{:x}{}", paths[0].as_bytes()[7], &paths[0][8..]),
         &format!("{}/", paths[0]),
-        &paths[0].to_uppercase(),
+        &format!("images/{}", paths[0][7..].to_uppercase()),
     ] {
         assert_eq!(file(&scene, missing, &[]).status, 404, "{missing}");
     }

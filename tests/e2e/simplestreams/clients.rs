@@ -147,7 +147,7 @@ fn another_incus_copies_and_launches_from_simplestreams() {
         .gateway
         .wait_for_log_after(log, "rejected a plain HTTP request on an HTTPS port");
     assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
-    other.run(&["image", "delete", "squashfs"]).ok();
+    other.run(&["image", "delete", "local:squashfs"]).ok();
 
     for (alias, image, kind) in published.named() {
         let fingerprint = &image.fingerprint;
@@ -164,7 +164,9 @@ fn another_incus_copies_and_launches_from_simplestreams() {
                 shown.starts_with(&format!("Fingerprint: {fingerprint}\n")),
                 "{name}: {shown}"
             );
-            let by_alias = other.run(&[&["image", "info", alias], as_kind].concat()).ok();
+            let by_alias = other
+                .run(&[&["image", "info", &format!("local:{alias}")], as_kind].concat())
+                .ok();
             assert!(by_alias.contains(fingerprint), "{name}: {by_alias}");
             other.run(&["image", "delete", fingerprint]).ok();
         }
@@ -206,11 +208,13 @@ fn clients_need_a_certificate_that_they_trust() {
         "--protocol=simplestreams",
         "--accept-certificate",
     ];
+    let list = ["image", "list", "gate:"];
     for client in [Client::stranger(), Client::lxd()] {
-        let complaint = client.run(&add).fails();
+        client.run(&add).ok();
+        let complaint = client.run(&list).fails();
         assert!(complaint.contains("x509"), "{}: {complaint}", client.program());
         client.trust_remote("gate", &scene.setup.server);
-        client.run(&add).ok();
+        client.run(&list).ok();
     }
 
     let text = scene.setup.text();

@@ -39,7 +39,8 @@ fn without_incus_everything_is_still_served() {
     let paths = paths(&scene);
     assert_eq!(paths.len(), 2);
     scene.incus.kill();
-    // Later than `max_age`, the catalogue has noticed.
+    // The gateway notices when it is asked for a name that it does not know.
+    scene.get("/1.0/images/aliases/no-such-name");
     scene
         .gateway
         .wait_for_log("the public port keeps serving the last image list");
