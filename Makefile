@@ -9,8 +9,8 @@ SECONDS ?= 30
 TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils zstd
 # For the tests of the web page.
 BROWSER := chromium chromium-driver fonts-dejavu-core
-# LXD's client, for the tests of simplestreams.
-LXD := lxd-client
+# LXD and its client, for the tests of simplestreams.
+LXD := lxd lxd-client
 # For the tests that run the documentation's commands.
 DOCUMENTED := ca-certificates certbot haproxy make nginx pebble procps yq
 LINKER := $(if $(shell command -v cc),,gcc libc6-dev)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`scene`] | the usual setup in one line: Incus, the gateway in front of it, one administrator |
 //! | [`incus`] | a temporary daemon that can be stopped, killed, paused and restarted |
+//! | [`lxd`] | the same of LXD |
 //! | [`monitor`] | the daemon's log of the requests that it receives |
 //! | [`gateway`] | the binary under test: its ports, log, memory, signals, exit |
 //! | [`haproxy`] | a proxy in front of the gateway that sends the PROXY protocol |
@@ -33,6 +34,7 @@ pub mod haproxy;
 pub mod images;
 pub mod incus;
 pub mod load;
+pub mod lxd;
 pub mod monitor;
 pub mod network;
 pub mod run;
