@@ -106,7 +106,10 @@ fn images(figures: &Figures) -> Images {
 
 fn simplestreams(figures: &Figures) -> Option<Simplestreams> {
     let publication = figures.state.simplestreams.as_ref()?;
-    Some(Simplestreams::of(publication.latest().as_deref()))
+    Some(Simplestreams::of(
+        publication.latest().as_deref(),
+        figures.state.is_self_signed(),
+    ))
 }
 
 fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {

@@ -19,6 +19,7 @@ pub struct Simplestreams {
     pub count: Option<u64>,
     pub pending: Vec<Pending>,
     pub omitted: Vec<Omitted>,
+    pub self_signed: bool,
 }
 
 /// An image whose files are not known yet.
@@ -40,9 +41,12 @@ pub struct Omitted {
 
 impl Simplestreams {
     /// Describes the latest documents, if there are any.
-    pub(super) fn of(documents: Option<&Documents>) -> Self {
+    pub(super) fn of(documents: Option<&Documents>, self_signed: bool) -> Self {
         let Some(documents) = documents else {
-            return Self::default();
+            return Self {
+                self_signed,
+                ..Self::default()
+            };
         };
         let pending = |image: &documents::Pending| Pending {
             fingerprint: image.fingerprint.clone(),
@@ -57,11 +61,20 @@ impl Simplestreams {
             count: Some(documents.listed as u64),
             pending: documents.pending.iter().map(pending).collect(),
             omitted: omitted.collect(),
+            self_signed,
         }
     }
 
     /// Formats it, with one line for each of the first images that cannot be fetched or expressed.
     pub(super) fn text(&self) -> String {
+        let mut text = self.images();
+        if self.self_signed {
+            text += "    the certificate is self-signed: simplestreams clients need it as servercerts/REMOTE.crt\n";
+        }
+        text
+    }
+
+    fn images(&self) -> String {
         let Some(count) = self.count else {
             return "  no images as simplestreams yet\n".to_owned();
         };
@@ -134,6 +147,9 @@ mod tests {
              \u{20}   cdcdcdcdcdcd is left out: a reason\n\
              \u{20}   alias a,b of cdcdcdcdcdcd is left out: a reason\n"
         );
+        report.self_signed = true;
+        assert!(report.text().ends_with("clients need it as servercerts/REMOTE.crt\n"));
+        report.self_signed = false;
         report.omitted = (0..NAMED).map(|_| omitted(None)).collect();
         assert!(report.text().ends_with("    and 1 more, which --json lists\n"));
         assert_eq!(report.text().lines().count(), NAMED + 2);

@@ -4,12 +4,16 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::certificates::Certificate;
 use super::run::{Output, Started, run};
+
+/// Where scripts/unpack-lxd puts the daemon and its libraries.
+const PLACE: &str = "/usr/local/lib/incus-gate-tests/lxd";
 
 /// A running daemon, without a network.
 #[derive(Debug)]
@@ -29,11 +33,16 @@ impl Lxd {
         }
         // Without a configuration, the client prints a greeting.
         fs::write(folder.path().join("home/config.yml"), "{}\n").expect("a temporary file can be written");
+        let program = Path::new(PLACE).join("usr/bin/lxd");
+        assert!(
+            program.exists(),
+            "there is no {}: run scripts/unpack-lxd",
+            program.display()
+        );
         let log = File::create(folder.path().join("lxd.log")).expect("a temporary file can be created");
-        let mut command = Command::new("lxd");
+        let mut command = in_environment(&folder, program);
         command
             .args(["--group", "root"])
-            .env("LXD_DIR", folder.path().join("var"))
             .process_group(0)
             .stdout(log.try_clone().expect("an open file"))
             .stderr(log);
@@ -59,7 +68,7 @@ impl Lxd {
 
     /// Runs LXD's client on the Unix socket, with root's permissions.
     pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Output {
-        run(self.with_environment("lxc").args(arguments))
+        run(in_environment(&self.folder, "lxc").args(arguments))
     }
 
     /// Makes the client, and the daemon for it, trust this server certificate for the remote of this name.
@@ -71,16 +80,20 @@ impl Lxd {
     }
 
     fn daemon_command(&self, arguments: &[&str]) -> Output {
-        run(self.with_environment("lxd").args(arguments))
+        run(in_environment(&self.folder, Path::new(PLACE).join("usr/bin/lxd")).args(arguments))
     }
+}
 
-    fn with_environment(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("LXD_DIR", self.folder.path().join("var"))
-            .env("LXD_CONF", self.folder.path().join("home"));
-        command
-    }
+/// Returns a command of the daemon or the client.
+fn in_environment(folder: &TempDir, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let libraries = Path::new(PLACE).join("usr/lib").join(triplet);
+    command
+        .env("LXD_DIR", folder.path().join("var"))
+        .env("LXD_CONF", folder.path().join("home"))
+        .env("LD_LIBRARY_PATH", libraries);
+    command
 }
 
 impl Drop for Lxd {
