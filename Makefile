@@ -6,7 +6,7 @@ BINARY := target/release/incus-gate
 MINUTES ?= 60
 SECONDS ?= 30
 # Packages for the demo and the tests, besides Incus itself. LINKER is what Rust needs to link.
-TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils
+TOOLS := busybox-static curl iproute2 nginx openssl squashfs-tools systemd valgrind xz-utils zstd
 # For the tests of the web page.
 BROWSER := chromium chromium-driver fonts-dejavu-core
 # LXD's client, for the tests of simplestreams.
@@ -37,6 +37,7 @@ demo-end: ## stop the demos that KEEP=1 left running
 test: ## install the test tools, then check formatting and lints and run all tests, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make test: only root can start an Incus; run: sudo env "HOME=$$HOME" "PATH=$$PATH" make test' >&2; exit 1; }
 	scripts/install-incus $(TOOLS) $(BROWSER) $(DOCUMENTED) $(LXD) sslscan testssl.sh libfaketime nftables $(LINKER)
+	scripts/unpack-lxd
 	$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) fmt --all --check

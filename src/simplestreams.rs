@@ -3,11 +3,13 @@
 //! - [`documents`] are the index and the list of products with everything they refer to, made from one [`Snapshot`] of the
 //!   catalogue and the files that the store knows.
 //! - [`publisher`] keeps them up to date, and lets the store fetch the images whose files it does not know yet.
-//! - [`route`] parses a request. Only what the documents of this moment refer to is served.
+//! - [`route`] parses a request. Only what the documents refer to is served, as long as its image is published.
+//! - `file_body` sends a file that the store has to be filled with again.
 //!
 //! [`Snapshot`]: crate::public::snapshot::Snapshot
 
 pub mod documents;
+mod file_body;
 pub mod publisher;
 mod route;
 
@@ -26,6 +28,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::documents::{Documents, File};
+use self::file_body::AwaitedBody;
 use self::publisher::Publication;
 use self::route::Route;
 use crate::image_store::Source;
@@ -33,6 +36,7 @@ use crate::metrics::endpoint::Endpoint;
 use crate::public::export;
 use crate::public::file_reply::{self, FileHead};
 use crate::public::in_time;
+use crate::public::snapshot::Snapshot;
 use crate::public::stored_body::StoredBody;
 use crate::public::stored_export::last_modified;
 use crate::reply::HttpError;
@@ -92,18 +96,24 @@ impl SimplestreamsService {
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return Err(HttpError::MethodNotAllowed);
         }
-        let documents = publication.documents(&state.catalogue).await?;
+        let snapshot = state.catalogue.current().await?;
         match route {
             Route::Index => {
                 record.set_endpoint(Endpoint::Simplestreams);
+                let documents = publication.documents(&snapshot).await?;
                 Ok(documents.reply(&documents.index, request.headers()))
             }
             Route::Products => {
                 record.set_endpoint(Endpoint::Simplestreams);
+                let documents = publication.documents(&snapshot).await?;
                 Ok(documents.reply(&documents.products, request.headers()))
             }
             Route::File(name) => {
                 record.set_endpoint(Endpoint::File);
+                let documents = match publication.latest() {
+                    Some(latest) if publishes(&latest, name, &snapshot) => latest,
+                    _ => publication.documents(&snapshot).await?,
+                };
                 let file = documents.file(name).ok_or_else(not_found)?;
                 record.begin_download()?;
                 self.file(state, publication, &documents, file, request).await
@@ -121,13 +131,19 @@ impl SimplestreamsService {
     ) -> Result<Reply, HttpError> {
         let image = documents.image(file);
         export::check_still_visible(&state.catalogue, &self.upstream.get(), image).await?;
-        let store = publication.store();
-        let stored = match store.source(&state.target, &image.fingerprint, image.size).await {
-            Source::Stored(stored) => stored,
-            // The store knows the file but had to make room. It is served once it is verified again.
-            Source::Filling(filling) => filling.done().await.ok().flatten().ok_or(HttpError::Busy)?,
-            Source::Incus => return Err(HttpError::Busy),
+        let source = match *request.method() == Method::GET {
+            true => {
+                let source = publication
+                    .store()
+                    .source(&state.target, &image.fingerprint, image.size);
+                Some(source.await)
+            }
+            false => None,
         };
+        if matches!(source, Some(Source::Incus)) {
+            // The store cannot take it at the moment, and only the store can take an image apart.
+            return Err(HttpError::Busy);
+        }
         let head = FileHead {
             content_type: "application/octet-stream",
             content_disposition: None,
@@ -137,12 +153,29 @@ impl SimplestreamsService {
             is_complete: true,
             cache_control: publication.cache_control(),
         };
-        let is_wanted = *request.method() == Method::GET;
-        Ok(file_reply::reply(request.headers(), &head, |range| match is_wanted {
-            true => ReplyBody::Streamed(Box::pin(StoredBody::new(stored.part(file.part, range), None))),
-            false => ReplyBody::Whole(None),
+        let part = file.part;
+        Ok(file_reply::reply(request.headers(), &head, |range| match source {
+            Some(Source::Stored(stored)) => {
+                ReplyBody::Streamed(Box::pin(StoredBody::new(stored.part(part, range), None)))
+            }
+            // The store knows the file but had to make room.
+            Some(Source::Filling(filling)) => {
+                let size = range.end - range.start;
+                let fill = async move {
+                    let stored = filling.done().await.ok()??;
+                    Some(StoredBody::new(stored.part(part, range), None))
+                };
+                ReplyBody::Streamed(Box::pin(AwaitedBody::new(fill, size)))
+            }
+            Some(Source::Incus) | None => ReplyBody::Whole(None),
         }))
     }
+}
+
+/// Whether the file belongs to an image that is still published.
+fn publishes(documents: &Documents, name: &str, snapshot: &Snapshot) -> bool {
+    let file = documents.file(name);
+    file.is_some_and(|file| snapshot.image(&documents.image(file).fingerprint).is_some())
 }
 
 fn not_found() -> HttpError {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use edge::admission::fd_limit;
 use edge::config::{EdgeConfig, ListenerConfig};
-use edge::tls::certificate::Validity;
+use edge::tls::certificate::{self, Validity};
 use edge::tls::chain::{self, ChainFault};
 use edge::tls::{CertifiedKey, server};
 use edge::upstream::{Target, Upstream};
@@ -114,8 +114,14 @@ impl State {
                 &catalogue,
                 Arc::clone(&target),
                 config.public.file_max_age,
+                last.and_then(|last| last.simplestreams.as_ref()),
             )
         });
+        if config.public.simplestreams && store.is_none() {
+            tracing::warn!(
+                "public.simplestreams: it needs the store, which is not open; only Incus's protocol is served"
+            );
+        }
         Ok(Self {
             expiries,
             servers,
@@ -136,6 +142,13 @@ impl State {
         let pinned = self.target.pinned();
         let pinned = pinned.and_then(|pinned| Expiry::of("upstream.server_certificate", None, &pinned));
         self.expiries.iter().cloned().chain(pinned).collect()
+    }
+
+    /// Whether the public port has a self-signed certificate.
+    pub fn is_self_signed(&self) -> bool {
+        let mut servers = self.servers.iter();
+        let server = servers.find(|(key, _)| *key == "public.tls");
+        server.is_some_and(|(_, server)| certificate::is_self_signed(server.certificate()).unwrap_or_default())
     }
 
     /// Returns what clients reject in the certificate chain that the configuration key `certificate` names.

@@ -10,6 +10,7 @@ pub mod last_seen;
 pub mod owner;
 pub mod report;
 pub mod report_builder;
+pub mod simplestreams;
 pub mod socket;
 mod table;
 mod text;

@@ -26,7 +26,8 @@ const TEMPLATE: &str = r"^
 (
   <p class role></p>
 |
-  <section aria-labelledby><h2 id></h2><div class><code></code><button hidden type></button></div></section>
+  <section aria-labelledby><h2 id></h2><div class><code></code><button hidden type></button></div><p></p>
+  <div class><code></code><button hidden type></button></div><div class><code></code><button hidden type></button></div></section>
   <section aria-labelledby><h2 id></h2><form action role><label for></label>
   <input autocomplete (data-whole )?id name placeholder spellcheck type value><output for></output></form></section>
   <ul class>
@@ -44,7 +45,7 @@ const FIXED: [&str; 2] = [
     include_str!("../../src/public/page/page.js"),
 ];
 /// The commands that are safe to paste into a shell.
-const COMMAND: &str = r"^incus (remote add [a-z0-9_-]+ https://[A-Za-z0-9\[\]._:-]+ --public|launch ([a-z0-9_-]+:[A-Za-z0-9_./@+:%=,-]+|'[a-z0-9_-]+:[^\\'\u{2018}-\u{201b}\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+')( --vm)?)$";
+const COMMAND: &str = r"^((incus|lxc) remote add [a-z0-9_-]+ https://[A-Za-z0-9\[\]._:-]+ --(public|protocol=simplestreams)|incus launch ([a-z0-9_-]+:[A-Za-z0-9_./@+:%=,-]+|'[a-z0-9_-]+:[^\\'\u{2018}-\u{201b}\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+')( --vm)?)$";
 
 static PATTERNS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
     // Spaces between attributes are significant, those at the ends of lines are not.
@@ -66,7 +67,10 @@ pub fn holds(data: &[u8]) {
     let Ok(snapshot) = Snapshot::parse(SERVER, list.as_bytes(), Visibility::All) else {
         return;
     };
-    let page = Page { title };
+    let page = Page {
+        title,
+        simplestreams: true,
+    };
     let selector = page_request.selector();
     let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
     let matches = matches

@@ -104,6 +104,8 @@ pub enum Visibility {
 pub struct Page {
     /// Heading. The default contains the server's host name.
     pub title: Option<String>,
+    /// Whether it shows how to add the server as a simplestreams remote.
+    pub simplestreams: bool,
 }
 
 /// `[admin]`

@@ -34,6 +34,11 @@ pub(super) fn steps(options: &Options, config: &Config, folder: &Path) -> String
     text += &format!(
         "\nNext, for users of the public port:\n  incus remote add {remote} https://{host}:{public} --public\n  incus image list {remote}:\n"
     );
+    if config.public.simplestreams {
+        text += &format!(
+            "With simplestreams, for LXD and Incus clients that trust the certificate:\n  lxc remote add {remote} https://{host}:{public} --protocol=simplestreams\n"
+        );
+    }
     if is_self_signed(shown).unwrap_or_default() {
         text += &format!(
             "  The certificate is self-signed, so the client asks them to confirm its fingerprint:\n  {}\n",

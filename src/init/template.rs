@@ -8,6 +8,7 @@ use super::keypair::Pair;
 use super::options::Options;
 use super::reach::Reached;
 use super::server_cert::Site;
+use crate::config::DEFAULT_PATHS;
 
 /// Returns the complete file.
 pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, admins: &[String]) -> String {
@@ -17,6 +18,10 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
     let pin = match &incus.pin {
         Some(file) => format!("server_certificate = {}   # the certificate that Incus must present", path(file)),
         None => "# server_certificate = \"/var/lib/incus/server.crt\"   # a copy of Incus's certificate: without it, Incus is not authenticated".to_owned(),
+    };
+    let store = match options.config == Path::new(DEFAULT_PATHS[1]) {
+        true => "# directory = \"/var/cache/incus-gate\"   # the systemd unit creates it",
+        false => "directory = \"store\"",
     };
     let mut text = format!(
         "# Configuration of incus-gate. proxy.toml.example and docs/REFERENCE.md document every key; keys that are not set have\n\
@@ -34,6 +39,10 @@ pub(super) fn configuration(options: &Options, incus: &Reached, site: &Site, adm
          \n\
          [public]                      # the port for anyone, with the published images\n\
          listen = {}\n\
+         simplestreams = true          # also for simplestreams clients, such as LXD's\n\
+         \n\
+         [store]                       # the files of the published images on disk; Incus is asked for each of them once\n\
+         {store}\n\
          \n\
          [admin]                       # the port for clients with one of these certificates\n\
          listen = {}\n",

@@ -1,6 +1,7 @@
 //! JSON responses that are serialized and compressed once, with `ETag` support.
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -22,7 +23,7 @@ const WORTH_COMPRESSING: usize = 1_400;
 #[derive(Debug)]
 pub struct CachedJson {
     plain: Bytes,
-    gzip: Option<Bytes>,
+    gzip: OnceLock<Option<Bytes>>,
     etag: HeaderValue,
 }
 
@@ -40,7 +41,7 @@ impl CachedJson {
         Self {
             etag: HeaderValue::from_str(&format!("W/\"{digest}\""))
                 .expect("hexadecimal digits are a valid header value"),
-            gzip: None,
+            gzip: OnceLock::new(),
             plain,
         }
     }
@@ -48,10 +49,18 @@ impl CachedJson {
     /// Adds the compressed form. It takes ten times as long as the serialization, and suits a response for many
     /// clients.
     pub fn compressed(self) -> Self {
-        Self {
-            gzip: compress(&self.plain),
-            ..self
-        }
+        self.compress();
+        self
+    }
+
+    /// Adds the compressed form, unless it is there.
+    pub fn compress(&self) {
+        self.gzip.get_or_init(|| compress(&self.plain));
+    }
+
+    /// Whether [`Self::compress`] has been called.
+    pub fn is_compressed(&self) -> bool {
+        self.gzip.get().is_some()
     }
 
     /// Size of the uncompressed body in bytes.
@@ -66,7 +75,8 @@ impl CachedJson {
 
     /// Returns the response in the encoding that the request accepts, or 304 if the client has the current version.
     pub fn reply(&self, request: &HeaderMap) -> Reply {
-        let mut reply = match (&self.gzip, accepts(request, ACCEPT_ENCODING, "gzip")) {
+        let gzip = self.gzip.get().and_then(Option::as_ref);
+        let mut reply = match (gzip, accepts(request, ACCEPT_ENCODING, "gzip")) {
             _ if self.etag.to_str().is_ok_and(|etag| matches_weakly(request, etag)) => {
                 let mut unchanged = Response::new(ReplyBody::Whole(None));
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
@@ -81,7 +91,7 @@ impl CachedJson {
             _ => json_reply(StatusCode::OK, ReplyBody::Whole(Some(self.plain.clone()))),
         };
         reply.headers_mut().insert(ETAG, self.etag.clone());
-        if self.gzip.is_some() {
+        if gzip.is_some() {
             let vary = HeaderValue::from_static("accept-encoding");
             reply.headers_mut().insert(VARY, vary);
         }

@@ -82,15 +82,14 @@ impl PageRequest {
 
     /// Renders the page with the matching images, or with an error message.
     pub fn reply(&self, page: &Page, found: Result<(Arc<Snapshot>, Arc<Matches>), HttpError>) -> Reply {
-        let title = page.title.as_deref();
         match found {
             Ok((snapshot, matches)) => {
-                let (parts, own) = self.parts(title, Arc::clone(&snapshot), &matches);
+                let (parts, own) = self.parts(page, Arc::clone(&snapshot), &matches);
                 let reply = with_policy(StatusCode::OK, ReplyBody::Parts(Box::new(parts)));
                 snapshot.lend(reply, own)
             }
             Err(error) => {
-                let text = view::trouble(&self.host, title, &error.to_string());
+                let text = view::trouble(&self.host, page.title.as_deref(), &error.to_string());
                 with_policy(error.status(), text.into_bytes().into())
             }
         }
@@ -99,7 +98,7 @@ impl PageRequest {
     /// Returns the parts of the page in order, and the number of bytes they hold besides the snapshot.
     fn parts(
         &self,
-        title: Option<&str>,
+        page: &Page,
         snapshot: Arc<Snapshot>,
         matches: &Matches,
     ) -> (impl Iterator<Item = Bytes> + use<>, usize) {
@@ -112,7 +111,8 @@ impl PageRequest {
         shown.shrink_to_fit();
         let head = Head {
             host: &self.host,
-            title,
+            title: page.title.as_deref(),
+            simplestreams: page.simplestreams,
             search: &self.search,
             shown: shown.len(),
             found: matches.count(),

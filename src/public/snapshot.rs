@@ -173,6 +173,14 @@ impl Snapshot {
         &self.sorted[place as usize]
     }
 
+    /// Returns the image with exactly this fingerprint.
+    pub fn image(&self, fingerprint: &str) -> Option<&Image> {
+        let place = self
+            .sorted
+            .binary_search_by(|image| image.fingerprint.as_str().cmp(fingerprint));
+        Some(&self.sorted[place.ok()?])
+    }
+
     /// All images, ordered by fingerprint.
     pub fn iter(&self) -> impl Iterator<Item = &Image> {
         self.sorted.iter()

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::simplestreams::Simplestreams;
+
 /// The status report. Times are Unix times in seconds.
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
@@ -19,6 +21,8 @@ pub struct Report {
     pub images: Images,
     /// `None` without `[store]`.
     pub store: Option<Store>,
+    /// `None` if they are not served.
+    pub simplestreams: Option<Simplestreams>,
     /// Ports by name.
     pub ports: BTreeMap<String, Port>,
     /// Nonzero counts by reason.

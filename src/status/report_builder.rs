@@ -13,6 +13,7 @@ use edge::metrics::counts::EndpointId;
 use edge::metrics::status_label::Status;
 
 use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State, Store};
+use super::simplestreams::Simplestreams;
 use crate::identity::AuthError;
 use crate::metrics::endpoint::Endpoint;
 use crate::metrics::exposition::{Exporter, Figures};
@@ -60,6 +61,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         incus: incus(&figures),
         images: images(&figures),
         store: store(&figures),
+        simplestreams: simplestreams(&figures),
         ports: figures
             .metrics
             .listeners()
@@ -132,6 +134,14 @@ fn store(figures: &Figures) -> Option<Store> {
             .map(|(reason, count)| (reason.name().to_owned(), count))
             .collect(),
     })
+}
+
+fn simplestreams(figures: &Figures) -> Option<Simplestreams> {
+    let publication = figures.state.simplestreams.as_ref()?;
+    Some(Simplestreams::of(
+        publication.latest().as_deref(),
+        figures.state.is_self_signed(),
+    ))
 }
 
 fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {

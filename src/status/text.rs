@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use edge::tls::certificate;
 
 use super::report::{Admin, Certificate, Report, State, Store};
+use super::simplestreams::Simplestreams;
 use super::table::{bytes, plain, rows};
 
 /// Days before expiry from which a certificate is marked. Same as in `check`.
@@ -16,6 +17,11 @@ pub(super) fn text(report: &Report, now: SystemTime) -> String {
     let mut text = String::new();
     // Writing to memory does not fail.
     let _ = head(&mut text, report, now);
+    text += &report
+        .simplestreams
+        .as_ref()
+        .map(Simplestreams::text)
+        .unwrap_or_default();
     let _ = writeln!(text, "\nPorts\n{}", ports(report));
     if !report.rejected.is_empty() {
         let rejected = report.rejected.iter();

@@ -113,6 +113,8 @@ fn init_creates_a_working_gateway() {
 
     // The printed next steps work.
     let gateway = start.gateway();
+    let index = Curl::get(format!("{}/streams/v1/index.json", gateway.public_url())).answer();
+    assert_eq!(index.status, 200, "{configuration}");
     let ops = Certificate {
         certificate: start.path("certs/ops.crt"),
         key: start.path("certs/ops.key"),

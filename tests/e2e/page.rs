@@ -10,7 +10,10 @@ use testing::scene::Scene;
 
 #[test]
 fn the_page_shows_published_images_and_working_commands() {
-    let scene = Scene::start_with(|setup| "title = \"Images of Example & Sons\"".clone_into(&mut setup.more_public));
+    let scene = Scene::start_with(|setup| {
+        "title = \"Images of Example & Sons\"\nsimplestreams = true".clone_into(&mut setup.more_public);
+        "[store]\ndirectory = \"store\"".clone_into(&mut setup.more);
+    });
     let images = Images::new();
     let named = images.split("Debian 12, with tools");
     named.import(
@@ -53,15 +56,27 @@ fn the_page_shows_published_images_and_working_commands() {
     // The commands offered for copying work.
     let commands = browser.texts(".command code");
     let add = format!("incus remote add published {url} --public");
+    let simplestreams = format!("remote add published {url} --protocol=simplestreams");
     let alpine = format!("incus launch published:{}", &nameless.fingerprint[..12]);
     assert_eq!(
         commands,
-        [add.clone(), alpine, "incus launch published:debian/12".to_owned()]
+        [
+            add.clone(),
+            format!("incus {simplestreams}"),
+            format!("lxc {simplestreams}"),
+            alpine,
+            "incus launch published:debian/12".to_owned()
+        ]
     );
+    for client in [testing::client::Client::stranger(), testing::client::Client::lxd()] {
+        client.trust_remote("published", &scene.setup.server);
+        client.run(&simplestreams.split(' ').collect::<Vec<_>>()).ok();
+        client.run(&["image", "list", "published:"]).ok();
+    }
     let stranger = testing::client::Client::stranger();
     let words = add.split(' ').skip(1).chain(["--accept-certificate"]);
     stranger.run(&words.collect::<Vec<_>>()).ok();
-    for command in &commands[1..] {
+    for command in &commands[3..] {
         let name = command.rsplit(' ').next().expect("what is launched");
         let shown = stranger.run(&["image", "info", name]).ok();
         assert!(shown.contains("Public: yes"), "{shown}");

@@ -1,4 +1,4 @@
-//! The real `incus` client on a remote machine, and curl.
+//! The real `incus` client on a remote machine, LXD's `lxc`, and curl.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use super::certificates::Certificate;
 use super::run::{Output, run};
 
-/// The real `incus` client, with its own home folder and without a local daemon.
+/// The real `incus` or `lxc` client, with its own home folder and without a local daemon.
 #[derive(Debug)]
 pub struct Client {
+    program: &'static str,
     home: TempDir,
     /// The CA certificates that replace the system's.
     trusts: Option<OsString>,
@@ -21,9 +22,21 @@ impl Client {
     /// Creates a client without a certificate. `incus` generates one when it needs one.
     pub fn stranger() -> Self {
         Self {
+            program: "incus",
             home: tempfile::tempdir().expect("a temporary folder"),
             trusts: None,
         }
+    }
+
+    /// Creates a client of LXD without a certificate.
+    pub fn lxd() -> Self {
+        let client = Self {
+            program: "lxc",
+            ..Self::stranger()
+        };
+        // Without a configuration, the client prints a greeting.
+        std::fs::write(client.home().join("config.yml"), "{}\n").expect("a temporary file can be written");
+        client
     }
 
     /// Creates a client with this certificate.
@@ -44,6 +57,19 @@ impl Client {
         self
     }
 
+    /// Makes the client trust this server certificate for its remote of this name.
+    pub fn trust_remote(&self, remote: &str, certificate: &Certificate) {
+        let folder = self.home().join("servercerts");
+        std::fs::create_dir_all(&folder).expect("a temporary folder can be created");
+        let file = folder.join(format!("{remote}.crt"));
+        std::fs::copy(&certificate.certificate, file).expect("a temporary file can be written");
+    }
+
+    /// Returns the name of the program.
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
     /// Returns the home folder, which contains the remotes. Tests put their files here too.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -56,12 +82,14 @@ impl Client {
 
     /// Returns the client's command, for tests that need more than arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new("incus");
-        command
-            .env("INCUS_CONF", self.home())
-            .env("INCUS_DIR", self.home().join("no-daemon"))
-            .env("HOME", self.home())
-            .current_dir(self.home());
+        let mut command = Command::new(self.program);
+        for variable in ["INCUS_CONF", "LXD_CONF"] {
+            command.env(variable, self.home());
+        }
+        for variable in ["INCUS_DIR", "LXD_DIR"] {
+            command.env(variable, self.home().join("no-daemon"));
+        }
+        command.env("HOME", self.home()).current_dir(self.home());
         if let Some(authority) = &self.trusts {
             command.env("SSL_CERT_FILE", authority);
         }

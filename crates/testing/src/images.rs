@@ -36,6 +36,14 @@ pub struct Image {
     _folder: Arc<TempDir>,
 }
 
+/// What the second file of a split image is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Root {
+    Squashfs,
+    /// A tar archive, compressed by this program.
+    Tar(&'static str),
+}
+
 /// Whether an image consists of one or two files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -85,6 +93,49 @@ impl Images {
             // init only waits: without a terminal it must not start a shell.
             fs::write(root.join("etc/inittab"), "::sysinit:/bin/true\n").expect("a temporary file can be written");
         })
+    }
+
+    /// Creates a small image in two files, of which the second one is a root of this format.
+    pub fn with_root(&self, root: Root, description: &str) -> Image {
+        let mut image = self.split(description);
+        let tar = image.files.pop().expect("an image has files");
+        let path = match root {
+            Root::Squashfs => {
+                let folder = tar.with_file_name("unpacked");
+                fs::create_dir(&folder).expect("a temporary folder can be created");
+                run(Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(&folder)).ok();
+                let path = tar.with_file_name("rootfs.squashfs");
+                run(Command::new("mksquashfs")
+                    .args([&folder, &path])
+                    .args(["-quiet", "-no-progress"]))
+                .ok();
+                path
+            }
+            Root::Tar(program) => {
+                let path = tar.with_extension("tar.packed");
+                let packed = fs::File::create(&path).expect("a temporary file can be created");
+                run(Command::new(program).arg("-c").arg(&tar).stdout(packed)).ok();
+                path
+            }
+        };
+        image.files.push(path);
+        image.fingerprint = sha256_of(&image.files);
+        image
+    }
+
+    /// Creates an image of a virtual machine with an empty disk, in one or two files.
+    pub fn virtual_machine(&self, kind: Kind, description: &str) -> Image {
+        let mut image = self.split(description);
+        let metadata = image.files[0].clone();
+        let folder = metadata.parent().expect("a file is in a folder");
+        let disk = folder.join("rootfs.img");
+        fs::write(&disk, qcow2(self.made.get() as u64)).expect("a temporary file can be written");
+        image.files = match kind {
+            Kind::Split => vec![metadata, disk],
+            Kind::Unified => vec![tar(folder, "unified.tar", folder, &["metadata.yaml", "rootfs.img"])],
+        };
+        image.fingerprint = sha256_of(&image.files);
+        image
     }
 
     /// Creates a small image whose fingerprint satisfies `wanted`. Three given hexadecimal digits are found instantly.
@@ -146,6 +197,31 @@ impl Image {
     }
 }
 
+/// Returns a disk of a mebibyte, all zeros, in the format qcow2. A different number results in a different content.
+fn qcow2(number: u64) -> Vec<u8> {
+    const CLUSTER: usize = 1 << 16;
+    let mut disk = b"QFI\xfb".to_vec();
+    let mut word = |word: u32| disk.extend(word.to_be_bytes());
+    // The version; no backing file; the size of a cluster; the size of the disk; no encryption; one entry of the L1 table.
+    for value in [2, 0, 0, 0, 16, 0, 1 << 20, 0, 1] {
+        word(value);
+    }
+    // The L1 table, the table of the reference counts and its number of clusters, no snapshots.
+    for value in [3 * CLUSTER, CLUSTER] {
+        disk.extend((value as u64).to_be_bytes());
+    }
+    disk.extend([0, 0, 0, 1]);
+    disk.extend([0; 12]);
+    disk.resize(4 * CLUSTER, 0);
+    let mut put = |at: usize, bytes: &[u8]| disk[at..at + bytes.len()].copy_from_slice(bytes);
+    put(CLUSTER, &(2 * CLUSTER as u64).to_be_bytes());
+    // Each of the four clusters is used once.
+    put(2 * CLUSTER, &[0, 1, 0, 1, 0, 1, 0, 1]);
+    // Behind the header, where nothing reads.
+    put(CLUSTER / 2, &number.to_be_bytes());
+    disk
+}
+
 /// Returns the SHA-256 of the concatenated parts, in hexadecimal.
 pub fn sha256(parts: &[&[u8]]) -> String {
     let mut context = Context::new(&SHA256);
@@ -173,7 +249,7 @@ pub fn export_fingerprint(answer: &Answer) -> String {
     };
     let parts = parts(&answer.body, boundary);
     let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["metadata", "rootfs"]);
+    assert!(matches!(names[..], ["metadata", "rootfs" | "rootfs.img"]), "{names:?}");
     sha256(&parts.iter().map(|(_, content)| *content).collect::<Vec<_>>())
 }
 

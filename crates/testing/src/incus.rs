@@ -68,6 +68,14 @@ impl Incus {
         command
     }
 
+    /// Makes the client, and the daemon for it, trust this server certificate for the remote of this name.
+    pub fn trust_remote(&self, remote: &str, certificate: &Certificate) {
+        let folder = self.folder.path().join("home/servercerts");
+        std::fs::create_dir_all(&folder).expect("a temporary folder can be created");
+        let file = folder.join(format!("{remote}.crt"));
+        std::fs::copy(&certificate.certificate, file).expect("a temporary file can be written");
+    }
+
     /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("incusd.log")).unwrap_or_default()

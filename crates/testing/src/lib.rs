@@ -4,11 +4,12 @@
 //! |---|---|
 //! | [`scene`] | the usual setup in one line: Incus, the gateway in front of it, one administrator |
 //! | [`incus`] | a temporary daemon that can be stopped, killed, paused and restarted |
+//! | [`lxd`] | the same of LXD |
 //! | [`monitor`] | the daemon's log of the requests that it receives |
 //! | [`gateway`] | the binary under test: its ports, log, memory, signals, exit |
 //! | [`haproxy`] | a proxy in front of the gateway that sends the PROXY protocol |
 //! | [`browser`] | a real browser |
-//! | [`client`] | the real `incus` client of a stranger or an administrator; curl |
+//! | [`client`] | the real `incus` client of a stranger or an administrator; LXD's client; curl |
 //! | [`tls`] | raw TLS: sends what no well-behaved client sends, and reports how a stream ended |
 //! | [`scripted`] | an upstream with faults that a real Incus cannot be made to have |
 //! | [`load`] | clients that send requests without a pause |
@@ -33,6 +34,7 @@ pub mod haproxy;
 pub mod images;
 pub mod incus;
 pub mod load;
+pub mod lxd;
 pub mod monitor;
 pub mod network;
 pub mod run;

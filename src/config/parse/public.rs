@@ -24,7 +24,10 @@ impl Loader<'_> {
             proxies: self.networks("public.proxy_protocol_from", &table.proxy_protocol_from)?,
             tls: self.identity("public.tls", table.tls.as_ref(), shared)?,
             images,
-            page: table.page.then_some(Page { title }),
+            page: table.page.then_some(Page {
+                title,
+                simplestreams: *table.simplestreams.get_ref(),
+            }),
             max_age: self.duration("public.max_age", &table.max_age)?,
             stale_if_error: self.duration("public.stale_if_error", &table.stale_if_error)?,
             simplestreams: *table.simplestreams.get_ref(),

@@ -116,17 +116,22 @@ fn images_beyond_the_page_limit_are_found_by_search() {
     let images = json!({ "metadata": images }).to_string();
     let snapshot = Snapshot::parse(server.as_bytes(), images.as_bytes(), Visibility::Public).expect("valid image list");
     let snapshot = Arc::new(snapshot);
-    let page = |path: &str| {
+    let rendered = |path: &str, page: &Page| {
         let page_request = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));
         let page_request = page_request.expect("a request for the page");
         let selector = page_request.selector();
         let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
         let matches = matches.expect("evaluation finishes").expect("words are simple");
-        let (parts, _) = page_request.parts(None, Arc::clone(&snapshot), &matches);
+        let (parts, _) = page_request.parts(page, Arc::clone(&snapshot), &matches);
         parts
             .map(|part| String::from_utf8(part.to_vec()).expect("valid UTF-8"))
             .collect::<String>()
     };
+    let plain = Page {
+        title: None,
+        simplestreams: false,
+    };
+    let page = |path: &str| rendered(path, &plain);
     let shown = |page: &str| page.matches("<li id=").count();
 
     let whole = page("/");
@@ -140,6 +145,16 @@ fn images_beyond_the_page_limit_are_found_by_search() {
         "the script must not look among these alone"
     );
     assert!(whole.contains("<code>incus launch lxc:image/000 --vm</code>"));
+    assert!(!whole.contains("simplestreams"));
+    let with_simplestreams = Page {
+        title: None,
+        simplestreams: true,
+    };
+    let whole = rendered("/", &with_simplestreams);
+    for client in ["incus", "lxc"] {
+        let add = format!("<code>{client} remote add lxc https://lxc.example.org:443 --protocol=simplestreams</code>");
+        assert!(whole.contains(&add), "{whole}");
+    }
     assert!(whole.contains("<li>3.0 GiB</li>") && !whole.contains("0001-01-01"));
 
     let last = page("/?q=IMAGE%2F209+virtual");

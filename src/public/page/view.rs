@@ -16,6 +16,8 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 pub(super) struct Head<'a> {
     pub(super) host: &'a Host,
     pub(super) title: Option<&'a str>,
+    /// Whether there is a simplestreams server.
+    pub(super) simplestreams: bool,
     /// Search text as typed.
     pub(super) search: &'a str,
     pub(super) found: usize,
@@ -26,12 +28,17 @@ pub(super) struct Head<'a> {
 impl Head<'_> {
     pub(super) fn text(&self) -> String {
         let is_whole = self.shown == self.all;
-        let remote = self.host.remote();
+        let (remote, url) = (self.host.remote(), self.host.url());
         let text = html! {
             (begin(self.host, self.title))
             section aria-labelledby="add" {
                 h2 id="add" { "Add this server to your Incus client" }
-                (command(&format!("incus remote add {remote} {} --public", self.host.url())))
+                (command(&format!("incus remote add {remote} {url} --public")))
+                @if self.simplestreams {
+                    p { "Or as a simplestreams server, also to LXD. Your system must trust the server's certificate." }
+                    (command(&format!("incus remote add {remote} {url} --protocol=simplestreams")))
+                    (command(&format!("lxc remote add {remote} {url} --protocol=simplestreams")))
+                }
             }
             section aria-labelledby="images" {
                 h2 id="images" { "Images" }
