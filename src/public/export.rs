@@ -30,7 +30,7 @@ const DOWN: [HeaderName; 7] = [
 ];
 
 /// Maximum size of Incus's response about one image, in bytes.
-const IMAGE_SIZE: usize = 1 << 20;
+pub(super) const IMAGE_SIZE: usize = 1 << 20;
 
 /// Asks Incus whether the image is still public. Called if the catalogue is outdated: an image that was made private
 /// must not be downloadable, however long Incus takes to list the others.
