@@ -128,7 +128,7 @@ impl Catalogue {
                 self.request_refresh(moment);
                 Ok(latest)
             }
-            None => self.wait_fresh(moment).await,
+            None => self.wait_fresh(moment, |_| false).await,
         }
     }
 
@@ -192,7 +192,7 @@ impl Catalogue {
             self.request_refresh(now);
             return Ok(current);
         }
-        let fresh = self.wait_fresh(now).await?;
+        let fresh = self.wait_fresh(now, &is_there).await?;
         // While Incus is unavailable, a missing name may still exist.
         let is_away = self.state.borrow().failed;
         if is_away && !is_there(&fresh) {
@@ -202,15 +202,22 @@ impl Catalogue {
         }
     }
 
-    async fn wait_fresh(&self, moment: Instant) -> Result<Arc<Snapshot>, Unavailable> {
+    /// Waits for a snapshot that contains every change made before this moment, or is good enough anyway.
+    async fn wait_fresh(
+        &self,
+        moment: Instant,
+        is_enough: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>, Unavailable> {
         let mut state = self.state.clone();
         if !state.borrow().satisfies(moment) {
             self.request_refresh(moment);
-            state
-                // The stream of events may break meanwhile, so that only a list can help, which a slow Incus gives later.
-                .wait_for(|state| state.satisfies(moment) || state.slow(self.refresh).is_some())
-                .await
-                .map_err(|_| Unavailable)?;
+            let suffices = |state: &State| {
+                state.satisfies(moment)
+                    || state.latest.as_ref().is_some_and(|latest| is_enough(&latest.snapshot))
+                    // If the stream of events breaks meanwhile, only a list can help, which a slow Incus gives much later.
+                    || state.slow(self.refresh).is_some()
+            };
+            state.wait_for(suffices).await.map_err(|_| Unavailable)?;
         }
         let latest = state.borrow().latest.clone().ok_or(Unavailable)?;
         if latest.begun.elapsed() > self.stale.max(self.refresh) {

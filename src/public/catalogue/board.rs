@@ -105,16 +105,15 @@ impl Board {
     }
 
     /// Publishes what events have led to. It is as recent as the last proof that no event is missing.
-    pub(super) fn changed(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+    pub(super) fn changed(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         let last = self.latest();
         self.publish.send_modify(|state| {
             if let Some(latest) = &mut state.latest {
-                latest.snapshot = Arc::clone(&snapshot);
+                latest.snapshot = snapshot;
             }
         });
         self.replaced(last.as_ref());
-        snapshot
     }
 
     /// Records that the snapshot contains every change made before this moment.

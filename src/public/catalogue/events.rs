@@ -28,6 +28,9 @@ const MAX_EVENT: usize = 1 << 20;
 /// Size of the read buffer, and maximum size of the write buffer, in bytes.
 const BUFFER: usize = 16 << 10;
 
+/// Number of the ping that completes the opening of a stream.
+const FIRST_PING: u64 = 0;
+
 /// What the stream delivers.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -67,7 +70,8 @@ pub(super) enum Broken {
 pub(super) struct EventStream(Box<WebSocketStream<TunnelStream>>);
 
 impl EventStream {
-    /// Opens a stream. It contains every event from now on.
+    /// Opens a stream. It contains every event from the return on: a pong shows that Incus reads from the stream, and it
+    /// begins to only after it has registered the stream for events.
     pub(super) async fn open(upstream: &Rc<Upstream>) -> Result<Self, Broken> {
         let mut nonce = [0; 16];
         rand::fill(&mut nonce).map_err(|_| Broken::WrongHandshake)?;
@@ -95,7 +99,10 @@ impl EventStream {
                 let read_ahead = tunnel.read_ahead.into();
                 let socket =
                     WebSocketStream::from_partially_read(tunnel.stream, read_ahead, Role::Client, Some(config));
-                Ok(Self(Box::new(socket.await)))
+                let mut stream = Self(Box::new(socket.await));
+                stream.ping(FIRST_PING).await?;
+                while !matches!(stream.next().await?, Some(Heard::Pong(FIRST_PING))) {}
+                Ok(stream)
             }
         }
     }
@@ -105,21 +112,24 @@ impl EventStream {
         let pump = async {
             loop {
                 tokio::select! {
-                    message = self.0.next() => {
-                        let message = message.ok_or(Broken::Closed)??;
-                        if let Some(heard) = understand(message)? {
-                            to.try_send(heard).map_err(|_| Broken::Lagging)?;
-                        }
-                    }
-                    Some(number) = pings.recv() => {
-                        let number = Bytes::copy_from_slice(&number.to_be_bytes());
-                        self.0.send(Message::Ping(number)).await?;
-                    }
+                    heard = self.next() => if let Some(heard) = heard? {
+                        to.try_send(heard).map_err(|_| Broken::Lagging)?;
+                    },
+                    Some(number) = pings.recv() => self.ping(number).await?,
                 }
             }
         };
         let Err(broken): Result<std::convert::Infallible, _> = pump.await;
         broken
+    }
+
+    async fn next(&mut self) -> Result<Option<Heard>, Broken> {
+        understand(self.0.next().await.ok_or(Broken::Closed)??)
+    }
+
+    async fn ping(&mut self, number: u64) -> Result<(), Broken> {
+        let number = Bytes::copy_from_slice(&number.to_be_bytes());
+        Ok(self.0.send(Message::Ping(number)).await?)
     }
 }
 

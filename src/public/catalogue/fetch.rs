@@ -23,9 +23,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time after which a fetch of the list counts as late. The latest snapshot then answers, as while Incus is unavailable,
 /// before waiting requests time out. If earlier fetches took long, the limit is higher.
 pub(super) const LATE: Duration = Duration::from_secs(3);
-/// Timeout of a short response. Together with the other times that requests wait for when Incus begins to hang,
-/// it stays below the time within which a client gets a response.
-const SHORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of the list of projects. It takes Incus some microseconds per image.
+const PROJECTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum size of the image list, in bytes. The list of 50,000 images is about 50 MB.
 const MAX_SIZE: usize = 256 << 20;
 
@@ -91,8 +90,7 @@ pub(super) enum FetchError {
 /// Fetches an image. Returns `None` if it is not visible on the public port.
 pub(super) async fn image(upstream: &Upstream, fingerprint: &str, images: Visibility) -> Result<Option<Image>, Broken> {
     let path = format!("/1.0/images/{fingerprint}");
-    let found = in_time(upstream.fetch_if_found(&path, IMAGE_SIZE)).await?;
-    let Some(response) = found else {
+    let Some(response) = upstream.fetch_if_found(&path, IMAGE_SIZE).await? else {
         return Ok(None);
     };
     let image = snapshot::parse_image(&response, images)?;
@@ -102,12 +100,7 @@ pub(super) async fn image(upstream: &Upstream, fingerprint: &str, images: Visibi
 
 /// Fetches the response to `/1.0`.
 pub(super) async fn server(upstream: &Upstream) -> Result<ServerView, Broken> {
-    let response = in_time(upstream.fetch("/1.0", MAX_SERVER_INFO)).await?;
-    Ok(ServerView::parse(&response)?)
-}
-
-async fn in_time<T>(fetch: impl Future<Output = Result<T, upstream::Error>>) -> Result<T, Broken> {
-    Ok(timeout(SHORT_TIMEOUT, fetch).await.map_err(|_| Broken::Silent)??)
+    Ok(ServerView::parse(&upstream.fetch("/1.0", MAX_SERVER_INFO).await?)?)
 }
 
 /// Fingerprints of all images, by whether the default project has them, or another one.
@@ -134,7 +127,8 @@ struct Project {
 impl Projects {
     /// Fetches the projects with the paths of their images.
     pub(super) async fn fetch(upstream: &Upstream) -> Result<Self, Broken> {
-        let response = in_time(upstream.fetch("/1.0/projects?recursion=1", MAX_SIZE)).await?;
+        let fetch = upstream.fetch("/1.0/projects?recursion=1", MAX_SIZE);
+        let response = timeout(PROJECTS_TIMEOUT, fetch).await.map_err(|_| Broken::Silent)??;
         Ok(Self::parse(&response)?)
     }
 

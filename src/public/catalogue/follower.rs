@@ -12,19 +12,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::event::Change;
 use super::events::{Broken, Heard};
 use super::fetch::{Listed, Projects, image, server};
-use super::refresher::{MIN_GAP, Refresher};
+use super::refresher::Refresher;
 use crate::public::snapshot::{Changes, Snapshot};
 
 /// Timeout of a pong. Together with the other times that requests wait for when Incus begins to hang, it stays below the
 /// time within which a client gets a response.
 const PONG_TIMEOUT: Duration = Duration::from_secs(1);
-/// Number of images that are fetched one by one. The whole list costs Incus less than more of them.
-const MANY: usize = 100;
+/// Minimum time between two pings, even if clients keep requesting names that do not exist. A name that comes to exist
+/// meanwhile is found by its event.
+const PING_GAP: Duration = Duration::from_millis(100);
+/// Timeout of the responses about some images. Together with the other times that requests wait for when Incus begins to
+/// hang, it stays below the time within which a client gets a response.
+const FETCH_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// Number of images that are fetched one by one before the result is published.
+const BATCH: usize = 100;
+/// The whole list is fetched if more than [`BATCH`] images may have changed, and more than one in this many.
+const FEW: usize = 8;
+/// Time by which an event arrives, usually a moment before the pong that Incus sends after it: it sends both from tasks of
+/// their own.
+const LATE_EVENT: Duration = Duration::from_millis(200);
 /// Maximum number of changes that are remembered while a list is fetched.
 const MAX_REMEMBERED: usize = 4_096;
 /// Time without a change after which the lists are compressed. Until then, they are sent as they are.
@@ -48,7 +59,7 @@ pub(super) struct Follower<'a> {
     /// A check of the whole list is due then, if there are requests.
     next_check: Instant,
     last_list: Instant,
-    /// Images of other projects. Incus reports no deletion of an image that another project has too.
+    /// Images that other projects may have. Incus reports no deletion of an image that another project has too.
     elsewhere: HashSet<String>,
     compress_at: Option<Instant>,
     has_followed: bool,
@@ -65,13 +76,13 @@ struct Listing {
     step: Step,
     /// Whether the snapshot is out of date until then. If not, the list is only compared with it.
     is_needed: bool,
-    /// What events have named since before the fetch began.
-    changes: Vec<Change>,
+    /// What events have named, and when. The list contains what was named before its fetch began.
+    changes: Vec<(Instant, Change)>,
 }
 
 enum Step {
     Fetching(Pin<Box<dyn Future<Output = Result<Fetched, Broken>>>>),
-    /// It waits for the pong of a ping sent after this moment: all events of changes that it contains have arrived then.
+    /// It waits for the pong of a ping sent at this moment: all events of changes that it contains have arrived then.
     Fetched(Fetched, Instant),
 }
 
@@ -112,8 +123,10 @@ impl<'a> Follower<'a> {
             let is_up_to_date = self.listing.as_ref().is_none_or(|listing| !listing.is_needed);
             let has_no_list = self.listing.is_none();
             let may_ping = is_up_to_date && self.ping.is_none();
-            let is_fetched = |listing: &Listing| matches!(listing.step, Step::Fetched(..));
-            let is_checked = self.listing.as_ref().is_some_and(is_fetched);
+            let compare_at = self.listing.as_ref().and_then(|listing| match listing.step {
+                Step::Fetched(_, at) => Some(at),
+                Step::Fetching(_) => None,
+            });
             tokio::select! {
                 biased;
                 heard = self.heard.recv() => {
@@ -122,7 +135,7 @@ impl<'a> Follower<'a> {
                 }
                 fetched = fetched(&mut self.listing) => self.list_fetched(fetched?).await?,
                 () = overdue(self.ping.as_ref()) => return Err(Broken::Silent),
-                () = need_for_ping(self.refresher, self.next_ping, is_checked), if may_ping => self.send_ping()?,
+                () = need_for_ping(self.refresher, self.next_ping, compare_at), if may_ping => self.send_ping()?,
                 () = need_for_check(self.refresher, self.next_check, self.last_list), if has_no_list => {
                     self.begin_list(false);
                 }
@@ -135,7 +148,7 @@ impl<'a> Follower<'a> {
         let sent = Instant::now();
         self.number += 1;
         self.pings.try_send(self.number).map_err(|_| Broken::Silent)?;
-        self.next_ping = sent + MIN_GAP;
+        self.next_ping = sent + PING_GAP;
         self.ping = Some(Ping {
             number: self.number,
             sent,
@@ -181,7 +194,10 @@ impl<'a> Follower<'a> {
         self.refresher.board.counts.events.add(changes.len() as u64);
         self.elsewhere.extend(elsewhere_of(&changes));
         if let Some(listing) = &mut self.listing {
-            listing.changes.extend(changes.iter().cloned());
+            let now = Instant::now();
+            listing
+                .changes
+                .extend(changes.iter().map(|change| (now, change.clone())));
             if listing.changes.len() > MAX_REMEMBERED {
                 return Err(Broken::Lagging);
             }
@@ -204,6 +220,7 @@ impl<'a> Follower<'a> {
             ..
         }) = self.listing.take_if(is_whole)
         {
+            let changes = since(fetched.listed.begun, changes);
             self.compare(fetched, &changes).await?;
         }
         Ok(())
@@ -224,30 +241,51 @@ impl<'a> Follower<'a> {
         if proven.is_some() {
             self.find_silently_deleted(&latest, &mut images).await?;
         }
-        if images.len() > MANY {
+        if images.len() > BATCH.max(latest.number_of_images() / FEW) {
             self.begin_list(true);
             return Ok(());
         }
-        let upstream = &self.refresher.upstream;
-        let server = match changes.contains(&Change::Server) {
+        let mut is_server_needed = changes.contains(&Change::Server);
+        let images: Vec<_> = images.into_iter().collect();
+        let mut batches = images.chunks(BATCH);
+        loop {
+            let batch = batches.next().unwrap_or_default();
+            if batch.is_empty() && !is_server_needed {
+                break;
+            }
+            let fetch = self.fetch_and_publish(batch, std::mem::take(&mut is_server_needed));
+            timeout(FETCH_TIMEOUT, fetch).await.map_err(|_| Broken::Silent)??;
+        }
+        let now = self.refresher.board.latest().ok_or(Broken::NoList)?.snapshot;
+        if now.is_trusted != latest.is_trusted {
+            self.begin_list(true);
+            return Ok(());
+        }
+        if let Some(proven) = proven {
+            self.refresher.board.proven(proven);
+        }
+        Ok(())
+    }
+
+    async fn fetch_and_publish(&mut self, batch: &[String], is_server_needed: bool) -> Result<(), Broken> {
+        let Refresher {
+            upstream,
+            board,
+            images,
+            ..
+        } = &*self.refresher;
+        let server = match is_server_needed {
             true => Some(server(upstream).await?),
             false => None,
         };
         let mut fetched = Changes::new();
-        for fingerprint in images {
-            let image = image(upstream, &fingerprint, self.refresher.images).await?;
-            fetched.insert(fingerprint, image);
+        for fingerprint in batch {
+            fetched.insert(fingerprint.clone(), image(upstream, fingerprint, *images).await?);
         }
+        let latest = board.latest().ok_or(Broken::NoList)?.snapshot;
         if let Some(changed) = latest.changed(server, fetched) {
-            let changed = self.refresher.board.changed(changed);
+            board.changed(changed);
             self.compress_at = Some(Instant::now() + SETTLED);
-            if changed.is_trusted != latest.is_trusted {
-                self.begin_list(true);
-                return Ok(());
-            }
-        }
-        if let Some(proven) = proven {
-            self.refresher.board.proven(proven);
         }
         Ok(())
     }
@@ -273,18 +311,18 @@ impl<'a> Follower<'a> {
             return Ok(());
         };
         if !listing.is_needed {
-            listing.step = Step::Fetched(fetched, Instant::now());
+            listing.step = Step::Fetched(fetched, Instant::now() + LATE_EVENT);
             self.listing = Some(listing);
             return Ok(());
         }
+        let changes = since(listed.begun, listing.changes);
         self.refresher.listed(fetched.listed);
-        self.elsewhere = fetched.elsewhere;
-        self.elsewhere.extend(elsewhere_of(&listing.changes));
-        if listing.changes.iter().any(is_anything) {
+        self.elsewhere.extend(fetched.elsewhere);
+        if changes.iter().any(is_anything) {
             self.begin_list(true);
             return Ok(());
         }
-        self.apply(&listing.changes, BTreeSet::new(), None).await?;
+        self.apply(&changes, BTreeSet::new(), None).await?;
         if self.listing.is_none() && self.refresher.board.set_follows_events(true) && !self.has_followed {
             self.has_followed = true;
             tracing::info!("the image list follows Incus's events");
@@ -296,8 +334,7 @@ impl<'a> Follower<'a> {
     /// list names it.
     async fn compare(&mut self, fetched: Fetched, changes: &[Change]) -> Result<(), Broken> {
         let listed = fetched.listed;
-        self.elsewhere = fetched.elsewhere;
-        self.elsewhere.extend(elsewhere_of(changes));
+        self.elsewhere.extend(fetched.elsewhere);
         let latest = self.refresher.board.latest().ok_or(Broken::NoList)?.snapshot;
         let mut named = BTreeSet::new();
         for change in changes {
@@ -334,11 +371,12 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// Waits until a ping is needed: because of a request, or at once.
-async fn need_for_ping(refresher: &Refresher, next: Instant, is_needed: bool) {
+/// Waits until a ping is needed: because of a request, or at this moment.
+async fn need_for_ping(refresher: &Refresher, next: Instant, moment: Option<Instant>) {
     sleep_until(next).await;
-    if !is_needed {
-        refresher.wait_for_want().await;
+    tokio::select! {
+        () = refresher.wait_for_want() => {}
+        () = at(moment) => {}
     }
 }
 
@@ -367,6 +405,12 @@ fn elsewhere_of(changes: &[Change]) -> impl Iterator<Item = String> {
         Change::ImageElsewhere(image) => Some(image.clone()),
         _ => None,
     })
+}
+
+/// Returns what was named since this moment.
+fn since(moment: Instant, changes: Vec<(Instant, Change)>) -> Vec<Change> {
+    let changes = changes.into_iter().filter(|(at, _)| *at >= moment);
+    changes.map(|(_, change)| change).collect()
 }
 
 fn is_anything(change: &Change) -> bool {

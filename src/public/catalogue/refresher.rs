@@ -15,8 +15,8 @@ use super::fetch::{LATE, Listed, list};
 use super::follower::Follower;
 use crate::config::Visibility;
 
-/// Minimum time between the starts of two fetches, or two pings.
-pub(super) const MIN_GAP: Duration = Duration::from_millis(50);
+/// Minimum time between the starts of two fetches.
+const MIN_GAP: Duration = Duration::from_millis(50);
 /// Maximum time between the starts of two fetches while Incus is unavailable, whatever `public.max_age` allows.
 const MAX_ABSENCE: Duration = Duration::from_secs(1);
 /// Time by which the stream of events is opened, usually, so that the first list is fetched only once.
