@@ -152,7 +152,6 @@ fn a_change_is_visible_at_once_while_others_change_ten_times_a_second() {
 
 /// Asserts that strangers see the images and aliases that Incus itself shows to them, within `max_age`.
 fn assert_same_as_incus(scene: &Scene, what: &str) {
-    let changed = Instant::now();
     let mut gateway = stranger(&scene.gateway);
     let mut incus = stranger_of_incus(scene);
     // The gateway's list is sorted.
@@ -171,6 +170,7 @@ fn assert_same_as_incus(scene: &Scene, what: &str) {
         seen
     };
     let expected = seen(&mut incus);
+    let changed = Instant::now();
     loop {
         let asked = changed.elapsed();
         let found = seen(&mut gateway);
@@ -263,6 +263,26 @@ fn every_kind_of_change_is_followed() {
 
     assert_eq!(figure(&scene.gateway, LISTS), 1.0);
     assert_eq!(figure(&scene.gateway, "incus_gate_catalogue_corrections_total"), 0.0);
+}
+
+/// Incus reports a deletion a moment before it deletes the image.
+#[test]
+fn a_deleted_image_is_never_shown_again() {
+    let scene = scene();
+    let image = Images::new().unified("the one");
+    let path = format!("/1.0/images/{}", image.fingerprint);
+    let mut stranger = stranger(&scene.gateway);
+    for round in 0..10 {
+        image.import(&scene.incus, &["--public", "--alias", "a"]);
+        assert!(wait_for_status(&mut stranger, &path, 200) <= MAX_AGE, "round {round}");
+        scene.incus.run(&["image", "delete", "a"]).ok();
+        assert!(wait_for_status(&mut stranger, &path, 404) <= MAX_AGE, "round {round}");
+        let gone = Instant::now();
+        while gone.elapsed() < MAX_AGE / 4 {
+            assert_eq!(status(&mut stranger, &path), 404, "round {round}");
+        }
+    }
+    assert_eq!(figure(&scene.gateway, LISTS), 1.0);
 }
 
 #[test]
@@ -521,6 +541,26 @@ fn an_unknown_event_causes_a_list() {
     assert_eq!(status(&mut stranger, "/1.0/images/aliases/no-such-name"), 404);
     assert_eq!(faulty.lists(), lists);
     assert_eq!(faulty.events.opened(), 1);
+}
+
+#[test]
+fn an_image_is_shown_again_if_incus_does_not_delete_it() {
+    let faulty = Faulty::start();
+    let scene = faulty.gateway("1s");
+    let mut stranger = stranger(&scene.gateway);
+    assert_eq!(status(&mut stranger, &image_path()), 200);
+    faulty.events.send("image-deleted", &image_path());
+    wait_for_status(&mut stranger, "/1.0/images/aliases/no-such-name", 404);
+    assert!(wait_for_status(&mut stranger, &image_path(), 404) < MAX_AGE);
+    let took = wait_for_status(&mut stranger, &image_path(), 200);
+    assert!(took > Duration::from_secs(5), "{took:?}");
+    // At once, if it is created anew.
+    faulty.events.send("image-deleted", &image_path());
+    wait_for_status(&mut stranger, "/1.0/images/aliases/no-such-name", 404);
+    assert!(wait_for_status(&mut stranger, &image_path(), 404) < MAX_AGE);
+    faulty.events.send("image-created", &image_path());
+    assert!(wait_for_status(&mut stranger, &image_path(), 200) <= MAX_AGE);
+    assert_eq!(faulty.lists(), 1);
 }
 
 #[test]

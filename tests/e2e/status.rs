@@ -81,7 +81,7 @@ fn the_text_summarises_the_state_of_the_gateway() {
             r"  Incus \d+\.\d+\S* at {} is available, and trusts the gateway",
             scene.incus.url()
         ),
-        r"  images on the public port: 1, as of \d+ seconds? ago".to_owned(),
+        r"  images on the public port: 1, as of \d+ seconds? ago, following Incus's events".to_owned(),
         String::new(),
         "Ports".to_owned(),
         r" +CONNECTIONS  REQUESTS  5XX  ABORTED +RECEIVED +SENT  ADDRESS".to_owned(),

@@ -22,6 +22,10 @@ pub(super) enum Change {
     Alias { names: Vec<String>, target: Option<String> },
     /// Anything: the gateway does not know this action, or the event lacks what it should name.
     Anything(String),
+    /// The image with this fingerprint was created.
+    Created(String),
+    /// The image with this fingerprint is about to be deleted: Incus reports it first.
+    Deleted(String),
     /// The image with this fingerprint.
     Image(String),
     /// The image with this fingerprint, and another project may have it too. An event names the project of the request,
@@ -72,7 +76,10 @@ impl Change {
                 images.extend(holders.map(|image| image.fingerprint.clone()));
                 images.extend(target.clone());
             }
-            Self::Image(fingerprint) | Self::ImageElsewhere(fingerprint) => {
+            Self::Created(fingerprint)
+            | Self::Deleted(fingerprint)
+            | Self::Image(fingerprint)
+            | Self::ImageElsewhere(fingerprint) => {
                 images.insert(fingerprint.clone());
             }
             Self::Anything(_) | Self::Server => {}
@@ -83,11 +90,11 @@ impl Change {
 impl Lifecycle {
     fn change(self, is_of_default_project: bool) -> Option<Change> {
         let change = match self.action.as_str() {
-            "image-created" | "image-deleted" | "image-updated" => self.image().map(if is_of_default_project {
-                Change::Image
-            } else {
-                Change::ImageElsewhere
-            }),
+            "image-created" if is_of_default_project => self.image().map(Change::Created),
+            "image-updated" if is_of_default_project => self.image().map(Change::Image),
+            "image-created" | "image-updated" => self.image().map(Change::ImageElsewhere),
+            // Reported only if no other project has the image.
+            "image-deleted" => self.image().map(Change::Deleted),
             "image-alias-created" | "image-alias-updated" => self.alias(|| {
                 let target = self.context("target").filter(|target| is_fingerprint(target))?;
                 Some((None, Some(target)))
@@ -169,10 +176,15 @@ mod tests {
         let anything = |action: &str| Some(Change::Anything(action.to_owned()));
         let target = json!({ "target": FINGERPRINT });
         let none = Value::Null;
-        for action in ["image-created", "image-updated", "image-deleted"] {
-            let found = Some(Change::Image(FINGERPRINT.to_owned()));
+        let cases: [(_, fn(String) -> Change, fn(String) -> Change); 3] = [
+            ("image-created", Change::Created, Change::ImageElsewhere),
+            ("image-updated", Change::Image, Change::ImageElsewhere),
+            ("image-deleted", Change::Deleted, Change::Deleted),
+        ];
+        for (action, here, elsewhere) in cases {
+            let found = Some(here(FINGERPRINT.to_owned()));
             assert_eq!(parse(action, &image, &json!({ "type": "container" }), "default"), found);
-            let found = Some(Change::ImageElsewhere(FINGERPRINT.to_owned()));
+            let found = Some(elsewhere(FINGERPRINT.to_owned()));
             assert_eq!(parse(action, &format!("{image}?project=p2"), &none, "p2"), found);
             assert_eq!(parse(action, "/1.0/images/5c41", &none, "default"), anything(action));
             assert_eq!(parse(action, "", &none, "default"), anything(action));

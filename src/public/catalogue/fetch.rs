@@ -58,11 +58,14 @@ pub(super) async fn list(
     };
     let fetched = fetched.unwrap_or(Err(FetchError::Timeout(LIST_TIMEOUT)));
     match fetched {
-        Ok(snapshot) => Ok(Listed {
-            snapshot,
-            begun,
-            took: begun.elapsed(),
-        }),
+        Ok(snapshot) => {
+            board.counts.succeeded.add(1);
+            Ok(Listed {
+                snapshot,
+                begun,
+                took: begun.elapsed(),
+            })
+        }
         Err(error) => {
             board.counts.failed.add(1);
             board.failed(&error);
@@ -75,16 +78,6 @@ async fn fetch_list(upstream: &Upstream, images: Visibility) -> Result<Snapshot,
     let server = upstream.fetch("/1.0", MAX_SERVER_INFO).await?;
     let list = upstream.fetch("/1.0/images?recursion=1", MAX_SIZE).await?;
     Ok(Snapshot::parse(&server, &list, images)?)
-}
-
-#[derive(Debug, Error)]
-pub(super) enum FetchError {
-    #[error("the response is not an image list ({0}); check that upstream.url is the address of Incus")]
-    NotUnderstood(#[from] serde_json::Error),
-    #[error("Incus took longer than {} s to list its images", .0.as_secs_f32())]
-    Timeout(Duration),
-    #[error(transparent)]
-    Upstream(#[from] upstream::Error),
 }
 
 /// Fetches an image. Returns `None` if it is not visible on the public port.
@@ -146,6 +139,17 @@ impl Projects {
         }
         Ok(all)
     }
+}
+
+/// Why there is no list.
+#[derive(Debug, Error)]
+pub(super) enum FetchError {
+    #[error("the response is not an image list ({0}); check that upstream.url is the address of Incus")]
+    NotUnderstood(#[from] serde_json::Error),
+    #[error("Incus took longer than {} s to list its images", .0.as_secs_f32())]
+    Timeout(Duration),
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
 }
 
 #[cfg(test)]

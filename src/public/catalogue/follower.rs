@@ -2,10 +2,11 @@
 //!
 //! The list is fetched after the stream has been opened, so that every change is in the list or in an event. An event only
 //! names what to fetch: whatever the order of events and responses, the last fetch of an image begins after the last event
-//! that names it. Changes are applied one batch after the other; an alias that an event names is looked up in the snapshot
+//! that names it. The exception is a deletion, which Incus reports before it deletes: the image is hidden at once, and later
+//! fetches find out when it is gone. Changes are applied one batch after the other; an alias that an event names is looked up in the snapshot
 //! that the previous batch led to.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,13 @@ const MAX_REMEMBERED: usize = 4_096;
 /// Time without a change after which the lists are compressed. Until then, they are sent as they are.
 const SETTLED: Duration = Duration::from_millis(300);
 
+/// Time after which Incus is asked whether an image is deleted that it was about to delete. It doubles with each request.
+const DELETION: Duration = Duration::from_millis(50);
+/// Time after which an image that Incus was about to delete counts as not deleted.
+const MAX_DELETION: Duration = Duration::from_secs(10);
+/// Time after a list by which a deletion has ended that had been reported before the stream of events was opened.
+const EARLIER_DELETION: Duration = Duration::from_secs(2);
+
 /// Maximum time between two checks of the whole list, in times of `public.max_age`.
 const CHECK_AGES: u32 = 300;
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(600);
@@ -61,8 +69,19 @@ pub(super) struct Follower<'a> {
     last_list: Instant,
     /// Images that other projects may have. Incus reports no deletion of an image that another project has too.
     elsewhere: HashSet<String>,
+    /// Images that Incus is deleting. They are hidden.
+    doomed: BTreeMap<String, Doomed>,
+    /// When Incus is asked which images exist, after a list.
+    look_again_at: Option<Instant>,
     compress_at: Option<Instant>,
     has_followed: bool,
+}
+
+/// An image that Incus is deleting.
+struct Doomed {
+    since: Instant,
+    /// When Incus is asked whether it is gone.
+    next: Instant,
 }
 
 /// A ping without a pong so far.
@@ -106,6 +125,8 @@ impl<'a> Follower<'a> {
             next_check: now,
             last_list: now,
             elsewhere: HashSet::new(),
+            doomed: BTreeMap::new(),
+            look_again_at: None,
             compress_at: None,
             has_followed: false,
         }
@@ -139,6 +160,7 @@ impl<'a> Follower<'a> {
                 () = need_for_check(self.refresher, self.next_check, self.last_list), if has_no_list => {
                     self.begin_list(false);
                 }
+                () = at(next_of(&self.doomed)), if is_up_to_date => self.look_after_doomed().await?,
                 () = at(self.compress_at) => self.compress(),
             }
         }
@@ -158,6 +180,7 @@ impl<'a> Follower<'a> {
 
     /// Begins to fetch the list: because it is needed, or to compare it with what events have led to.
     fn begin_list(&mut self, is_needed: bool) {
+        let now = Instant::now();
         let list = self.refresher.list();
         let upstream = Rc::clone(&self.refresher.upstream);
         let fetch = async move {
@@ -169,7 +192,11 @@ impl<'a> Follower<'a> {
         self.listing = Some(Listing {
             step: Step::Fetching(Box::pin(fetch)),
             is_needed,
-            changes: Vec::new(),
+            changes: self
+                .doomed
+                .keys()
+                .map(|image| (now, Change::Deleted(image.clone())))
+                .collect(),
         });
         if is_needed {
             self.refresher.board.set_follows_events(false);
@@ -192,7 +219,18 @@ impl<'a> Follower<'a> {
             next = self.heard.try_recv().ok();
         }
         self.refresher.board.counts.events.add(changes.len() as u64);
-        self.elsewhere.extend(elsewhere_of(&changes));
+        for change in &changes {
+            match change {
+                Change::Created(image) => drop(self.doomed.remove(image)),
+                Change::Deleted(image) => {
+                    let since = Instant::now();
+                    let next = since + DELETION;
+                    self.doomed.insert(image.clone(), Doomed { since, next });
+                }
+                Change::ImageElsewhere(image) => drop(self.elsewhere.insert(image.clone())),
+                Change::Alias { .. } | Change::Anything(_) | Change::Image(_) | Change::Server => {}
+            }
+        }
         if let Some(listing) = &mut self.listing {
             let now = Instant::now();
             listing
@@ -280,7 +318,11 @@ impl<'a> Follower<'a> {
         };
         let mut fetched = Changes::new();
         for fingerprint in batch {
-            fetched.insert(fingerprint.clone(), image(upstream, fingerprint, *images).await?);
+            let image = match self.doomed.contains_key(fingerprint) {
+                true => None,
+                false => image(upstream, fingerprint, *images).await?,
+            };
+            fetched.insert(fingerprint.clone(), image);
         }
         let latest = board.latest().ok_or(Broken::NoList)?.snapshot;
         if let Some(changed) = latest.changed(server, fetched) {
@@ -290,9 +332,35 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
+    /// Shows an image again that Incus has not deleted in the end, and forgets those that are gone.
+    async fn look_after_doomed(&mut self) -> Result<(), Broken> {
+        let now = Instant::now();
+        let due = self.doomed.iter().filter(|(_, doomed)| doomed.next <= now);
+        let due: Vec<_> = due.map(|(image, _)| image.clone()).collect();
+        let mut undeleted = BTreeSet::new();
+        for fingerprint in due {
+            let fetch = image(&self.refresher.upstream, &fingerprint, self.refresher.images);
+            let found = timeout(FETCH_TIMEOUT, fetch).await.map_err(|_| Broken::Silent)??;
+            match self.doomed.get_mut(&fingerprint) {
+                Some(doomed) if found.is_some() && doomed.since.elapsed() < MAX_DELETION => {
+                    doomed.next = now + doomed.since.elapsed().max(DELETION);
+                }
+                _ => {
+                    self.doomed.remove(&fingerprint);
+                    undeleted.extend(found.map(|_| fingerprint));
+                }
+            }
+        }
+        match undeleted.is_empty() {
+            true => Ok(()),
+            false => self.apply(&[], undeleted, None).await,
+        }
+    }
+
     /// Incus reports the deletion of an image only if no other project has it.
     async fn find_silently_deleted(&mut self, latest: &Snapshot, images: &mut BTreeSet<String>) -> Result<(), Broken> {
-        if !latest.fingerprints().any(|image| self.elsewhere.contains(image)) {
+        let is_later = self.look_again_at.take_if(|at| *at <= Instant::now()).is_some();
+        if !is_later && !latest.fingerprints().any(|image| self.elsewhere.contains(image)) {
             return Ok(());
         }
         let projects = Projects::fetch(&self.refresher.upstream).await?;
@@ -304,6 +372,7 @@ impl<'a> Follower<'a> {
 
     async fn list_fetched(&mut self, fetched: Fetched) -> Result<(), Broken> {
         let listed = &fetched.listed;
+        self.refresher.note(listed);
         self.last_list = listed.begun;
         let interval = (self.refresher.max_age * CHECK_AGES).min(MAX_CHECK_INTERVAL);
         self.next_check = listed.begun + interval.max(listed.took * CHECK_SHARE);
@@ -316,12 +385,13 @@ impl<'a> Follower<'a> {
             return Ok(());
         }
         let changes = since(listed.begun, listing.changes);
-        self.refresher.listed(fetched.listed);
+        self.refresher.board.listed(fetched.listed);
         self.elsewhere.extend(fetched.elsewhere);
         if changes.iter().any(is_anything) {
             self.begin_list(true);
             return Ok(());
         }
+        self.look_again_at = Some(Instant::now() + EARLIER_DELETION);
         self.apply(&changes, BTreeSet::new(), None).await?;
         if self.listing.is_none() && self.refresher.board.set_follows_events(true) && !self.has_followed {
             self.has_followed = true;
@@ -400,16 +470,14 @@ async fn fetched(listing: &mut Option<Listing>) -> Result<Fetched, Broken> {
     fetch.await
 }
 
-fn elsewhere_of(changes: &[Change]) -> impl Iterator<Item = String> {
-    changes.iter().filter_map(|change| match change {
-        Change::ImageElsewhere(image) => Some(image.clone()),
-        _ => None,
-    })
+fn next_of(doomed: &BTreeMap<String, Doomed>) -> Option<Instant> {
+    doomed.values().map(|doomed| doomed.next).min()
 }
 
-/// Returns what was named since this moment.
+/// Returns what may have changed since this moment: a deletion may follow its event much later.
 fn since(moment: Instant, changes: Vec<(Instant, Change)>) -> Vec<Change> {
-    let changes = changes.into_iter().filter(|(at, _)| *at >= moment);
+    let is_since = |(at, change): &(Instant, Change)| *at >= moment || matches!(change, Change::Deleted(_));
+    let changes = changes.into_iter().filter(is_since);
     changes.map(|(_, change)| change).collect()
 }
 

@@ -103,7 +103,10 @@ impl Refresher {
     async fn poll(&mut self, connector: &mut Connector) -> bool {
         let (had_failed, was_trusted) = (self.board.has_failed(), self.is_trusted());
         match self.list().await {
-            Ok(listed) => self.listed(listed),
+            Ok(listed) => {
+                self.note(&listed);
+                self.board.listed(listed);
+            }
             Err(begun) => {
                 self.next_list = begun + self.max_age.clamp(MIN_GAP, MAX_ABSENCE);
                 return false;
@@ -126,11 +129,10 @@ impl Refresher {
         }
     }
 
-    /// Publishes a list.
-    pub(super) fn listed(&mut self, listed: Listed) {
+    /// Records that a list was fetched.
+    pub(super) fn note(&mut self, listed: &Listed) {
         self.next_list = listed.begun + (listed.took * SHARE_OF_INCUS).max(MIN_GAP);
         self.late = LATE;
-        self.board.listed(listed);
     }
 
     fn is_trusted(&self) -> bool {
