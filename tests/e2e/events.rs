@@ -407,7 +407,7 @@ impl Faulty {
                         *last_list.lock().unwrap() = Some(Instant::now());
                         json!([image])
                     }
-                    "/1.0/projects?recursion=1" => json!([{ "name": "default", "used_by": [] }]),
+                    "/1.0/projects?recursion=1" => json!([{ "name": "default", "used_by": [image_path()] }]),
                     path if path == format!("/1.0/images/{FINGERPRINT}") => image,
                     _ => return catalogue::answer(request, wire).unwrap(),
                 };

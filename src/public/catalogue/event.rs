@@ -176,7 +176,8 @@ mod tests {
         let anything = |action: &str| Some(Change::Anything(action.to_owned()));
         let target = json!({ "target": FINGERPRINT });
         let none = Value::Null;
-        let cases: [(_, fn(String) -> Change, fn(String) -> Change); 3] = [
+        type Make = fn(String) -> Change;
+        let cases: [(_, Make, Make); 3] = [
             ("image-created", Change::Created, Change::ImageElsewhere),
             ("image-updated", Change::Image, Change::ImageElsewhere),
             ("image-deleted", Change::Deleted, Change::Deleted),

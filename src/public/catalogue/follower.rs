@@ -18,14 +18,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::event::Change;
 use super::events::{Broken, Heard};
 use super::fetch::{Listed, Projects, image, server};
-use super::refresher::Refresher;
+use super::refresher::{MIN_GAP, Refresher};
 use crate::public::snapshot::{Changes, Snapshot};
 
 /// Timeout of a pong. Together with the other times that requests wait for when Incus begins to hang, it stays below the
 /// time within which a client gets a response.
 const PONG_TIMEOUT: Duration = Duration::from_secs(1);
-/// Minimum time between two pings, even if clients keep requesting names that do not exist. A name that comes to exist
-/// meanwhile is found by its event.
+/// Minimum time between two pings, even if clients keep requesting names that do not exist, unless `public.max_age` is
+/// shorter. A name that comes to exist meanwhile is found by its event.
 const PING_GAP: Duration = Duration::from_millis(100);
 /// Timeout of the responses about some images. Together with the other times that requests wait for when Incus begins to
 /// hang, it stays below the time within which a client gets a response.
@@ -102,7 +102,7 @@ struct Listing {
 enum Step {
     Fetching(Pin<Box<dyn Future<Output = Result<Fetched, Broken>>>>),
     /// It waits for the pong of a ping sent at this moment: all events of changes that it contains have arrived then.
-    Fetched(Fetched, Instant),
+    Fetched(Box<Fetched>, Instant),
 }
 
 /// A list, and the images of other projects.
@@ -170,7 +170,7 @@ impl<'a> Follower<'a> {
         let sent = Instant::now();
         self.number += 1;
         self.pings.try_send(self.number).map_err(|_| Broken::Silent)?;
-        self.next_ping = sent + PING_GAP;
+        self.next_ping = sent + self.refresher.max_age.clamp(MIN_GAP, PING_GAP);
         self.ping = Some(Ping {
             number: self.number,
             sent,
@@ -259,7 +259,7 @@ impl<'a> Follower<'a> {
         }) = self.listing.take_if(is_whole)
         {
             let changes = since(fetched.listed.begun, changes);
-            self.compare(fetched, &changes).await?;
+            self.compare(*fetched, &changes).await?;
         }
         Ok(())
     }
@@ -380,7 +380,7 @@ impl<'a> Follower<'a> {
             return Ok(());
         };
         if !listing.is_needed {
-            listing.step = Step::Fetched(fetched, Instant::now() + LATE_EVENT);
+            listing.step = Step::Fetched(Box::new(fetched), Instant::now() + LATE_EVENT);
             self.listing = Some(listing);
             return Ok(());
         }
@@ -455,7 +455,7 @@ async fn need_for_check(refresher: &Refresher, next: Instant, last: Instant) {
     sleep_until(next).await;
     if refresher.want.clone().wait_for(|wanted| *wanted > last).await.is_err() {
         // The catalogue is dropped, and this task ends.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

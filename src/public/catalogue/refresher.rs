@@ -16,7 +16,7 @@ use super::follower::Follower;
 use crate::config::Visibility;
 
 /// Minimum time between the starts of two fetches.
-const MIN_GAP: Duration = Duration::from_millis(50);
+pub(super) const MIN_GAP: Duration = Duration::from_millis(50);
 /// Maximum time between the starts of two fetches while Incus is unavailable, whatever `public.max_age` allows.
 const MAX_ABSENCE: Duration = Duration::from_secs(1);
 /// Time by which the stream of events is opened, usually, so that the first list is fetched only once.
@@ -95,7 +95,7 @@ impl Refresher {
         let is_newer = |wanted: &Instant| begun.is_none_or(|begun| *wanted > begun);
         if self.want.clone().wait_for(is_newer).await.is_err() {
             // The catalogue is dropped, and this task ends.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
