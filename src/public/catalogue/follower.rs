@@ -26,7 +26,7 @@ use crate::public::snapshot::{Changes, Snapshot};
 const PONG_TIMEOUT: Duration = Duration::from_secs(1);
 /// Minimum time between two pings, even if clients keep requesting names that do not exist, unless `public.max_age` is
 /// shorter. A name that comes to exist meanwhile is found by its event.
-const PING_GAP: Duration = Duration::from_millis(100);
+const PING_GAP: Duration = Duration::from_millis(200);
 /// Timeout of the responses about some images. Together with the other times that requests wait for when Incus begins to
 /// hang, it stays below the time within which a client gets a response.
 const FETCH_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -53,7 +53,7 @@ const EARLIER_DELETION: Duration = Duration::from_secs(2);
 const CHECK_AGES: u32 = 300;
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// Checks of the whole list take at most one part in this many of Incus's time.
-const CHECK_SHARE: u32 = 300;
+const CHECK_SHARE: u32 = 600;
 
 /// Follows one stream of events.
 pub(super) struct Follower<'a> {
