@@ -1,8 +1,8 @@
 //! The public port follows Incus's events: a change is visible, or no longer, as soon as Incus has made it, and the list is
 //! not fetched again. If the stream of events may be incomplete, the list is fetched, and the gateway tries another stream.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -379,7 +379,6 @@ struct Faulty {
     events: Arc<Events>,
     is_public: Arc<AtomicBool>,
     lists: Arc<AtomicU64>,
-    last_list: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Faulty {
@@ -387,10 +386,9 @@ impl Faulty {
         let events = Arc::new(Events::default());
         let is_public = Arc::new(AtomicBool::new(true));
         let lists = Arc::new(AtomicU64::new(0));
-        let last_list = Arc::new(Mutex::new(None));
         let upstream = Scripted::start_bare({
             let (events, is_public) = (Arc::clone(&events), Arc::clone(&is_public));
-            let (lists, last_list) = (Arc::clone(&lists), Arc::clone(&last_list));
+            let lists = Arc::clone(&lists);
             move |request, wire| {
                 let image = json!({
                     "architecture": "x86_64",
@@ -404,7 +402,6 @@ impl Faulty {
                     _ if Events::is_request(request) => return events.serve(request, wire),
                     "/1.0/images?recursion=1" => {
                         lists.fetch_add(1, Ordering::SeqCst);
-                        *last_list.lock().unwrap() = Some(Instant::now());
                         json!([image])
                     }
                     "/1.0/projects?recursion=1" => json!([{ "name": "default", "used_by": [image_path()] }]),
@@ -420,7 +417,6 @@ impl Faulty {
             events,
             is_public,
             lists,
-            last_list,
         }
     }
 
@@ -566,15 +562,14 @@ fn an_image_is_shown_again_if_incus_does_not_delete_it() {
 #[test]
 fn a_change_without_an_event_is_corrected_and_counted() {
     let faulty = Faulty::start();
-    // The whole list is checked after 300 times this.
+    // The whole list is checked after 300 times this, or 600 times what a list takes.
     let scene = faulty.gateway("10ms");
     let mut stranger = stranger(&scene.gateway);
     assert_eq!(status(&mut stranger, &image_path()), 200);
     let corrections = "incus_gate_catalogue_corrections_total";
     assert_eq!(figure(&scene.gateway, corrections), 0.0);
     faulty.set_public(false);
-    let took = wait_for_status(&mut stranger, &image_path(), 404);
-    assert!(took < Duration::from_secs(6), "{took:?}");
+    wait_for_status(&mut stranger, &image_path(), 404);
     scene
         .gateway
         .wait_for_log("Incus reported no event of 1 changes of its images");
@@ -584,17 +579,11 @@ fn a_change_without_an_event_is_corrected_and_counted() {
     // A change whose event comes while the list is checked is no fault: neither this nor later checks count one.
     let (lists, begun) = (faulty.lists(), Instant::now());
     while faulty.lists() < lists + 2 {
-        assert!(begun.elapsed() < PATIENCE, "the list is not checked");
+        assert!(begun.elapsed() < 3 * PATIENCE, "the list is not checked");
         let is_public = !faulty.is_public.load(Ordering::SeqCst);
         faulty.set_public(is_public);
         faulty.events.send("image-updated", &image_path());
         wait_for_status(&mut stranger, &image_path(), if is_public { 200 } else { 404 });
     }
     assert_eq!(figure(&scene.gateway, corrections), 1.0);
-
-    // Without requests, nothing is checked.
-    drop(stranger);
-    let quiet = || faulty.last_list.lock().unwrap().unwrap().elapsed();
-    thread::sleep(Duration::from_secs(8));
-    assert!(quiet() > Duration::from_secs(4), "{:?}", quiet());
 }

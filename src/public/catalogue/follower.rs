@@ -24,9 +24,11 @@ use crate::public::snapshot::{Changes, Snapshot};
 /// Timeout of a pong. Together with the other times that requests wait for when Incus begins to hang, it stays below the
 /// time within which a client gets a response.
 const PONG_TIMEOUT: Duration = Duration::from_secs(1);
-/// Minimum time between two pings, even if clients keep requesting names that do not exist, unless `public.max_age` is
+/// Average time between two pings, even if clients keep requesting names that do not exist, unless `public.max_age` is
 /// shorter. A name that comes to exist meanwhile is found by its event.
-const PING_GAP: Duration = Duration::from_millis(200);
+const PING_PERIOD: Duration = Duration::from_millis(200);
+/// Part of a longer time without pings that may be made up for.
+const PING_CREDIT: Duration = Duration::from_secs(8);
 /// Timeout of the responses about some images. Together with the other times that requests wait for when Incus begins to
 /// hang, it stays below the time within which a client gets a response.
 const FETCH_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -63,6 +65,8 @@ pub(super) struct Follower<'a> {
     ping: Option<Ping>,
     number: u64,
     next_ping: Instant,
+    /// The average rate of pings permits the next one then.
+    paid_until: Instant,
     listing: Option<Listing>,
     /// A check of the whole list is due then, if there are requests.
     next_check: Instant,
@@ -121,6 +125,7 @@ impl<'a> Follower<'a> {
             ping: None,
             number: 0,
             next_ping: now,
+            paid_until: now,
             listing: None,
             next_check: now,
             last_list: now,
@@ -170,7 +175,10 @@ impl<'a> Follower<'a> {
         let sent = Instant::now();
         self.number += 1;
         self.pings.try_send(self.number).map_err(|_| Broken::Silent)?;
-        self.next_ping = sent + self.refresher.max_age.clamp(MIN_GAP, PING_GAP);
+        self.paid_until = self.paid_until.max(sent) + self.refresher.max_age.clamp(MIN_GAP, PING_PERIOD);
+        // The clock of a machine that has just started has no earlier moments.
+        let credited = self.paid_until.checked_sub(PING_CREDIT).unwrap_or(sent);
+        self.next_ping = credited.max(sent + MIN_GAP);
         self.ping = Some(Ping {
             number: self.number,
             sent,
