@@ -255,16 +255,23 @@ impl Figures {
         let failing = Some(u64::from(condition.is_failing));
         let help = "Whether the last attempt to update the image list failed";
         out.gauge("incus_gate_catalogue_failing", help, failing)?;
-        let fetches = self.state.catalogue.fetches();
+        let counts = self.state.catalogue.counts();
         let fetches = [
-            ([("result", "failed")], fetches.failed.value()),
-            ([("result", "succeeded")], fetches.succeeded.value()),
+            ([("result", "failed")], counts.failed.value()),
+            ([("result", "succeeded")], counts.succeeded.value()),
         ];
         out.counters(
             "incus_gate_catalogue_fetches",
             "Image lists requested from Incus",
             fetches,
-        )
+        )?;
+        let follows = Some(u64::from(condition.follows_events));
+        let help = "Whether the image list follows Incus's events; if not, it is fetched as a whole";
+        out.gauge("incus_gate_catalogue_follows_events", help, follows)?;
+        let help = "Events of Incus that may change the image list";
+        out.counter("incus_gate_catalogue_events", help, counts.events.value())?;
+        let help = "Corrections of the image list because Incus reported no event of a change";
+        out.counter("incus_gate_catalogue_corrections", help, counts.corrections.value())
     }
 
     /// Without a store, these have no samples.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN, digest};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use edge::conditional::{elements, matches_weakly};
@@ -27,6 +27,35 @@ pub struct CachedJson {
     etag: HeaderValue,
 }
 
+/// Serialized JSON that lists are made of, with the digest that identifies it.
+#[derive(Debug)]
+pub struct Part {
+    json: Box<[u8]>,
+    digest: [u8; SHA256_OUTPUT_LEN],
+}
+
+impl Part {
+    /// Serializes one element of a list.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `element` does not serialize to JSON.
+    pub fn new(element: &impl Serialize) -> Self {
+        let json = serde_json::to_vec(element).expect("strings and numbers serialize to JSON");
+        let mut part = Self {
+            digest: [0; SHA256_OUTPUT_LEN],
+            json: json.into_boxed_slice(),
+        };
+        part.digest.copy_from_slice(digest(&SHA256, &part.json).as_ref());
+        part
+    }
+
+    /// Size of the JSON in bytes.
+    pub fn size(&self) -> usize {
+        self.json.len()
+    }
+}
+
 impl CachedJson {
     /// Serializes a response without compression. Suits a response for a single client.
     pub fn plain(metadata: &impl Serialize) -> Self {
@@ -36,26 +65,47 @@ impl CachedJson {
     /// Takes a document as it is.
     pub fn raw(document: Vec<u8>) -> Self {
         let plain = Bytes::from(document);
-        // The tag is weak because it also identifies the compressed form (RFC 9110 §8.8.1).
-        let digest = HEXLOWER.encode(&digest(&SHA256, &plain).as_ref()[..16]);
         Self {
-            etag: HeaderValue::from_str(&format!("W/\"{digest}\""))
-                .expect("hexadecimal digits are a valid header value"),
+            etag: etag(digest(&SHA256, &plain).as_ref()),
             gzip: OnceLock::new(),
             plain,
         }
     }
 
-    /// Adds the compressed form. It takes ten times as long as the serialization, and suits a response for many
-    /// clients.
+    /// Concatenates the elements of a list. The tag is made of their digests: no byte of the list is looked at but to copy
+    /// it.
+    pub fn concatenated<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> Self {
+        let empty = sync(&[(); 0]);
+        let middle = empty.iter().rposition(|byte| *byte == b']').unwrap_or_default();
+        let size: usize = parts.clone().map(|part| part.size() + 1).sum();
+        let mut plain = Vec::with_capacity(empty.len() + size);
+        plain.extend_from_slice(&empty[..middle]);
+        let mut digests = digest::Context::new(&SHA256);
+        for (number, part) in parts.enumerate() {
+            if number > 0 {
+                plain.push(b',');
+            }
+            plain.extend_from_slice(&part.json);
+            digests.update(&part.digest);
+        }
+        plain.extend_from_slice(&empty[middle..]);
+        Self {
+            plain: plain.into(),
+            gzip: OnceLock::new(),
+            etag: etag(digests.finish().as_ref()),
+        }
+    }
+
+    /// Adds the compressed form, unless it is there. It takes ten times as long as the serialization, and suits a response
+    /// for many clients.
+    pub fn compress(&self) {
+        self.gzip.get_or_init(|| compress(&self.plain));
+    }
+
+    /// Adds the compressed form.
     pub fn compressed(self) -> Self {
         self.compress();
         self
-    }
-
-    /// Adds the compressed form, unless it is there.
-    pub fn compress(&self) {
-        self.gzip.get_or_init(|| compress(&self.plain));
     }
 
     /// Whether [`Self::compress`] has been called.
@@ -97,6 +147,12 @@ impl CachedJson {
         }
         reply
     }
+}
+
+/// The tag is weak because it also identifies the compressed form (RFC 9110 §8.8.1).
+fn etag(digest: &[u8]) -> HeaderValue {
+    let digest = HEXLOWER.encode(&digest[..16]);
+    HeaderValue::from_str(&format!("W/\"{digest}\"")).expect("hexadecimal digits are a valid header value")
 }
 
 fn compress(plain: &[u8]) -> Option<Bytes> {
@@ -147,16 +203,29 @@ mod tests {
 
     #[test]
     fn accept_encoding_gzip_is_honoured() {
-        let long = CachedJson::plain(&"x".repeat(5_000)).compressed();
+        let long = CachedJson::plain(&"x".repeat(5_000));
+        assert_eq!(reply(&long, "accept-encoding", "gzip"), (StatusCode::OK, false));
+        long.compress();
         for yes in ["gzip", "deflate, GZIP;q=0.5", "gzip, identity"] {
             assert_eq!(reply(&long, "accept-encoding", yes), (StatusCode::OK, true), "{yes}");
         }
         for no in ["", "identity", "gzip;q=0", "gzip; q=0.0", "xgzip"] {
             assert_eq!(reply(&long, "accept-encoding", no), (StatusCode::OK, false), "{no}");
         }
-        assert_eq!(
-            reply(&CachedJson::plain(&"short").compressed(), "accept-encoding", "gzip"),
-            (StatusCode::OK, false)
-        );
+        let short = CachedJson::plain(&"short");
+        short.compress();
+        assert_eq!(reply(&short, "accept-encoding", "gzip"), (StatusCode::OK, false));
+    }
+
+    #[test]
+    fn a_concatenated_list_is_the_serialized_one() {
+        for elements in [vec![], vec!["a"], vec!["a", "b", "ü\"]"]] {
+            let parts: Vec<_> = elements.iter().map(Part::new).collect();
+            let list = CachedJson::concatenated(parts.iter());
+            assert_eq!(list.plain, CachedJson::plain(&elements).plain);
+            assert!(list.is_same(&CachedJson::concatenated(parts.iter())));
+            let fewer = CachedJson::concatenated(parts.iter().skip(1));
+            assert_eq!(list.is_same(&fewer), elements.is_empty());
+        }
     }
 }

@@ -1,38 +1,41 @@
 //! The catalogue of published images, kept up to date.
 //!
-//! A refresher task fetches a [`Snapshot`] when a request needs a newer one than the latest. All requests that arrive
-//! meanwhile wait for the same fetch. Without requests, nothing is fetched. While Incus is unavailable, the latest
-//! snapshot answers, and the refresher retries by itself, so that the snapshot is never older than the outage.
+//! A task, the [`refresher`], holds a stream of Incus's [`events`] open, and fetches what they name: a [`follower`] applies
+//! it to the latest [`Snapshot`]. Before a request gets a snapshot older than `public.max_age`, a ping on the stream proves
+//! that no event is missing. Without requests, no ping is sent.
+//!
+//! While there is no stream, or it may be incomplete, the refresher fetches the whole list when a request needs a newer
+//! snapshot than the latest. All requests that arrive meanwhile wait for the same fetch. Without requests, nothing is
+//! fetched. While Incus is unavailable, the latest snapshot answers, and the refresher retries by itself, so that the
+//! snapshot is never older than the outage.
 
-use std::pin::pin;
+mod board;
+mod connector;
+mod event;
+mod events;
+mod fetch;
+mod follower;
+mod refresher;
+
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use edge::counters::Counter;
 use edge::generation::OldGenerations;
-use edge::upstream::{self, Target, Upstream};
-use thiserror::Error;
+use edge::upstream::{Target, Upstream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::Instant;
 
+use self::board::{Board, State};
+use self::fetch::LATE;
+use self::refresher::Refresher;
 use super::snapshot::Snapshot;
 use crate::config::{PublicConfig, Visibility};
-use crate::server_info::MAX_SERVER_INFO;
 
-/// Timeout of a fetch. Incus takes a millisecond or more per image that it lists; the upstream client detects a hanging
-/// Incus earlier.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time after which a fetch counts as late. The latest snapshot then answers, as while Incus is unavailable, before
-/// waiting requests time out. If earlier fetches took long, the limit is higher.
-const LATE: Duration = Duration::from_secs(3);
-/// Maximum size of the image list, in bytes. The list of 50,000 images is about 50 MB.
-const MAX_SIZE: usize = 256 << 20;
-/// Fetches take at most one part in this many of Incus's time, even if clients keep requesting names that do not exist.
+/// Fetches of the list take at most one part in this many of Incus's time, even if clients keep requesting names that do
+/// not exist.
 const SHARE_OF_INCUS: u32 = 5;
-/// Minimum time between the starts of two fetches.
-const MIN_GAP: Duration = Duration::from_millis(50);
-/// Maximum time between the starts of two fetches while Incus is unavailable, whatever `public.max_age` allows.
-const MAX_ABSENCE: Duration = Duration::from_secs(1);
 
 /// There is no list of images that is new enough, and Incus gives none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,17 +50,21 @@ pub struct Catalogue {
     images: Visibility,
     max_age: Duration,
     stale_if_error: Duration,
-    fetches: Arc<Fetches>,
+    counts: Arc<CatalogueCounts>,
     old: Arc<OldGenerations>,
 }
 
-/// Counters of the fetches from Incus.
+/// Counters of what keeps the catalogue up to date.
 #[derive(Debug, Default)]
-pub struct Fetches {
-    /// Failed fetches.
+pub struct CatalogueCounts {
+    /// Failed fetches of the list.
     pub failed: Counter,
-    /// Successful fetches.
+    /// Successful fetches of the list.
     pub succeeded: Counter,
+    /// Applied events.
+    pub events: Counter,
+    /// Differences between the list and what the events had led to. They are a fault, in Incus or here.
+    pub corrections: Counter,
 }
 
 /// Age and size of the image list.
@@ -67,22 +74,8 @@ pub struct Freshness {
     pub latest: Option<(Duration, usize)>,
     /// Whether the last fetch failed.
     pub is_failing: bool,
-}
-
-/// Result of the last fetches.
-#[derive(Clone, Debug, Default)]
-struct State {
-    latest: Option<Fetched>,
-    /// Whether the last fetch failed. Requests then do not wait for a newer snapshot.
-    failed: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Fetched {
-    snapshot: Arc<Snapshot>,
-    /// Start of the fetch. The snapshot contains every change made before.
-    begun: Instant,
-    took: Duration,
+    /// Whether the list follows Incus's events, rather than being fetched as a whole.
+    pub follows_events: bool,
 }
 
 impl Catalogue {
@@ -90,19 +83,23 @@ impl Catalogue {
     /// of `last` if that has the same target and visibility.
     pub fn keep(config: &PublicConfig, target: Arc<Target>, last: Option<&Self>) -> Self {
         let inherited = last.filter(|last| Arc::ptr_eq(&last.target, &target) && last.images == config.images);
-        let inherited = inherited.map(|last| last.state.borrow().clone());
+        let inherited = inherited.map(|last| last.state.borrow().without_events());
         let (wanted, want) = watch::channel(Instant::now());
         let (publish, state) = watch::channel(inherited.unwrap_or_default());
-        let fetches = last.map(|last| Arc::clone(&last.fetches)).unwrap_or_default();
+        let counts = last.map(|last| Arc::clone(&last.counts)).unwrap_or_default();
         let old = last.map(|last| Arc::clone(&last.old)).unwrap_or_default();
         let refresher = Refresher {
-            fetches: Arc::clone(&fetches),
-            old: Arc::clone(&old),
+            board: Rc::new(Board {
+                publish,
+                counts: Arc::clone(&counts),
+                old: Arc::clone(&old),
+            }),
             want,
-            publish,
-            target: Arc::clone(&target),
+            upstream: Rc::new(Upstream::new(Arc::clone(&target))),
             images: config.images,
             max_age: config.max_age,
+            next_list: Instant::now(),
+            late: LATE,
         };
         tokio::task::spawn_local(refresher.run());
         Self {
@@ -112,7 +109,7 @@ impl Catalogue {
             images: config.images,
             max_age: config.max_age,
             stale_if_error: config.stale_if_error,
-            fetches,
+            counts,
             old,
         }
     }
@@ -122,7 +119,7 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// Fails if there is no snapshot, or only one older than `public.stale_if_error`.
+    /// Fails with [`HttpError::CatalogueAway`] if there is no snapshot, or only one older than `public.stale_if_error`.
     pub async fn current(&self) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
         let moment = now.checked_sub(self.max_age).unwrap_or(now);
@@ -131,7 +128,7 @@ impl Catalogue {
                 self.request_refresh(moment);
                 Ok(latest)
             }
-            None => self.wait_fresh(moment).await,
+            None => self.wait_fresh(moment, |_| false).await,
         }
     }
 
@@ -151,12 +148,13 @@ impl Catalogue {
         Freshness {
             latest: latest.map(|latest| (latest.begun.elapsed(), latest.snapshot.number_of_images())),
             is_failing: state.failed,
+            follows_events: state.follows_events,
         }
     }
 
-    /// Counters of the fetches.
-    pub fn fetches(&self) -> &Fetches {
-        &self.fetches
+    /// Counters of what keeps the catalogue up to date.
+    pub fn counts(&self) -> &CatalogueCounts {
+        &self.counts
     }
 
     /// Which images are visible.
@@ -166,11 +164,7 @@ impl Catalogue {
 
     /// Returns the latest snapshot if Incus is slow and the snapshot is as recent as its speed allows.
     fn slow(&self) -> Option<Arc<Snapshot>> {
-        let state = self.state.borrow();
-        let latest = state.latest.as_ref().filter(|_| !state.failed)?;
-        let cycle = latest.took * (SHARE_OF_INCUS + 2);
-        let is_slow = latest.took * SHARE_OF_INCUS > self.max_age;
-        (is_slow && latest.begun.elapsed() <= self.max_age + cycle).then(|| Arc::clone(&latest.snapshot))
+        self.state.borrow().slow(self.max_age).cloned()
     }
 
     /// Returns the snapshots as they come.
@@ -189,12 +183,12 @@ impl Catalogue {
         });
     }
 
-    /// Returns a snapshot that satisfies `is_there`, or else one whose fetch began after the call, so that an image is
-    /// found as soon as it is published.
+    /// Returns a snapshot that satisfies `is_there`, or else one that contains every change made before the call, so that an
+    /// image is found as soon as it is published.
     ///
     /// # Errors
     ///
-    /// Fails if Incus is unavailable and the latest snapshot does not satisfy
+    /// Fails with [`HttpError::CatalogueAway`] if Incus is unavailable and the latest snapshot does not satisfy
     /// `is_there`.
     pub async fn get_or_refresh(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
@@ -206,24 +200,32 @@ impl Catalogue {
             self.request_refresh(now);
             return Ok(current);
         }
-        let fresh = self.wait_fresh(now).await?;
+        let fresh = self.wait_fresh(now, &is_there).await?;
         // While Incus is unavailable, a missing name may still exist.
-        let is_unavailable = self.state.borrow().failed;
-        if is_unavailable && !is_there(&fresh) {
+        let is_away = self.state.borrow().failed;
+        if is_away && !is_there(&fresh) {
             Err(Unavailable)
         } else {
             Ok(fresh)
         }
     }
 
-    async fn wait_fresh(&self, moment: Instant) -> Result<Arc<Snapshot>, Unavailable> {
+    /// Waits for a snapshot that contains every change made before this moment, or is good enough anyway.
+    async fn wait_fresh(
+        &self,
+        moment: Instant,
+        is_enough: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>, Unavailable> {
         let mut state = self.state.clone();
         if !state.borrow().satisfies(moment) {
             self.request_refresh(moment);
-            state
-                .wait_for(|state| state.satisfies(moment))
-                .await
-                .map_err(|_| Unavailable)?;
+            let suffices = |state: &State| {
+                state.satisfies(moment)
+                    || state.latest.as_ref().is_some_and(|latest| is_enough(&latest.snapshot))
+                    // If the stream of events breaks meanwhile, only a list can help, which a slow Incus gives much later.
+                    || state.slow(self.max_age).is_some()
+            };
+            state.wait_for(suffices).await.map_err(|_| Unavailable)?;
         }
         let latest = state.borrow().latest.clone().ok_or(Unavailable)?;
         if latest.begun.elapsed() > self.stale_if_error.max(self.max_age) {
@@ -253,136 +255,4 @@ impl Latest {
             self.state.changed().await.ok()?;
         }
     }
-}
-
-impl State {
-    /// Whether a request can be answered without waiting: the snapshot is recent enough, or Incus is unavailable.
-    fn satisfies(&self, moment: Instant) -> bool {
-        self.failed || self.latest.as_ref().is_some_and(|latest| latest.begun >= moment)
-    }
-}
-
-struct Refresher {
-    fetches: Arc<Fetches>,
-    old: Arc<OldGenerations>,
-    want: watch::Receiver<Instant>,
-    publish: watch::Sender<State>,
-    target: Arc<Target>,
-    images: Visibility,
-    max_age: Duration,
-}
-
-impl Refresher {
-    async fn run(mut self) {
-        let upstream = Upstream::new(Arc::clone(&self.target));
-        loop {
-            let begun = Instant::now();
-            let fetched = self.fetch(&upstream).await;
-            let took = begun.elapsed();
-            let gap = (took * SHARE_OF_INCUS).max(MIN_GAP);
-            let again = match fetched {
-                Ok(snapshot) => {
-                    self.fetches.succeeded.add(1);
-                    self.succeeded(snapshot, begun, took);
-                    sleep_until(begun + gap).await;
-                    self.want.wait_for(|wanted| *wanted > begun).await.is_ok()
-                }
-                Err(error) => {
-                    self.fetches.failed.add(1);
-                    self.failed(&error);
-                    sleep_until(begun + self.max_age.clamp(MIN_GAP, MAX_ABSENCE)).await;
-                    !self.publish.is_closed()
-                }
-            };
-            if !again {
-                return;
-            }
-        }
-    }
-
-    async fn fetch(&self, upstream: &Upstream) -> Result<Snapshot, FetchError> {
-        let usual = self.publish.borrow().latest.as_ref().map(|latest| latest.took * 2);
-        let mut fetching = pin!(timeout(FETCH_TIMEOUT, fetch(upstream, self.images)));
-        // Without a previous snapshot, requests can only wait.
-        let late = usual.map_or(FETCH_TIMEOUT, |usual| usual.max(LATE));
-        let fetched = match timeout(late, &mut fetching).await {
-            Ok(fetched) => fetched,
-            Err(_) => {
-                self.failed(&FetchError::Timeout(late));
-                fetching.await
-            }
-        };
-        fetched.unwrap_or(Err(FetchError::Timeout(FETCH_TIMEOUT)))
-    }
-
-    fn succeeded(&self, snapshot: Snapshot, begun: Instant, took: Duration) {
-        let is_trusted = snapshot.is_trusted;
-        let last = self.publish.borrow().latest.clone();
-        let latest = Fetched {
-            // If nothing has changed, keep the old snapshot: this saves compression and frees the new one's memory
-            // immediately.
-            snapshot: match last {
-                Some(last) if last.snapshot.is_same(&snapshot) => last.snapshot,
-                _ => Arc::new(snapshot.compressed()),
-            },
-            begun,
-            took,
-        };
-        let was = self.publish.send_replace(State {
-            latest: Some(latest),
-            failed: false,
-        });
-        self.replaced(was.latest.as_ref());
-        if was.failed {
-            tracing::info!("the image list is up to date again");
-        }
-        if !is_trusted && was.latest.is_none_or(|was| was.snapshot.is_trusted) {
-            tracing::warn!(
-                "Incus does not trust upstream.client_certificate, so administrators have no access through this gateway; run `incus config trust add-certificate` with that file"
-            );
-        }
-    }
-
-    /// Adds the replaced snapshot to the old generations: its readers may still hold it.
-    fn replaced(&self, last: Option<&Fetched>) {
-        let latest = self.publish.borrow().latest.clone();
-        if let (Some(last), Some(latest)) = (last, latest)
-            && !Arc::ptr_eq(&last.snapshot, &latest.snapshot)
-        {
-            self.old.add(&last.snapshot.generation);
-        }
-    }
-
-    fn failed(&self, error: &FetchError) {
-        self.publish.send_modify(|state| {
-            if !state.failed {
-                let meanwhile = match state.latest {
-                    Some(_) => "the public port keeps serving the last image list",
-                    None => "the public port serves no images",
-                };
-                match error {
-                    // The upstream client has already logged the reason.
-                    FetchError::Upstream(error) if !error.is_of_an_answer() => tracing::warn!("{meanwhile}"),
-                    _ => tracing::warn!("{error}; {meanwhile}"),
-                }
-            }
-            state.failed = true;
-        });
-    }
-}
-
-async fn fetch(upstream: &Upstream, images: Visibility) -> Result<Snapshot, FetchError> {
-    let server = upstream.fetch("/1.0", MAX_SERVER_INFO).await?;
-    let list = upstream.fetch("/1.0/images?recursion=1", MAX_SIZE).await?;
-    Ok(Snapshot::parse(&server, &list, images)?)
-}
-
-#[derive(Debug, Error)]
-enum FetchError {
-    #[error("the response is not an image list ({0}); check that upstream.url is the address of Incus")]
-    NotUnderstood(#[from] serde_json::Error),
-    #[error("Incus took longer than {} s to list its images", .0.as_secs_f32())]
-    Timeout(Duration),
-    #[error(transparent)]
-    Upstream(#[from] upstream::Error),
 }

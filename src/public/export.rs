@@ -38,7 +38,7 @@ const DOWN: [HeaderName; 7] = [
 const INCUS_TYPE: HeaderName = HeaderName::from_static("x-incus-type");
 
 /// Maximum size of Incus's response about one image, in bytes.
-const IMAGE_SIZE: usize = 1 << 20;
+pub(super) const IMAGE_SIZE: usize = 1 << 20;
 
 /// Makes sure that an image of the catalogue may be downloaded, although the catalogue may be outdated.
 pub(crate) async fn check_still_visible(

@@ -133,6 +133,16 @@ impl Image {
         seconds(&self.uploaded_at)
     }
 
+    /// Whether both have the same content. The order of aliases does not matter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let sorted = |image: &Self| {
+            let mut image = image.clone();
+            image.aliases.sort_by(|one, other| one.name.cmp(&other.name));
+            image
+        };
+        self == other || sorted(self) == sorted(other)
+    }
+
     /// Names of the image's aliases.
     pub fn alias_names(&self) -> impl Iterator<Item = &str> {
         self.aliases.iter().map(|alias| alias.name.as_str())
@@ -168,7 +178,8 @@ pub struct Alias {
     kind: String,
 }
 
-const DEFAULT_PROJECT: &str = "default";
+/// Project whose images are visible on the public port.
+pub(super) const DEFAULT_PROJECT: &str = "default";
 
 /// Incus releases without projects for images do not send the field.
 fn default_project() -> String {

@@ -70,6 +70,9 @@ pub struct Images {
     pub count: Option<u64>,
     pub age_seconds: Option<u64>,
     pub failing: bool,
+    pub follows_events: bool,
+    pub events: u64,
+    pub corrections: u64,
 }
 
 /// The store: where it is, what it has, and what became of it.

@@ -98,10 +98,14 @@ fn incus(figures: &Figures) -> Incus {
 
 fn images(figures: &Figures) -> Images {
     let condition = figures.state.catalogue.freshness();
+    let counts = figures.state.catalogue.counts();
     Images {
         count: condition.latest.map(|(_, images)| images as u64),
         age_seconds: condition.latest.map(|(age, _)| age.as_secs()),
         failing: condition.is_failing,
+        follows_events: condition.follows_events,
+        events: counts.events.value(),
+        corrections: counts.corrections.value(),
     }
 }
 

@@ -66,21 +66,33 @@ fn head(text: &mut String, report: &Report, now: u64) -> std::fmt::Result {
         Some(problem) => writeln!(text, "! Incus at {url}: {}", plain(problem))?,
     }
     let images = &report.images;
-    let mark = if images.failing { '!' } else { ' ' };
-    let failing = if images.failing {
-        "; updating the list fails"
+    let mark = if images.failing || images.corrections > 0 {
+        '!'
     } else {
-        ""
+        ' '
+    };
+    let how = match (images.failing, images.follows_events) {
+        (true, _) => "; updating the list fails",
+        (false, true) => ", following Incus's events",
+        (false, false) => ", fetched as a whole",
     };
     match (images.count, images.age_seconds) {
         (Some(count), Some(age)) => {
             writeln!(
                 text,
-                "{mark} images on the public port: {count}, as of {} ago{failing}",
+                "{mark} images on the public port: {count}, as of {} ago{how}",
                 span(age)
             )?;
         }
-        _ => writeln!(text, "{mark} no image list for the public port yet{failing}")?,
+        _ if images.failing => writeln!(text, "{mark} no image list for the public port yet{how}")?,
+        _ => writeln!(text, "{mark} no image list for the public port yet")?,
+    }
+    if images.corrections > 0 {
+        writeln!(
+            text,
+            "! images corrected because Incus reported no event: {}",
+            images.corrections
+        )?;
     }
     report.store.as_ref().map_or(Ok(()), |one| store(text, one))
 }

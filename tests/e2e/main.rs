@@ -16,6 +16,7 @@ mod crowd;
 mod descriptors;
 mod docs;
 mod early_refusal;
+mod events;
 mod faults;
 mod freshness;
 mod full_disk;

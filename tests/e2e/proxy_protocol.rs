@@ -237,9 +237,21 @@ fn incus_receives_the_clients_address() {
     let url = format!("{}{export}", scene.gateway.public_url());
     assert_eq!(get(url, OTHER_CLIENT, scene.ops()), 200);
     assert_eq!(who_asked(&export), OTHER_CLIENT);
-    // The gateway's own requests have its own address.
-    scene.refresh();
-    assert_eq!(who_asked("/1.0/images?recursion=1"), "127.0.0.1");
+    // The gateway's own requests have its own address: it fetches an image that has changed. The client that changes it comes
+    // over the Unix socket.
+    scene.gateway.wait_for_log("the image list follows Incus's events");
+    let path = format!("/1.0/images/{}", image.fingerprint);
+    let change = [
+        "query",
+        "--request=PATCH",
+        "--data={\"properties\": {\"a\": \"b\"}}",
+        &path,
+    ];
+    scene.incus.run(&change).ok();
+    let own = std::iter::repeat_with(|| monitor.request())
+        .filter(|request| request.target == path && request.method == "GET")
+        .find_map(|request| request.client);
+    assert_eq!(own.unwrap().to_string(), "127.0.0.1");
 }
 
 #[test]

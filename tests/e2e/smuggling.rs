@@ -43,7 +43,12 @@ fn incus_logs_exactly_the_requests_that_were_parsed() {
     // Go answers the first before Incus sees it, and Incus does not log the second.
     const UNLOGGED: [&str; 2] = ["OPTIONS *", "GET /"];
     // The gateway's own requests.
-    const OWN: [&str; 2] = ["GET /1.0", "GET /1.0/images?recursion=1"];
+    const OWN: [&str; 4] = [
+        "GET /1.0",
+        "GET /1.0/events?type=lifecycle&all-projects=true",
+        "GET /1.0/images?recursion=1",
+        "GET /1.0/projects?recursion=1",
+    ];
     let (http1, http2) = (corpus::parse(1, &HTTP1), corpus::parse(2, &HTTP2));
     let scene = Scene::start();
     let monitor = Monitor::of(&scene.incus);

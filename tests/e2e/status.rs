@@ -83,7 +83,7 @@ fn the_text_summarises_the_state_of_the_gateway() {
             r"  Incus \d+\.\d+\S* at {} is available, and trusts the gateway",
             scene.incus.url()
         ),
-        r"  images on the public port: 1, as of \d+ seconds? ago".to_owned(),
+        r"  images on the public port: 1, as of \d+ seconds? ago, following Incus's events".to_owned(),
         format!(
             "  store in {}: 0 images, 0 B of 20.0 GiB, 0 hits, 0 misses",
             gateway.configuration().with_file_name("store").display()

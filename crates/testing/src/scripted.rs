@@ -5,6 +5,7 @@
 //! connection. This module answers `/1.0` and the list of images, which the gateway requests on its own.
 
 pub mod catalogue;
+pub mod events;
 mod identity;
 mod wire;
 

@@ -96,12 +96,27 @@ impl Upstream {
     /// # Errors
     /// Fails like [`Self::send`], and if the status is not 200 or the document is larger.
     pub async fn fetch(&self, path: &str, limit: usize) -> Result<Bytes, Error> {
-        let document = self.fetch_document(path, limit).await;
-        // All other errors were counted where they occurred.
-        if let Err(error @ (Error::Status(..) | Error::TooLarge(_) | Error::Unusable)) = &document {
-            self.target.counts().failed(error);
+        self.counted(self.fetch_document(path, limit).await)
+    }
+
+    /// Fetches a JSON document of at most `limit` bytes. Returns `None` if the status is 404.
+    ///
+    /// # Errors
+    /// Fails like [`Self::fetch`].
+    pub async fn fetch_if_found(&self, path: &str, limit: usize) -> Result<Option<Bytes>, Error> {
+        match self.fetch_document(path, limit).await {
+            Err(Error::Status(_, StatusCode::NOT_FOUND)) => Ok(None),
+            document => self.counted(document).map(Some),
         }
-        document
+    }
+
+    /// Counts an error that was not counted where it occurred.
+    fn counted<T>(&self, document: Result<T, Error>) -> Result<T, Error> {
+        document.inspect_err(|error| {
+            if let Error::Status(..) | Error::TooLarge(_) | Error::Unusable = error {
+                self.target.counts().failed(error);
+            }
+        })
     }
 
     async fn fetch_document(&self, path: &str, limit: usize) -> Result<Bytes, Error> {

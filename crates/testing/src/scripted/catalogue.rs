@@ -2,16 +2,21 @@
 
 use serde_json::{Value, json};
 
+use super::events::Events;
 use super::{Request, Then, Wire};
 
 /// The image's fingerprint, 64 digits.
 pub const FINGERPRINT: &str = "5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed5c417bed";
 
 pub(super) fn is_request_for_catalogue(request: &Request) -> bool {
-    metadata(request).is_some()
+    metadata(request).is_some() || Events::is_request(request)
 }
 
 pub fn answer(request: &Request, wire: &mut Wire) -> Option<Then> {
+    if Events::is_request(request) {
+        // This Incus offers none.
+        return Some(wire.answer("404 Not Found", "application/json", b"{}"));
+    }
     let answer = json!({
         "type": "sync",
         "status": "Success",
