@@ -187,12 +187,13 @@ impl PublicService {
     ) -> Result<Reply, HttpError> {
         let upstream = self.upstream.get();
         export::check_still_visible(&state.catalogue, &upstream, image).await?;
+        let client = record.client().peer.address.ip();
         if let Some(store) = &state.store
-            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await?
+            && let Some(reply) = stored_export::export(store, state, &upstream, client, image, headers).await?
         {
             return Ok(reply);
         }
-        let _turn = upstream.download_turn(record.client().peer.address.ip()).await;
+        let _turn = upstream.download_turn(client).await;
         export::export(record, &upstream, &image.fingerprint, headers).await
     }
 }

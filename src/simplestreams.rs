@@ -13,6 +13,7 @@ mod file_body;
 pub mod publisher;
 mod route;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ use crate::public::file_reply::{self, FileHead};
 use crate::public::in_time;
 use crate::public::snapshot::Snapshot;
 use crate::public::stored_body::StoredBody;
-use crate::public::stored_export::last_modified;
+use crate::public::stored_export::{self, last_modified};
 use crate::reply::HttpError;
 use crate::state::{CurrentUpstream, State};
 
@@ -116,7 +117,8 @@ impl SimplestreamsService {
                 };
                 let file = documents.file(name).ok_or_else(not_found)?;
                 record.begin_download()?;
-                self.file(state, publication, &documents, file, request).await
+                let client = record.client().peer.address.ip();
+                self.file(state, publication, client, &documents, file, request).await
             }
         }
     }
@@ -125,12 +127,14 @@ impl SimplestreamsService {
         &self,
         state: &State,
         publication: &Publication,
+        client: IpAddr,
         documents: &Documents,
         file: &File,
         request: &Request<Incoming>,
     ) -> Result<Reply, HttpError> {
         let image = documents.image(file);
-        export::check_still_visible(&state.catalogue, &self.upstream.get(), image).await?;
+        let upstream = self.upstream.get();
+        export::check_still_visible(&state.catalogue, &upstream, image).await?;
         let source = match *request.method() == Method::GET {
             true => {
                 let source = publication
@@ -140,10 +144,6 @@ impl SimplestreamsService {
             }
             false => None,
         };
-        if matches!(source, Some(Source::Incus)) {
-            // The store cannot take it at the moment, and only the store can take an image apart.
-            return Err(HttpError::Busy);
-        }
         let head = FileHead {
             content_type: "application/octet-stream",
             content_disposition: None,
@@ -167,7 +167,14 @@ impl SimplestreamsService {
                 };
                 ReplyBody::Streamed(Box::pin(AwaitedBody::new(fill, size)))
             }
-            Some(Source::Incus) | None => ReplyBody::Whole(None),
+            // The store cannot take the image at the moment.
+            Some(Source::Incus) => {
+                let origin = stored_export::origin(&upstream, client, image, file.offset + range.start);
+                let expected = (range == (0..file.size)).then_some(file.sha256);
+                let body = origin.map(|origin| StoredBody::from_incus(origin, range.end - range.start, expected));
+                body.map_or(ReplyBody::Whole(None), |body| ReplyBody::Streamed(Box::pin(body)))
+            }
+            None => ReplyBody::Whole(None),
         }))
     }
 }

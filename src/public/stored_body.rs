@@ -1,11 +1,14 @@
 //! The body of a download from the store. If the disk fails in the middle, Incus sends the rest.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use edge::upstream::yield_budget::YieldBudget;
 use edge::upstream::{Error, Upstream, UpstreamBody};
 use http::StatusCode;
@@ -20,11 +23,26 @@ pub(crate) struct StoredBody {
     /// Bytes that are left, if that is known.
     left: Option<u64>,
     budget: YieldBudget,
+    check: Option<Box<Check>>,
+}
+
+/// Compares what comes from Incus with its hash.
+struct Check {
+    expected: Digest,
+    seen: digest::Context,
+}
+
+impl Check {
+    fn holds(self) -> bool {
+        HEXLOWER.encode(self.seen.finish().as_ref()) == self.expected.to_string()
+    }
 }
 
 /// Which image a download is of, to go on with it from Incus.
 pub(crate) struct Origin {
     pub(crate) upstream: Rc<Upstream>,
+    /// The address of the client.
+    pub(crate) client: IpAddr,
     pub(crate) fingerprint: Digest,
     /// What Incus says the image has, in bytes.
     pub(crate) size: u64,
@@ -56,6 +74,23 @@ impl StoredBody {
             left: download.remaining(),
             from: From::Store(download, origin),
             budget: YieldBudget::default(),
+            check: None,
+        }
+    }
+
+    /// Sends this many bytes from Incus. With a hash, the last of them are sent only if all of them have it.
+    pub(crate) fn from_incus(origin: Origin, length: u64, expected: Option<Digest>) -> Self {
+        let check = |expected| {
+            Box::new(Check {
+                expected,
+                seen: digest::Context::new(&SHA256),
+            })
+        };
+        Self {
+            left: Some(length),
+            from: From::Asking(Box::pin(rest(origin, 0))),
+            budget: YieldBudget::default(),
+            check: expected.map(check),
         }
     }
 
@@ -105,10 +140,12 @@ fn go_on(error: DownloadError, origin: Option<Origin>, position: u64) -> Result<
 async fn rest(origin: Origin, position: u64) -> Result<Rest, Error> {
     let Origin {
         upstream,
+        client,
         fingerprint,
         size,
         start,
     } = origin;
+    let _turn = upstream.download_turn(client).await;
     let image = export::request(&upstream, &fingerprint.to_string()).await?;
     if image.head.status != StatusCode::OK {
         return Err(Error::Status("an export".to_owned(), image.head.status));
@@ -169,6 +206,14 @@ impl Body for StoredBody {
             *left -= bytes.len() as u64;
             Frame::data(bytes)
         });
+        if let (Poll::Ready(Some(Ok(frame))), Some(check)) = (&polled, &mut this.check) {
+            check.seen.update(frame.data_ref().map_or(&[], |bytes| bytes));
+            let is_wrong = *left == 0 && !this.check.take().is_some_and(|check| check.holds());
+            if is_wrong {
+                this.from = From::Nowhere;
+                return Poll::Ready(Some(Err(Error::Export("a file of it has another hash".to_owned()))));
+            }
+        }
         match polled {
             // The length was promised. A shorter body must not look complete.
             Poll::Ready(None) => {

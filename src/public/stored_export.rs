@@ -1,5 +1,6 @@
 //! Image downloads in Incus's protocol from the store.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,7 @@ pub(crate) async fn export(
     store: &ImageStore,
     state: &State,
     upstream: &Rc<Upstream>,
+    client: IpAddr,
     image: &Image,
     request: &HeaderMap,
 ) -> Result<Option<Reply>, HttpError> {
@@ -53,7 +55,7 @@ pub(crate) async fn export(
         cache_control: "no-cache",
     };
     Ok(Some(file_reply::reply(request, &file, |range| {
-        let origin = origin(upstream, image, range.start);
+        let origin = origin(upstream, client, image, range.start);
         let download = match download {
             From::Stored(stored) => stored.export(range),
             From::Filling(filling) => filling.follow(),
@@ -68,9 +70,11 @@ enum From {
     Filling(store::Filling),
 }
 
-fn origin(upstream: &Rc<Upstream>, image: &Image, start: u64) -> Option<Origin> {
+/// Returns where a download is from. `None` if Incus says something of the image that cannot be.
+pub(crate) fn origin(upstream: &Rc<Upstream>, client: IpAddr, image: &Image, start: u64) -> Option<Origin> {
     Some(Origin {
         upstream: Rc::clone(upstream),
+        client,
         fingerprint: image.fingerprint.parse().ok()?,
         size: u64::try_from(image.size).ok()?,
         start,

@@ -68,6 +68,8 @@ pub(super) struct File {
     pub(super) size: u64,
     /// Its index among the files of its image.
     pub(super) part: usize,
+    /// Where it begins in the export of its image.
+    pub(super) offset: u64,
     /// The index of its image in the snapshot.
     image: u32,
 }
@@ -94,12 +96,9 @@ impl Documents {
         let mut files = HashMap::new();
         for (place, image) in (0..).zip(snapshot.iter()) {
             let is_listed = built.products.products.contains_key(&image.fingerprint);
-            let known = image
-                .fingerprint
-                .parse()
-                .ok()
-                .and_then(|fingerprint| known.get(&fingerprint));
-            let Some(Known::Files(parts)) = known.filter(|_| is_listed) else {
+            let fingerprint: Option<Digest> = image.fingerprint.parse().ok().filter(|_| is_listed);
+            let known = fingerprint.and_then(|fingerprint| Some((fingerprint, known.get(&fingerprint)?)));
+            let Some((fingerprint, Known::Files(parts))) = known else {
                 continue;
             };
             for (index, part) in parts.iter().enumerate() {
@@ -107,6 +106,7 @@ impl Documents {
                     sha256: part.sha256,
                     size: part.size,
                     part: index,
+                    offset: store::part_offset(&fingerprint, parts, index),
                     image: place,
                 };
                 // The same file may belong to several images. Each of them has all of it.

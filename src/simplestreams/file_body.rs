@@ -17,7 +17,7 @@ pub(super) struct AwaitedBody {
 
 enum From {
     Fill(Fill),
-    Store(StoredBody),
+    Store(Box<StoredBody>),
     Nowhere,
 }
 
@@ -42,14 +42,14 @@ impl Body for AwaitedBody {
         loop {
             match &mut self.from {
                 From::Fill(fill) => match ready!(fill.as_mut().poll(cx)) {
-                    Some(body) => self.from = From::Store(body),
+                    Some(body) => self.from = From::Store(Box::new(body)),
                     // The size was promised. An empty body must not look complete.
                     None => {
                         self.from = From::Nowhere;
                         return Poll::Ready(Some(Err(Error::Unusable)));
                     }
                 },
-                From::Store(body) => return Pin::new(body).poll_frame(cx),
+                From::Store(body) => return Pin::new(&mut **body).poll_frame(cx),
                 From::Nowhere => return Poll::Ready(None),
             }
         }

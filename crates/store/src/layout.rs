@@ -71,6 +71,13 @@ pub(crate) fn segments(fingerprint: &Digest, parts: &[Part]) -> Vec<Segment> {
     segments
 }
 
+/// Returns where the content of a file begins in the export, by its index among the files of an image.
+pub fn part_offset(fingerprint: &Digest, parts: &[Part], index: usize) -> u64 {
+    let segments = segments(fingerprint, parts).into_iter();
+    let before = segments.take_while(|segment| !matches!(segment, Segment::File(file, _) if *file == index));
+    before.map(|segment| segment.len()).sum()
+}
+
 /// What comes before the content of a part; nothing before that of a unified image.
 pub(crate) fn part_header(fingerprint: &Digest, head: &PartHead) -> Option<Bytes> {
     header(fingerprint, head.kind, &head.extension)

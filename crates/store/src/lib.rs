@@ -98,7 +98,7 @@ pub use export::ExportHead;
 pub use fill::{Fill, FillWriter};
 pub use filling::Filling;
 pub use image::Image;
-pub use layout::DownloadHead;
+pub use layout::{DownloadHead, part_offset};
 pub use options::Options;
 pub use part::{Extension, Format, Part, PartKind};
 pub use rewrite::Rewrite;

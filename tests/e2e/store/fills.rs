@@ -173,7 +173,8 @@ fn a_killed_gateway_leaves_a_store_that_starts_clean() {
     assert!(folder.incoming().is_empty() && folder.files().is_empty());
     held.go_on();
     assert!(get(&next, &image.fingerprint, &[]).body == image.export());
-    folder.wait_for_files(2);
+    // Only then does the store refer to the files.
+    wait_until(|| status(&next)["images"] == 1, || status(&next).to_string());
     // A stored image survives it, too.
     stop(&next, "KILL");
     let last = Gateway::start(&scene.setup.text());

@@ -22,7 +22,9 @@ fn files(scene: &Scene) -> Vec<PathBuf> {
 }
 
 fn wait_for_files(scene: &Scene, count: usize) {
-    wait_until(|| files(scene).len() == count, || format!("{:?}", files(scene)));
+    // The files are there a moment before the store refers to them.
+    let is_done = || files(scene).len() == count && status(&scene.gateway)["filling"] == 0;
+    wait_until(is_done, || format!("{:?}", files(scene)));
 }
 
 #[test]
