@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use edge::generation::{Generation, Holds};
 use edge::response::Reply;
-use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use simplestreams::{Blob, Content, Entry, Index, Kind, Layout, Omitted, RootFormat, WriteError};
 use store::{Digest, Format, Part, PartKind};
 
@@ -150,8 +149,6 @@ impl Documents {
     /// Returns the response with one of the documents, which counts as one of their readers until it is sent.
     pub(super) fn reply(&self, document: &CachedJson, request: &HeaderMap) -> Reply {
         let mut reply = document.reply(request);
-        let no_cache = HeaderValue::from_static("no-cache");
-        reply.headers_mut().insert(CACHE_CONTROL, no_cache);
         let generation = Arc::clone(&self.generation);
         reply.extensions_mut().insert(Holds { generation, own: 0 });
         reply
@@ -331,6 +328,5 @@ mod tests {
         let reply = documents.reply(&documents.products, &HeaderMap::new());
         let holds = reply.extensions().get::<Holds>().expect("it holds memory");
         assert!(Arc::ptr_eq(&holds.generation, &documents.generation));
-        assert_eq!(reply.headers()[CACHE_CONTROL], "no-cache");
     }
 }

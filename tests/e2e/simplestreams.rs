@@ -170,6 +170,11 @@ fn documents_have_tags_and_are_compressed() {
 fn without_the_setting_nothing_is_served() {
     let scene = Scene::start();
     for path in ["/streams/v1/index.json", "/streams/v1/images.json", "/images/x"] {
-        assert_eq!(scene.get(path).status, 403, "{path}");
+        let answer = scene.get(path);
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (403, Some("no-cache")),
+            "{path}"
+        );
     }
 }
