@@ -70,7 +70,7 @@ impl AdminService {
         let now = SystemTime::now();
         let judged = self.state.borrow().admins.judge(peer.certificate.as_ref(), now);
         let admin = judged.map_err(|why| self.refuse(peer, why))?;
-        admin.is_seen(now, peer.address.ip());
+        admin.record_seen(now, peer.address.ip());
         record.set_user(admin.name());
         record.set_endpoint(Endpoint::of_admin(request.uri().path()));
         framing::validate(request)?;

@@ -19,7 +19,7 @@ use crate::state::State;
 /// Interval for comparing the wall clock with an administrator's certificate while a connection or a tunnel is open.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
-/// Knows the administrators of the configuration in force.
+/// Decides by the current configuration who is an administrator.
 #[derive(Debug)]
 pub struct Authority {
     state: watch::Receiver<Arc<State>>,
@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// Completes when a certificate authorizes its client as an administrator: it is listed and within its validity.
-    async fn admitted(&self, certificate: &PeerCertificate) {
+    async fn until_authorized(&self, certificate: &PeerCertificate) {
         self.once(certificate, |state, now| {
             state.admins.judge(Some(certificate), now).ok().map(drop)
         })
@@ -42,7 +42,7 @@ impl Authority {
 
     /// Completes when a certificate no longer authorizes its client, or the client's network may no longer connect to the
     /// admin port. Returns the reason.
-    pub async fn dismissed(&self, certificate: &PeerCertificate, client: IpAddr) -> AbortReason {
+    pub async fn until_revoked(&self, certificate: &PeerCertificate, client: IpAddr) -> AbortReason {
         self.once(certificate, |state, now| {
             if !state.edge.listener(self.listener).access.permits(client) {
                 return Some(AbortReason::Revoked);
@@ -86,10 +86,10 @@ impl Authorizer for Authority {
     }
 
     fn authorized<'a>(&'a self, certificate: &'a PeerCertificate) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
-        Box::pin(self.admitted(certificate))
+        Box::pin(self.until_authorized(certificate))
     }
 
     fn revoked<'a>(&'a self, peer: &'a Peer, certificate: &'a PeerCertificate) -> Revoked<'a> {
-        Box::pin(self.dismissed(certificate, peer.address.ip()))
+        Box::pin(self.until_revoked(certificate, peer.address.ip()))
     }
 }

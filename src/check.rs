@@ -1,11 +1,12 @@
 //! `incus-gate check`: loads everything that `run` loads, then tests the ports and the connection to Incus.
 //!
-//! `settings` inspects the configuration without any test (`run` logs its problems as warnings); `incus` queries Incus.
+//! `store` looks at the store's directory. `settings` inspects the configuration without any test (`run` logs its problems as warnings); `incus` queries Incus.
 //! Each result is a `finding`.
 
 mod finding;
 mod incus;
 mod settings;
+mod store;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -34,6 +35,11 @@ pub fn check(path: &Path, config: &Config) -> Result<(), Failed> {
         check_port(&mut report, "metrics", &config.metrics);
     }
     drop((public, admin));
+    if let Some(store) = &config.store {
+        for finding in store::look(store) {
+            report.add(&finding);
+        }
+    }
     for finding in incus::ask(config) {
         report.add(&finding);
     }

@@ -172,7 +172,7 @@ impl ImportArguments {
 impl StatusArguments {
     fn ask(self, ask: impl FnOnce(&Path, bool) -> Result<(), StatusError>) -> Exit {
         let socket = Config::find(self.config.config).and_then(|path| Ok((Config::status_socket(&path)?, path)));
-        let asked = match socket {
+        let result = match socket {
             Ok((Some(socket), _)) => ask(&socket, self.json),
             Ok((None, path)) => Err(StatusError::Off(path)),
             Err(error) => {
@@ -180,7 +180,7 @@ impl StatusArguments {
                 return Exit::Config;
             }
         };
-        match asked {
+        match result {
             Ok(()) => Exit::Done,
             Err(error) => {
                 complain(&error);

@@ -32,7 +32,7 @@ pub struct Forwarder {
     pub upstream: Rc<CurrentUpstream>,
     /// Ends the tunnels of those who are no longer administrators.
     pub authority: Rc<Authority>,
-    /// Knows the tunnels as tasks.
+    /// Tracks the tasks of the tunnels.
     pub shutdown: Shutdown,
 }
 

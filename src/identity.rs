@@ -27,7 +27,7 @@ impl Admin {
     }
 
     /// Records a request from this administrator.
-    pub fn is_seen(&self, now: SystemTime, from: IpAddr) {
+    pub fn record_seen(&self, now: SystemTime, from: IpAddr) {
         self.seen.note(now, from);
     }
 

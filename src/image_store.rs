@@ -2,10 +2,12 @@
 //! from and which of them may stay.
 //!
 //! - `fill` reads an image from Incus, once for all clients that wait for it.
-//! - `keeper` removes the images that are no longer published.
+//! - `keeper` removes the images that are no longer published, and verifies the others.
+//! - `trouble` logs what fails, once for any number of requests.
 
 mod fill;
 mod keeper;
+mod trouble;
 
 use std::collections::HashSet;
 use std::fs::DirBuilder;
@@ -14,10 +16,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge::upstream::Target;
-use store::{Claim, ClaimError, Digest, Fill, FillError, Filling, Image, Options, Part, Store};
+use store::{Claim, ClaimError, Digest, Fill, FillError, Filling, Image, OpenError, Options, Part, Store};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use self::trouble::Troubles;
 use crate::config::StoreConfig;
 use crate::public::catalogue::Catalogue;
 
@@ -34,6 +37,7 @@ pub struct ImageStore {
     slots: Arc<Semaphore>,
     /// Images without a content hash, which the store cannot verify.
     unverifiable: Arc<Mutex<HashSet<Digest>>>,
+    troubles: Arc<Troubles>,
 }
 
 /// Where a download comes from.
@@ -79,23 +83,28 @@ pub fn create_directory(config: &StoreConfig) -> io::Result<()> {
 }
 
 impl ImageStore {
-    /// Opens the store and starts the task that fills it on the current local task set. Without a usable directory, there is no
-    /// store: everything is streamed from Incus.
-    pub fn open(config: &StoreConfig) -> Option<Self> {
-        let options = Options::new(&config.directory, config.size);
-        let store = Store::open(&options).inspect_err(|error| {
-            tracing::warn!("store.directory: {error}; images are streamed from Incus");
-        });
+    /// Opens the store and starts the tasks that fill and verify it on the current local task set.
+    ///
+    /// # Errors
+    /// Without a usable directory, there is no store.
+    pub fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let store = Store::open(&Options::new(&config.directory, config.size))?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let this = Self {
             config: config.clone(),
-            store: store.ok()?,
+            store,
             orders,
             slots: Arc::new(Semaphore::new(FILLS)),
             unverifiable: Arc::default(),
+            troubles: Arc::default(),
         };
-        tokio::task::spawn_local(fill::run(receiver, Arc::clone(&this.unverifiable)));
-        Some(this)
+        tokio::task::spawn_local(fill::run(
+            receiver,
+            Arc::clone(&this.unverifiable),
+            Arc::clone(&this.troubles),
+        ));
+        tokio::task::spawn_local(keeper::verify(this.clone()));
+        Ok(this)
     }
 
     /// Where it is and how large it may become.
@@ -113,18 +122,26 @@ impl ImageStore {
         let Some((fingerprint, size)) = self.verifiable(fingerprint, size) else {
             return Source::Incus;
         };
-        match self.store.claim(&fingerprint, size).await {
-            Ok(Claim::Stored(image)) => Source::Stored(image),
-            Ok(Claim::Filling(filling)) => Source::Filling(filling),
-            Ok(Claim::Vacant(fill)) => match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(slot) => Source::Filling(self.order(target, fill, Some(slot))),
-                Err(_) => Source::Incus,
+        self.claim(target, &fingerprint, size).await.unwrap_or_else(|error| {
+            tracing::debug!(%fingerprint, "{error}");
+            Source::Incus
+        })
+    }
+
+    async fn claim(&self, target: &Arc<Target>, fingerprint: &Digest, size: u64) -> Result<Source, ClaimError> {
+        let (claim, slot) = match self.store.join(fingerprint).await? {
+            Some(found) => (found, None),
+            // Without a slot, nothing may be displaced to make room.
+            None => match Arc::clone(&self.slots).try_acquire_owned() {
+                Ok(slot) => (self.store.claim(fingerprint, size).await?, Some(slot)),
+                Err(_) => return Ok(Source::Incus),
             },
-            Err(error) => {
-                tracing::debug!(%fingerprint, "{error}");
-                Source::Incus
-            }
-        }
+        };
+        Ok(match claim {
+            Claim::Stored(image) => Source::Stored(image),
+            Claim::Filling(filling) => Source::Filling(filling),
+            Claim::Vacant(fill) => Source::Filling(self.order(target, fill, slot)),
+        })
     }
 
     /// Returns the files of an image, fetched from Incus if the store does not have it.

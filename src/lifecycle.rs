@@ -44,7 +44,7 @@ use crate::status::socket;
 use crate::systemd::{self, Heartbeat, Watchdog};
 
 /// How long workers have to log the requests that an immediate shutdown aborts.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const ABORT_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The reason why the gateway cannot start or did not shut down cleanly.
 #[derive(Debug, Error)]
@@ -186,7 +186,7 @@ async fn run_control_loop(
     };
     shared.shutdown.cut();
     // Aborted requests are still logged, unless a worker hangs.
-    let _ = timeout(LAST_WORDS, workers.recv()).await;
+    let _ = timeout(ABORT_LOG_TIMEOUT, workers.recv()).await;
     Err(error)
 }
 

@@ -11,13 +11,14 @@ pub mod exposition;
 pub mod health;
 pub mod server;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use edge::listener_id::ListenerId;
 use edge::metrics::WorkerMetrics;
 
 use self::endpoint::Endpoint;
+use crate::config::StoreConfig;
 
 /// The metrics of the whole process.
 #[derive(Debug)]
@@ -26,6 +27,16 @@ pub struct Metrics {
     listeners: Vec<ListenerId>,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     reload: Mutex<Reload>,
+    unopened_store: OnceLock<UnopenedStore>,
+}
+
+/// The store that is configured, but could not be opened.
+#[derive(Clone, Debug)]
+pub struct UnopenedStore {
+    /// Where it would be, and how large it might become.
+    pub config: StoreConfig,
+    /// Why it could not be opened.
+    pub problem: String,
 }
 
 /// Result of the last reload. Times are Unix times in seconds.
@@ -49,6 +60,7 @@ impl Metrics {
                 in_force_since: now.as_secs(),
                 refused: None,
             }),
+            unopened_store: OnceLock::new(),
         }
     }
 
@@ -73,6 +85,17 @@ impl Metrics {
     /// Result of the last reload.
     pub fn reload(&self) -> Reload {
         self.reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records that the store could not be opened.
+    pub fn store_is_unopened(&self, store: UnopenedStore) {
+        // The store is opened once, at the start.
+        let _ = self.unopened_store.set(store);
+    }
+
+    /// The store, if it could not be opened.
+    pub fn unopened_store(&self) -> Option<&UnopenedStore> {
+        self.unopened_store.get()
     }
 
     /// Start of the process, as a Unix time.

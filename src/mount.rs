@@ -23,8 +23,8 @@ use crate::public::{EvaluationBudget, PublicService};
 use crate::simplestreams::{self, SimplestreamsService};
 use crate::state::{CurrentUpstream, State};
 
-/// Interval for closing connections to Incus that have been idle too long.
-const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// Interval for closing connections to Incus that have been idle too long, and for writing the log of strangers.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What all workers share.
 #[derive(Clone, Debug)]
@@ -95,15 +95,15 @@ impl Shared {
             }
         };
         let listeners = state.borrow().listeners.iter().map(listener).collect();
-        tokio::task::spawn_local(keep_house(upstream, Arc::clone(&strangers)));
+        tokio::task::spawn_local(maintain(upstream, Arc::clone(&strangers)));
         let config = move || Arc::clone(&state.borrow().edge);
         let worker = Worker::start(config, limiter, metrics.of_worker(), strangers, shutdown);
         (worker, listeners)
     }
 }
 
-async fn keep_house(upstream: Rc<CurrentUpstream>, strangers: Arc<StrangerLog>) {
-    let mut interval = tokio::time::interval(HOUSEKEEPING);
+async fn maintain(upstream: Rc<CurrentUpstream>, strangers: Arc<StrangerLog>) {
+    let mut interval = tokio::time::interval(MAINTENANCE_INTERVAL);
     loop {
         interval.tick().await;
         upstream.close_idle();

@@ -71,7 +71,7 @@ pub struct PublicService {
     pub upstream: Rc<CurrentUpstream>,
     /// What filters and searches may cost.
     pub budget: Rc<EvaluationBudget>,
-    /// Knows what reads unwanted request bodies as tasks.
+    /// Tracks the tasks that drain unwanted request bodies.
     pub shutdown: Shutdown,
 }
 
@@ -107,25 +107,26 @@ impl PublicService {
             return Err(HttpError::TargetTooLong(MAX_TARGET));
         }
         let state = Arc::clone(&self.state.borrow());
-        if let (Some(page), Some(asked)) = (&state.page, PageRequest::of(request)) {
+        if let (Some(page), Some(page_request)) = (&state.page, PageRequest::of(request)) {
             record.set_endpoint(Endpoint::Page);
             let found = in_time(&state, async {
                 let snapshot = state.catalogue.current().await?;
-                let matches = evaluate::select(&self.budget, record.client(), &snapshot, &asked.selector()).await?;
+                let matches =
+                    evaluate::select(&self.budget, record.client(), &snapshot, &page_request.selector()).await?;
                 Ok((snapshot, matches))
             });
             return Ok(evaluate::at_cost(
                 &self.budget,
                 record.client(),
-                asked.reply(page, found.await),
+                page_request.reply(page, found.await),
             ));
         }
         let route = PublicRoute::parse(request.method(), request.uri())?;
         record.set_endpoint(route.endpoint());
-        in_time(&state, self.answer_question(record, &state, route, request.headers())).await
+        in_time(&state, self.answer_route(record, &state, route, request.headers())).await
     }
 
-    async fn answer_question(
+    async fn answer_route(
         &self,
         record: &RequestRecord,
         state: &State,
@@ -185,13 +186,13 @@ impl PublicService {
         headers: &HeaderMap,
     ) -> Result<Reply, HttpError> {
         let upstream = self.upstream.get();
-        export::check_shown(&state.catalogue, &upstream, image).await?;
+        export::check_still_visible(&state.catalogue, &upstream, image).await?;
         if let Some(store) = &state.store
-            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await
+            && let Some(reply) = stored_export::export(store, state, &upstream, image, headers).await?
         {
             return Ok(reply);
         }
-        let _turn = upstream.download_turn().await;
+        let _turn = upstream.download_turn(record.client().peer.address.ip()).await;
         export::export(record, &upstream, &image.fingerprint, headers).await
     }
 }
@@ -210,7 +211,7 @@ pub(crate) async fn in_time<T>(
 
 impl From<catalogue::Unavailable> for HttpError {
     fn from(_: catalogue::Unavailable) -> Self {
-        Self::CatalogueAway
+        Self::CatalogueUnavailable
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::check;
 use crate::config::{Config, ConfigError, Files, StoreConfig};
 use crate::image_store::ImageStore;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, UnopenedStore};
 use crate::state::{SetUpError, State};
 use crate::systemd;
 
@@ -57,7 +57,7 @@ impl Reloader {
     /// Applies the initial configuration. Must be called on the main thread's runtime, like every method here.
     pub fn new(path: PathBuf, config: Config, log: Rc<Log>, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
         check::warn(&config);
-        let store = config.store.as_ref().and_then(ImageStore::open);
+        let store = config.store.as_ref().and_then(|config| open_store(config, &metrics));
         Ok(Self {
             path,
             store_config: config.store.clone(),
@@ -165,6 +165,18 @@ fn load(path: &Path) -> Result<(Config, Option<LogFile>), ReloadError> {
     check::warn(&config);
     let audit = Log::open_audit(&config.log)?;
     Ok((config, audit))
+}
+
+/// Opens the store. Without it, all images are streamed from Incus.
+fn open_store(config: &StoreConfig, metrics: &Metrics) -> Option<ImageStore> {
+    let opened = ImageStore::open(config).map_err(|error| error.to_string());
+    opened
+        .inspect_err(|problem| {
+            tracing::warn!("store.directory: {problem}; images are streamed from Incus until the gateway is restarted");
+            let (config, problem) = (config.clone(), problem.clone());
+            metrics.store_is_unopened(UnopenedStore { config, problem });
+        })
+        .ok()
 }
 
 fn listen(config: &Config) -> [(&'static str, Vec<SocketAddr>); 3] {

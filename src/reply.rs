@@ -17,7 +17,7 @@ pub enum HttpError {
     #[error("too many requests of this kind at once, try again later")]
     Busy,
     #[error("the image list is currently unavailable, try again later")]
-    CatalogueAway,
+    CatalogueUnavailable,
     /// An error with Incus's status and message.
     #[error("{1}")]
     Incus(StatusCode, String),
@@ -45,7 +45,7 @@ impl HttpError {
     /// HTTP status of the error.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Busy | Self::CatalogueAway => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::CatalogueUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Incus(status, _) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AuthError(_) | Self::NotPublic => StatusCode::FORBIDDEN,

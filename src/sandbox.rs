@@ -1,6 +1,6 @@
 //! The privileges that the gateway drops once its sockets are bound. Landlock limits what an attacker who takes over the
-//! process can do: read only the required files, write only the audit log and the store, execute nothing, bind no further port. The process
-//! memory, which contains a key with root access to the host, is not readable by other processes.
+//! process can do: read only the required files, write only the audit log and the store, execute nothing, bind no further port.
+//! The process memory, which contains a key with root access to the host, is not readable by other processes.
 //!
 //! The restrictions apply to the thread that calls [`enter`] and to all threads it starts afterwards.
 

@@ -130,7 +130,7 @@ impl SimplestreamsService {
         request: &Request<Incoming>,
     ) -> Result<Reply, HttpError> {
         let image = documents.image(file);
-        export::check_shown(&state.catalogue, &self.upstream.get(), image).await?;
+        export::check_still_visible(&state.catalogue, &self.upstream.get(), image).await?;
         let source = match *request.method() == Method::GET {
             true => {
                 let source = publication

@@ -21,6 +21,10 @@ use crate::image_store::ImageStore;
 use crate::public::catalogue::Catalogue;
 use crate::simplestreams::publisher::Publication;
 
+/// File descriptors that a download from the store uses: a split image has two files. Without a store, a request uses one, a
+/// connection to Incus.
+const FILES: usize = 2;
+
 /// Everything that is derived from one configuration.
 #[derive(Debug)]
 pub struct State {
@@ -98,7 +102,7 @@ impl State {
         let settings = listeners.iter().map(|listener| settings(listener.first, &config));
         let edge = EdgeConfig {
             listeners: settings.collect::<Result<_, _>>()?,
-            limits: fd_limit::fit(config.limits),
+            limits: fd_limit::fit(config.limits, if store.is_some() { FILES } else { 1 }),
         };
         let catalogue = Catalogue::keep(&config.public, Arc::clone(&target), last.map(|last| &last.catalogue));
         if let Some(store) = &store {

@@ -59,9 +59,9 @@ pub struct Heartbeat(mpsc::Receiver<oneshot::Sender<()>>);
 impl Heartbeat {
     /// Responds from within the worker's event loop.
     pub async fn beat(mut self) {
-        while let Some(asked) = self.0.recv().await {
+        while let Some(reply) = self.0.recv().await {
             // The watchdog's wait may have timed out.
-            let _ = asked.send(());
+            let _ = reply.send(());
         }
     }
 }
@@ -69,9 +69,9 @@ impl Heartbeat {
 impl Watchdog {
     /// Registers one more worker.
     pub fn pulse(&mut self) -> Heartbeat {
-        let (ask, asked) = mpsc::channel(1);
-        self.workers.push(ask);
-        Heartbeat(asked)
+        let (sender, receiver) = mpsc::channel(1);
+        self.workers.push(sender);
+        Heartbeat(receiver)
     }
 
     /// Sends keep-alives until the process ends. Returns immediately if systemd's watchdog is not enabled.

@@ -38,17 +38,17 @@ pub fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<B
     Ok(request)
 }
 
-/// Sends the request on a runtime of its own, and waits for the response for at most `patience`.
+/// Sends the request on a runtime of its own, and waits for the response for at most `time_limit`.
 pub fn ask(
     socket: &Path,
     request: Request<Full<Bytes>>,
-    patience: Duration,
+    time_limit: Duration,
 ) -> Result<(StatusCode, Bytes), LocalError> {
     let runtime = worker::runtime().map_err(|error| LocalError::Strange(error.into()))?;
     runtime.block_on(async {
-        timeout(patience, exchange(socket, request))
+        timeout(time_limit, exchange(socket, request))
             .await
-            .unwrap_or(Err(LocalError::Timeout(patience)))
+            .unwrap_or(Err(LocalError::Timeout(time_limit)))
     })
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod floor;
 pub(crate) mod nginx;
 mod rivals;
+pub(crate) mod store_floor;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -29,9 +30,15 @@ pub(crate) enum Kind {
     Floor,
     /// The gateway with this binary.
     Gateway(PathBuf),
+    /// The gateway with this binary, and with a store.
+    GatewayWithStore(PathBuf),
     Haproxy,
     NginxAsInTheGuide,
+    /// Nginx, tuned, with a cache of its own.
+    NginxCaching,
     NginxTuned,
+    /// The minimum possible cost of a download from disk.
+    StoreFloor,
 }
 
 impl Kind {
@@ -39,10 +46,10 @@ impl Kind {
     pub(crate) fn binary(&self) -> &Path {
         match self {
             Self::Caddy => Path::new("/usr/bin/caddy"),
-            Self::Floor => Path::new("/proc/self/exe"),
-            Self::Gateway(binary) => binary,
+            Self::Floor | Self::StoreFloor => Path::new("/proc/self/exe"),
+            Self::Gateway(binary) | Self::GatewayWithStore(binary) => binary,
             Self::Haproxy => Path::new("/usr/sbin/haproxy"),
-            Self::NginxAsInTheGuide | Self::NginxTuned => Path::new(nginx::PROGRAM),
+            Self::NginxAsInTheGuide | Self::NginxCaching | Self::NginxTuned => Path::new(nginx::PROGRAM),
         }
     }
 }
@@ -53,9 +60,12 @@ impl fmt::Display for Kind {
             Self::Caddy => "Caddy",
             Self::Floor => "the floor",
             Self::Gateway(_) => "the gateway",
+            Self::GatewayWithStore(_) => "the gateway, from its store",
             Self::Haproxy => "HAProxy",
             Self::NginxAsInTheGuide => "Nginx as in the guide",
+            Self::NginxCaching => "Nginx, from its cache",
             Self::NginxTuned => "Nginx, tuned",
+            Self::StoreFloor => "the floor of a store",
         })
     }
 }
@@ -78,7 +88,7 @@ pub(crate) fn versions(kinds: &[Kind]) -> Vec<String> {
         Kind::Caddy => Some(format!("Caddy {}", first_line(kind.binary(), "version"))),
         Kind::Haproxy => Some(first_line(kind.binary(), "-v")),
         Kind::NginxTuned => Some(first_line(kind.binary(), "-v")),
-        Kind::Floor | Kind::Gateway(_) | Kind::NginxAsInTheGuide => None,
+        _ => None,
     };
     kinds.iter().filter_map(version).collect()
 }
@@ -106,6 +116,10 @@ impl Contender {
     /// Returns whether it takes part in this item. Nginx as in the guide does so only in some, because it is slow.
     pub(crate) fn takes_part(&self, item: &Item) -> bool {
         match (&self.kind, item.port) {
+            (Kind::Gateway(_), _) if item.is_stored => true,
+            (Kind::GatewayWithStore(_) | Kind::NginxCaching, _) => item.is_stored,
+            (Kind::StoreFloor, _) => item.is_stored && !item.load.client.is_h2(),
+            (_, _) if item.is_stored => false,
             (Kind::Floor, _) => item.with_floor,
             (Kind::NginxAsInTheGuide, _) => item.with_guide,
             (_, Port::Admin) => self.admin.is_some(),
@@ -118,10 +132,11 @@ impl Contender {
         match kind {
             Kind::Caddy => rivals::caddy(site, cores),
             Kind::Floor => floor::start(site, cores),
-            Kind::Gateway(binary) => gateway(binary, site, cores),
+            Kind::Gateway(binary) | Kind::GatewayWithStore(binary) => gateway(kind, binary, site, cores),
             Kind::Haproxy => rivals::haproxy(site, cores),
             Kind::NginxAsInTheGuide => nginx::as_in_the_guide(site, cores),
-            Kind::NginxTuned => nginx::tuned(site, cores),
+            Kind::NginxCaching | Kind::NginxTuned => nginx::tuned(kind, site, cores),
+            Kind::StoreFloor => store_floor::start(site, cores),
         }
     }
 
@@ -142,9 +157,9 @@ impl Contender {
 }
 
 /// Starts a process for each catalogue, because a gateway has one upstream. Unused ones are idle.
-fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
+fn gateway(kind: &Kind, binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
     let mut contender = Contender {
-        kind: Kind::Gateway(binary.to_owned()),
+        kind: kind.clone(),
         public: Vec::new(),
         admin: None,
         processes: Vec::new(),
@@ -160,7 +175,14 @@ fn gateway(binary: &Path, site: &Site, cores: &[usize]) -> Result<Contender> {
         // Limits for the highest number of measured connections, and for readers that stall on purpose. Like tuned Nginx, it
         // logs no requests.
         let no_records = "[log]\nlevel = \"info,incus_gate::access=warn\"\n";
-        setup.more = format!("[limits]\nmax_connections = 8192\nsend_grace = \"5m\"\n{no_records}");
+        let store = match kind {
+            Kind::GatewayWithStore(_) => {
+                let directory = site.disk().join(format!("store-{images}"));
+                format!("[store]\ndirectory = {directory:?}\n")
+            }
+            _ => String::new(),
+        };
+        setup.more = format!("[limits]\nmax_connections = 8192\nsend_grace = \"5m\"\n{no_records}{store}");
         let binary = binary.to_str().ok_or("the gateway's path is no text")?;
         contender.prepared_in = begun.elapsed();
         let cores = list(cores);

@@ -4,6 +4,8 @@
 //! is measured from then. A contender that stalls is charged for the requests that were due meanwhile.
 
 use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -20,6 +22,7 @@ use crate::load::Template;
 use crate::machine;
 use crate::plan::CATALOGUES;
 use crate::rounds::Field;
+use crate::site::Site;
 use crate::site::files::ENDLESS;
 use crate::statistics::percentile;
 use crate::{Result, give_up_if_interrupted, is_interrupted};
@@ -29,6 +32,10 @@ const SAMPLE: Duration = Duration::from_millis(1_000);
 const CONNECTIONS: usize = 32;
 /// The number of downloads that saturate a core.
 const DOWNLOADS: usize = 8;
+/// Requests that each of them sends for an image that is not endless. The time of a sample ends them before.
+const MANY: usize = 400;
+/// The time between two attempts to make the page cache forget what was read.
+const FORGETTING: Duration = Duration::from_millis(10);
 /// The time until they are at full speed.
 const WARM_UP: Duration = Duration::from_millis(200);
 
@@ -39,9 +46,21 @@ pub(crate) struct Setting {
     title: &'static str,
     /// Requests per second.
     rate: u32,
-    beside_downloads: bool,
+    beside: Beside,
     /// The target for the 99th percentile, as a ratio.
     target: f64,
+}
+
+/// What else happens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Beside {
+    Nothing,
+    /// Downloads that saturate a core.
+    Downloads,
+    /// The same from a store or cache, out of the page cache.
+    StoredDownloads,
+    /// The same with files that the page cache does not have.
+    ColdDownloads,
 }
 
 pub(crate) const SETTINGS: [Setting; 3] = [
@@ -49,21 +68,39 @@ pub(crate) const SETTINGS: [Setting; 3] = [
         name: "latency-5000",
         title: "at a quiet 5,000 requests/s",
         rate: 5_000,
-        beside_downloads: false,
+        beside: Beside::Nothing,
         target: 0.7,
     },
     Setting {
         name: "latency-10000",
         title: "at a quiet 10,000 requests/s",
         rate: 10_000,
-        beside_downloads: false,
+        beside: Beside::Nothing,
         target: 0.7,
     },
     Setting {
         name: "latency-beside-downloads",
         title: "at 1,000 requests/s beside eight downloads",
         rate: 1_000,
-        beside_downloads: true,
+        beside: Beside::Downloads,
+        target: 0.5,
+    },
+];
+
+/// The settings for stores and caches.
+pub(crate) const STORED_SETTINGS: [Setting; 2] = [
+    Setting {
+        name: "latency-beside-stored",
+        title: "at 1,000 requests/s beside eight stored downloads",
+        rate: 1_000,
+        beside: Beside::StoredDownloads,
+        target: 0.5,
+    },
+    Setting {
+        name: "latency-beside-cold",
+        title: "at 1,000 requests/s beside eight cold stored downloads",
+        rate: 1_000,
+        beside: Beside::ColdDownloads,
         target: 0.5,
     },
 ];
@@ -78,7 +115,8 @@ pub(crate) async fn compare(
     results: &mut Vec<Comparison>,
 ) -> Result<()> {
     // Nginx as in the guide cannot sustain the rate, and the floor sends no responses of its own.
-    let is_able = |contender: &Contender| !matches!(contender.kind, Kind::Floor | Kind::NginxAsInTheGuide);
+    let is_able =
+        |contender: &Contender| !matches!(contender.kind, Kind::Floor | Kind::NginxAsInTheGuide | Kind::StoreFloor);
     let able: Vec<_> = (0..field.contenders.len())
         .filter(|&index| is_able(&field.contenders[index]))
         .collect();
@@ -94,7 +132,7 @@ pub(crate) async fn compare(
         for round in 1..=rounds {
             crate::progress(&format!("{}, round {round} of {rounds}", setting.name));
             let (samples, was_disturbed) = field
-                .round(&able, async |contender| sample(contender, *setting).await)
+                .round(&able, async |contender| sample(contender, &field.site, *setting).await)
                 .await?;
             for (comparison, (_, part)) in comparisons.iter_mut().zip(PERCENTILES) {
                 comparison
@@ -109,7 +147,7 @@ pub(crate) async fn compare(
 }
 
 /// Returns the sorted latencies in seconds.
-async fn sample(contender: &Contender, setting: Setting) -> Result<Vec<f64>> {
+async fn sample(contender: &Contender, site: &Site, setting: Setting) -> Result<Vec<f64>> {
     give_up_if_interrupted()?;
     let address = contender.public(CATALOGUES[0]);
     let client = Client::new(Manner::default())?;
@@ -135,9 +173,13 @@ async fn sample(contender: &Contender, setting: Setting) -> Result<Vec<f64>> {
             }
         });
     }
-    let downloads = match setting.beside_downloads {
-        true => Some(Downloads::start(contender).await?),
-        false => None,
+    let stored = vec![site.fingerprint.as_str(); MANY];
+    let downloads = match setting.beside {
+        Beside::Nothing => None,
+        // A catalogue that contains the endless image.
+        Beside::Downloads => Some(Downloads::start(contender.public(CATALOGUES[1]), &[ENDLESS], None).await?),
+        Beside::StoredDownloads => Some(Downloads::start(address, &stored, None).await?),
+        Beside::ColdDownloads => Some(Downloads::start(address, &stored, Some(site.disk())).await?),
     };
     let pacer = thread::spawn(move || pace(setting.rate, &pacer));
     let mut latencies = Vec::new();
@@ -182,16 +224,24 @@ struct Downloads {
 }
 
 impl Downloads {
-    async fn start(contender: &Contender) -> Result<Self> {
-        let downloads = Self {
+    /// Starts downloads of these images, one after the other. The page cache forgets the files in `cold` again and again.
+    async fn start(address: SocketAddr, images: &[&str], cold: Option<&Path>) -> Result<Self> {
+        let mut downloads = Self {
             ended: Arc::default(),
             bytes: Arc::default(),
             threads: Vec::new(),
         };
-        // A catalogue that contains the endless image.
-        let address = contender.public(CATALOGUES[1]);
-        let request = format!("GET /1.0/images/{ENDLESS}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let mut downloads = downloads;
+        let request = |image| format!("GET /1.0/images/{image}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let request: String = images.iter().map(request).collect();
+        if let Some(cold) = cold {
+            let (ended, cold) = (Arc::clone(&downloads.ended), cold.to_owned());
+            downloads.threads.push(thread::spawn(move || {
+                while !ended.load(Ordering::Relaxed) && !is_interrupted() {
+                    machine::forget_files(&cold);
+                    thread::sleep(FORGETTING);
+                }
+            }));
+        }
         for _ in 0..DOWNLOADS {
             let mut raw = TlsClient::tls13()
                 .connect(address)
@@ -225,7 +275,7 @@ impl Downloads {
             thread.join().map_err(|_| "a download has panicked")?;
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
-        match bytes > 100 << 20 {
+        match bytes > 10 << 20 {
             true => Ok(()),
             false => Err(format!("the downloads beside have brought {bytes} bytes only").into()),
         }

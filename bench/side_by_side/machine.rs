@@ -1,6 +1,7 @@
 //! The machine: two of its cores, and the settings of this process.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
@@ -109,5 +110,19 @@ fn run(program: &str, arguments: &[&str]) -> Result<()> {
     match output.status.success() {
         true => Ok(()),
         false => Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
+/// Makes the page cache forget the files in a folder, as far as nobody reads them at this moment.
+pub(crate) fn forget_files(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        match File::open(&path) {
+            Ok(_) if path.is_dir() => forget_files(&path),
+            Ok(file) => drop(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)),
+            Err(_) => {}
+        }
     }
 }

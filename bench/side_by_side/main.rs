@@ -52,6 +52,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::contenders::floor::Loop;
+use crate::contenders::store_floor::FileServer;
 use crate::contenders::{Contender, Kind};
 use crate::machine::Cores;
 use crate::memory::Probe;
@@ -96,12 +97,17 @@ struct Arguments {
 enum Part {
     #[command(hide = true)]
     Floor(Loop),
+    #[command(hide = true)]
+    StoreFloor(FileServer),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match &arguments.part {
         Some(Part::Floor(endless)) => be_the_floor(endless),
+        Some(Part::StoreFloor(endless)) => worker::runtime()
+            .map_err(Error::from)
+            .and_then(|runtime| runtime.block_on(endless.run())),
         None => bench(&arguments),
     };
     match ended {
@@ -161,6 +167,7 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     latency::compare(&field, &settings, arguments.rounds, section).await?;
     drop(field);
 
+    stored(arguments, &apart, is_wanted, results, &patience).await?;
     in_front_of_incus(arguments, &apart, is_wanted, results, &patience).await?;
 
     let probes = [Probe::Idle, Probe::Stalled, Probe::Binary];
@@ -194,6 +201,60 @@ async fn measure(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let (all, again) = (begun.elapsed().as_secs(), patience.spent().as_secs());
     progress(&format!("done in {all} s, of which {again} s for rounds done again"));
     Ok(())
+}
+
+/// Measures downloads from the gateway's store, beside Nginx with a cache.
+async fn stored(
+    arguments: &Arguments,
+    cores: &Cores,
+    is_wanted: impl Fn(&str) -> bool,
+    results: &mut Results,
+    patience: &Patience,
+) -> Result<()> {
+    let names = [
+        "stored-h1-1",
+        "stored-h1-8",
+        "stored-h2-1",
+        "latency-beside-stored",
+        "latency-beside-cold",
+        "stored-memory-stalled",
+    ];
+    let Some(Kind::Gateway(binary)) = results.gateway().cloned().filter(|_| names.into_iter().any(&is_wanted)) else {
+        return Ok(());
+    };
+    let kinds = [
+        Kind::NginxCaching,
+        Kind::Gateway(binary.clone()),
+        Kind::GatewayWithStore(binary),
+        Kind::StoreFloor,
+    ];
+    let site = Site::of_files(&cores.others, &plan::CATALOGUES[..1])?;
+    let all = plan::stored(&site)?;
+    let settings = latency::STORED_SETTINGS.into_iter();
+    let settings: Vec<_> = settings.filter(|setting| is_wanted(setting.name)).collect();
+    let items: Vec<_> = all.iter().filter(|item| is_wanted(&item.name)).cloned().collect();
+    let contenders: Result<Vec<_>> = kinds
+        .iter()
+        .map(|kind| Contender::start(kind, &site, &cores.proxies))
+        .collect();
+    let field = Field::new(site, contenders?, patience);
+    // This also fills the store and the cache.
+    verify::all(&field, &all).await?;
+    let section = results.begin_stored("Downloads from the store, and small answers beside them");
+    cost::compare(&field, &items, arguments.rounds, section).await?;
+    latency::compare(&field, &settings, arguments.rounds, section).await?;
+    let Field { site, .. } = field;
+    let kinds = [kinds[0].clone(), kinds[2].clone()];
+    memory::compare(
+        &[Probe::StalledStored],
+        &site,
+        cores,
+        &kinds,
+        arguments.rounds,
+        is_wanted,
+        section,
+    )
+    .await
 }
 
 /// Measures in front of a real Incus: the items for which it is fast enough, and the start time.

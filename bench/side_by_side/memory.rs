@@ -37,6 +37,8 @@ pub(crate) enum Probe {
     Start,
     Idle,
     Stalled,
+    /// Stalled readers of a store or a cache.
+    StalledStored,
     Binary,
 }
 
@@ -55,6 +57,10 @@ impl Probe {
                     Comparison::new("memory-stalled-kernel", title, Unit::Bytes),
                 ]
             }
+            Self::StalledStored => {
+                let title = "memory of a stalled download";
+                vec![one("stored-memory-stalled", title, Unit::Bytes, 160e3)]
+            }
             Self::Binary => vec![one("binary", "size of the binary", Unit::Bytes, 12e6)],
         }
     }
@@ -62,14 +68,14 @@ impl Probe {
     fn rounds(self, most: usize) -> usize {
         match self {
             Self::Start => most,
-            Self::Idle | Self::Stalled => most.min(ROUNDS),
+            Self::Idle | Self::Stalled | Self::StalledStored => most.min(ROUNDS),
             Self::Binary => 1,
         }
     }
 
     fn takes_part(self, kind: &Kind) -> bool {
         match self {
-            Self::Start => true,
+            Self::Start | Self::StalledStored => true,
             // Nginx as in the guide would buffer each stalled download on disk, and otherwise behaves like the tuned one.
             Self::Idle | Self::Stalled | Self::Binary => *kind != Kind::NginxAsInTheGuide,
         }
@@ -86,7 +92,11 @@ impl Probe {
         let started = begun.elapsed() - contender.prepared_in;
         match self {
             Self::Idle => idle(&contender, site).await,
-            Self::Stalled => stalled(&contender, site).await,
+            Self::Stalled => stalled(&contender, site, ENDLESS).await,
+            Self::StalledStored => {
+                fill(&contender, site).await?;
+                Ok(stalled(&contender, site, &site.fingerprint).await?[..1].to_vec())
+            }
             Self::Start | Self::Binary => Ok(vec![started.as_secs_f64()]),
         }
     }
@@ -149,6 +159,17 @@ async fn first_answer(contender: &Contender, site: &Site) -> Result<()> {
     }
 }
 
+/// Downloads the image once, so that it is stored.
+async fn fill(contender: &Contender, site: &Site) -> Result<()> {
+    let client = Client::new(Manner::default())?;
+    let address = contender.public(site.catalogues[0].0);
+    let path = format!("/1.0/images/{}/export", site.fingerprint);
+    let mut connection = client.connect(address).await?;
+    let answer = connection.send(Template::get(&path).request(address, false)?).await?;
+    answer.into_body().collect().await?;
+    Ok(())
+}
+
 /// Measures clients that have received a response and keep the connection open.
 async fn idle(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
     let client = Client::new(Manner::default())?;
@@ -164,10 +185,10 @@ async fn idle(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
 }
 
 /// Measures clients that have stopped in the middle of a long response.
-async fn stalled(contender: &Contender, site: &Site) -> Result<Vec<f64>> {
+async fn stalled(contender: &Contender, site: &Site, image: &str) -> Result<Vec<f64>> {
     let client = Client::new(Manner::default())?;
     let address = contender.public(site.catalogues[0].0);
-    let request = format!("GET /1.0/images/{ENDLESS}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let request = format!("GET /1.0/images/{image}/export HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let before = Usage::of(contender).await?;
     let mut streams = Vec::new();
     let mut buffer = vec![0; READ];

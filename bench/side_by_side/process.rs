@@ -70,5 +70,12 @@ impl Drop for Process {
 pub(crate) fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-    std::iter::once(pid).chain(children).collect()
+    // Nginx's loader of the cache ends by itself after a minute.
+    let is_passing = |child: &u32| {
+        let command = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        command.contains("cache loader")
+    };
+    std::iter::once(pid)
+        .chain(children.filter(|child| !is_passing(child)))
+        .collect()
 }

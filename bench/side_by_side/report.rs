@@ -27,6 +27,8 @@ pub(crate) struct Section {
     pub(crate) title: &'static str,
     /// Distinguishes its comparisons from others with the same title.
     note: &'static str,
+    /// Whether it compares stores and caches.
+    is_stored: bool,
     pub(crate) comparisons: Vec<Comparison>,
 }
 
@@ -47,11 +49,20 @@ impl Results {
 
     /// Starts a section. Results are added as they arrive, so that a later failure does not lose them.
     pub(crate) fn begin(&mut self, title: &'static str, note: &'static str) -> &mut Vec<Comparison> {
-        let comparisons = Vec::new();
+        self.push(title, note, false)
+    }
+
+    /// Starts a section that compares stores and caches.
+    pub(crate) fn begin_stored(&mut self, title: &'static str) -> &mut Vec<Comparison> {
+        self.push(title, ", from the store", true)
+    }
+
+    fn push(&mut self, title: &'static str, note: &'static str, is_stored: bool) -> &mut Vec<Comparison> {
         self.sections.push(Section {
             title,
             note,
-            comparisons,
+            is_stored,
+            comparisons: Vec::new(),
         });
         let last = self.sections.last_mut();
         &mut last.expect("one was just pushed").comparisons
@@ -61,7 +72,11 @@ impl Results {
     pub(crate) fn text(&self, setting: &str) -> String {
         let mut text = format!("{setting}\n");
         for section in self.sections.iter().filter(|section| !section.comparisons.is_empty()) {
-            text += &format!("\n### {}\n\n{}", section.title, self.table(&section.comparisons));
+            let table = match section.is_stored {
+                true => stored_table(&section.comparisons),
+                false => self.table(&section.comparisons),
+            };
+            text += &format!("\n### {}\n\n{table}", section.title);
         }
         for curve in &self.curves {
             text += &format!("\n### {}\n\n{}", curve.title, curve_table(curve));
@@ -161,7 +176,11 @@ impl Results {
             let ratio = comparison.ratio(gateway, &Kind::NginxTuned)?.median;
             (ratio > 1.0).then(|| format!("{}{note} ({ratio:.2})", comparison.title))
         });
-        let missed = all().filter(|(_, comparison)| comparison.is_met(gateway) == Some(false));
+        let is_missed = |comparison: &Comparison| {
+            let stored = stored_ratios(comparison).into_iter().flatten();
+            comparison.is_met(gateway) == Some(false) || stored.filter_map(|ratio| ratio.is_met()).any(|is_met| !is_met)
+        };
+        let missed = all().filter(|(_, comparison)| is_missed(comparison));
         let missed = missed.map(|(note, comparison)| format!("{}{note}", comparison.title));
         let disturbed = all().filter(|(_, comparison)| comparison.disturbed > 0);
         let disturbed = disturbed.map(|(note, comparison)| {
@@ -180,6 +199,68 @@ impl Results {
         ]
         .concat()
     }
+}
+
+/// A ratio of the gateway with a store to something else, and its target.
+struct StoredRatio {
+    ratio: Spread,
+    most: Option<f64>,
+}
+
+impl StoredRatio {
+    fn is_met(&self) -> Option<bool> {
+        Some(self.ratio.median <= self.most?)
+    }
+}
+
+/// Returns the ratios of the gateway with a store to the gateway without one, and to Nginx with a cache. The targets are for
+/// downloads over HTTP/1.1, and for the latency beside downloads.
+fn stored_ratios(comparison: &Comparison) -> [Option<StoredRatio>; 2] {
+    let is_store = |kind: &&Kind| matches!(kind, Kind::GatewayWithStore(_));
+    let is_streaming = |kind: &&Kind| matches!(kind, Kind::Gateway(_));
+    let store = comparison.contenders.iter().find(is_store);
+    let streaming = comparison.contenders.iter().find(is_streaming);
+    let is_http1 = comparison.name.starts_with("stored-h1");
+    let part_of_nginx = match comparison.target {
+        Some(Target::PartOfNginx(most)) => Some(most),
+        _ => is_http1.then_some(0.85),
+    };
+    let ratio = |to: Option<&Kind>, most| {
+        let ratio = comparison.ratio(store?, to?)?;
+        Some(StoredRatio { ratio, most })
+    };
+    [
+        ratio(streaming, is_http1.then_some(0.65)),
+        ratio(Some(&Kind::NginxCaching), part_of_nginx),
+    ]
+}
+
+fn stored_table(comparisons: &[Comparison]) -> String {
+    let kinds = comparisons.first().map(|comparison| comparison.contenders.clone());
+    let kinds = kinds.unwrap_or_default();
+    let mut head = vec![String::new()];
+    head.extend(kinds.iter().map(Kind::to_string));
+    head.extend(["store ÷ gateway", "to reach", "store ÷ cache", "to reach"].map(str::to_owned));
+    let row = |comparison: &Comparison| {
+        let own = |kind| comparison.of(kind).map(|spread| comparison.unit.show(spread.median));
+        let mut row = vec![title(comparison)];
+        row.extend(kinds.iter().map(|kind| own(kind).unwrap_or_default()));
+        for stored in stored_ratios(comparison) {
+            let target = stored
+                .as_ref()
+                .and_then(|stored| Some((stored.most?, stored.is_met()?)));
+            let target = target.map(|(most, is_met)| format!("≤ {most:.2} {}", met(is_met)));
+            row.extend([ratio(stored.map(|stored| stored.ratio)), target.unwrap_or_default()]);
+        }
+        row
+    };
+    let mut text = markdown(&head, comparisons.iter().map(row).collect());
+    for comparison in comparisons {
+        if let Some(Target::AtMost(most)) = comparison.target {
+            text += &format!("\nTo reach: {} ≤ {}.\n", comparison.title, comparison.unit.show(most));
+        }
+    }
+    text
 }
 
 fn title(comparison: &Comparison) -> String {

@@ -41,6 +41,8 @@ pub(crate) struct Site {
     /// The folder of these certificates.
     _certificates: Certificates,
     folder: TempDir,
+    /// On a disk.
+    disk: TempDir,
 }
 
 /// The properties of a started upstream.
@@ -107,6 +109,7 @@ impl Site {
             ops: certificates.client("ops"),
             _certificates: certificates,
             folder,
+            disk: tempfile::tempdir_in("/var/tmp")?,
         })
     }
 
@@ -124,6 +127,11 @@ impl Site {
     /// Returns the folder for the contenders' own files.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns a folder on a disk, for what is stored.
+    pub(crate) fn disk(&self) -> &Path {
+        self.disk.path()
     }
 
     /// Returns a document of the upstream.

@@ -36,10 +36,10 @@ pub fn holds(data: &[u8]) {
         let Ok(snapshot) = Snapshot::parse(server, images, shown) else {
             continue;
         };
-        let told = told(&snapshot);
+        let public_content = public_content(&snapshot);
         // The entries of images that are not public may be malformed in any way.
         let Ok(mut list) = serde_json::from_slice::<Value>(images) else {
-            is_of_the_form(&told, snapshot.number_of_images());
+            is_of_the_form(&public_content, snapshot.number_of_images());
             continue;
         };
         // serde also accepts a struct as an array of its values.
@@ -57,14 +57,18 @@ pub fn holds(data: &[u8]) {
         let without =
             Snapshot::parse(server, list.to_string().as_bytes(), shown).expect("a subset of a valid list is valid");
         assert!(snapshot.is_same(&without));
-        assert_eq!(told, self::told(&without), "what is hidden makes a difference");
+        assert_eq!(
+            public_content,
+            self::public_content(&without),
+            "what is hidden makes a difference"
+        );
         assert_eq!(snapshot.number_of_images(), number);
-        is_of_the_form(&told, number);
+        is_of_the_form(&public_content, number);
     }
 }
 
 /// Returns all public content as text: `/1.0`, images and their paths, aliases and their paths.
-fn told(snapshot: &Snapshot) -> [Value; 5] {
+fn public_content(snapshot: &Snapshot) -> [Value; 5] {
     let lists = [&snapshot.images, &snapshot.aliases];
     let [[images, image_paths], [aliases, alias_paths]] =
         lists.map(|list| [true, false].map(|depth| text(list.get(depth))));

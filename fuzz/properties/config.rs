@@ -32,11 +32,11 @@ pub fn holds(data: &[u8]) {
     fs::write(&path, data).expect("the file can be written");
     match Config::load(&path) {
         Ok(config) => is_within_bounds(&config),
-        Err(error) => is_told(&error, &path.display().to_string(), data),
+        Err(error) => names_its_place(&error, &path.display().to_string(), data),
     }
 }
 
-fn is_told(error: &ConfigError, file: &str, data: &[u8]) {
+fn names_its_place(error: &ConfigError, file: &str, data: &[u8]) {
     let message = error.to_string();
     assert!(message.contains(file), "{message}");
     if let ConfigError::Wrong { place, problem } = error {

@@ -11,4 +11,6 @@ pub mod import_nginx;
 pub mod page;
 pub mod proxy_header;
 pub mod redact;
+pub mod rewrite;
 pub mod route;
+pub mod simplestreams;

@@ -57,7 +57,9 @@ pub fn holds(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
-    let Some(asked) = asked(line(), line()) else { return };
+    let Some(page_request) = page_request(line(), line()) else {
+        return;
+    };
     let title = Some(line().to_owned()).filter(|title| !title.is_empty());
     let rest: Vec<&str> = lines.collect();
     let images: Vec<Value> = rest.chunks_exact(6).map(image).collect();
@@ -69,19 +71,19 @@ pub fn holds(data: &[u8]) {
         title,
         simplestreams: true,
     };
-    let selector = asked.selector();
+    let selector = page_request.selector();
     let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
     let matches = matches
         .expect("the evaluation completes")
         .expect("literal words are valid patterns");
     let found = (Arc::new(snapshot), Arc::new(matches));
-    let html = body(asked.reply(&page, Ok(found)).into_body());
+    let html = body(page_request.reply(&page, Ok(found)).into_body());
     is_of_the_template(&html);
-    let trouble = body(asked.reply(&page, Err(HttpError::bad_request(text))).into_body());
+    let trouble = body(page_request.reply(&page, Err(HttpError::bad_request(text))).into_body());
     is_of_the_template(&trouble);
 }
 
-fn asked(host: &str, search: &str) -> Option<PageRequest> {
+fn page_request(host: &str, search: &str) -> Option<PageRequest> {
     let mut request = Request::get(format!("/?q={search}")).body(()).ok()?;
     let fields = [("accept", "text/html"), ("host", host)];
     let fields = fields.map(|(name, value)| Some((HeaderName::from_static(name), value.parse().ok()?)));

@@ -16,14 +16,14 @@ pub fn holds(data: &[u8]) {
     if framing::validate(&request).is_ok() {
         assert!(request.headers().get_all("host").iter().count() <= 1);
     }
-    let question = PublicRoute::parse(method, uri);
+    let route = PublicRoute::parse(method, uri);
     let expected = expected(method, uri);
-    match (&question, &expected) {
-        (Ok(question), Some(expected)) => assert!(is_same(question, expected), "{question:?}, not {expected:?}"),
+    match (&route, &expected) {
+        (Ok(route), Some(expected)) => assert!(is_same(route, expected), "{route:?}, not {expected:?}"),
         (Err(_), None) => {}
-        _ => panic!("{question:?}, not {expected:?}"),
+        _ => panic!("{route:?}, not {expected:?}"),
     }
-    match question {
+    match route {
         Ok(PublicRoute::Alias(name)) => {
             let path: Uri = alias_path(&name).parse().expect("the path of an alias is a valid URI");
             let again = PublicRoute::parse(&Method::GET, &path);
@@ -33,7 +33,7 @@ pub fn holds(data: &[u8]) {
             );
         }
         Ok(_) => {}
-        Err(refusal) => is_told_plainly(refusal),
+        Err(refusal) => is_incus_error(refusal),
     }
 }
 
@@ -52,7 +52,7 @@ fn request(data: &[u8]) -> Option<Request<()>> {
 }
 
 /// Asserts that a rejection is an error in Incus's format.
-fn is_told_plainly(refusal: HttpError) {
+fn is_incus_error(refusal: HttpError) {
     let status = refusal.status();
     assert!(status.is_client_error() || status.is_server_error());
     let ReplyBody::Whole(Some(body)) = Reply::from(refusal).into_body() else {
@@ -73,8 +73,8 @@ enum Expected {
     Server,
 }
 
-fn is_same(question: &PublicRoute, expected: &Expected) -> bool {
-    match (question, expected) {
+fn is_same(route: &PublicRoute, expected: &Expected) -> bool {
+    match (route, expected) {
         (PublicRoute::Alias(name), Expected::Alias(expected)) => name == expected,
         (PublicRoute::Aliases { recursion }, Expected::Aliases(expected)) => recursion == expected,
         (PublicRoute::Export(prefix), Expected::Export(expected)) => prefix.as_str() == expected,

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| incus_gate_fuzz::mask::holds(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| incus_gate_fuzz::redact::holds(data));

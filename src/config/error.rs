@@ -63,6 +63,11 @@ impl Source {
         }
     }
 
+    /// The absolute path of the configuration.
+    pub(super) fn path(&self) -> PathBuf {
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
     /// Resolves the path of a file that is about to be read, and adds it to the watched files.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         let path = self.beside(path);
@@ -201,7 +206,7 @@ fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
 fn wrong_type(message: &str) -> Option<(&str, &'static str)> {
     let (fault, expected) = message.split_once(", expected ")?;
     let remedy = match expected {
-        "a string" => "write it in quotes",
+        "a string" | "path string" => "write it in quotes",
         "a boolean" => "write true or false, without quotes",
         "a sequence" => "write [[admin.clients]], one table for each administrator",
         "u64" if fault.starts_with("invalid value") => "it must be 0 or more",

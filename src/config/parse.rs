@@ -72,6 +72,9 @@ pub(super) fn config(source: &Source, file: File) -> Result<Config, ConfigError>
     bound.push(("metrics", &metrics, metrics_span));
     loader.no_overlap(&bound)?;
     let upstream = loader.upstream(file.upstream, &[&*public.listen, &admin.listen].concat())?;
+    if let (Some(store), Some(table)) = (&store, &file.store) {
+        loader.store_is_apart(&store.directory, table)?;
+    }
     let reload_interval = loader.duration("reload.interval", &file.reload.interval)?;
     Ok(Config {
         upstream,

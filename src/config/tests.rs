@@ -78,6 +78,14 @@ fn only_certificates_have_no_default() {
     assert_eq!(config.log.audit_file, None);
     assert!(config.upstream.pin.certificate().is_none());
     assert!(config.metrics.is_empty(), "off");
+    assert_eq!((config.store, config.public.simplestreams), (None, false));
+    assert_eq!(config.public.file_max_age, Duration::from_hours(1));
+    let config = load(&format!("{SMALLEST}[store]\n")).expect("[store] without keys is valid");
+    let store = config.store.expect("[store] enables it");
+    assert_eq!(
+        (store.directory.as_path(), store.size),
+        (Path::new("/var/cache/incus-gate"), 20 << 30)
+    );
     let config = load(&format!("{SMALLEST}[metrics]\n")).expect("[metrics] without keys is valid");
     assert_eq!(config.metrics, ["127.0.0.1:9555".parse().unwrap()]);
 }
@@ -98,6 +106,8 @@ page = false
 title = "Ours"
 max_age = "250ms"
 stale_if_error = "2m"
+simplestreams = true
+file_max_age = "365d"
 deny = "192.0.2.0/24"
 [public.tls]
 certificate = "other.crt"
@@ -133,6 +143,9 @@ listen = "127.0.0.1:3"
 interval = "5m"
 [status]
 socket = "status.sock"
+[store]
+directory = "store"
+size = "2TiB"
 "#,
         "AB:".repeat(31) + "cd"
     ))
@@ -170,6 +183,11 @@ socket = "status.sock"
             .is_some_and(|socket| socket.is_absolute() && socket.ends_with("status.sock"))
     );
     assert_eq!(config.log.format, LogFormat::Json);
+    let store = config.store.expect("[store] enables it");
+    assert!(store.directory.is_absolute() && store.directory.ends_with("store") && !store.directory.exists());
+    assert_eq!(store.size, 2 << 40);
+    assert!(config.public.simplestreams);
+    assert_eq!(config.public.file_max_age, Duration::from_hours(365 * 24));
     let audit = config.log.audit_file.expect("audit_file is set");
     assert!(audit.ends_with("audit.log") && !audit.exists(), "it is not made yet");
     let files: Vec<_> = config.files.paths().filter_map(|path| path.file_name()).collect();
@@ -194,12 +212,14 @@ certificate = "ops.crt"
 audit_file = "audit.log"
 [status]
 socket = "status.sock"
+[store]
+directory = "store.folder"
 "#;
 
 #[test]
 fn relative_paths_start_at_the_configurations_directory() {
     let fields = include_str!("schema.rs").matches("Spanned<PathBuf>").count();
-    assert_eq!(fields, 8, "a new key with a path belongs into PATHS");
+    assert_eq!(fields, 9, "a new key with a path belongs into PATHS");
     let folder = folder();
     for name in ["tls", "client", "incus", "admin", "ops"] {
         for end in ["crt", "key"] {
@@ -213,7 +233,7 @@ fn relative_paths_start_at_the_configurations_directory() {
         .split('"')
         .filter(|name| name.contains('.') && !name.contains('\n'))
         .collect();
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 11);
     let here = std::env::current_dir().expect("directory exists");
     let to_root: PathBuf = here.components().skip(1).map(|_| "..").collect();
     let from_here = |path: &Path| to_root.join(path.strip_prefix("/").expect("absolute path"));
@@ -231,6 +251,7 @@ fn relative_paths_start_at_the_configurations_directory() {
                 config.status_socket
             );
             let written = config.status_socket.into_iter().chain(config.log.audit_file);
+            let written = written.chain(config.store.map(|store| store.directory));
             let paths: Vec<PathBuf> = config.files.paths().map(Path::to_owned).chain(written).collect();
             assert_eq!(paths.len(), names.len(), "{paths:?}");
             for path in paths {
@@ -335,6 +356,19 @@ fn each_invalid_file_produces_one_message() {
         and("[public]\nmax_age = \"0s\"\n"),
         and("[public]\nmax_age = 1\n"),
         and("[public]\nstale_if_error = \"99999999999999999999h\"\n"),
+        and("[public]\nsimplestreams = true\n"),
+        and("[public]\nsimplestreams = \"yes\"\n[store]\n"),
+        and("[public]\nfile_max_age = \"10ms\"\n"),
+        and("[public]\nfile_max_age = \"366d\"\n"),
+        and("[store]\nsize = \"20GB\"\n"),
+        and("[store]\nsize = \"63MiB\"\n"),
+        and("[store]\nsize = \"99999999999999999999TiB\"\n"),
+        and("[store]\nsize = 20\n"),
+        and("[store]\ndirectory = \"\"\n"),
+        and("[store]\ndirectory = 5\n"),
+        and("[store]\ndirectory = \".\"\n"),
+        and("[store]\nfolder = \"store\"\n"),
+        message(&format!("store = \"/var/cache\"\n{SMALLEST}")),
         and("[limits]\nmax_header_size = \"64kb\"\n"),
         and("[limits]\nmax_header_size = \"1KiB\"\n"),
         and("[limits]\nmax_connections = 3\n"),
@@ -409,6 +443,7 @@ fn an_unknown_key_is_rejected_with_the_nearest_known_one() {
         ("public", "refresh", "max_age"),
         ("public", "stale", "stale_if_error"),
         ("reload", "every", "interval"),
+        ("store", "max_size", "size"),
     ] {
         let message = message(&format!("{SMALLEST}[{table}]\n{key} = 1\n"));
         let wanted = format!("unknown key `{key}`; did you mean `{meant}`?");

@@ -40,7 +40,7 @@ impl Body for MeteredRequestBody {
         let polled = budget.poll(cx, |cx| Pin::new(incoming).poll_frame(cx));
         match &polled {
             Poll::Ready(Some(Ok(frame))) => record.receive(frame.data_ref().map_or(0, Bytes::len)),
-            Poll::Ready(Some(Err(_))) => record.abort(record.client().cut()),
+            Poll::Ready(Some(Err(_))) => record.abort(record.client().abort_reason()),
             _ => {}
         }
         polled

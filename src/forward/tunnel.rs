@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 const BUFFER_SIZE: usize = 32 << 10;
 
 /// Time for a client to read what it has been sent after Incus has aborted the connection.
-const FAREWELL: Duration = Duration::from_secs(2);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Copies in both directions until both ends have shut down. If one end aborts, this fails and drops both streams without a
 /// shutdown, which the other end notices. The client notices it only after it has received what Incus had sent.
@@ -40,7 +40,7 @@ where
             },
             Err(Broken::Writing(error)) => {
                 // The client has gone. Incus may receive what the client sent before, within a time limit.
-                let _ = timeout(FAREWELL, up).await;
+                let _ = timeout(LINGER_TIMEOUT, up).await;
                 Err(error)
             }
             broken => linger(broken).await,
@@ -52,7 +52,7 @@ where
 /// kernel still buffers.
 async fn linger(down: Result<(), Broken>) -> io::Result<()> {
     if let Err(Broken::Reading(_)) = down {
-        sleep(FAREWELL).await;
+        sleep(LINGER_TIMEOUT).await;
     }
     Ok(down?)
 }
@@ -168,7 +168,7 @@ mod tests {
                 ended.0.expect_err("Incus aborted").kind(),
                 io::ErrorKind::ConnectionReset
             );
-            assert!(ended.1 >= FAREWELL, "{:?} after {word:?}", ended.1);
+            assert!(ended.1 >= LINGER_TIMEOUT, "{:?} after {word:?}", ended.1);
         }
     }
 
@@ -178,7 +178,11 @@ mod tests {
         let (_incus, to_incus) = duplex(10);
         let client = tokio::io::join(tokio::io::repeat(7), Reset);
         let incus = tokio::io::join(tokio::io::repeat(7), to_incus);
-        let ended = timeout(FAREWELL * 2, copy_bidirectional(upgraded(client), upgraded(incus))).await;
+        let ended = timeout(
+            LINGER_TIMEOUT * 2,
+            copy_bidirectional(upgraded(client), upgraded(incus)),
+        )
+        .await;
         ended.expect("the copy ends").expect_err("the client aborted");
     }
 }

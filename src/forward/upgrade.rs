@@ -71,7 +71,7 @@ impl Requested {
             let address = record.client().peer.address.ip();
             tokio::select! {
                 biased;
-                why = authority.dismissed(admin.certificate(), address) => {
+                why = authority.until_revoked(admin.certificate(), address) => {
                     record.abort(why);
                     tracing::info!(aborted_by = %why, "closed the tunnel of an administrator who is no longer authorized");
                 }
@@ -99,7 +99,7 @@ fn names_upgrade(request: &Request<Incoming>) -> bool {
 async fn pipe(client: OnUpgrade, incus: Box<Tunnel>, record: &Rc<RequestRecord>) -> io::Result<()> {
     let UpgradedIo { read_ahead, stream } = take_over(client)
         .await
-        .inspect_err(|_| record.abort(record.client().cut()))?;
+        .inspect_err(|_| record.abort(record.client().abort_reason()))?;
     record.receive(read_ahead.len());
     let stream = MeteredStream::new(stream, Rc::clone(record));
     tunnel::copy_bidirectional(UpgradedIo { read_ahead, stream }, *incus).await

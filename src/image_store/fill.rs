@@ -10,36 +10,38 @@ use bytes::{Bytes, BytesMut};
 use edge::upstream::{self, Upstream, UpstreamBody};
 use http::StatusCode;
 use http_body::Body;
-use store::{Digest, Fill, FillError, FillWriter};
-use thiserror::Error;
+use store::{Digest, Fill, FillWriter};
 use tokio::sync::mpsc;
 
 use super::Order;
+use super::trouble::{Failure, Troubles};
 use crate::public::export::{self, ExportedImage};
 
 /// How much is written at once, in bytes. Each write is a switch to another thread.
 const CHUNK: usize = 256 << 10;
 
 /// Fills the store as ordered.
-pub(super) async fn run(mut orders: mpsc::UnboundedReceiver<Order>, unverifiable: Arc<Mutex<HashSet<Digest>>>) {
+pub(super) async fn run(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    unverifiable: Arc<Mutex<HashSet<Digest>>>,
+    troubles: Arc<Troubles>,
+) {
     let mut upstream: Option<Rc<Upstream>> = None;
     while let Some(order) = orders.recv().await {
         let current = upstream.filter(|upstream| upstream.is_for(&order.target));
         let current = current.unwrap_or_else(|| Rc::new(Upstream::new(Arc::clone(&order.target))));
         upstream = Some(Rc::clone(&current));
-        let unverifiable = Arc::clone(&unverifiable);
+        let (unverifiable, troubles) = (Arc::clone(&unverifiable), Arc::clone(&troubles));
         tokio::task::spawn_local(async move {
             let fingerprint = order.fill.fingerprint();
-            match fill(&current, order).await {
-                Ok(()) | Err(Failure::Unfollowed) => {}
-                Err(Failure::Unverifiable) => {
-                    unverifiable
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(fingerprint);
-                }
-                Err(error) => tracing::warn!("cannot store the image {fingerprint}: {error}"),
+            let Err(failure) = fill(&current, order).await else {
+                return;
+            };
+            if matches!(failure, Failure::Unverifiable) {
+                let mut unverifiable = unverifiable.lock().unwrap_or_else(PoisonError::into_inner);
+                unverifiable.insert(fingerprint);
             }
+            troubles.failed(&fingerprint, &failure);
         });
     }
 }
@@ -98,18 +100,4 @@ async fn next_chunk(body: &mut UpstreamBody) -> Result<Option<Bytes>, upstream::
     })
     .await?;
     Ok((!chunk.is_empty()).then(|| chunk.freeze()))
-}
-
-/// Why the store was not filled.
-#[derive(Debug, Error)]
-enum Failure {
-    #[error(transparent)]
-    Fill(#[from] FillError),
-    /// All clients that waited for the image have gone.
-    #[error("nobody waits for it")]
-    Unfollowed,
-    #[error("its fingerprint is not the hash of its files")]
-    Unverifiable,
-    #[error(transparent)]
-    Upstream(#[from] upstream::Error),
 }

@@ -1,13 +1,27 @@
-//! Removes the files of images that are no longer published.
+//! Removes the files of images that are no longer published, and verifies the others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::Digest;
 
 use super::ImageStore;
 use crate::public::catalogue::Latest;
 use crate::public::snapshot::Snapshot;
+
+/// How often all files are compared with their hashes. The file system shows when a file is changed, but a disk may lose bits.
+const VERIFY_INTERVAL: Duration = Duration::from_hours(24);
+
+/// Verifies all images from time to time.
+pub(super) async fn verify(store: ImageStore) {
+    loop {
+        tokio::time::sleep(VERIFY_INTERVAL).await;
+        for error in store.files().scrub().await {
+            store.troubles.damaged(&error);
+        }
+    }
+}
 
 /// Removes what is no longer published from the store, as long as the catalogue exists. Nothing is removed before there is a list
 /// of the published images.

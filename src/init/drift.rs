@@ -55,12 +55,13 @@ fn unheeded(options: &Options, config: &Config) -> Vec<String> {
         matches!((name, certificate), (Ok(name), Ok(certificate)) if verify_server_name(&certificate, &name).is_ok())
     };
     let is_shown = |path: &Path| read_certificate(path).is_ok_and(|certificate| certificate == *shown);
-    let is_listening = |usual, asked, listen: &[_]| asked == usual || listen.contains(&asked);
+    let is_listening = |usual, address, listen: &[_]| address == usual || listen.contains(&address);
     let name = options.name.iter().filter(|name| !is_for(name));
     let certificate = options.certificate.iter().filter(|path| !is_shown(path));
     let public =
-        Some(options.public).filter(|asked| !is_listening(default_listen::PUBLIC, *asked, &config.public.listen));
-    let admin = Some(options.admin).filter(|asked| !is_listening(default_listen::ADMIN, *asked, &config.admin.listen));
+        Some(options.public).filter(|address| !is_listening(default_listen::PUBLIC, *address, &config.public.listen));
+    let admin =
+        Some(options.admin).filter(|address| !is_listening(default_listen::ADMIN, *address, &config.admin.listen));
     name.map(|name| format!("--name {name}"))
         .chain(certificate.map(|path| format!("--certificate {}", path.display())))
         .chain(public.map(|address| format!("--public {address}")))

@@ -17,12 +17,14 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use store::{Counts, Store};
 use tokio::sync::watch;
 
 use super::Metrics;
 use super::endpoint::Endpoint;
 use super::health::{Health, Problem};
 use crate::identity::AuthError;
+use crate::image_store::ImageStore;
 use crate::server_info::ServerInfo;
 use crate::state::State;
 
@@ -113,6 +115,7 @@ impl Collector for Figures {
         self.connections(&mut out)?;
         self.upstream(&mut out)?;
         self.catalogue(&mut out)?;
+        self.store(&mut out)?;
         self.configuration(&mut out)
     }
 }
@@ -132,20 +135,20 @@ impl Figures {
     }
 
     fn requests(&self, out: &mut Families<'_>) -> fmt::Result {
-        let questions = || {
+        let endpoints = || {
             self.metrics
                 .listeners()
                 .iter()
-                .flat_map(|port| Endpoint::ALL.iter().map(|asked| (*port, *asked)))
+                .flat_map(|port| Endpoint::ALL.iter().map(|endpoint| (*port, *endpoint)))
         };
-        let requests = questions().flat_map(|(port, asked)| {
+        let requests = endpoints().flat_map(|(port, endpoint)| {
             Status::ALL.iter().map(move |status| {
                 let count = self.sum(port, |counts| {
-                    counts.requests(EndpointId::of(asked)).statuses.of(*status)
+                    counts.requests(EndpointId::of(endpoint)).statuses.of(*status)
                 });
                 let labels = [
                     ("port", port.name()),
-                    ("endpoint", asked.name()),
+                    ("endpoint", endpoint.name()),
                     ("status", status.name()),
                 ];
                 (labels, count)
@@ -154,12 +157,12 @@ impl Figures {
         // There are about two thousand label combinations. A gateway uses only a few of them.
         let requests = requests.filter(|(_, count)| *count > 0);
         out.counters("incus_gate_requests", "Completed and aborted requests", requests)?;
-        let durations = questions().map(|(port, asked)| {
+        let durations = endpoints().map(|(port, endpoint)| {
             let each = self
                 .workers
                 .iter()
-                .map(|counts| &counts.of(port).requests(EndpointId::of(asked)).durations);
-            ([("port", port.name()), ("endpoint", asked.name())], each.collect())
+                .map(|counts| &counts.of(port).requests(EndpointId::of(endpoint)).durations);
+            ([("port", port.name()), ("endpoint", endpoint.name())], each.collect())
         });
         let durations = durations.filter(|(_, durations): &(_, Durations)| durations.count > 0);
         out.histograms(
@@ -262,6 +265,76 @@ impl Figures {
             "Image lists requested from Incus",
             fetches,
         )
+    }
+
+    /// Without a store, these have no samples.
+    fn store(&self, out: &mut Families<'_>) -> fmt::Result {
+        let files = self.state.store.as_ref().map(ImageStore::files);
+        let is_up = match (files, self.metrics.unopened_store()) {
+            (Some(_), _) => Some(1_u64),
+            (None, unopened) => unopened.map(|_| 0),
+        };
+        out.gauge("incus_gate_store_up", "Whether the store could be opened", is_up)?;
+        let occupancy = files.map(Store::occupancy);
+        let images = occupancy.map(|occupancy| occupancy.images as u64);
+        out.gauge("incus_gate_store_images", "Complete images in the store", images)?;
+        let filling = occupancy.map(|occupancy| occupancy.filling as u64);
+        let help = "Images that the store is being filled with";
+        out.gauge("incus_gate_store_filling", help, filling)?;
+        let bytes = occupancy.map(|occupancy| occupancy.bytes);
+        let help = "Size of the files in the store, and of what is reserved for images that it is being filled with";
+        out.gauge("incus_gate_store_bytes", help, bytes)?;
+        let limit = occupancy.map(|occupancy| occupancy.limit);
+        out.gauge("incus_gate_store_limit_bytes", "Maximum size of the store", limit)?;
+        self.store_events(out, files.map(Store::counts).as_ref())
+    }
+
+    fn store_events(&self, out: &mut Families<'_>, counts: Option<&Counts>) -> fmt::Result {
+        let lookups = counts.map(|counts| {
+            [
+                ([("result", "hit")], counts.hits),
+                ([("result", "filling")], counts.followed),
+                ([("result", "miss")], counts.misses),
+                ([("result", "no_room")], counts.no_room),
+            ]
+        });
+        let help = "Downloads that looked for an image in the store";
+        out.counters("incus_gate_store_lookups", help, lookups.into_iter().flatten())?;
+        let fills = counts.map(|counts| {
+            [
+                ([("result", "stored")], counts.filled),
+                ([("result", "bad_export")], counts.bad_exports),
+                ([("result", "disk_error")], counts.disk_errors),
+                ([("result", "abandoned")], counts.abandoned_fills),
+            ]
+        });
+        let help = "Images that the store was filled with, or was to be filled with";
+        out.counters("incus_gate_store_fills", help, fills.into_iter().flatten())?;
+        let dropped = counts.map(|counts| counts.dropped).into_iter().flatten();
+        let dropped = dropped.map(|(reason, count)| ([("reason", reason.name())], count));
+        let asked = counts.map(|counts| {
+            [
+                ([("reason", "evicted")], counts.evicted),
+                ([("reason", "unpublished")], counts.removed),
+            ]
+        });
+        let help = "Images removed from the store";
+        out.counters(
+            "incus_gate_store_removed",
+            help,
+            asked.into_iter().flatten().chain(dropped),
+        )?;
+        let help = "Files of the store that could not be deleted";
+        let failed = counts.map(|counts| ([] as [(&str, &str); 0], counts.failed_deletions));
+        out.counters("incus_gate_store_failed_deletions", help, failed)?;
+        let reads = counts.map(|counts| {
+            [
+                ([("source", "page_cache")], counts.cached_reads),
+                ([("source", "disk")], counts.blocking_reads),
+            ]
+        });
+        let help = "Reads of files in the store";
+        out.counters("incus_gate_store_reads", help, reads.into_iter().flatten())
     }
 
     fn configuration(&self, out: &mut Families<'_>) -> fmt::Result {

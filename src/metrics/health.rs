@@ -90,7 +90,7 @@ impl Health {
     pub async fn incus(&self) -> Result<ServerInfo, Problem> {
         let mut last = self.incus.lock().await;
         match &*last {
-            Some((asked, answer)) if asked.elapsed() < PAUSE => answer.clone(),
+            Some((at, answer)) if at.elapsed() < PAUSE => answer.clone(),
             _ => {
                 let answer = self.ask_incus().await;
                 *last = Some((Instant::now(), answer.clone()));

@@ -111,8 +111,8 @@ struct Connections(RefCell<VecDeque<Rc<Connection>>>);
 
 #[derive(Debug, Default)]
 struct Connection {
-    has_asked: Cell<bool>,
-    displaced: Notify,
+    has_request: Cell<bool>,
+    evicted: Notify,
 }
 
 impl Connections {
@@ -121,9 +121,9 @@ impl Connections {
     fn enter(&self) -> Rc<Connection> {
         let mut all = self.0.borrow_mut();
         if all.len() >= CONNECTIONS {
-            let silent = all.iter().position(|connection| !connection.has_asked.get());
-            if let Some(displaced) = all.remove(silent.unwrap_or(0)) {
-                displaced.displaced.notify_one();
+            let silent = all.iter().position(|connection| !connection.has_request.get());
+            if let Some(evicted) = all.remove(silent.unwrap_or(0)) {
+                evicted.evicted.notify_one();
             }
         }
         let connection = Rc::new(Connection::default());
@@ -153,7 +153,7 @@ pub async fn serve<D: Acceptor, A: Handler>(acceptor: D, handler: Rc<A>) {
         let entered = connections.enter();
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
-                entered.has_asked.set(true);
+                entered.has_request.set(true);
                 let handler = Rc::clone(&handler);
                 async move { Ok::<_, Infallible>(handle(&*handler, &request).await) }
             });
@@ -165,7 +165,7 @@ pub async fn serve<D: Acceptor, A: Handler>(acceptor: D, handler: Rc<A>) {
                 .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 biased;
-                () = entered.displaced.notified() => {}
+                () = entered.evicted.notified() => {}
                 // The outcome does not matter.
                 _ = timeout(PATIENCE, connection) => {}
             }

@@ -45,8 +45,8 @@ pub struct Catalogue {
     state: watch::Receiver<State>,
     target: Arc<Target>,
     images: Visibility,
-    refresh: Duration,
-    stale: Duration,
+    max_age: Duration,
+    stale_if_error: Duration,
     fetches: Arc<Fetches>,
     old: Arc<OldGenerations>,
 }
@@ -102,7 +102,7 @@ impl Catalogue {
             publish,
             target: Arc::clone(&target),
             images: config.images,
-            refresh: config.max_age,
+            max_age: config.max_age,
         };
         tokio::task::spawn_local(refresher.run());
         Self {
@@ -110,8 +110,8 @@ impl Catalogue {
             state,
             target,
             images: config.images,
-            refresh: config.max_age,
-            stale: config.stale_if_error,
+            max_age: config.max_age,
+            stale_if_error: config.stale_if_error,
             fetches,
             old,
         }
@@ -122,10 +122,10 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// Fails with [`HttpError::CatalogueAway`] if there is no snapshot, or only one older than `public.stale_if_error`.
+    /// Fails if there is no snapshot, or only one older than `public.stale_if_error`.
     pub async fn current(&self) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
-        let moment = now.checked_sub(self.refresh).unwrap_or(now);
+        let moment = now.checked_sub(self.max_age).unwrap_or(now);
         match self.slow() {
             Some(latest) => {
                 self.request_refresh(moment);
@@ -141,7 +141,7 @@ impl Catalogue {
         state
             .latest
             .as_ref()
-            .is_some_and(|latest| latest.begun.elapsed() <= self.refresh)
+            .is_some_and(|latest| latest.begun.elapsed() <= self.max_age)
     }
 
     /// Returns the current freshness without a request to Incus.
@@ -169,8 +169,8 @@ impl Catalogue {
         let state = self.state.borrow();
         let latest = state.latest.as_ref().filter(|_| !state.failed)?;
         let cycle = latest.took * (SHARE_OF_INCUS + 2);
-        let is_slow = latest.took * SHARE_OF_INCUS > self.refresh;
-        (is_slow && latest.begun.elapsed() <= self.refresh + cycle).then(|| Arc::clone(&latest.snapshot))
+        let is_slow = latest.took * SHARE_OF_INCUS > self.max_age;
+        (is_slow && latest.begun.elapsed() <= self.max_age + cycle).then(|| Arc::clone(&latest.snapshot))
     }
 
     /// Returns the snapshots as they come.
@@ -194,7 +194,7 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// Fails with [`HttpError::CatalogueAway`] if Incus is unavailable and the latest snapshot does not satisfy
+    /// Fails if Incus is unavailable and the latest snapshot does not satisfy
     /// `is_there`.
     pub async fn get_or_refresh(&self, is_there: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Unavailable> {
         let now = Instant::now();
@@ -208,8 +208,8 @@ impl Catalogue {
         }
         let fresh = self.wait_fresh(now).await?;
         // While Incus is unavailable, a missing name may still exist.
-        let is_away = self.state.borrow().failed;
-        if is_away && !is_there(&fresh) {
+        let is_unavailable = self.state.borrow().failed;
+        if is_unavailable && !is_there(&fresh) {
             Err(Unavailable)
         } else {
             Ok(fresh)
@@ -226,7 +226,7 @@ impl Catalogue {
                 .map_err(|_| Unavailable)?;
         }
         let latest = state.borrow().latest.clone().ok_or(Unavailable)?;
-        if latest.begun.elapsed() > self.stale.max(self.refresh) {
+        if latest.begun.elapsed() > self.stale_if_error.max(self.max_age) {
             return Err(Unavailable);
         }
         Ok(latest.snapshot)
@@ -269,7 +269,7 @@ struct Refresher {
     publish: watch::Sender<State>,
     target: Arc<Target>,
     images: Visibility,
-    refresh: Duration,
+    max_age: Duration,
 }
 
 impl Refresher {
@@ -290,7 +290,7 @@ impl Refresher {
                 Err(error) => {
                     self.fetches.failed.add(1);
                     self.failed(&error);
-                    sleep_until(begun + self.refresh.clamp(MIN_GAP, MAX_ABSENCE)).await;
+                    sleep_until(begun + self.max_age.clamp(MIN_GAP, MAX_ABSENCE)).await;
                     !self.publish.is_closed()
                 }
             };

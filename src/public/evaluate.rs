@@ -2,7 +2,7 @@
 //! expensive.
 //!
 //! - Evaluation runs in slices of [`SLICE`] with other tasks in between, one request per worker at a time.
-//! - A request gets at most [`CPU_LIMIT`], and an address the budget of its permitted requests
+//! - A request gets at most [`CPU_LIMIT`], and an address and the networks around it the budget of its permitted requests
 //!   ([`ClientBucket`](edge::admission::ClientBucket)). The budget is in CPU time, so that clients do not pay for a
 //!   busy machine.
 //! - The outcome is cached with the snapshot: repeated queries only look it up.
@@ -63,9 +63,9 @@ impl EvaluationBudget {
         };
         if self.limiter.count(RejectReason::Cpu) {
             tracing::info!(
-                "limits.requests_per_second: rejected a filter or search from {}, whose previous ones used more \
-                 than 1 ms of CPU time for each request that it may send; further ones are not logged until a minute \
-                 passes without any",
+                "limits.requests_per_second: rejected a filter or search from {}: more than 1 ms of CPU time for \
+                 each request that this address may send, or several times as much for its network; further ones are not \
+                 logged until a minute passes without any",
                 client.peer.address.ip()
             );
         }
@@ -75,7 +75,7 @@ impl EvaluationBudget {
     /// Charges an address for the CPU time of an evaluation slice.
     fn charge(&self, counted_by: Option<&ClientBucket>, cpu: Duration) {
         if let Some(address) = counted_by {
-            address.charge(cpu, self.state.borrow().edge.limits.requests_per_second);
+            address.charge_cpu_time(cpu, self.state.borrow().edge.limits.requests_per_second);
         }
     }
 }

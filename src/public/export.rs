@@ -41,18 +41,22 @@ const INCUS_TYPE: HeaderName = HeaderName::from_static("x-incus-type");
 const IMAGE_SIZE: usize = 1 << 20;
 
 /// Makes sure that an image of the catalogue may be downloaded, although the catalogue may be outdated.
-pub(crate) async fn check_shown(catalogue: &Catalogue, upstream: &Upstream, image: &Image) -> Result<(), HttpError> {
+pub(crate) async fn check_still_visible(
+    catalogue: &Catalogue,
+    upstream: &Upstream,
+    image: &Image,
+) -> Result<(), HttpError> {
     // While Incus is unavailable, the catalogue decides.
     if catalogue.is_fresh() || catalogue.freshness().is_failing {
         return Ok(());
     }
-    ask_whether_shown(upstream, &image.fingerprint, catalogue.images()).await
+    ask_whether_visible(upstream, &image.fingerprint, catalogue.images()).await
 }
 
 /// Asks Incus whether the image is still public. Called if the catalogue is outdated: an image that was made private
 /// must not be downloadable, however long Incus takes to list the others.
-async fn ask_whether_shown(upstream: &Upstream, fingerprint: &str, shown: Visibility) -> Result<(), HttpError> {
-    if shown == Visibility::All {
+async fn ask_whether_visible(upstream: &Upstream, fingerprint: &str, images: Visibility) -> Result<(), HttpError> {
+    if images == Visibility::All {
         return Ok(());
     }
     let path = format!("/1.0/images/{fingerprint}");

@@ -1,4 +1,4 @@
-//! The beginning of an image's fingerprint, by which it is asked for.
+//! The beginning of an image's fingerprint, by which clients request the image.
 
 /// 1 to 64 digits of `0-9a-f`.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -90,6 +90,8 @@ impl StoredBody {
 /// Decides whether Incus can send the rest. It cannot if Incus itself was the cause.
 fn go_on(error: DownloadError, origin: Option<Origin>, position: u64) -> Result<Asking, Error> {
     let is_of_the_disk = match &error {
+        // What the client has may be wrong.
+        DownloadError::Read(error) if error.is_change() => false,
         DownloadError::Read(_) | DownloadError::Fill(FillError::Disk(_)) => true,
         DownloadError::Fill(FillError::Export(_) | FillError::Abandoned) => false,
     };

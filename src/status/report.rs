@@ -19,6 +19,8 @@ pub struct Report {
     pub configuration: Configuration,
     pub incus: Incus,
     pub images: Images,
+    /// `None` without `[store]`.
+    pub store: Option<Store>,
     /// `None` if they are not served.
     pub simplestreams: Option<Simplestreams>,
     /// Ports by name.
@@ -68,6 +70,26 @@ pub struct Images {
     pub count: Option<u64>,
     pub age_seconds: Option<u64>,
     pub failing: bool,
+}
+
+/// The store: where it is, what it has, and what became of it.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "docs/OPERATING.md documents each field")]
+pub struct Store {
+    pub directory: String,
+    pub problem: Option<String>,
+    pub images: u64,
+    pub filling: u64,
+    pub bytes: u64,
+    pub limit_bytes: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub disk_errors: u64,
+    pub bad_exports: u64,
+    pub evicted: u64,
+    pub unpublished: u64,
+    /// Nonzero counts by reason.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// State and counters of a port.

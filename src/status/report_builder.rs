@@ -12,13 +12,13 @@ use edge::listener_id::ListenerId;
 use edge::metrics::counts::EndpointId;
 use edge::metrics::status_label::Status;
 
-use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State};
+use super::report::{Admin, Certificate, Configuration, Images, Incus, Port, Report, State, Store};
 use super::simplestreams::Simplestreams;
 use crate::identity::AuthError;
 use crate::metrics::endpoint::Endpoint;
 use crate::metrics::exposition::{Exporter, Figures};
 use crate::metrics::health::Problem;
-use crate::metrics::since_1970;
+use crate::metrics::{UnopenedStore, since_1970};
 use crate::public;
 use crate::public::snapshot::Snapshot;
 use crate::reply::HttpError;
@@ -60,6 +60,7 @@ pub async fn report(facts: &StaticInfo, exporter: &Exporter) -> Report {
         },
         incus: incus(&figures),
         images: images(&figures),
+        store: store(&figures),
         simplestreams: simplestreams(&figures),
         ports: figures
             .metrics
@@ -104,6 +105,37 @@ fn images(figures: &Figures) -> Images {
     }
 }
 
+fn store(figures: &Figures) -> Option<Store> {
+    let Some(store) = &figures.state.store else {
+        let UnopenedStore { config, problem } = figures.metrics.unopened_store()?;
+        return Some(Store {
+            directory: config.directory.display().to_string(),
+            problem: Some(problem.clone()),
+            limit_bytes: config.size,
+            ..Store::default()
+        });
+    };
+    let (counts, occupancy) = (store.files().counts(), store.files().occupancy());
+    let dropped = counts.dropped.into_iter().filter(|(_, count)| *count > 0);
+    Some(Store {
+        directory: store.config().directory.display().to_string(),
+        problem: None,
+        images: occupancy.images as u64,
+        filling: occupancy.filling as u64,
+        bytes: occupancy.bytes,
+        limit_bytes: occupancy.limit,
+        hits: counts.hits,
+        misses: counts.misses,
+        disk_errors: counts.disk_errors,
+        bad_exports: counts.bad_exports,
+        evicted: counts.evicted,
+        unpublished: counts.removed,
+        dropped: dropped
+            .map(|(reason, count)| (reason.name().to_owned(), count))
+            .collect(),
+    })
+}
+
 fn simplestreams(figures: &Figures) -> Option<Simplestreams> {
     let publication = figures.state.simplestreams.as_ref()?;
     Some(Simplestreams::of(
@@ -118,10 +150,10 @@ fn port_of(port: ListenerId, facts: &StaticInfo, figures: &Figures) -> Port {
         let statuses = || Status::ALL.iter().copied().filter(|status| is_wanted(*status));
         let all = Endpoint::ALL
             .iter()
-            .flat_map(|asked| statuses().map(move |status| (*asked, status)));
-        all.map(|(asked, status)| {
+            .flat_map(|endpoint| statuses().map(move |status| (*endpoint, status)));
+        all.map(|(endpoint, status)| {
             figures.sum(port, |counts| {
-                counts.requests(EndpointId::of(asked)).statuses.of(status)
+                counts.requests(EndpointId::of(endpoint)).statuses.of(status)
             })
         })
         .sum()

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use edge::tls::certificate;
 
-use super::report::{Admin, Certificate, Report, State};
+use super::report::{Admin, Certificate, Report, State, Store};
 use super::simplestreams::Simplestreams;
 use super::table::{bytes, plain, rows};
 
@@ -78,9 +78,43 @@ fn head(text: &mut String, report: &Report, now: u64) -> std::fmt::Result {
                 text,
                 "{mark} images on the public port: {count}, as of {} ago{failing}",
                 span(age)
-            )
+            )?;
         }
-        _ => writeln!(text, "{mark} no image list for the public port yet{failing}"),
+        _ => writeln!(text, "{mark} no image list for the public port yet{failing}")?,
+    }
+    report.store.as_ref().map_or(Ok(()), |one| store(text, one))
+}
+
+fn store(text: &mut String, store: &Store) -> std::fmt::Result {
+    let directory = plain(&store.directory);
+    if let Some(problem) = &store.problem {
+        return writeln!(text, "! store in {directory}: cannot be opened: {}", plain(problem));
+    }
+    let filling = match store.filling {
+        0 => String::new(),
+        count => format!(" and {count} arriving"),
+    };
+    writeln!(
+        text,
+        "  store in {directory}: {} images{filling}, {} of {}, {} hits, {} misses",
+        store.images,
+        bytes(store.bytes),
+        bytes(store.limit_bytes),
+        store.hits,
+        store.misses
+    )?;
+    let faults = [
+        ("disk errors", store.disk_errors),
+        ("exports that were not the image", store.bad_exports),
+    ];
+    let faults = faults.map(|(what, count)| (what.to_owned(), count)).into_iter();
+    let dropped = store.dropped.iter();
+    let dropped = dropped.map(|(why, count)| (format!("images dropped because of {}", plain(why)), *count));
+    let faults = faults.chain(dropped).filter(|(_, count)| *count > 0);
+    let faults: Vec<_> = faults.map(|(what, count)| format!("{count} {what}")).collect();
+    match faults.is_empty() {
+        true => Ok(()),
+        false => writeln!(text, "! store: {}", faults.join(", ")),
     }
 }
 
@@ -171,14 +205,14 @@ mod tests {
 
     #[test]
     fn durations_are_rounded_to_one_unit() {
-        for (seconds, said) in [
+        for (seconds, expected) in [
             (1, "1 second"),
             (119, "119 seconds"),
             (121, "2 minutes"),
             (7_200, "2 hours"),
             (172_800, "2 days"),
         ] {
-            assert_eq!(span(seconds), said);
+            assert_eq!(span(seconds), expected);
         }
     }
 }

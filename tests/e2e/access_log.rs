@@ -74,36 +74,36 @@ fn a_record_describes_the_request_and_the_response() {
 
     let path = format!("/1.0/images/{}/export", image.fingerprint);
     let length = scene.get(&path).body.len();
-    let told = record(&scene.gateway, &path);
-    assert_eq!(told["port"], "public");
-    assert_eq!(told["method"], "GET");
-    assert_eq!(told["path"], *path);
-    assert_eq!(told["status"], 200);
-    assert_eq!((&told["received"], &told["sent"]), (&0.into(), &length.into()));
-    assert_eq!((&told["http"], &told["tls"]), (&"2".into(), &"1.3".into()));
-    assert!(told["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{told}");
+    let entry = record(&scene.gateway, &path);
+    assert_eq!(entry["port"], "public");
+    assert_eq!(entry["method"], "GET");
+    assert_eq!(entry["path"], *path);
+    assert_eq!(entry["status"], 200);
+    assert_eq!((&entry["received"], &entry["sent"]), (&0.into(), &length.into()));
+    assert_eq!((&entry["http"], &entry["tls"]), (&"2".into(), &"1.3".into()));
+    assert!(entry["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{entry}");
     let [upstream, first_byte, duration] =
-        ["upstream_us", "first_byte_us", "duration_us"].map(|field| told[field].as_u64().unwrap());
+        ["upstream_us", "first_byte_us", "duration_us"].map(|field| entry[field].as_u64().unwrap());
     assert!(
         0 < upstream && upstream <= first_byte && first_byte <= duration,
-        "{told}"
+        "{entry}"
     );
     for absent in ["admin", "aborted_by", "operation", "message"] {
-        assert_eq!(told[absent], Value::Null, "{told}");
+        assert_eq!(entry[absent], Value::Null, "{entry}");
     }
 
     // A cached response needs no time of Incus.
     let url = format!("{}/1.0/images?recursion=2", scene.gateway.public_url());
     let answer = Curl::get(url).with(["--http1.1", "--tls-max", "1.2"]).answer();
-    let told = record(&scene.gateway, "recursion=2");
-    assert_eq!(told["sent"], answer.body.len());
-    assert_eq!((&told["http"], &told["tls"]), (&"1.1".into(), &"1.2".into()));
-    assert_eq!(told["upstream_us"], Value::Null);
+    let entry = record(&scene.gateway, "recursion=2");
+    assert_eq!(entry["sent"], answer.body.len());
+    assert_eq!((&entry["http"], &entry["tls"]), (&"1.1".into(), &"1.2".into()));
+    assert_eq!(entry["upstream_us"], Value::Null);
 
     let url = format!("{}/1.0/profiles?recursion=1", scene.gateway.admin_url());
     Curl::get(url).presenting(scene.ops()).answer();
-    let told = record(&scene.gateway, "/1.0/profiles");
-    assert_eq!((&told["port"], &told["admin"]), (&"admin".into(), &"ops".into()));
+    let entry = record(&scene.gateway, "/1.0/profiles");
+    assert_eq!((&entry["port"], &entry["admin"]), (&"admin".into(), &"ops".into()));
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn rejected_requests_have_a_record() {
     ] {
         let before = scene.gateway.log().len();
         assert_eq!(curl.answer().status, status);
-        let told = record_after(&scene.gateway, before, &format!("\"path\":\"{path}\""));
-        assert_eq!((&told["status"], &told["port"]), (&status.into(), &port.into()));
-        assert_eq!((&told["admin"], &told["upstream_us"]), (&Value::Null, &Value::Null));
+        let entry = record_after(&scene.gateway, before, &format!("\"path\":\"{path}\""));
+        assert_eq!((&entry["status"], &entry["port"]), (&status.into(), &port.into()));
+        assert_eq!((&entry["admin"], &entry["upstream_us"]), (&Value::Null, &Value::Null));
     }
 }
 
@@ -158,10 +158,10 @@ fn imports_and_exec_sessions_have_a_record() {
     client
         .run(&["image", "import", files[0], files[1], "gate:", "--alias", "busybox"])
         .ok();
-    let told = record(&scene.gateway, r#""method":"POST","path":"/1.0/images""#);
-    assert_eq!(told["status"], 202);
-    assert!(told["received"].as_u64().unwrap() > size, "{told}");
-    let operation = told["operation"].as_str().unwrap();
+    let entry = record(&scene.gateway, r#""method":"POST","path":"/1.0/images""#);
+    assert_eq!(entry["status"], 202);
+    assert!(entry["received"].as_u64().unwrap() > size, "{entry}");
+    let operation = entry["operation"].as_str().unwrap();
     // The client waits for it.
     scene.gateway.wait_for_log(&format!("/1.0/operations/{operation}"));
 
@@ -169,10 +169,10 @@ fn imports_and_exec_sessions_have_a_record() {
     let script = "head -c 100000 /dev/zero";
     let stdout = client.run(&["exec", "gate:one", "--", "sh", "-c", script]).ok();
     assert_eq!(stdout.len(), 100_000);
-    let told = record(&scene.gateway, r#""method":"POST","path":"/1.0/instances/one/exec""#);
+    let entry = record(&scene.gateway, r#""method":"POST","path":"/1.0/instances/one/exec""#);
     let websocket = format!(
         r#""path":"/1.0/operations/{}/websocket?secret=***""#,
-        told["operation"].as_str().unwrap()
+        entry["operation"].as_str().unwrap()
     );
     scene.gateway.wait_for_log(&websocket);
     // One of its websockets is stdout.
@@ -202,22 +202,22 @@ fn a_record_says_who_aborted_a_transfer() {
     assert_eq!(tunnel.read_exactly(4).unwrap(), b"ping");
     tunnel.finish().unwrap();
     assert_eq!(tunnel.end(), End::CloseNotify);
-    let told = record(&scene.gateway, "/1.0/tunnel");
-    assert_eq!((&told["received"], &told["sent"]), (&4.into(), &4.into()));
-    assert_eq!(told["aborted_by"], Value::Null, "{told}");
+    let entry = record(&scene.gateway, "/1.0/tunnel");
+    assert_eq!((&entry["received"], &entry["sent"]), (&4.into(), &4.into()));
+    assert_eq!(entry["aborted_by"], Value::Null, "{entry}");
 
     let mut torn = begin("/1.0/endless?type=torn");
     torn.read_exactly(5).unwrap();
     upstream.cut();
     assert_eq!(torn.end(), End::Reset);
-    let told = record(&scene.gateway, "type=torn");
-    let fields = (&told["aborted_by"], &told["sent"], &told["status"]);
+    let entry = record(&scene.gateway, "type=torn");
+    let fields = (&entry["aborted_by"], &entry["sent"], &entry["status"]);
     assert_eq!(fields, (&"incus".into(), &5.into(), &200.into()));
 
     let before = scene.gateway.log().len();
     begin("/1.0/endless").reset();
-    let told = record_after(&scene.gateway, before, "/1.0/endless");
-    assert_eq!((&told["aborted_by"], &told["sent"]), (&"client".into(), &5.into()));
+    let entry = record_after(&scene.gateway, before, "/1.0/endless");
+    assert_eq!((&entry["aborted_by"], &entry["sent"]), (&"client".into(), &5.into()));
 
     // A half upload.
     let mut raw = ops.connect(admin).unwrap();
@@ -225,8 +225,11 @@ fn a_record_says_who_aborted_a_transfer() {
         .unwrap();
     upstream.wait_for_requests(4);
     raw.reset();
-    let told = record(&scene.gateway, "/1.0/upload");
-    assert_eq!((&told["aborted_by"], &told["received"]), (&"client".into(), &5.into()));
+    let entry = record(&scene.gateway, "/1.0/upload");
+    assert_eq!(
+        (&entry["aborted_by"], &entry["received"]),
+        (&"client".into(), &5.into())
+    );
 
     let dismissed = begin("/1.0/endless?force=1");
     let mut setup = scene.setup.clone();
@@ -234,9 +237,9 @@ fn a_record_says_who_aborted_a_transfer() {
     *new = scene.certificates.client("new");
     scene.gateway.reconfigure(&setup.text());
     scene.gateway.signal("HUP");
-    let told = record(&scene.gateway, "/1.0/endless?force=1");
+    let entry = record(&scene.gateway, "/1.0/endless?force=1");
     assert_eq!(
-        (&told["aborted_by"], &told["admin"]),
+        (&entry["aborted_by"], &entry["admin"]),
         (&"revoked".into(), &"ops".into())
     );
     scene.gateway.wait_for_log(r#""message":"reloaded""#);
@@ -250,8 +253,8 @@ fn a_record_says_who_aborted_a_transfer() {
     let drained = [begin("/1.0/endless")];
     scene.gateway.signal("TERM");
     assert_eq!(scene.gateway.exit_status().code(), Some(1));
-    let told = record_after(&scene.gateway, before, "/1.0/endless");
-    assert_eq!((&told["aborted_by"], &told["sent"]), (&"drain".into(), &5.into()));
+    let entry = record_after(&scene.gateway, before, "/1.0/endless");
+    assert_eq!((&entry["aborted_by"], &entry["sent"]), (&"drain".into(), &5.into()));
     // The last line of the log.
     scene.gateway.wait_for_log("connections that were still open");
     drop(drained);
@@ -270,9 +273,9 @@ fn a_download_aborted_by_incus_has_a_record() {
     assert_eq!(raw.read_head().unwrap().status, 200);
     scene.incus.kill();
     raw.end();
-    let told = record(&scene.gateway, &path);
-    assert_eq!(told["aborted_by"], "incus");
-    assert!(told["sent"].as_u64().unwrap() < 64 << 20, "{told}");
+    let entry = record(&scene.gateway, &path);
+    assert_eq!(entry["aborted_by"], "incus");
+    assert!(entry["sent"].as_u64().unwrap() < 64 << 20, "{entry}");
 }
 
 #[test]
@@ -291,8 +294,8 @@ fn records_contain_no_secret() {
     {
         let path = format!("/1.0/secrets/{number}");
         as_admin(&scene, &format!("{path}?{query}")).answer();
-        let told = record(&scene.gateway, &path);
-        assert!(told["path"].as_str().unwrap().contains("***"), "{told}");
+        let entry = record(&scene.gateway, &path);
+        assert!(entry["path"].as_str().unwrap().contains("***"), "{entry}");
         // The same for a stranger's request.
         let url = format!("{}{path}/public?{query}", scene.gateway.public_url());
         Curl::get(url).answer();
@@ -365,9 +368,9 @@ fn text_and_json_lines_have_the_same_content() {
     scene.gateway.signal("HUP");
     scene.gateway.wait_for_log_after(before, r#""message":"reloaded""#);
     as_admin(&scene, "/1.0/machines").answer();
-    let told = record_after(&scene.gateway, before, "/1.0/machines");
-    assert_eq!((&told["level"], &told["sent"]), (&"INFO".into(), &1.into()));
-    assert!(told["timestamp"].as_str().unwrap().ends_with('Z'), "{told}");
+    let entry = record_after(&scene.gateway, before, "/1.0/machines");
+    assert_eq!((&entry["level"], &entry["sent"]), (&"INFO".into(), &1.into()));
+    assert!(entry["timestamp"].as_str().unwrap().ends_with('Z'), "{entry}");
     for line in scene.gateway.log().iter().skip(before) {
         assert!(
             serde_json::from_str::<Value>(line).unwrap()["target"].is_string(),
@@ -430,8 +433,8 @@ fn a_blocked_log_reader_delays_no_request() {
     let mut ops = TlsClient::of(&setup.admins[0].1).connect(admin).unwrap();
     let drowned = format!("/1.0/drowned{}", "x".repeat(1_000));
     assert_eq!(ops.get(&drowned).unwrap().head.status, 200);
-    let told = format!("/1.0/told{}", "x".repeat(1_000));
-    let post = format!("POST {told} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 0\r\n\r\n");
+    let target = format!("/1.0/long{}", "x".repeat(1_000));
+    let post = format!("POST {target} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(ops.ask(post).unwrap().head.status, 200);
     let mut all = String::new();
     while !line.contains("lines of the log were lost") {
@@ -440,7 +443,7 @@ fn a_blocked_log_reader_delays_no_request() {
         all.push_str(&line);
     }
     assert!(line.contains("ERROR"), "{line}");
-    assert!(all.contains("incus_gate::audit: request admin=ops") && all.contains("/1.0/told"));
+    assert!(all.contains("incus_gate::audit: request admin=ops") && all.contains("/1.0/long"));
     assert!(!all.contains("/1.0/drowned"));
     // Lines are written again.
     assert_eq!(raw.get("/1.0/last").unwrap().head.status, 403);

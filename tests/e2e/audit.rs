@@ -97,16 +97,17 @@ fn changes_and_tunnels_are_audited_and_reads_are_not() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let told = audit.wait_for("websocket?secret=***");
+    let entries = audit.wait_for("websocket?secret=***");
     assert!(shell.try_wait().unwrap().is_none());
     drop(shell.stdin.take());
     shell.wait().unwrap();
 
     let find = |message: &str, path: &str| {
-        let is_it = |told: &&Value| told["message"] == message && told["path"].as_str().unwrap().starts_with(path);
-        told.iter()
+        let is_it = |entry: &&Value| entry["message"] == message && entry["path"].as_str().unwrap().starts_with(path);
+        entries
+            .iter()
             .find(is_it)
-            .unwrap_or_else(|| panic!("{message} {path}: {told:#?}"))
+            .unwrap_or_else(|| panic!("{message} {path}: {entries:#?}"))
             .clone()
     };
     for (message, method, path, status) in [
@@ -116,19 +117,19 @@ fn changes_and_tunnels_are_audited_and_reads_are_not() {
         ("tunnel", "GET", "/1.0/operations/", 101),
         ("tunnel", "GET", "/1.0/events", 101),
     ] {
-        let told = find(message, path);
+        let entry = find(message, path);
         assert_eq!(
-            (&told["method"], &told["admin"]),
+            (&entry["method"], &entry["admin"]),
             (&method.into(), &"ops".into()),
-            "{told}"
+            "{entry}"
         );
-        assert_eq!(told["status"], status, "{told}");
-        assert!(told["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{told}");
-        assert_eq!(told["operation"].is_string(), status == 202, "{told}");
+        assert_eq!(entry["status"], status, "{entry}");
+        assert!(entry["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{entry}");
+        assert_eq!(entry["operation"].is_string(), status == 202, "{entry}");
     }
-    assert!(told.iter().all(|told| told["target"] == "incus_gate::audit"));
-    let looked = |told: &&Value| told["method"] == "GET" && told["message"] == "request";
-    assert_eq!(told.iter().find(looked), None);
+    assert!(entries.iter().all(|entry| entry["target"] == "incus_gate::audit"));
+    let is_read = |entry: &&Value| entry["method"] == "GET" && entry["message"] == "request";
+    assert_eq!(entries.iter().find(is_read), None);
     let log = scene.gateway.log();
     assert!(!log.iter().any(|line| line.contains("incus_gate::audit")), "{log:#?}");
 }
@@ -142,11 +143,11 @@ fn rejected_certificates_are_audited() {
     let url = format!("{}/1.0", scene.gateway.admin_url());
     assert_eq!(Curl::get(&url).answer().status, 403);
     assert_eq!(Curl::get(&url).presenting(&other).answer().status, 403);
-    let told = audit.wait_for("rejected: ");
-    assert_eq!(told.len(), 1, "who shows nothing is nobody: {told:#?}");
-    assert_eq!(told[0]["fingerprint"], other.fingerprint());
-    assert_eq!(told[0]["subject"], "CN=other");
-    let message = told[0]["message"].as_str().unwrap();
+    let entries = audit.wait_for("rejected: ");
+    assert_eq!(entries.len(), 1, "who shows nothing is nobody: {entries:#?}");
+    assert_eq!(entries[0]["fingerprint"], other.fingerprint());
+    assert_eq!(entries[0]["subject"], "CN=other");
+    let message = entries[0]["message"].as_str().unwrap();
     assert!(message.contains("admin.clients does not list this"), "{message}");
 }
 
@@ -156,7 +157,7 @@ fn the_audited_target_is_the_one_that_incus_decodes() {
     let audit = Audit::new();
     let scene = scene(&upstream, &audit);
     let filler = "a=b&".repeat(120) + &"path=x&".repeat(400);
-    for (method, target, told) in [
+    for (method, target, expected) in [
         (
             "POST",
             "/1.0/projects?%70roject=default",
@@ -178,9 +179,9 @@ fn the_audited_target_is_the_one_that_incus_decodes() {
         let url = format!("{}{target}", scene.gateway.admin_url());
         let answer = Curl::get(url).method(method).presenting(scene.ops()).answer();
         assert_eq!(answer.status, 200);
-        let lines = audit.wait_for(told);
+        let lines = audit.wait_for(expected);
         let last = lines.last().unwrap();
-        assert!(last["path"].as_str().unwrap().starts_with(told), "{last}");
+        assert!(last["path"].as_str().unwrap().starts_with(expected), "{last}");
         assert_eq!(last["method"], method);
     }
 }
@@ -207,8 +208,8 @@ fn control_characters_in_a_subject_are_escaped() {
         assert_eq!(log.lines().count(), if is_json { 1 } else { 2 }, "{log:?}");
         assert!(line.chars().all(|c| c == 'ä' || (' '..='~').contains(&c)), "{line:?}");
         if is_json {
-            let told: Value = serde_json::from_str(line).unwrap();
-            assert_eq!(told["subject"], format!("CN={name}"));
+            let entry: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(entry["subject"], format!("CN={name}"));
         }
     }
 }
@@ -227,15 +228,15 @@ fn repeated_rejections_are_counted_in_one_line() {
     }
     scene.gateway.signal("TERM");
     assert!(scene.gateway.exit_status().success());
-    let told = audit.wait_for("rejected more often than logged");
+    let entries = audit.wait_for("rejected more often than logged");
     // One line and one count; two of each if a minute ended in between.
-    let (numbers, each): (Vec<_>, Vec<_>) = told.iter().partition(|told| told["times"].is_u64());
-    assert!(each.len() <= 2 && numbers.len() <= 2, "{told:#?}");
+    let (numbers, each): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry["times"].is_u64());
+    assert!(each.len() <= 2 && numbers.len() <= 2, "{entries:#?}");
     assert!(
-        numbers.iter().all(|told| told["network"] == "127.0.0.1"),
+        numbers.iter().all(|entry| entry["network"] == "127.0.0.1"),
         "{numbers:#?}"
     );
-    let others: u64 = numbers.iter().filter_map(|told| told["times"].as_u64()).sum();
+    let others: u64 = numbers.iter().filter_map(|entry| entry["times"].as_u64()).sum();
     assert_eq!(each.len() as u64 + others, TIMES);
     // The access log has no more lines than that.
     let log = scene.gateway.log();
@@ -257,7 +258,7 @@ fn without_a_file_the_main_log_has_the_audit_at_any_level() {
         scene.gateway.reconfigure(&(scene.setup.text() + &table));
         scene.gateway.signal("HUP");
         let deadline = Instant::now() + PATIENCE;
-        let told = loop {
+        let line = loop {
             change(&scene, "/1.0/changed");
             scene.gateway.wait_for_log_after(before, "incus_gate::audit: request");
             let log = scene.gateway.log();
@@ -268,8 +269,8 @@ fn without_a_file_the_main_log_has_the_audit_at_any_level() {
             }
             assert!(Instant::now() < deadline, "{log:#?}");
         };
-        assert!(told.contains(r#"request admin=ops client=127.0.0.1:"#), "{told}");
-        assert!(told.ends_with(r#"method=PUT path="/1.0/changed" status=200"#), "{told}");
+        assert!(line.contains(r#"request admin=ops client=127.0.0.1:"#), "{line}");
+        assert!(line.ends_with(r#"method=PUT path="/1.0/changed" status=200"#), "{line}");
     }
 }
 
@@ -315,11 +316,11 @@ fn a_full_disk_is_logged_once_and_delays_no_request() {
     audit.wait_for("/1.0/room");
     scene.gateway.wait_for_log("writing the audit log to");
     let log = scene.gateway.log();
-    let told = log
+    let warnings = log
         .iter()
         .filter(|line| line.contains("cannot write the audit log"))
         .count();
-    assert_eq!(told, 1, "{log:#?}");
+    assert_eq!(warnings, 1, "{log:#?}");
 }
 
 #[test]

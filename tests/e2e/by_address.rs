@@ -121,8 +121,8 @@ fn each_parallel_download_counts_as_a_connection() {
         for answer in refused {
             assert_eq!(answer.status, 429);
             assert_eq!(answer.headers["retry-after"], "1");
-            let said = answer.json()["error"].as_str().unwrap().to_owned();
-            assert_eq!(said, "too many downloads at once, try again later");
+            let message = answer.json()["error"].as_str().unwrap().to_owned();
+            assert_eq!(message, "too many downloads at once, try again later");
         }
         assert_eq!(http2.get("/1.0").unwrap().status, 200);
     }
@@ -176,7 +176,7 @@ fn too_many_requests_get_429_with_retry_after() {
     assert!(!log.contains("status=429"), "{log}");
 
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(status(&mut all[0]), 200, "it was told so");
+    assert_eq!(status(&mut all[0]), 200, "after Retry-After");
 
     // An HTTP/2 connection stays open, and its requests count like any other.
     let mut http2 = TlsClient::tls13().connect_http2(public(&scene, "192.0.2.1")).unwrap();
@@ -275,6 +275,50 @@ fn rejected_admin_requests_are_limited_by_address() {
     // Other addresses are not limited, nor are admins at the same address.
     assert_eq!(ask(&nobody, "192.0.2.2"), 403);
     assert_eq!(ask(&TlsClient::of(scene.ops()), "192.0.2.1"), 200);
+}
+
+/// One client may own a /56 with its 256 /64 prefixes.
+#[test]
+fn requests_are_limited_by_wider_networks_too() {
+    let upstream = upstream();
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more_admin = setup.more_public.clone();
+        setup.more = "[limits]\nrequests_per_second = 1\n".to_owned();
+    });
+    let (public, admin) = (scene.gateway.public(), scene.gateway.admin());
+    let connect = |from: &str, port| {
+        let client = TlsClient::tls13().connect_announced(from.parse().unwrap(), port);
+        client.unwrap()
+    };
+    for (client, most, neighbour) in [("2001:db8:0:", 40, "2001:db8:0:100::1"), ("192.0.2.", 160, "192.0.3.1")] {
+        let address = |n: usize| match client.contains(':') {
+            true => format!("{client}{n:x}::1"),
+            false => format!("{client}{n}"),
+        };
+        let begun = Instant::now();
+        let answered: usize = (0..most / 4)
+            .map(|n| {
+                let mut raw = connect(&address(n), public);
+                (0..10).take_while(|_| status(&mut raw) == 200).count()
+            })
+            .sum();
+        // Its share is also earned while the test runs.
+        let earned = (begun.elapsed().as_secs() as usize + 1) * most / 10;
+        assert!(
+            (most..=most + earned).contains(&answered),
+            "{answered} requests at once"
+        );
+        assert_eq!(status(&mut connect(neighbour, public)), 200, "another network");
+        // Rejected requests on the admin port count with it. One more may have been earned since the previous request.
+        let mut fresh = (most / 4..most).map(address);
+        let is_limited = fresh.any(|from| {
+            while status(&mut connect(&from, public)) == 200 {}
+            status(&mut connect(&from, admin)) == 429
+        });
+        assert!(is_limited, "requests to the admin port are not counted");
+        assert_eq!(status(&mut connect(neighbour, admin)), 403);
+    }
 }
 
 #[test]

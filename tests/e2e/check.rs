@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use testing::certificates::{Certificate, Certificates};
+use testing::disk::Disk;
 use testing::gateway::{Gateway, binary};
 use testing::incus::Incus;
 use testing::run::{Output, run};
@@ -142,6 +143,66 @@ fn settings_that_trust_too_much_are_reported() {
     assert!(check(&setup).ok().contains("ok    metrics.listen: free"));
     setup.more = setup.more.replace("127.0.0.1", "0.0.0.0");
     assert!(warning(&setup).starts_with("warn  metrics.listen: it accepts connections from other machines"));
+}
+
+#[test]
+fn the_stores_folder_and_size_are_checked() {
+    let (_incus, mut setup, _certificates) = valid_setup();
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("store");
+    let table = |size: &str| format!("[store]\ndirectory = {directory:?}\nsize = \"{size}\"\n");
+    setup.more = table("64MiB");
+    let report = check(&setup).ok();
+    assert!(
+        report.contains("ok    store.directory: does not exist yet, and can be created\n"),
+        "{report}"
+    );
+    assert!(
+        report.contains("ok    store.size: 64 MiB; ") && report.contains(" MiB of the file system are free\n"),
+        "{report}"
+    );
+    assert!(!directory.exists(), "root's folder would be of no use to the gateway");
+
+    let gateway = Gateway::start(&setup.text());
+    let report = check(&setup).ok();
+    assert!(
+        report.contains("ok    store.directory: in use by a running gateway\n"),
+        "{report}"
+    );
+    drop(gateway);
+    assert!(check(&setup).ok().contains("ok    store.directory: can be written\n"));
+
+    setup.more = table("1000TiB");
+    let warned = warning(&setup);
+    assert!(
+        warned.starts_with("warn  store.size: 1048576000 MiB, but the file system has only "),
+        "{warned}"
+    );
+    // Folders that nobody may create, or write to.
+    let disk = Disk::of("1m");
+    let directory = disk.path().join("store");
+    std::fs::create_dir(&directory).unwrap();
+    disk.make_read_only();
+    setup.more = format!("[store]\ndirectory = {:?}\n", disk.path().join("none"));
+    let warned = warning(&setup);
+    let place = disk.path().display();
+    let cause = "Read-only file system (os error 30)";
+    assert!(
+        warned.starts_with(&format!(
+            "warn  store.directory: it does not exist, and the current user cannot create it in {place}: {cause}; "
+        )),
+        "{warned}"
+    );
+    setup.more = format!("[store]\ndirectory = {directory:?}\n");
+    let report = check(&setup);
+    assert_eq!(report.status.code(), Some(1), "{report}");
+    assert!(
+        report.stdout.contains(&format!(
+            "FAIL  store.directory: the current user cannot write to {}: {cause}; ",
+            directory.display()
+        )),
+        "{report}"
+    );
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn an_expired_admin_loses_all_open_connections() {
     for out in ["+0", "-18000d"] {
         scene.clock.set_offset(&in_year(2020));
         let (old, ops) = (TlsClient::of(&scene.old), TlsClient::of(&scene.ops));
-        let asked = upstream.requests().len();
+        let earlier = upstream.requests().len();
         let mut http1 = [
             ("tunnel", begin(&old, "/1.0/tunnel", upgrade, 101)),
             ("download", begin(&old, "/1.0/long", "", 200)),
@@ -105,7 +105,7 @@ fn an_expired_admin_loses_all_open_connections() {
         assert_eq!(http2.get("/1.0/x").unwrap().status, 200);
         assert_eq!(http1[3].1.get("/1.0/x").unwrap().head.status, 200);
         let mut others = begin(&ops, "/1.0/tunnel", upgrade, 101);
-        upstream.wait_for_requests(asked + 6);
+        upstream.wait_for_requests(earlier + 6);
         let seen = scene.gateway.log().len();
 
         scene.clock.set_offset(out);

@@ -181,7 +181,7 @@ fn commands_find_the_gateway_by_any_configuration_path() {
             .expect("the binary runs");
         let mut log = BufReader::new(gateway.stderr.take().expect("piped")).lines();
         let ready = log.by_ref().map_while(Result::ok).find(|line| line.ends_with(" ready"));
-        let mut said = Vec::new();
+        let mut results = Vec::new();
         for (from, arguments) in named {
             // The responses come from the gateway; there is no Incus.
             for (command, answer) in [
@@ -190,15 +190,15 @@ fn commands_find_the_gateway_by_any_configuration_path() {
             ] {
                 let output = incus_gate(from, &[&[command], arguments].concat());
                 let text = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
-                said.push((answer, text));
+                results.push((answer, text));
             }
         }
         let check = incus_gate(from, &[&["check"], arguments].concat());
         gateway.kill().expect("it is ours");
         gateway.wait().expect("it is ours");
         assert!(ready.is_some(), "{arguments:?}");
-        for (answer, said) in said {
-            assert!(said.contains(answer), "{arguments:?}: {said}");
+        for (answer, output) in results {
+            assert!(output.contains(answer), "{arguments:?}: {output}");
         }
         assert_eq!(code(&check), 1, "{arguments:?}: {}", stderr(&check));
     }

@@ -87,8 +87,11 @@ fn out_of_descriptors_the_gateway_waits_and_resumes() {
     let crowd: Vec<_> = (0..100)
         .map(|_| TcpStream::connect(gateway.public()).unwrap())
         .collect();
-    let told = gateway.wait_for_log("cannot accept connections: Too many open files");
-    assert!(told.contains("ERROR") && told.contains("LimitNOFILE="), "{told}");
+    let message = gateway.wait_for_log("cannot accept connections: Too many open files");
+    assert!(
+        message.contains("ERROR") && message.contains("LimitNOFILE="),
+        "{message}"
+    );
 
     let (begun, before) = (Instant::now(), ticks(gateway));
     thread::sleep(Duration::from_secs(2));

@@ -88,13 +88,13 @@ fn an_unpublished_image_disappears_within_max_age() {
         let done = Instant::now();
         for path in &paths {
             loop {
-                let asked = done.elapsed();
+                let sent_after = done.elapsed();
                 if scene.get(path).status == 404 {
                     break;
                 }
                 assert!(
-                    asked <= REFRESH,
-                    "{what}: {path} was still there when asked after {asked:?}"
+                    sent_after <= REFRESH,
+                    "{what}: {path} was still there when sent_after after {sent_after:?}"
                 );
             }
         }

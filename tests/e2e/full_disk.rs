@@ -28,11 +28,11 @@ fn a_full_disk_delays_no_request() {
     let wait_for = |text: &str| {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let told = fs::read_to_string(&log).unwrap();
-            if told.contains(text) {
-                return told;
+            let content = fs::read_to_string(&log).unwrap();
+            if content.contains(text) {
+                return content;
             }
-            assert!(Instant::now() < deadline, "no {text:?} in {told}");
+            assert!(Instant::now() < deadline, "no {text:?} in {content}");
             std::thread::sleep(Duration::from_millis(20));
         }
     };

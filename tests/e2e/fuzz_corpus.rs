@@ -9,7 +9,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
 
 macro_rules! replayed {
     ($($property:ident)*) => {
@@ -21,21 +21,16 @@ macro_rules! replayed {
         )*
 
         #[test]
-        fn each_property_has_a_corpus_and_a_target() {
-            let mut properties = vec![$(stringify!($property)),*];
-            properties.sort_unstable();
-            assert_eq!(names(Path::new(CORPUS)), properties);
-            let targets = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/targets");
-            let targets = names(Path::new(targets));
-            assert_eq!(targets.iter().map(|name| name.trim_end_matches(".rs")).collect::<Vec<_>>(), properties);
+        fn each_property_has_all_that_a_fuzzer_needs() {
+            has_all_that_a_fuzzer_needs(&[$(stringify!($property)),*]);
         }
     };
 }
 
-replayed!(catalogue config filter headers import_nginx page proxy_header redact route);
+replayed!(catalogue config filter headers import_nginx page proxy_header redact rewrite route simplestreams);
 
 fn replay(property: &str, holds: fn(&[u8])) {
-    let folder = Path::new(CORPUS).join(property);
+    let folder = Path::new(FUZZ).join("corpus").join(property);
     let inputs: Vec<PathBuf> = names(&folder).iter().map(|name| folder.join(name)).collect();
     assert!(!inputs.is_empty(), "{} is empty", folder.display());
     for input in inputs {
@@ -45,6 +40,26 @@ fn replay(property: &str, holds: fn(&[u8])) {
             "it does not hold for {}",
             input.display()
         );
+    }
+}
+
+/// `make test` does not compile the fuzzers, so it compares names.
+fn has_all_that_a_fuzzer_needs(properties: &[&str]) {
+    let fuzz = Path::new(FUZZ);
+    for folder in ["corpus", "dictionaries"] {
+        assert_eq!(names(&fuzz.join(folder)), properties, "{folder}");
+    }
+    let files: Vec<_> = properties.iter().map(|property| format!("{property}.rs")).collect();
+    assert_eq!(names(&fuzz.join("targets")), files);
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    for property in properties {
+        let target = fs::read_to_string(fuzz.join(format!("targets/{property}.rs"))).unwrap();
+        assert!(
+            target.contains(&format!("incus_gate_fuzz::{property}::holds(data)")),
+            "{target}"
+        );
+        let binary = format!("[[bin]]\nname = \"{property}\"\npath = \"targets/{property}.rs\"\n");
+        assert!(manifest.contains(&binary), "fuzz/Cargo.toml lacks {binary}");
     }
 }
 

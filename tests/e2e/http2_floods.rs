@@ -84,14 +84,39 @@ fn pongs(client: TlsClient, from: [u8; 4], port: SocketAddr) -> usize {
     let mut raw = client.alpn(&["h2"]).connect_announced(from.into(), port).unwrap();
     raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     raw.send(frame(PING, 0, 0, &[0; 8]).repeat(PINGS)).unwrap();
+    count_pongs(&mut raw, PINGS)
+}
+
+fn count_pongs(raw: &mut Raw, most: usize) -> usize {
     raw.patience = Duration::from_secs(2);
     let mut answered = 0;
-    while answered < PINGS
+    while answered < most
         && let Ok(frame) = raw.read_frame()
     {
         answered += usize::from(frame.kind == PING && frame.flags == ACK);
     }
     answered
+}
+
+/// A record of one byte has 23, and costs as much to decrypt as one of a few hundred.
+#[test]
+fn bytes_count_with_their_tls_records() {
+    const PINGS: usize = 300;
+    let upstream = Scripted::start(|_, wire| wire.answer("200 OK", "text/plain", b"welcome"));
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "proxy_protocol_from = \"127.0.0.1\"".to_owned();
+        setup.more = "[limits]\nrequests_per_second = 1\n".to_owned();
+    });
+    let stranger = IpAddr::from([203, 0, 113, 1]);
+    let client = TlsClient::tls13().alpn(&["h2"]);
+    let mut raw = client.connect_announced(stranger, scene.gateway.public()).unwrap();
+    raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    // 5 KiB in records of 117 KiB. A burst has 20 KiB.
+    for byte in frame(PING, 0, 0, &[0; 8]).repeat(PINGS) {
+        raw.send([byte]).unwrap();
+    }
+    let answered = count_pongs(&mut raw, PINGS);
+    assert!((20..150).contains(&answered), "{answered} frames were read");
 }
 
 #[test]

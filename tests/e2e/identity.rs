@@ -296,11 +296,11 @@ fn validity_dates_are_checked_for_each_request() {
 /// before `end` or a request that was sent later is served.
 fn served_until(end: SystemTime, mut ask: impl FnMut() -> Option<(u16, Vec<u8>)>) {
     for requests in 0.. {
-        let asked = SystemTime::now();
+        let sent_at = SystemTime::now();
         match ask() {
-            Some((200, _)) => assert!(asked < end, "served after its end"),
+            Some((200, _)) => assert!(sent_at < end, "served after its end"),
             refused => {
-                assert!(requests > 0 || asked >= end, "never served");
+                assert!(requests > 0 || sent_at >= end, "never served");
                 assert!(SystemTime::now() >= end, "refused before its end: {refused:?}");
                 if let Some((status, body)) = refused {
                     assert_rejected(status, &serde_json::from_slice(&body).unwrap());

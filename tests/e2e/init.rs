@@ -88,9 +88,9 @@ impl Start {
 #[test]
 fn init_creates_a_working_gateway() {
     let start = Start::new();
-    let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
-    assert!(said.contains("ok    Incus at"), "{said}");
-    assert!(!said.contains("FAIL"), "{said}");
+    let printed = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    assert!(printed.contains("ok    Incus at"), "{printed}");
+    assert!(!printed.contains("FAIL"), "{printed}");
 
     let configuration = start.configuration();
     assert!(
@@ -150,14 +150,14 @@ fn a_second_run_changes_nothing_and_reports_it() {
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let (files, trusted) = (start.files(), start.trusted());
     assert_eq!((files.len(), trusted), (7, 1));
-    let said = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
+    let printed = start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     assert!(
-        said.contains("Nothing was changed: everything already existed."),
-        "{said}"
+        printed.contains("Nothing was changed: everything already existed."),
+        "{printed}"
     );
     let certificate = format!("--certificate={}", start.path("certs/ops.crt").display());
     let key = format!("--private-key={}", start.path("certs/ops.key").display());
-    let said = start
+    let printed = start
         .init(&["--yes", "--name=other.example", &certificate, &key, "--rsa"])
         .ok();
     for part in [
@@ -165,7 +165,7 @@ fn a_second_run_changes_nothing_and_reports_it() {
         "note    --certificate ",
         "Nothing was changed.\n",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
     assert_eq!((start.files(), start.trusted()), (files, trusted));
 }
@@ -176,8 +176,8 @@ fn an_interrupted_run_is_continued() {
     start.init(&["--yes", "--name=localhost"]).ok();
     let made = start.files();
     fs::remove_file(start.path("proxy.toml")).expect("it was there");
-    let said = start.init(&["--yes", "--name=localhost"]).ok();
-    assert!(said.contains("kept") && said.contains("wrote"), "{said}");
+    let printed = start.init(&["--yes", "--name=localhost"]).ok();
+    assert!(printed.contains("kept") && printed.contains("wrote"), "{printed}");
     let same = |(path, of): (&PathBuf, &(Vec<u8>, u32, i64))| path.ends_with("proxy.toml") || made[path] == *of;
     assert!(start.files().iter().all(same), "no key is made anew");
 
@@ -209,10 +209,10 @@ fn an_admin_is_added_to_an_existing_configuration() {
     let start = Start::new();
     start.init(&["--yes", "--name=localhost", "--admin=ops"]).ok();
     let before = start.configuration();
-    let said = start.init(&["--yes", "--admin=ops", "--admin=ci"]).ok();
+    let printed = start.init(&["--yes", "--admin=ops", "--admin=ci"]).ok();
     assert!(
-        said.contains("added   the administrator ci") && !said.contains("the administrator ops to"),
-        "{said}"
+        printed.contains("added   the administrator ci") && !printed.contains("the administrator ops to"),
+        "{printed}"
     );
     let after = start.configuration();
     let added = after.strip_prefix(&before).expect("nothing else has changed");
@@ -233,10 +233,10 @@ fn an_admin_is_added_to_an_existing_configuration() {
             "[admin]\nclients = [{name = \"ops\", certificate = \"certs/ops.crt\"}] ",
         );
     fs::write(start.path("proxy.toml"), &inline).expect("a file");
-    let said = start.init(&["--yes", "--admin=alice"]).fails();
+    let printed = start.init(&["--yes", "--admin=alice"]).fails();
     assert!(
-        said.contains("cannot append the administrator alice") && said.contains("certs/alice.crt to it yourself"),
-        "{said}"
+        printed.contains("cannot append the administrator alice") && printed.contains("certs/alice.crt to it yourself"),
+        "{printed}"
     );
     assert_eq!(start.configuration(), inline);
     fs::write(start.path("proxy.toml"), &after).expect("a file");
@@ -259,10 +259,10 @@ fn certbot_certificates_are_found_and_rsa_creates_an_rsa_key() {
         params.self_signed(&key).expect("made").pem(),
     )
     .expect("a file");
-    let said = start.init(&["--yes", "--rsa"]).ok();
+    let printed = start.init(&["--yes", "--rsa"]).ok();
     assert!(
-        said.contains("incus remote add lxc https://lxc.example.org:0 --public"),
-        "{said}"
+        printed.contains("incus remote add lxc https://lxc.example.org:0 --public"),
+        "{printed}"
     );
     assert!(start.configuration().contains("live/lxc.example.org/fullchain.pem"));
     assert!(!start.path("certs/server.crt").exists());
@@ -274,10 +274,10 @@ fn certbot_certificates_are_found_and_rsa_creates_an_rsa_key() {
 fn an_incus_without_https_address_gets_one() {
     let start = Start::new();
     start.incus.run(&["config", "unset", "core.https_address"]).ok();
-    let said = start.init(&["--yes", "--name=localhost"]).ok();
+    let printed = start.init(&["--yes", "--name=localhost"]).ok();
     assert!(
-        said.contains("set     Incus's core.https_address to 127.0.0.1:8553"),
-        "{said}"
+        printed.contains("set     Incus's core.https_address to 127.0.0.1:8553"),
+        "{printed}"
     );
     assert_eq!(
         start.incus.run(&["config", "get", "core.https_address"]).ok().trim(),
@@ -290,24 +290,24 @@ fn without_a_local_incus_the_remaining_steps_are_printed() {
     let start = Start::new();
     let output = start.init(&["--yes", "--name=localhost", "--incus=/nowhere"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = &output.stdout;
+    let printed = &output.stdout;
     assert!(
-        said.contains("cannot connect to Incus's socket /nowhere/unix.socket: "),
-        "{said}"
+        printed.contains("cannot connect to Incus's socket /nowhere/unix.socket: "),
+        "{printed}"
     );
-    assert!(said.contains("run: incus config trust add-certificate"), "{said}");
+    assert!(printed.contains("run: incus config trust add-certificate"), "{printed}");
     assert!(start.path("proxy.toml").exists());
 
     // When there is a local Incus with another URL, the configuration is not changed.
     let before = start.configuration();
-    let said = start.init(&["--yes", "--name=localhost"]).stdout;
+    let printed = start.init(&["--yes", "--name=localhost"]).stdout;
     assert!(
-        said.contains(&format!("note    Incus listens on {}, but", start.incus.url())),
-        "{said}"
+        printed.contains(&format!("note    Incus listens on {}, but", start.incus.url())),
+        "{printed}"
     );
     let pin = start.incus.server_certificate();
     let pin = format!("`server_certificate = \"{}\"` in [upstream]", pin.display());
-    assert!(said.contains(&pin), "{said}");
+    assert!(printed.contains(&pin), "{printed}");
     assert_eq!(start.configuration(), before);
 }
 
@@ -321,8 +321,8 @@ fn invalid_arguments_are_rejected_before_anything_is_created() {
         ),
         (&["--name=a b"], "`a b` is not a valid server name"),
     ] {
-        let said = start.init(&[["--yes"].as_slice(), wrong].concat()).fails();
-        assert!(said.contains(complaint), "{said}");
+        let printed = start.init(&[["--yes"].as_slice(), wrong].concat()).fails();
+        assert!(printed.contains(complaint), "{printed}");
         assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
     }
 }
@@ -334,10 +334,10 @@ fn an_admins_certificate_without_its_key_is_used() {
     let alice = certificates.client("alice");
     fs::create_dir(start.path("certs")).expect("a folder");
     fs::write(start.path("certs/alice.crt"), alice.pem()).expect("a file");
-    let said = start.init(&["--yes", "--name=localhost", "--admin=alice"]).ok();
+    let printed = start.init(&["--yes", "--name=localhost", "--admin=alice"]).ok();
     assert!(
-        said.contains("certs/alice.crt, whose key is not on this machine"),
-        "{said}"
+        printed.contains("certs/alice.crt, whose key is not on this machine"),
+        "{printed}"
     );
     assert!(!start.path("certs/alice.key").exists());
     let gateway = start.gateway();
@@ -396,10 +396,13 @@ fn without_a_terminal_the_option_yes_is_required() {
     assert_eq!(fs::read_dir(start.folder.path()).expect("a folder").count(), 0);
 
     // Answers: the name, twice; no admin; no trust.
-    let said = at_a_terminal(&start.command(&[]), "not a name\nlocalhost\n\nn\n");
-    assert!(said.contains("DNS name of this server, as clients use it"), "{said}");
-    assert!(said.contains("This value is not valid."), "{said}");
-    assert!(said.contains("run: incus config trust add-certificate"), "{said}");
+    let printed = at_a_terminal(&start.command(&[]), "not a name\nlocalhost\n\nn\n");
+    assert!(
+        printed.contains("DNS name of this server, as clients use it"),
+        "{printed}"
+    );
+    assert!(printed.contains("This value is not valid."), "{printed}");
+    assert!(printed.contains("run: incus config trust add-certificate"), "{printed}");
     assert_eq!(start.trusted(), 0);
     assert!(start.path("proxy.toml").exists());
 }
@@ -445,6 +448,10 @@ fn symbolic_links_are_not_followed_when_writing() {
         .args([binary(), "init", "--yes", "--name=localhost", "--incus=/nonexistent"])
         .args(["--public=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
         .arg(format!("--config={}", own.join("proxy.toml").display())));
-    let said = output.fails();
-    assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious", "{said}");
+    let printed = output.fails();
+    assert_eq!(
+        fs::read_to_string(&victim).expect("it is there"),
+        "precious",
+        "{printed}"
+    );
 }

@@ -21,6 +21,7 @@ mod freshness;
 mod full_disk;
 mod fuzz_corpus;
 mod headers;
+mod histories;
 mod http2_conformance;
 mod http2_floods;
 mod identity;

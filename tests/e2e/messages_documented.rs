@@ -9,11 +9,12 @@ use regex::Regex;
 
 const DOCUMENT: &str = include_str!("../../docs/TROUBLESHOOTING.md");
 /// Folders of the code that writes messages.
-const SOURCES: [&str; 2] = ["src", "crates/edge/src"];
+const SOURCES: [&str; 3] = ["src", "crates/edge/src", "crates/store/src"];
 /// Files in which every string of several words is part of a message.
-const FULL_OF_MESSAGES: [&str; 6] = [
+const FULL_OF_MESSAGES: [&str; 7] = [
     "src/check/incus.rs",
     "src/check/settings.rs",
+    "src/check/store.rs",
     "src/config/error.rs",
     "src/config/parse.rs",
     "src/config/units.rs",

@@ -167,13 +167,13 @@ fn connections_handshakes_and_rejections_are_counted() {
     let name = r#"incus_gate_requests_total{port="admin",endpoint="rejected",status="403"}"#;
     wait_for_figure(gateway, name, 2.0);
 
-    for (said, result) in [
+    for (first_bytes, result) in [
         (&b"GET / HTTP/1.0\r\n\r\n"[..], "plain_http"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "not_tls"),
         (b"", "client_disconnected"),
     ] {
         let mut tcp = TcpStream::connect(gateway.public()).unwrap();
-        tcp.write_all(said).unwrap();
+        tcp.write_all(first_bytes).unwrap();
         tcp.shutdown(std::net::Shutdown::Write).unwrap();
         wait_for_figure(gateway, &handshakes("public", result), 1.0);
     }

@@ -18,7 +18,9 @@ type Exported = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 /// Returns the metrics of a gateway after requests of every kind.
 fn exported() -> Exported {
-    let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
+    let scene = Scene::start_with(|setup| {
+        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n[store]\ndirectory = \"store\"\n".to_owned();
+    });
     Images::new().split("published").import(&scene.incus, &["--public"]);
     scene.refresh();
     let text = Curl::get(format!("{}/metrics", scene.gateway.metrics_url()))
@@ -46,11 +48,11 @@ fn assert_answers(exported: &Exported, expression: &str, words: &str) {
     for found in metric.captures_iter(expression) {
         let known = exported.get(&found[1]);
         let known = known.unwrap_or_else(|| panic!("{}, in {expression}, is not exported", &found[1]));
-        for asked in matcher.captures_iter(found.get(2).map_or("", |matchers| matchers.as_str())) {
-            let values = known.get(&asked[1]);
-            let values = values.unwrap_or_else(|| panic!("{} has no label {}", &found[1], &asked[1]));
+        for matched in matcher.captures_iter(found.get(2).map_or("", |matchers| matchers.as_str())) {
+            let values = known.get(&matched[1]);
+            let values = values.unwrap_or_else(|| panic!("{} has no label {}", &found[1], &matched[1]));
             // Each of several values is exported, except requests without a status, which need a client that disconnects.
-            for value in asked[3].split('|') {
+            for value in matched[3].split('|') {
                 let value = Regex::new(&format!("^(?:{value})$")).unwrap();
                 let is_there = values.iter().any(|known| value.is_match(known));
                 assert!(

@@ -117,14 +117,14 @@ fn two_services_share_a_port() {
     }
 
     // An ambiguous request ends its connection, and each service says so in its own protocol.
-    for (path, said) in [("/echo", "echo: "), ("/1.0", r#"{"type":"error""#)] {
+    for (path, prefix) in [("/echo", "echo: "), ("/1.0", r#"{"type":"error""#)] {
         let mut client = TlsClient::tls13().connect(address).unwrap();
         let two_hosts = format!("GET {path} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
         client.send(two_hosts).unwrap();
         let (answer, end) = client.read_to_end();
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        assert!(answer.split("\r\n\r\n").nth(1).unwrap().starts_with(said), "{answer}");
+        assert!(answer.split("\r\n\r\n").nth(1).unwrap().starts_with(prefix), "{answer}");
         assert_eq!(end, End::CloseNotify);
     }
 

@@ -120,14 +120,14 @@ fn a_silent_listed_proxy_times_out() {
         setup.more = format!("{DEBUG}[limits]\nhandshake_timeout = \"500ms\"\n");
     });
     // Half a header, and a complete one without a handshake.
-    for said in ["PROXY TCP4 127.0.0.9", "PROXY TCP4 127.0.0.9 127.0.0.1 4711 8555\r\n"] {
+    for unfinished in ["PROXY TCP4 127.0.0.9", "PROXY TCP4 127.0.0.9 127.0.0.1 4711 8555\r\n"] {
         let begun = Instant::now();
         let mut tcp = connect(scene.gateway.admin());
-        tcp.write_all(said.as_bytes()).unwrap();
-        assert_eq!(tcp.read(&mut [0]).unwrap_or(0), 0, "{said:?}");
+        tcp.write_all(unfinished.as_bytes()).unwrap();
+        assert_eq!(tcp.read(&mut [0]).unwrap_or(0), 0, "{unfinished:?}");
         assert!(
             begun.elapsed() < PATIENCE / 2,
-            "{said:?} was awaited for {:?}",
+            "{unfinished:?} was awaited for {:?}",
             begun.elapsed()
         );
     }

@@ -110,7 +110,9 @@ fn implied_by(implied: &str, name: &str) -> Default {
 fn literal(code: &str) -> Default {
     let text = Regex::new(r#"(?:default|PathBuf::from)\((".*?")\)"#).unwrap();
     let number = Regex::new(r"default\((\d+)_u64\)").unwrap();
-    match code.trim() {
+    let code = code.trim();
+    let word = code.strip_prefix("default(").and_then(|rest| rest.strip_suffix(')'));
+    match word.filter(|word| ["false", "true"].contains(word)).unwrap_or(code) {
         "None" => Default::InWords,
         "default(default_listen::PUBLIC)" => Default::Is(format!("\"{}\"", default_listen::PUBLIC)),
         "default(default_listen::ADMIN)" => Default::Is(format!("\"{}\"", default_listen::ADMIN)),

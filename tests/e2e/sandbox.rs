@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::SystemTime;
 
 use incus_gate::config::Config;
 use incus_gate::sandbox;
@@ -35,7 +36,11 @@ impl World {
         let (here, incus) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let certificates = Certificates::new();
         let pin = incus.path().join("server.crt");
-        let setup = Setup::new(&certificates, "https://127.0.0.1:1", &pin);
+        let mut setup = Setup::new(&certificates, "https://127.0.0.1:1", &pin);
+        "[store]\ndirectory = \"store\"\n".clone_into(&mut setup.more);
+        fs::create_dir(here.path().join("store")).unwrap();
+        // It needs no library from elsewhere.
+        fs::copy("/bin/busybox", here.path().join("store/true")).unwrap();
         fs::copy(&setup.local.certificate, &pin).unwrap();
         fs::copy(&setup.local.key, incus.path().join("server.key")).unwrap();
         let proxy_toml = here.path().join("proxy.toml");
@@ -56,6 +61,17 @@ impl World {
             fs::read(file).unwrap();
         }
         (&self.log).write_all(b"a line").unwrap();
+        // As the store does.
+        let store = self.here.path().join("store");
+        fs::create_dir_all(store.join("files")).unwrap();
+        fs::write(store.join("new"), "a file").unwrap();
+        fs::rename(store.join("new"), store.join("files/file")).unwrap();
+        assert_eq!(fs::read_dir(store.join("files")).unwrap().count(), 1);
+        File::open(store.join("files/file"))
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        fs::remove_file(store.join("files/file")).unwrap();
         TcpStream::connect(address).unwrap();
         let own = UnixDatagram::unbound().unwrap();
         let path = notify.local_addr().unwrap().as_pathname().unwrap().to_owned();
@@ -73,6 +89,14 @@ impl World {
             ("read the system's files", denied(fs::read("/etc/passwd"))),
             ("read its own environment", denied(fs::read("/proc/self/environ"))),
             ("list a folder", denied(fs::read_dir(self.here.path()))),
+            (
+                "run a program in the store",
+                denied(Command::new(self.here.path().join("store/true")).status()),
+            ),
+            (
+                "make a link in the store",
+                denied(symlink("/etc/passwd", self.here.path().join("store/link"))),
+            ),
             ("write where it reads", denied(fs::write(&self.proxy_toml, "nonsense"))),
             ("make a file", denied(fs::write(self.here.path().join("made"), ""))),
             ("run a program", denied(Command::new("/bin/true").status())),

@@ -1,8 +1,8 @@
 //! An Incus that lists its images slowly is not overloaded with lists, and strangers do not wait for it. The bytes of an image
 //! that was made private are not served because of an old list. An Incus that lists no images any more counts as unavailable.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -61,13 +61,13 @@ fn clients_do_not_wait_when_incus_stops_listing_images() {
     is_stuck.store(true, Ordering::SeqCst);
     let stuck = Instant::now();
     while stuck.elapsed() < Duration::from_secs(8) {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let answer = stranger.get("/1.0/images").unwrap();
         assert_eq!((answer.head.status, answer.json()), (200, before.json()));
         assert!(
-            asked.elapsed() < Duration::from_secs(5),
+            sent_at.elapsed() < Duration::from_secs(5),
             "it took {:?}",
-            asked.elapsed()
+            sent_at.elapsed()
         );
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -103,9 +103,9 @@ fn a_slow_list_delays_no_client_and_serves_nothing_private() {
     // Until the list is older than `public.max_age`, and a while longer.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         assert_eq!(stranger.get("/1.0/images").unwrap().head.status, 200);
-        assert!(asked.elapsed() < LIST / 2, "it took {:?}", asked.elapsed());
+        assert!(sent_at.elapsed() < LIST / 2, "it took {:?}", sent_at.elapsed());
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(listed() <= 2, "Incus was asked for {} lists", listed());
@@ -145,4 +145,45 @@ fn incus_begins_few_downloads_at_once() {
     let workers = std::thread::available_parallelism().unwrap().get();
     let most = most.load(Ordering::SeqCst);
     assert!(most <= 4 * workers, "{most} downloads, with {workers} workers");
+}
+
+#[test]
+fn a_crowd_of_downloads_leaves_turns_to_other_networks() {
+    const CROWD: usize = 100;
+    const BEGINNING: Duration = Duration::from_millis(20);
+    let (gate, begun) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
+    let upstream = Scripted::start({
+        let (gate, begun) = (Arc::clone(&gate), Arc::clone(&begun));
+        move |_, wire| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            drop(gate.read());
+            std::thread::sleep(BEGINNING);
+            wire.answer("200 OK", "application/octet-stream", BYTES)
+        }
+    });
+    let scene = ScriptedScene::before_with(&upstream, |setup| {
+        setup.more_public = "max_age = \"1h\"\nproxy_protocol_from = \"127.0.0.1\"".to_owned();
+    });
+    let download = |from: String| {
+        let from = from.parse().unwrap();
+        let mut raw = TlsClient::tls13()
+            .connect_announced(from, scene.gateway.public())
+            .unwrap();
+        raw.send(format!(
+            "GET /1.0/images/{FINGERPRINT}/export HTTP/1.1\r\nHost: gate.test\r\n\r\n"
+        ))
+        .unwrap();
+        raw
+    };
+    let closed = gate.write().unwrap();
+    // From the /64 prefixes of one /56.
+    let crowd: Vec<_> = (0..CROWD).map(|n| download(format!("2001:db8:0:{n:x}::1"))).collect();
+    let mut other = download("2001:db8:0:100::1".to_owned());
+    drop(closed);
+    assert_eq!(other.read_answer().unwrap().body, BYTES);
+    let begun = begun.load(Ordering::SeqCst);
+    assert!(begun < CROWD / 2, "{begun} downloads have begun before");
+    for mut raw in crowd {
+        assert_eq!(raw.read_answer().unwrap().body, BYTES);
+    }
 }

@@ -51,7 +51,9 @@ fn ask_as_admin(scene: &Scene) {
 
 #[test]
 fn the_text_summarises_the_state_of_the_gateway() {
-    let scene = Scene::start_with(|setup| setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned());
+    let scene = Scene::start_with(|setup| {
+        setup.more = "[metrics]\nlisten = \"127.0.0.1:0\"\n[store]\ndirectory = \"store\"\n".to_owned();
+    });
     Images::new()
         .split("published")
         .import(&scene.incus, &["--alias", "one", "--public"]);
@@ -82,6 +84,10 @@ fn the_text_summarises_the_state_of_the_gateway() {
             scene.incus.url()
         ),
         r"  images on the public port: 1, as of \d+ seconds? ago".to_owned(),
+        format!(
+            "  store in {}: 0 images, 0 B of 20.0 GiB, 0 hits, 0 misses",
+            gateway.configuration().with_file_name("store").display()
+        ),
         String::new(),
         "Ports".to_owned(),
         r" +CONNECTIONS  REQUESTS  5XX  ABORTED +RECEIVED +SENT  ADDRESS".to_owned(),
@@ -162,6 +168,8 @@ fn the_json_has_exactly_the_documented_fields() {
     assert_eq!(report["incus"]["url"], scene.incus.url());
     assert_eq!(report["incus"]["trusts"], true);
     assert_eq!(report["images"]["count"], 2);
+    assert_eq!(report["store"]["limit_bytes"], 1_u64 << 30);
+    assert_eq!(report["store"]["problem"], Value::Null);
     assert_eq!(report["ports"]["public"]["requests"], 1);
     assert_eq!(
         report["ports"]["public"]["addresses"][0],
@@ -174,11 +182,11 @@ fn the_json_has_exactly_the_documented_fields() {
 fn names(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         // The keys of these objects are names of ports and reasons.
-        Value::Object(fields) if path == "ports" || path == "rejected" => {
+        Value::Object(fields) if ["ports", "rejected", "store.dropped"].contains(&path) => {
             for value in fields.values() {
                 names(value, &format!("{path}.*"), found);
             }
-            found.extend((path == "rejected").then(|| "rejected.*".to_owned()));
+            found.extend((path != "ports").then(|| format!("{path}.*")));
         }
         Value::Object(fields) => {
             for (name, value) in fields {
@@ -242,9 +250,12 @@ fn a_rejected_reload_is_reported_until_one_succeeds() {
     gateway.signal("HUP");
     gateway.wait_for_log("reload failed");
     // The gateway is found although the rest of the file is invalid.
-    let told = status(gateway).ok();
-    let line = told.lines().find(|line| line.starts_with("! reload failed "));
-    assert!(line.is_some_and(|line| line.contains("unknown key `imagse`")), "{told}");
+    let shown = status(gateway).ok();
+    let line = shown.lines().find(|line| line.starts_with("! reload failed "));
+    assert!(
+        line.is_some_and(|line| line.contains("unknown key `imagse`")),
+        "{shown}"
+    );
 
     gateway.reconfigure(&text);
     gateway.signal("HUP");
@@ -264,7 +275,7 @@ fn images_lists_what_strangers_can_list() {
     images.split("private").import(&scene.incus, &["--alias", "hidden"]);
     scene.refresh();
 
-    let told = run(scene.gateway.command("images").arg("--json")).ok();
+    let shown = run(scene.gateway.command("images").arg("--json")).ok();
     let by_fingerprint = |text: &str| {
         let mut list: Vec<Value> = serde_json::from_str(text).unwrap();
         list.sort_by_key(|image| image["fingerprint"].to_string());
@@ -283,12 +294,12 @@ fn images_lists_what_strangers_can_list() {
         "type",
         "uploaded_at",
     ];
-    let told = by_fingerprint(&told);
+    let shown = by_fingerprint(&shown);
     let listed = by_fingerprint(&listed);
-    assert_eq!((told.len(), listed.len()), (2, 2));
-    for (told, listed) in told.iter().zip(&listed) {
+    assert_eq!((shown.len(), listed.len()), (2, 2));
+    for (shown, listed) in shown.iter().zip(&listed) {
         for field in fields {
-            assert_eq!(told[field], listed[field], "{field}");
+            assert_eq!(shown[field], listed[field], "{field}");
         }
     }
 
@@ -439,17 +450,18 @@ fn an_unavailable_incus_is_reported() {
     scene.incus.stop();
     let away = wait_for(&scene.gateway, "/state", &json!("not-ready"));
     assert_eq!(away["incus"]["available"], false);
-    let told = status(&scene.gateway);
-    assert_eq!(told.status.code(), Some(1));
+    let shown = status(&scene.gateway);
+    assert_eq!(shown.status.code(), Some(1));
     assert!(
-        told.stdout.starts_with("! not ready: cannot connect to Incus at "),
-        "{told}"
+        shown.stdout.starts_with("! not ready: cannot connect to Incus at "),
+        "{shown}"
     );
-    assert!(told.stdout.contains("\n! Incus at "), "{told}");
+    assert!(shown.stdout.contains("\n! Incus at "), "{shown}");
     assert!(
-        told.stderr
+        shown
+            .stderr
             .starts_with("incus-gate: the gateway is not ready: cannot connect"),
-        "{told}"
+        "{shown}"
     );
     scene.incus.start_again();
     wait_for(&scene.gateway, "/state", &json!("ready"));

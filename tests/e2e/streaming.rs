@@ -82,10 +82,10 @@ fn a_response_is_forwarded_as_it_arrives() {
 }
 
 /// Sends the header section at once, and each chunk when the test requests it.
-fn slowly(wire: &mut Wire, told: &Receiver<&'static str>) -> Then {
+fn slowly(wire: &mut Wire, pieces: &Receiver<&'static str>) -> Then {
     wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     loop {
-        let piece = told.recv().unwrap();
+        let piece = pieces.recv().unwrap();
         let then = wire.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
         if piece.is_empty() {
             return then;
@@ -119,12 +119,12 @@ fn an_unread_http2_upload_stops_the_client() {
     let mut request = http2.request("POST", "/1.0/images");
     *request.body_mut() = endless(&taken);
     std::thread::scope(|scope| {
-        let asked = scope.spawn(|| http2.ask(request).map(|answer| answer.status.as_u16()));
+        let response = scope.spawn(|| http2.ask(request).map(|answer| answer.status.as_u16()));
         upstream.wait_for_requests(1);
         assert_stops(|| taken.load(Ordering::SeqCst));
         assert_memory_is_small(&scene.gateway);
         upstream.cut();
-        assert_eq!(asked.join().unwrap(), Ok(502));
+        assert_eq!(response.join().unwrap(), Ok(502));
     });
 }
 

@@ -249,6 +249,11 @@ fn systemd_accepts_what_make_install_installs() {
         "{service}"
     );
     assert!(!service.contains("/usr/local"), "{service}");
+    // The default of store.directory.
+    assert!(
+        service.contains("\nCacheDirectory=incus-gate\nCacheDirectoryMode=0700\n"),
+        "{service}"
+    );
     for line in service.lines().filter_map(|line| line.strip_prefix("Documentation=")) {
         for file in line.split(' ').filter_map(|url| url.strip_prefix("file:/")) {
             assert!(root.join(file).is_file(), "{file} is not installed");

@@ -188,9 +188,10 @@ fn testssl_finds_nothing_worse_than_information() {
 fn sslscan_finds_strong_ciphers_only() {
     let scanned = Scanned::start();
     for port in scanned.ports() {
-        let said = run(Command::new("sslscan").args(["--no-colour", &port.to_string()])).ok();
+        let printed = run(Command::new("sslscan").args(["--no-colour", &port.to_string()])).ok();
         let has = |line: &str| {
-            said.lines()
+            printed
+                .lines()
                 .any(|other| other.split_whitespace().eq(line.split_whitespace()))
         };
         for line in [
@@ -204,10 +205,10 @@ fn sslscan_finds_strong_ciphers_only() {
             "TLSv1.3 not vulnerable to heartbleed",
             "TLSv1.2 not vulnerable to heartbleed",
         ] {
-            assert!(has(line), "no line {line:?} in {said}");
+            assert!(has(line), "no line {line:?} in {printed}");
         }
         let mut ciphers: Vec<&str> = Vec::new();
-        for line in said.lines() {
+        for line in printed.lines() {
             if let ["Accepted" | "Preferred", _, _, _, cipher, ..] = line.split_whitespace().collect::<Vec<_>>()[..] {
                 ciphers.push(cipher);
             }
@@ -222,7 +223,7 @@ fn sslscan_finds_strong_ciphers_only() {
                 "ECDHE-ECDSA-AES128-GCM-SHA256",
                 "ECDHE-ECDSA-CHACHA20-POLY1305",
             ],
-            "{said}"
+            "{printed}"
         );
     }
 }

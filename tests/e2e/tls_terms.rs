@@ -135,12 +135,12 @@ fn renegotiation_is_rejected() {
         let mut input = openssl.stdin.take().unwrap();
         input.write_all(b"R\n").unwrap();
         let output = openssl.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            said.contains("RENEGOTIATING") && said.contains("no renegotiation"),
-            "{said}"
+            printed.contains("RENEGOTIATING") && printed.contains("no renegotiation"),
+            "{printed}"
         );
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("Secure Renegotiation IS supported"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(printed.contains("Secure Renegotiation IS supported"), "{printed}");
     }
 }

@@ -312,12 +312,12 @@ fn a_truncated_upload_is_truncated_for_incus() {
 fn an_upload_reset_over_http2_is_truncated_for_incus() {
     let (tear, torn_now) = oneshot::channel();
     let tear = Mutex::new(Some(tear));
-    let (told, tells) = channel();
-    let told = Mutex::new(told);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let upstream = Scripted::start(move |_, wire| {
         assert_eq!(wire.read_chunk().unwrap(), PART.as_bytes());
         tear.lock().unwrap().take().unwrap().send(()).unwrap();
-        told.lock().unwrap().send(wire.read_body().is_some()).unwrap();
+        sender.lock().unwrap().send(wire.read_body().is_some()).unwrap();
         Then::Cut
     });
     let scene = scene(&upstream);
@@ -327,7 +327,7 @@ fn an_upload_reset_over_http2_is_truncated_for_incus() {
     *request.body_mut() = torn(PART, torn_now);
     http2.ask(request).expect_err("an answer to half a request");
     assert!(
-        !tells.recv_timeout(PATIENCE).unwrap(),
+        !receiver.recv_timeout(PATIENCE).unwrap(),
         "the body came up as a whole one"
     );
 }

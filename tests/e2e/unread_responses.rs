@@ -77,13 +77,13 @@ fn unread_http2_responses_stay_within_a_budget() {
         (":path", FILTERED),
     ];
     let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
-    let mut said = [PREFACE, &frame(SETTINGS, 0, 0, &window)].concat();
+    let mut frames = [PREFACE, &frame(SETTINGS, 0, 0, &window)].concat();
     for number in 0..STREAMS {
-        said.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block(fields)));
+        frames.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block(fields)));
     }
     let ask = |from| {
         let mut raw = connect(&scene, &client, from);
-        raw.send(&said).unwrap();
+        raw.send(&frames).unwrap();
         raw
     };
     let mut modest = ask(OTHER);

@@ -48,8 +48,26 @@ events {{ worker_connections 32768; }}"
 }
 
 /// Starts Nginx with all optimizations of its manual: keep-alive connections to the upstream with session resumption,
-/// buffers for the largest records, no temporary files, and unbuffered uploads.
-pub(super) fn tuned(site: &Site, cores: &[usize]) -> Result<Contender> {
+/// buffers for the largest records, no temporary files, and unbuffered uploads; or a cache, read by threads: otherwise, small
+/// answers wait for seconds beside downloads.
+pub(super) fn tuned(kind: &Kind, site: &Site, cores: &[usize]) -> Result<Contender> {
+    let (name, cache, in_location) = match kind {
+        Kind::NginxCaching => (
+            "caching",
+            format!(
+                "
+    proxy_cache_path {}/nginx keys_zone=images:10m max_size=10g inactive=1d use_temp_path=off;
+    aio threads;
+    output_buffers 2 64k;",
+                site.disk().display()
+            ),
+            "
+            proxy_cache images;
+            proxy_cache_valid 200 1h;
+            proxy_cache_lock on;",
+        ),
+        _ => ("tuned", "\n    proxy_max_temp_file_size 0;".to_owned(), ""),
+    };
     let public: Vec<_> = site
         .catalogues
         .iter()
@@ -62,7 +80,7 @@ pub(super) fn tuned(site: &Site, cores: &[usize]) -> Result<Contender> {
             "
             if ($request_method != GET) {{ return 405; }}
             proxy_pass https://incus_{images};{HEADERS}
-            proxy_set_header Connection \"\";"
+            proxy_set_header Connection \"\";{in_location}"
         );
         servers += &format!(
             "
@@ -100,8 +118,7 @@ http {{
     proxy_http_version 1.1;
     proxy_buffer_size 64k;
     proxy_buffers 16 64k;
-    proxy_busy_buffers_size 256k;
-    proxy_max_temp_file_size 0;
+    proxy_busy_buffers_size 256k;{cache}
     proxy_ssl_protocols TLSv1.3;
     proxy_ssl_session_reuse on;
     proxy_ssl_certificate {local};
@@ -123,9 +140,9 @@ http {{
         local = site.local.certificate.display(),
         local_key = site.local.key.display(),
     );
-    let process = start(site.folder(), "tuned", cores, &configuration)?;
+    let process = start(site.folder(), name, cores, &configuration)?;
     Ok(Contender {
-        kind: Kind::NginxTuned,
+        kind: kind.clone(),
         public,
         admin: Some(admin),
         processes: vec![Running::Other(process)],

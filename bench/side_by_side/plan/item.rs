@@ -17,6 +17,8 @@ pub(crate) struct Item {
     pub(crate) with_guide: bool,
     /// Whether the floor takes part.
     pub(crate) with_floor: bool,
+    /// Whether it is a download that stores and caches take part in, and not the other proxies.
+    pub(crate) is_stored: bool,
     /// The maximum ratio to Nginx as in the guide.
     pub(crate) target_against_guide: Option<f64>,
     /// Whether it is repeated with all processes on both cores.
@@ -48,6 +50,7 @@ impl Item {
             target: None,
             with_guide: false,
             with_floor: false,
+            is_stored: false,
             target_against_guide: None,
             again_on_both_cores: false,
             load,
@@ -84,6 +87,16 @@ impl Item {
     pub(super) fn in_front_of_incus(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self.with_guide = false;
+        self
+    }
+
+    /// Returns the same item for stores and caches.
+    pub(super) fn stored(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self.target = None;
+        self.with_guide = false;
+        self.with_floor = false;
+        self.is_stored = true;
         self
     }
 

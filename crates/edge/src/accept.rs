@@ -40,11 +40,11 @@ pub async fn accept(socket: ListeningSocket, listener: Rc<Listener>, worker: Rc<
                 }
                 // Checked before a task is spawned: under overload, many connections arrive before any task runs.
                 if let Some(admitted) = accepted.admit(&worker, id) {
-                    let displaces = id.policy() == Policy::Authenticated || admitted.has_displaced();
+                    let evicts = id.policy() == Policy::Authenticated || admitted.has_evicted();
                     let serving = admitted.serve(Rc::clone(&worker), Rc::clone(&listener));
                     worker.shutdown().spawn(serving);
                     // The evicted connections must close before the next one is accepted.
-                    if displaces {
+                    if evicts {
                         tokio::task::yield_now().await;
                     }
                 }

@@ -16,6 +16,7 @@
 //! memory of unread responses, and [`fd_limit`] reads the system's file descriptor limit.
 
 mod allow_list;
+mod budget;
 mod connections;
 pub mod fd_limit;
 mod min_rate;
@@ -129,12 +130,13 @@ impl Limiter {
         (!client.is_loopback()).then(|| self.connections.address(client))
     }
 
-    /// Counts a request that exceeds the rate of its address, and returns why it is not served.
+    /// Counts a request that exceeds the rate of its address or network, and returns why it is not served.
     pub fn too_many_requests(&self, client: IpAddr, requests_a_second: u32, wait: Duration) -> Rejection {
         if self.count(RejectReason::Requests) {
             tracing::info!(
-                "limits.requests_per_second: rejected a request from {client}, which sends more than {requests_a_second} per \
-                 second; further ones are not logged until a minute passes without any"
+                "limits.requests_per_second: rejected a request from {client}: more than {requests_a_second} per second from \
+                 this address, or several times as many from its network; further ones are not logged until a minute passes \
+                 without any"
             );
         }
         Rejection::TooManyRequests(wait)

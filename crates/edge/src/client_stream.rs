@@ -1,20 +1,22 @@
 //! The stream of a client after its TLS handshake.
 
 pub mod input_limit;
+mod limited_tcp;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::ProtocolVersion;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use self::input_limit::InputLimit;
+pub(crate) use self::limited_tcp::LimitedTcp;
 use crate::admission::ConnectionPermit;
 
 /// What TLS holds of an answer that its client does not read, in bytes.
@@ -25,12 +27,10 @@ const MAX_UNSENT: usize = 32 << 10;
 /// answer.
 #[derive(Debug)]
 pub struct ClientStream {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<LimitedTcp>,
     ending: CloseMode,
     /// Told when bytes come.
     heard: Arc<AtomicBool>,
-    /// How fast a stranger's bytes are read.
-    input: Option<InputLimit>,
     /// Held for as long as there is the stream, whatever it becomes.
     _place: ConnectionPermit,
 }
@@ -48,9 +48,9 @@ impl CloseMode {
 }
 
 impl ClientStream {
-    /// Takes over after the handshake.
+    /// Takes over after the handshake. `input` limits how fast a stranger's bytes are read.
     pub(crate) fn new(
-        mut tls: TlsStream<TcpStream>,
+        mut tls: TlsStream<LimitedTcp>,
         permit: ConnectionPermit,
         heard: Arc<AtomicBool>,
         input: Option<InputLimit>,
@@ -58,12 +58,12 @@ impl ClientStream {
         let (tcp, session) = tls.get_mut();
         session.set_buffer_limit(Some(MAX_UNSENT));
         // If this fails, the connection is closed already.
-        let _ = tcp.set_zero_linger();
+        let _ = SockRef::from(&*tcp).set_linger(Some(Duration::ZERO));
+        tcp.set_input_limit(input);
         Self {
             tls,
             ending: CloseMode::default(),
             heard,
-            input,
             _place: permit,
         }
     }
@@ -83,12 +83,6 @@ impl ClientStream {
     pub fn speaks_h2(&self) -> bool {
         self.tls.get_ref().1.alpn_protocol() == Some(b"h2")
     }
-
-    fn earn(&mut self, written: &Poll<io::Result<usize>>) {
-        if let (Some(input), Poll::Ready(Ok(sent))) = (&mut self.input, written) {
-            input.earn(*sent);
-        }
-    }
 }
 
 impl Drop for ClientStream {
@@ -106,17 +100,10 @@ impl Drop for ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(input) = &mut self.input {
-            ready!(input.poll(cx));
-        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
-        let received = buffer.filled().len() - before;
-        if received > 0 {
+        if buffer.filled().len() > before {
             self.heard.store(true, Ordering::Relaxed);
-            if let Some(input) = &mut self.input {
-                input.charge(received);
-            }
         }
         read
     }
@@ -124,9 +111,7 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tls).poll_write(cx, bytes);
-        self.earn(&written);
-        written
+        Pin::new(&mut self.tls).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -144,9 +129,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tls).poll_write_vectored(cx, parts);
-        self.earn(&written);
-        written
+        Pin::new(&mut self.tls).poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {

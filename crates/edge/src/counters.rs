@@ -1,4 +1,4 @@
-//! Counters and histograms in memory, and the labels by which they are told apart. Each module defines its own and updates it
+//! Counters and histograms in memory, and the labels that distinguish them. Each module defines its own and updates it
 //! without locks or look-ups; monitoring reads them.
 
 pub mod label;

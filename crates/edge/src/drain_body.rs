@@ -29,12 +29,12 @@ pub fn discard_body(shutdown: &Shutdown, request: Request<Incoming>) -> Then {
     // A client that sent `Expect` waits for 100 (Continue) before it sends the body, and reading from the body would send
     // that.
     if !request.headers().contains_key(EXPECT) {
-        shutdown.spawn(drop_slowly(request.into_body()));
+        shutdown.spawn(read_and_drop(request.into_body()));
     }
     Then::Unread
 }
 
-async fn drop_slowly(mut body: Incoming) {
+async fn read_and_drop(mut body: Incoming) {
     let read = async {
         let mut left = MAX_READ;
         while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

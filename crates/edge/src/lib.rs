@@ -15,7 +15,7 @@
 //!
 //! # The rest
 //! - [`config`] is the configuration of the listeners, each known by its [`listener_id`]. [`shutdown`] drains and cuts.
-//! - [`counters`] are the types that each module counts with.
+//! - [`counters`] are the types that each module counts with. In [`fair_queue`], clients wait for turns, by network.
 //! - [`conditional`] evaluates preconditions and ranges.
 //! - Small types: [`cidr`], [`file`], [`socket_options`], [`upgraded_io`].
 
@@ -29,6 +29,7 @@ pub mod config;
 pub mod connection;
 pub mod counters;
 pub mod drain_body;
+pub mod fair_queue;
 pub mod file;
 pub mod framing;
 pub mod generation;

@@ -21,7 +21,8 @@ pub struct Limits {
     pub reserved_admin_connections: usize,
     /// Maximum number of connections of one client address on the public port.
     pub max_connections_per_address: usize,
-    /// Average number of requests per second that one client address may send on the public port.
+    /// Average number of requests per second that one client address may send on the public port. Wider networks may send
+    /// several times as many.
     pub requests_per_second: u32,
     /// Minimum rate at which a client must receive a response on the public port, in bytes per second.
     pub min_send_rate: u32,

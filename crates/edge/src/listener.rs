@@ -150,13 +150,13 @@ pub fn fallbacks(addresses: &[SocketAddr]) -> Vec<String> {
         return Vec::new();
     }
     let every_v6 = addresses.iter().filter(|address| is_every_v6(**address));
-    let told = every_v6.map(|address| match fallback(*address, is_only_v6(*address, addresses)) {
+    let messages = every_v6.map(|address| match fallback(*address, is_only_v6(*address, addresses)) {
         Some(instead) => {
             format!("this machine has no IPv6, so {instead} replaces {address}; write \"{instead}\"")
         }
         None => format!("this machine has no IPv6, so {address} is ignored; remove it"),
     });
-    told.collect()
+    messages.collect()
 }
 
 fn is_every_v6(address: SocketAddr) -> bool {
@@ -257,10 +257,10 @@ mod tests {
                 io::Result::Ok(first.is_ok() && second.is_ok())
             };
             let bound = (0..20).map(free).map(|bound| bound.expect("some port is free"));
-            let mut as_foretold = bound.map(|bound| bound != is_overlap);
+            let mut as_predicted = bound.map(|bound| bound != is_overlap);
             match is_overlap {
-                true => assert!(as_foretold.all(|it_is| it_is), "{one} and {other} were bound"),
-                false => assert!(as_foretold.any(|it_is| it_is), "{one} and {other} were never bound"),
+                true => assert!(as_predicted.all(|it_is| it_is), "{one} and {other} were bound"),
+                false => assert!(as_predicted.any(|it_is| it_is), "{one} and {other} were never bound"),
             }
         }
     }
@@ -313,10 +313,10 @@ mod tests {
             ("[2001:db8::1]:8554", "\"0.0.0.0:8554\""),
             ("[::1]:8554", "\"127.0.0.1:8554\""),
         ] {
-            let told = error(address.parse().expect("an address")).to_string();
+            let message = error(address.parse().expect("an address")).to_string();
             assert!(
-                told.ends_with(&format!("this machine has no IPv6; write {written}")),
-                "{told}"
+                message.ends_with(&format!("this machine has no IPv6; write {written}")),
+                "{message}"
             );
         }
     }

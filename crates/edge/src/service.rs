@@ -46,7 +46,7 @@ pub enum Then {
     Unread,
     /// The bytes after this request may not be a request. HTTP/1 closes the connection; HTTP/2 frames mark the end of a stream.
     Close,
-    /// The client is unwelcome: no other request of the connection is answered.
+    /// The client is rejected: no other request of the connection is answered.
     Leave,
 }
 
@@ -204,7 +204,7 @@ fn contains(prefix: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A service that is told apart by its address.
+    /// A service that its address identifies.
     struct Named;
 
     impl Service for Named {

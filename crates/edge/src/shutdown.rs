@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Knows whether the process drains or cuts, and the tasks of one worker that a drain waits for.
+/// Whether the process drains or cuts, and the tasks of one worker that a drain waits for.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     drain: CancellationToken,

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod episode;
 pub mod file;
 pub mod log;
 pub mod log_writer;

@@ -281,12 +281,12 @@ mod tests {
             assert_eq!(read(text.clone()).as_ref(), Ok(first.der()), "{text}");
         }
         for text in [one.clone() + &other, format!("\u{feff}{one}{other}")] {
-            let told = read(text).expect_err("two are not one");
-            assert!(told.contains("contains 2 certificates"), "{told}");
+            let message = read(text).expect_err("two are not one");
+            assert!(message.contains("contains 2 certificates"), "{message}");
         }
         for unread in [format!(" {one}"), one.replacen("-----BEGIN", "----BEGIN", 1)] {
-            let told = read(unread + &other).expect_err("the first would not be read");
-            assert!(told.contains("ops.crt:1: this line does not"), "{told}");
+            let message = read(unread + &other).expect_err("the first would not be read");
+            assert!(message.contains("ops.crt:1: this line does not"), "{message}");
         }
     }
 
@@ -296,7 +296,7 @@ mod tests {
         let file = folder.path().join("gate.key");
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
-        for (text, told) in [
+        for (text, message) in [
             // The result of a shell's `echo $KEY`, and the form in an environment variable.
             (key.replace('\n', " "), "BEGIN"),
             (key.replace('\n', "\\n"), "BEGIN"),
@@ -314,7 +314,7 @@ mod tests {
         ] {
             fs::write(&file, text).expect("written");
             let error = read_private_key(&file).expect_err("it is no key").to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
             assert!(!error.contains(&body[..8]) && !error.contains(&body[20..28]), "{error}");
         }
     }

@@ -59,7 +59,7 @@ impl Worker {
         shutdown: Shutdown,
     ) -> Rc<Self> {
         let handshakes = Rc::<HandshakeScheduler>::default();
-        tokio::task::spawn_local(Rc::clone(&handshakes).give_turns());
+        tokio::task::spawn_local(Rc::clone(&handshakes).run());
         Rc::new(Self {
             config: Box::new(config),
             limiter,
@@ -131,8 +131,8 @@ impl Worker {
         }
         if let Some(address) = counted_by {
             let requests = config.limits.requests_per_second;
-            let booked = address.try_acquire(requests);
-            booked.map_err(|wait| self.limiter.too_many_requests(client, requests, wait))?;
+            let acquired = address.try_acquire(requests);
+            acquired.map_err(|wait| self.limiter.too_many_requests(client, requests, wait))?;
         }
         Ok(MinRate::new(config.limits.min_send_rate, config.limits.send_grace))
     }

@@ -4,7 +4,7 @@
 //! ```text
 //! lock                    held while the store is open
 //! incoming/NUMBER         files in the making; removed when the store is opened
-//! files/SHA256            complete files; deleted when opened if no entry refers to them
+//! files/SHA256            complete files; deleted when opened if no entry refers to them. Their time is fixed, so that changes show
 //! images/FINGERPRINT.json one entry per image, written after its files; deleted when opened if a file is missing
 //! ```
 //!
@@ -18,7 +18,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -137,6 +138,20 @@ impl Directory {
     }
 }
 
+/// The time of the last change of every file whose content was verified, set afterwards. A file that was changed since has another.
+const SEAL: Duration = Duration::from_secs(1_000_000_000);
+
+/// Returns whether nobody has changed this file since its content was verified. Not more than a look at the inode, in memory.
+pub(crate) fn is_sealed(file: &File) -> bool {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified == SystemTime::UNIX_EPOCH + SEAL)
+}
+
+/// Marks the content of a file as verified.
+pub(crate) fn seal(file: &File) -> io::Result<()> {
+    file.set_modified(SystemTime::UNIX_EPOCH + SEAL)
+}
+
 /// A file under a temporary name, deleted when dropped unless it got another name.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -172,11 +187,26 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let lock = path.join("lock");
     // Not for writing: a file system can become read-only only while no file is open for writing, and the store still serves then.
     let file = plain(OFlags::CREATE).read(true).open(&lock).map_err(at(&lock))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Somebody who only asks whether the store is in use has the lock for a moment.
+    let mut tries = 10;
+    let locked = loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if tries > 0 => tries -= 1,
+            result => break result,
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    match locked {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => Err(OpenError::InUse(path.to_owned())),
         Err(error) => Err(at(&lock)(error.into())),
     }
+}
+
+/// Returns whether a process has the store in this directory open. It changes nothing.
+pub fn is_in_use(path: &Path) -> bool {
+    let file = plain(OFlags::empty()).read(true).open(path.join("lock"));
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

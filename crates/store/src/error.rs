@@ -78,6 +78,16 @@ pub struct ReadError {
     pub source: io::Error,
 }
 
+impl ReadError {
+    /// Whether a file has changed since it was verified. What was read of it before may be wrong, too.
+    pub fn is_change(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        )
+    }
+}
+
 /// Why the store neither has the image nor takes it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
@@ -89,6 +99,9 @@ pub enum ClaimError {
         /// Maximum size of the store in bytes.
         limit: u64,
     },
+    /// Images displace each other too fast.
+    #[error("the store has replaced its content too fast; it needs more space for the images in demand")]
+    Turnover,
     /// The disk has failed a moment ago, so nothing new is stored for a while.
     #[error("the store's disk has failed a moment ago")]
     Suspended,

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::damage::damage;
 use crate::digest::{Digest, Hasher};
+use crate::directory;
 use crate::entry::Entry;
 use crate::error::ReadError;
 use crate::open::{OpenFiles, OpenImage};
 use crate::read::Reading;
 use crate::shared::Shared;
 
-/// How much of a file is hashed at a time, in bytes: other readers get their turn in between.
+/// How much of a file is hashed at a time, in bytes.
 const VERIFY_STEP: usize = 1 << 20;
 
 /// The open files of an image, and the store that they are in.
@@ -38,7 +39,11 @@ impl ImageFiles {
         let fingerprint = image.entry.fingerprint;
         let files = opened.await.map_err(|source| ReadError { fingerprint, source })?;
         let files = Arc::clone(files);
-        Ok(Self::new(store, OpenFiles { image, files }))
+        let this = Self::new(store, OpenFiles { image, files });
+        if !this.is_sealed() {
+            this.verify_changed().await?;
+        }
+        Ok(this)
     }
 
     /// The files without the store.
@@ -60,42 +65,87 @@ impl ImageFiles {
         if let Some(reason) = damage(&source) {
             self.store.drop_damaged(&self.open.image.blobs[index], reason);
         }
+        self.error(source)
+    }
+
+    fn error(&self, source: io::Error) -> ReadError {
         ReadError {
             fingerprint: self.entry().fingerprint,
             source,
         }
     }
 
+    /// Checks at the end of a download that what was read is what was verified.
+    pub(crate) fn check_unchanged(&self) -> Result<(), ReadError> {
+        match self.is_sealed() {
+            true => Ok(()),
+            // Whoever asks for the image next verifies it.
+            false => Err(self.error(changed())),
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.open.files.iter().all(|file| directory::is_sealed(file))
+    }
+
     /// Compares the files with their digests.
     pub(crate) async fn verify(&self) -> Result<(), ReadError> {
+        let this = self.clone();
+        self.run(move || this.compare(|_| true)).await
+    }
+
+    /// Verifies files that were changed, or copied to the store, once for all readers.
+    async fn verify_changed(&self) -> Result<(), ReadError> {
+        let turn = Arc::clone(&self.open.image.checking).lock_owned().await;
+        let this = self.clone();
+        let compare = move || {
+            let _turn = turn;
+            this.compare(|file| !directory::is_sealed(file))
+        };
+        self.run(compare).await
+    }
+
+    /// Runs work on a thread. It goes on if nobody waits for it any more: a large image is verified at some time.
+    async fn run(&self, work: impl FnOnce() -> Result<(), ReadError> + Send + 'static) -> Result<(), ReadError> {
+        let done = self.store.reader.run(work).await;
+        done.unwrap_or_else(|error| Err(self.error(error)))
+    }
+
+    /// Compares files with their digests. A file that differs is dropped. Blocks.
+    fn compare(&self, is_wanted: impl Fn(&File) -> bool) -> Result<(), ReadError> {
         for (index, (file, blob)) in self.open.files.iter().zip(&self.open.image.blobs).enumerate() {
-            let result = match self.hash(file).await {
-                Ok(digest) if digest == blob.digest => Ok(()),
-                Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "its content has changed")),
-                Err(error) => Err(error),
-            };
-            result.map_err(|source| self.failed(index, source))?;
+            if is_wanted(file) {
+                compare(file, &blob.digest).map_err(|source| self.failed(index, source))?;
+            }
         }
         Ok(())
     }
+}
 
-    async fn hash(&self, file: &Arc<File>) -> io::Result<Digest> {
-        let (mut hasher, mut buffer, mut offset) = (Hasher::new(), vec![0; VERIFY_STEP], 0);
-        loop {
-            let file = Arc::clone(file);
-            let step = move || {
-                let count = file.read_at(&mut buffer, offset)?;
-                hasher.update(&buffer[..count]);
-                Ok::<_, io::Error>((hasher, buffer, count))
-            };
-            let count;
-            (hasher, buffer, count) = self.store.reader.run(step).await??;
-            if count == 0 {
-                return Ok(hasher.finish());
-            }
-            offset += count as u64;
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its content has changed")
+}
+
+/// Compares a file with its digest, and seals it.
+fn compare(file: &File, digest: &Digest) -> io::Result<()> {
+    let modified = file.metadata()?.modified()?;
+    let (mut hasher, mut buffer, mut offset) = (Hasher::new(), vec![0; VERIFY_STEP], 0);
+    loop {
+        let count = file.read_at(&mut buffer, offset)?;
+        if count == 0 {
+            break;
         }
+        hasher.update(&buffer[..count]);
+        offset += count as u64;
     }
+    if hasher.finish() != *digest {
+        return Err(changed());
+    }
+    if !directory::is_sealed(file) && file.metadata()?.modified()? == modified {
+        // On a read-only file system, each reader verifies it.
+        let _ = directory::seal(file);
+    }
+    Ok(())
 }
 
 /// Opens the files of an image, and drops the image if they are damaged. Blocks.

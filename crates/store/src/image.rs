@@ -50,6 +50,11 @@ impl Image {
         }
     }
 
+    /// Opens an image and verifies it, for nobody in particular.
+    pub(crate) async fn scrub(store: &Arc<Shared>, open: Arc<OpenImage>) -> Result<(), ReadError> {
+        Self::open(store, open).await?.verify().await
+    }
+
     /// The files without the store.
     pub(crate) fn open_files(&self) -> &OpenFiles {
         self.files.open_files()

@@ -10,6 +10,7 @@ use crate::open::OpenImage;
 use crate::part::Part;
 use crate::progress::FillShared;
 use crate::space::{Blob, Space, Usage};
+use crate::turnover::Turnover;
 
 /// How often the disk is told that an image is in use.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
@@ -24,6 +25,7 @@ pub(crate) struct Index {
     pub(crate) fills: HashMap<Digest, Arc<FillShared>>,
     /// No fill starts before.
     pub(crate) suspended_until: Option<Instant>,
+    pub(crate) turnover: Turnover,
     /// Counts uses: an image with a higher value was used later.
     clock: u64,
 }
@@ -86,18 +88,24 @@ impl Index {
 
     /// Looks an image up and notes its use.
     pub(crate) fn use_image(&mut self, fingerprint: &Digest) -> Option<Used> {
-        let slot = self.images.get(fingerprint)?;
-        let (entry, open) = (Arc::clone(&slot.entry), slot.open.upgrade());
-        let open = open.unwrap_or_else(|| self.open(&entry));
+        let open = self.open_quietly(fingerprint)?;
         self.clock += 1;
         let slot = self.images.get_mut(fingerprint)?;
-        slot.open = Arc::downgrade(&open);
         slot.last_used = self.clock;
         let is_touch_due = slot.touched.is_none_or(|touched| touched.elapsed() >= TOUCH_INTERVAL);
         if is_touch_due {
             slot.touched = Some(Instant::now());
         }
         Some(Used { open, is_touch_due })
+    }
+
+    /// Looks an image up. It counts as in use as long as the value exists, and as not used afterwards.
+    pub(crate) fn open_quietly(&mut self, fingerprint: &Digest) -> Option<Arc<OpenImage>> {
+        let slot = self.images.get(fingerprint)?;
+        let (entry, open) = (Arc::clone(&slot.entry), slot.open.upgrade());
+        let open = open.unwrap_or_else(|| self.open(&entry));
+        self.images.get_mut(fingerprint)?.open = Arc::downgrade(&open);
+        Some(open)
     }
 
     fn open(&self, entry: &Arc<Entry>) -> Arc<OpenImage> {

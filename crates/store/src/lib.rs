@@ -86,10 +86,11 @@ mod shared;
 mod space;
 mod store;
 mod threads;
+mod turnover;
 
 pub use counters::{Counts, DropReason};
 pub use digest::{Digest, NotADigest};
-pub use directory::OpenError;
+pub use directory::{OpenError, is_in_use};
 pub use download::{Download, DownloadError};
 pub use entry::Entry;
 pub use error::{BadExport, ClaimError, FillError, ReadError};

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::entry::Entry;
 use crate::space::Blob;
@@ -16,6 +16,8 @@ pub(crate) struct OpenImage {
     pub(crate) blobs: Vec<Arc<Blob>>,
     /// Opened once for all readers.
     pub(crate) files: OnceCell<Arc<[Arc<File>]>>,
+    /// Locked while files that somebody has changed are verified again.
+    pub(crate) checking: Arc<Mutex<()>>,
 }
 
 impl OpenImage {
@@ -24,6 +26,7 @@ impl OpenImage {
             entry,
             blobs,
             files: OnceCell::new(),
+            checking: Arc::default(),
         }
     }
 }

@@ -16,10 +16,13 @@ pub struct Options {
     pub write_threads: usize,
     /// How long no fill starts after the disk has failed.
     pub retry: Duration,
+    /// How long it takes at least until all images have been displaced by others, and those by others again.
+    pub turnover: Duration,
 }
 
 impl Options {
-    /// Options with four threads for reading, two for writing, and 30 seconds between failures of the disk.
+    /// Options with four threads for reading, two for writing, and 30 seconds between failures of the disk, and a
+    /// turnover in an hour.
     pub fn new(directory: impl Into<PathBuf>, size: u64) -> Self {
         Self {
             directory: directory.into(),
@@ -27,6 +30,7 @@ impl Options {
             read_threads: 4,
             write_threads: 2,
             retry: Duration::from_secs(30),
+            turnover: Duration::from_secs(3600),
         }
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) limit: u64,
     index: Mutex<Index>,
     retry: Duration,
+    pub(crate) turnover: Duration,
 }
 
 impl Shared {
@@ -49,6 +50,7 @@ impl Shared {
             usage: Arc::default(),
             limit: options.size,
             retry: options.retry,
+            turnover: options.turnover,
         };
         recovered.entries.sort_by_key(|(_, last_used)| *last_used);
         for (entry, _) in recovered.entries {

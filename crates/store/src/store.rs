@@ -61,25 +61,33 @@ impl Store {
     /// If the store cannot help: ask Incus.
     pub async fn claim(&self, fingerprint: &Digest, size: u64) -> Result<Claim, ClaimError> {
         loop {
-            let found = self.0.lock().look_up(fingerprint);
-            match found {
-                LookUp::Stored(used) => {
-                    // Otherwise the files were damaged, or deleted a moment ago: the image is no longer in the index.
-                    if let Some(image) = Image::open_used(&self.0, used).await? {
-                        self.0.counters.hits.add(1);
-                        return Ok(Claim::Stored(image));
-                    }
-                }
-                LookUp::Filling(shared) => {
-                    self.0.counters.followed.add(1);
-                    return Ok(Claim::Filling(Filling::new(Arc::clone(&self.0), &shared)));
-                }
-                LookUp::Missing => {
-                    if let Some(fill) = Fill::start(&self.0, fingerprint, size).await? {
-                        return Ok(Claim::Vacant(fill));
-                    }
-                }
+            if let Some(found) = self.join(fingerprint).await? {
+                return Ok(found);
             }
+            if let Some(fill) = Fill::start(&self.0, fingerprint, size).await? {
+                return Ok(Claim::Vacant(fill));
+            }
+        }
+    }
+
+    /// Like [`Self::claim`], for callers that may not fill the store now: never [`Claim::Vacant`], and no room is made.
+    ///
+    /// # Errors
+    /// If the files cannot be read now, which is no fault of theirs.
+    pub async fn join(&self, fingerprint: &Digest) -> Result<Option<Claim>, ReadError> {
+        let found = self.0.lock().look_up(fingerprint);
+        match found {
+            LookUp::Stored(used) => {
+                // Otherwise the files were damaged, or deleted a moment ago: the image is no longer in the index.
+                let image = Image::open_used(&self.0, used).await?;
+                self.0.counters.hits.add(u64::from(image.is_some()));
+                Ok(image.map(Claim::Stored))
+            }
+            LookUp::Filling(shared) => {
+                self.0.counters.followed.add(1);
+                Ok(Some(Claim::Filling(Filling::new(Arc::clone(&self.0), &shared))))
+            }
+            LookUp::Missing => Ok(None),
         }
     }
 
@@ -113,15 +121,15 @@ impl Store {
         was_filling || was_stored
     }
 
-    /// Verifies every image, one after the other, as [`Image::verify`] does. Returns what is wrong; those images are no longer in
-    /// the store.
+    /// Verifies every image, one after the other, as [`Image::verify`] does; this is no use of them. Returns what is wrong; those
+    /// images are no longer in the store.
     pub async fn scrub(&self) -> Vec<ReadError> {
         let mut wrong = Vec::new();
         for entry in self.entries() {
-            let result = match self.get(&entry.fingerprint).await {
-                Ok(Some(image)) => image.verify().await,
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
+            let open = self.0.lock().open_quietly(&entry.fingerprint);
+            let result = match open {
+                Some(open) => Image::scrub(&self.0, open).await,
+                None => Ok(()),
             };
             wrong.extend(result.err());
         }

@@ -17,9 +17,14 @@ pub struct Disk(TempDir);
 impl Disk {
     /// Mounts an empty one.
     pub fn mount() -> Self {
+        Self::of("64k")
+    }
+
+    /// Mounts an empty one of this size, such as `4m`.
+    pub fn of(size: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(folder.path()))
         .ok();
         Self(folder)
@@ -28,6 +33,11 @@ impl Disk {
     /// Returns the mount point.
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Makes it read-only. No file may be open for writing.
+    pub fn make_read_only(&self) {
+        run(Command::new("mount").args(["-o", "remount,ro"]).arg(self.path())).ok();
     }
 
     /// Uses up all free space.

@@ -1,5 +1,7 @@
 //! The `[store]` table.
 
+use std::path::Path;
+
 use super::loader::Loader;
 use crate::config::error::ConfigError;
 use crate::config::model::StoreConfig;
@@ -23,5 +25,27 @@ impl Loader<'_> {
         }
         let directory = self.source.beside(directory);
         Ok(StoreConfig { directory, size })
+    }
+
+    /// Checks that the gateway's own files are outside of the directory, in which the process may write. Called when all of them
+    /// are known.
+    pub(super) fn store_is_apart(&self, directory: &Path, table: &StoreTable) -> Result<(), ConfigError> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (files, own, directory) = (self.source.files(), self.source.path(), real(directory));
+        match files
+            .paths()
+            .chain([&*own])
+            .find(|file| real(file).starts_with(&directory))
+        {
+            None => Ok(()),
+            Some(file) => {
+                let problem = format!(
+                    "it contains {}, and the gateway may write to everything in it; write a folder that belongs to the \
+                     store alone",
+                    file.display()
+                );
+                Err(self.source.wrong("store.directory", table.directory.span(), problem))
+            }
+        }
     }
 }

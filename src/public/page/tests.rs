@@ -36,16 +36,16 @@ fn only_requests_that_accept_html_get_the_page() {
 
 #[test]
 fn long_searches_are_truncated() {
-    let asked = |search: &str| {
+    let page_request = |search: &str| {
         let path = format!("/?q={search}");
         PageRequest::of(&request(&path, &[(ACCEPT, "text/html")])).expect("a request for the page")
     };
-    let words = |asked: &PageRequest| match asked.selector() {
+    let words = |page_request: &PageRequest| match page_request.selector() {
         Selector::Words(words) => words,
         Selector::Filter(_) => panic!("a search is no filter"),
     };
-    assert_eq!(words(&asked("debian+12+DEBIAN")), ["12", "debian"]);
-    let long = asked(&"a+%c3%84+".repeat(6_000));
+    assert_eq!(words(&page_request("debian+12+DEBIAN")), ["12", "debian"]);
+    let long = page_request(&"a+%c3%84+".repeat(6_000));
     assert_eq!(words(&long), ["a", "ä"]);
     assert!(long.search.chars().count() <= 200, "{}", long.search);
 }
@@ -53,8 +53,8 @@ fn long_searches_are_truncated() {
 #[test]
 fn hosts_unsafe_in_a_shell_are_replaced() {
     let host = |value: &str| {
-        let asked = PageRequest::of(&request("/", &[(ACCEPT, "text/html"), (HOST, value)]));
-        asked.expect("a request for the page").host
+        let page_request = PageRequest::of(&request("/", &[(ACCEPT, "text/html"), (HOST, value)]));
+        page_request.expect("a request for the page").host
     };
     let named = host("LXC.example.org:8554");
     assert_eq!(
@@ -117,12 +117,12 @@ fn images_beyond_the_page_limit_are_found_by_search() {
     let snapshot = Snapshot::parse(server.as_bytes(), images.as_bytes(), Visibility::Public).expect("valid image list");
     let snapshot = Arc::new(snapshot);
     let rendered = |path: &str, page: &Page| {
-        let asked = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));
-        let asked = asked.expect("a request for the page");
-        let selector = asked.selector();
+        let page_request = PageRequest::of(&request(path, &[(ACCEPT, "text/html"), (HOST, "lxc.example.org")]));
+        let page_request = page_request.expect("a request for the page");
+        let selector = page_request.selector();
         let matches = Evaluation::new(&snapshot, &selector).advance(|| false);
         let matches = matches.expect("evaluation finishes").expect("words are simple");
-        let (parts, _) = asked.parts(page, Arc::clone(&snapshot), &matches);
+        let (parts, _) = page_request.parts(page, Arc::clone(&snapshot), &matches);
         parts
             .map(|part| String::from_utf8(part.to_vec()).expect("valid UTF-8"))
             .collect::<String>()

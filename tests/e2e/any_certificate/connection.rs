@@ -81,7 +81,7 @@ fn of_http2(answer: Result<http2::Answer, String>) -> Outcome {
 
 fn outcome(status: u16, text: &str) -> Outcome {
     match (status, REASONS.iter().find(|reason| text.contains(**reason))) {
-        (200, _) if text == "welcome" => Outcome::Welcome,
+        (200, _) if text == "served" => Outcome::Served,
         (403, Some(reason)) => Outcome::Refused(reason),
         _ => panic!("an answer that nobody gives: {status} {text}"),
     }

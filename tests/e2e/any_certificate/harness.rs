@@ -36,7 +36,7 @@ struct CaseRun<'a> {
     /// A client for each version of TLS, which keeps all sessions of both ports.
     clients: [TlsClient; 2],
     open: Vec<(Connection, ConnectionModel)>,
-    asked: Vec<SentRequest>,
+    sent: Vec<SentRequest>,
     /// Length of the log at the start of the case.
     log: usize,
 }
@@ -66,7 +66,7 @@ impl Harness {
         let noted = Arc::clone(&arrived);
         let upstream = Scripted::start(move |request, wire: &mut Wire| {
             noted.lock().unwrap().insert(request.target());
-            wire.answer("200 OK", "text/plain", b"welcome")
+            wire.answer("200 OK", "text/plain", b"served")
         });
         let scene = ScriptedScene::before_with(&upstream, |setup| {
             setup.more = "[limits]\nhandshake_timeout = \"5m\"\nheader_timeout = \"5m\"\nidle_timeout = \"5m\"\n\
@@ -90,7 +90,7 @@ impl Harness {
             listing: Vec::new(),
             clients: [TlsClient::tls13(), TlsClient::tls12()],
             open: Vec::new(),
-            asked: Vec::new(),
+            sent: Vec::new(),
             log: self.scene.gateway.log_length(),
         };
         run.reload(&case.listed);
@@ -110,17 +110,17 @@ impl Harness {
         let what = match outcome {
             Outcome::Gone => "no connection",
             Outcome::Refused(words) => words,
-            Outcome::Welcome => "welcome",
+            Outcome::Served => "served",
         };
         *self.seen.borrow_mut().entry(what).or_default() += 1;
     }
 
-    fn reload(&self, text: &str, told: &str) {
+    fn reload(&self, text: &str, message: &str) {
         let gateway = &self.scene.gateway;
         let before = gateway.log_length();
         gateway.reconfigure(text);
         gateway.signal("HUP");
-        gateway.wait_for_log_after(before, told);
+        gateway.wait_for_log_after(before, message);
     }
 }
 
@@ -219,7 +219,7 @@ impl CaseRun<'_> {
         let target = self.harness.target();
         let seen = connection.ask(std::slice::from_ref(&target), false)[0];
         self.harness.count(seen);
-        self.asked.push(SentRequest::unauthenticated(target));
+        self.sent.push(SentRequest::unauthenticated(target));
         known.check(Outcome::Gone, seen)
     }
 
@@ -228,7 +228,7 @@ impl CaseRun<'_> {
         let shown = known.shown.as_ref();
         let expected = expected_fate(&self.listing, shown);
         let name = shown
-            .filter(|_| expected == Outcome::Welcome)
+            .filter(|_| expected == Outcome::Served)
             .and_then(|shown| name_in(&self.listing, shown));
         let name = name.map(str::to_owned);
         let targets: Vec<String> = (0..burst.requests).map(|_| self.harness.target()).collect();
@@ -236,9 +236,9 @@ impl CaseRun<'_> {
         for (target, seen) in targets.into_iter().zip(&seen) {
             self.harness.count(*seen);
             known.check(expected, *seen)?;
-            self.asked.push(SentRequest {
+            self.sent.push(SentRequest {
                 target,
-                must_arrive: *seen == Outcome::Welcome,
+                must_arrive: *seen == Outcome::Served,
                 admin: name.clone(),
             });
         }
@@ -256,7 +256,7 @@ impl CaseRun<'_> {
             target,
             must_arrive,
             admin,
-        } in &self.asked
+        } in &self.sent
         {
             let has_arrived = self.harness.arrived.lock().unwrap().contains(target);
             if *must_arrive && !has_arrived {

@@ -12,7 +12,7 @@ pub(crate) enum Outcome {
     /// Rejected; the response contains this text.
     Refused(&'static str),
     /// Accepted as an admin's.
-    Welcome,
+    Served,
 }
 
 /// The names and certificates of the current configuration.
@@ -27,7 +27,7 @@ pub(crate) fn expected_fate(listing: &Listing, shown: Option<&TestCertificate>) 
         (None, _) => Outcome::Refused("does not list this client's certificate"),
         (Some(_), Dates::Expired) => Outcome::Refused("has expired"),
         (Some(_), Dates::NotYetValid) => Outcome::Refused("is not valid yet"),
-        (Some(_), Dates::Valid) => Outcome::Welcome,
+        (Some(_), Dates::Valid) => Outcome::Served,
     }
 }
 

@@ -139,7 +139,7 @@ impl World {
 
     /// Panics unless the requests of the corpus show the hidden data to a trusted client.
     pub(crate) fn assert_incus_would_disclose(&self) {
-        let told: String = [
+        let everything: String = [
             "/1.0",
             "/1.0/images?recursion=1&all-projects=true",
             "/1.0/images/aliases?recursion=1",
@@ -148,7 +148,7 @@ impl World {
         .map(|path| self.scene.incus.run(&["query", path]).ok())
         .collect();
         for hidden in HIDDEN.into_iter().chain(self.hidden()) {
-            assert!(told.contains(hidden), "{hidden:?} is nowhere to be hidden");
+            assert!(everything.contains(hidden), "{hidden:?} is nowhere to be hidden");
         }
     }
 

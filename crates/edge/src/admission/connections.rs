@@ -146,7 +146,7 @@ impl Counts {
                 };
                 let group = IpPrefix::of(client);
                 if is_full {
-                    let Some(evicted) = self.strangers.displace_for(group) else {
+                    let Some(evicted) = self.strangers.evict_for(group) else {
                         if let Some(address) = &address {
                             self.addresses.release(address);
                         }

@@ -6,8 +6,6 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::limits::Limits;
 
-/// File descriptors per connection: its own socket and one upstream.
-const EACH: usize = 2;
 /// File descriptors that the process uses without any connection. [`WORKER`] is the number per worker: listening sockets, an
 /// epoll instance, and pooled upstream connections.
 const ALWAYS: usize = 32;
@@ -28,11 +26,13 @@ pub fn raise() {
 
 /// Reduces the limits to what the system's file descriptor limit allows. Strangers then reach the gateway's limit before they
 /// use up the last file descriptor, which an administrator would need.
-pub fn fit(limits: Limits) -> Limits {
+///
+/// A request may use `each` of them besides the socket of its connection.
+pub fn fit(limits: Limits, each: usize) -> Limits {
     let allowed = getrlimit(Resource::Nofile).current;
     let allowed = allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let fitted = fit_into(allowed, workers, limits);
+    let fitted = fit_into(allowed, workers, 1 + each, limits);
     if fitted.max_connections < limits.max_connections {
         tracing::warn!(
             "limits.max_connections is {}, but the system allows {allowed} open files; it is reduced to {}, {} of them \
@@ -45,9 +45,9 @@ pub fn fit(limits: Limits) -> Limits {
     fitted
 }
 
-fn fit_into(files: usize, workers: usize, limits: Limits) -> Limits {
+fn fit_into(files: usize, workers: usize, each: usize, limits: Limits) -> Limits {
     let free = files.saturating_sub(ALWAYS + WORKER * workers);
-    let connections = limits.max_connections.min(free / EACH).max(2);
+    let connections = limits.max_connections.min(free / each).max(2);
     Limits {
         max_connections: connections,
         reserved_admin_connections: limits.reserved_admin_connections.min(connections / 2),

@@ -45,8 +45,8 @@ impl ConnectionPermit {
     }
 
     /// Returns whether this connection has evicted another one on the public port.
-    pub fn has_displaced(&self) -> bool {
-        self.stranger().is_some_and(|stranger| stranger.has_displaced)
+    pub fn has_evicted(&self) -> bool {
+        self.stranger().is_some_and(|stranger| stranger.has_evicted)
     }
 
     /// Completes when the connection is evicted. An administrator's connection is never evicted.

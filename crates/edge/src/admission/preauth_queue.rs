@@ -16,11 +16,11 @@ impl PreauthQueue {
         self.0.len()
     }
 
-    /// Adds a connection, and evicts another one first if `displacing` is set. The returned handle identifies the entry and
+    /// Adds a connection, and evicts another one first if `evicting` is set. The returned handle identifies the entry and
     /// is notified when the entry is evicted.
-    pub(super) fn acquire(&mut self, client: IpAddr, displacing: bool) -> Arc<Notify> {
+    pub(super) fn acquire(&mut self, client: IpAddr, evicting: bool) -> Arc<Notify> {
         let group = IpPrefix::of(client);
-        if displacing && let Some((_, evicted)) = self.0.remove(self.eviction_candidate(group)) {
+        if evicting && let Some((_, evicted)) = self.0.remove(self.eviction_candidate(group)) {
             evicted.notify_one();
         }
         let evicted = Arc::new(Notify::new());

@@ -19,14 +19,14 @@ use tokio::sync::Notify;
 use super::per_ip::{ClientBucket, IpPrefix};
 
 /// Maximum number of connections that are examined for an idle one before a new connection is rejected.
-const MAX_LOOKED_AT: usize = 1024;
+const MAX_EXAMINED: usize = 1024;
 
 /// Maximum number of evicted connections that are not closed yet. At this number, new connections are rejected: another
 /// worker may take a while to close them, and each holds a file descriptor.
-const MAX_GOING: usize = 8;
+const MAX_CLOSING: usize = 8;
 
 /// Value of `answers` for an evicted connection.
-const DISPLACED: usize = usize::MAX;
+const EVICTED: usize = usize::MAX;
 
 /// A connection on the public port, or a download that counts as one.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub struct Stranger {
     number: u64,
     /// Bucket that counts its requests; `None` for loopback clients.
     pub(super) address: Option<Arc<ClientBucket>>,
-    pub(super) has_displaced: bool,
-    /// Responses in flight, or [`DISPLACED`].
+    pub(super) has_evicted: bool,
+    /// Responses in flight, or [`EVICTED`].
     answers: AtomicUsize,
     pub(super) evicted: Notify,
 }
@@ -45,7 +45,7 @@ pub struct Stranger {
 impl Stranger {
     /// Counts a new response. Returns `false` if the connection has been evicted and must not respond.
     pub(crate) fn begin_answer(&self) -> bool {
-        let begin = |answers: usize| (answers != DISPLACED).then(|| answers + 1);
+        let begin = |answers: usize| (answers != EVICTED).then(|| answers + 1);
         let begun = self.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin);
         begun.is_ok()
     }
@@ -55,10 +55,10 @@ impl Stranger {
         self.answers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn displace(&self) -> bool {
+    fn try_evict(&self) -> bool {
         let is_idle = self
             .answers
-            .compare_exchange(0, DISPLACED, Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(0, EVICTED, Ordering::Relaxed, Ordering::Relaxed);
         if is_idle.is_ok() {
             self.evicted.notify_one();
         }
@@ -73,7 +73,7 @@ pub(super) struct PublicQueue {
     /// Rankings of networks, from the widest to the narrowest.
     rankings: [Ranking; 3],
     /// Number of evicted connections that are not closed yet.
-    going: usize,
+    closing: usize,
     changes: u64,
 }
 
@@ -87,14 +87,14 @@ impl PublicQueue {
         &mut self,
         group: IpPrefix,
         address: Option<Arc<ClientBucket>>,
-        has_displaced: bool,
+        has_evicted: bool,
     ) -> Arc<Stranger> {
         self.count(group, 1);
         let stranger = Arc::new(Stranger {
             group,
             number: self.changes,
             address,
-            has_displaced,
+            has_evicted,
             answers: AtomicUsize::new(0),
             evicted: Notify::new(),
         });
@@ -103,8 +103,8 @@ impl PublicQueue {
     }
 
     /// Evicts an idle connection for a new one with this prefix. Returns the evicted one, if there is any.
-    pub(super) fn displace_for(&mut self, newcomer: IpPrefix) -> Option<Arc<Stranger>> {
-        if self.going >= MAX_GOING {
+    pub(super) fn evict_for(&mut self, newcomer: IpPrefix) -> Option<Arc<Stranger>> {
+        if self.closing >= MAX_CLOSING {
             return None;
         }
         self.count(newcomer, 1);
@@ -112,7 +112,7 @@ impl PublicQueue {
         self.count(newcomer, -1);
         let evicted = evicted?;
         self.remove(&evicted);
-        self.going += 1;
+        self.closing += 1;
         Some(evicted)
     }
 
@@ -120,7 +120,7 @@ impl PublicQueue {
     pub(super) fn release(&mut self, stranger: &Stranger) -> bool {
         let was_there = self.remove(stranger);
         if !was_there {
-            self.going -= 1;
+            self.closing -= 1;
         }
         was_there
     }
@@ -141,14 +141,14 @@ impl PublicQueue {
             .flat_map(|network| middle.largest_in(network))
             .flat_map(|network| narrow.largest_in(network))
             .map(IpPrefix::from_bits);
-        let mut looked_at = 0;
+        let mut examined = 0;
         for group in groups {
             for (_, stranger) in self.connections.range((group, 0)..=(group, u64::MAX)) {
-                if stranger.displace() {
+                if stranger.try_evict() {
                     return Some(Arc::clone(stranger));
                 }
-                looked_at += 1;
-                if looked_at == MAX_LOOKED_AT {
+                examined += 1;
+                if examined == MAX_EXAMINED {
                     return None;
                 }
             }
@@ -215,7 +215,7 @@ mod tests {
 
     /// Returns the index of the connection that `newcomer` evicts.
     fn evicted(strangers: &mut PublicQueue, all: &[Arc<Stranger>], newcomer: &str) -> Option<usize> {
-        let evicted = strangers.displace_for(group(newcomer))?;
+        let evicted = strangers.evict_for(group(newcomer))?;
         all.iter().position(|stranger| Arc::ptr_eq(stranger, &evicted))
     }
 
@@ -250,15 +250,15 @@ mod tests {
             .collect();
         let honest = strangers.acquire(group("2001:db8:ffff::1"), None, false);
         for n in 0..10_000 {
-            let evicted = strangers.displace_for(group(&client(n))).unwrap();
+            let evicted = strangers.evict_for(group(&client(n))).unwrap();
             assert!(!Arc::ptr_eq(&evicted, &honest));
             assert!(!strangers.release(&evicted), "it has gone");
             strangers.acquire(group(&client(n)), None, true);
         }
         assert_eq!(strangers.len(), crowd.len() + 1);
-        assert!(honest.begin_answer(), "it has been displaced");
+        assert!(honest.begin_answer(), "it has been evicted");
         // A client with fewer connections is admitted.
-        assert!(strangers.displace_for(group("192.0.2.1")).is_some());
+        assert!(strangers.evict_for(group("192.0.2.1")).is_some());
     }
 
     #[test]
@@ -276,13 +276,13 @@ mod tests {
 
     #[test]
     fn evictions_wait_until_earlier_ones_have_closed() {
-        let (mut strangers, all) = strangers(&["192.0.2.1"; 2 * MAX_GOING]);
-        for going in &all[..MAX_GOING] {
-            assert!(Arc::ptr_eq(&strangers.displace_for(group("192.0.2.1")).unwrap(), going));
+        let (mut strangers, all) = strangers(&["192.0.2.1"; 2 * MAX_CLOSING]);
+        for oldest in &all[..MAX_CLOSING] {
+            assert!(Arc::ptr_eq(&strangers.evict_for(group("192.0.2.1")).unwrap(), oldest));
         }
-        assert!(strangers.displace_for(group("192.0.2.2")).is_none());
+        assert!(strangers.evict_for(group("192.0.2.2")).is_none());
         assert!(!strangers.release(&all[0]));
-        assert!(strangers.displace_for(group("192.0.2.2")).is_some());
+        assert!(strangers.evict_for(group("192.0.2.2")).is_some());
     }
 
     #[test]

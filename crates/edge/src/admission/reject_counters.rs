@@ -1,35 +1,21 @@
 //! How often something was rejected, per reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use super::reject_reason::RejectReason;
-
-/// An episode ends after this many seconds without another case of its reason. The log has one line per episode.
-const QUIET: u64 = 60;
+use crate::telemetry::episode::Episode;
 
 /// Counters of all reasons.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RejectCounters {
     cases: [RejectCounter; RejectReason::ALL.len()],
-    since: Instant,
 }
 
 /// Counter of one [`RejectReason`].
 #[derive(Debug, Default)]
 struct RejectCounter {
     count: AtomicU64,
-    /// Time of the last case, in seconds after `since` plus [`QUIET`]; 0 before the first one.
-    last: AtomicU64,
-}
-
-impl Default for RejectCounters {
-    fn default() -> Self {
-        Self {
-            cases: Default::default(),
-            since: Instant::now(),
-        }
-    }
+    episode: Episode,
 }
 
 impl RejectCounters {
@@ -37,9 +23,7 @@ impl RejectCounters {
     pub(super) fn count(&self, reason: RejectReason) -> bool {
         let cases = &self.cases[reason as usize];
         cases.count.fetch_add(1, Ordering::Relaxed);
-        // Starts at `QUIET`, so that the first case is not taken for part of an earlier episode.
-        let now = self.since.elapsed().as_secs() + QUIET;
-        cases.last.swap(now, Ordering::Relaxed) + QUIET <= now
+        cases.episode.begins()
     }
 
     /// Returns the number of cases.

@@ -230,7 +230,7 @@ pub struct BudgetLease {
 impl BudgetLease {
     /// Wraps `bytes` so that the lease and `with` live until the last clone of the bytes is dropped.
     pub fn keep_with<T: Send + 'static>(self, bytes: Bytes, with: T) -> Bytes {
-        Bytes::from_owner(Booked {
+        Bytes::from_owner(Leased {
             bytes,
             _kept: (self, with),
         })
@@ -243,12 +243,12 @@ impl Drop for BudgetLease {
     }
 }
 
-struct Booked<T> {
+struct Leased<T> {
     bytes: Bytes,
     _kept: T,
 }
 
-impl<T> AsRef<[u8]> for Booked<T> {
+impl<T> AsRef<[u8]> for Leased<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -285,15 +285,15 @@ mod tests {
     fn over_budget_the_largest_reader_of_the_address_is_evicted() {
         let budget = Arc::new(ResponseBudget::default());
         let [small, large, newest, other] = [1, 1, 1, 2].map(|last| budget.reader(ip(last)));
-        let mut bookings = vec![small.try_acquire(1_000), other.try_acquire(BUDGET_OF_ADDRESS / 4)];
-        bookings.extend((0..3).map(|_| large.try_acquire(BUDGET_OF_ADDRESS / 4)));
+        let mut leases = vec![small.try_acquire(1_000), other.try_acquire(BUDGET_OF_ADDRESS / 4)];
+        leases.extend((0..3).map(|_| large.try_acquire(BUDGET_OF_ADDRESS / 4)));
         assert!(!large.is_evicted());
-        bookings.push(newest.try_acquire(BUDGET_OF_ADDRESS / 2));
+        leases.push(newest.try_acquire(BUDGET_OF_ADDRESS / 2));
         assert!(large.is_evicted());
         assert!(!small.is_evicted() && !newest.is_evicted() && !other.is_evicted());
         // A lease dropped after the eviction is not subtracted twice, and one acquired after it does not count.
-        bookings.push(large.try_acquire(BUDGET));
-        drop(bookings);
+        leases.push(large.try_acquire(BUDGET));
+        drop(leases);
         assert_eq!(total(&budget), 0);
     }
 
@@ -321,7 +321,7 @@ mod tests {
             .map(|(more, reader)| reader.try_acquire(share - more))
             .collect();
         let newcomer = budget.reader(ip(4));
-        let _booking = newcomer.try_acquire(1_000);
+        let _lease = newcomer.try_acquire(1_000);
         assert!(crowd[0].is_evicted());
         assert!(!crowd[1].is_evicted() && !crowd[2].is_evicted() && !newcomer.is_evicted());
     }

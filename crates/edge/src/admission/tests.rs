@@ -29,7 +29,7 @@ fn admit(limiter: &Arc<Limiter>, listener: ListenerId, client: &str) -> Result<C
     limiter.admit(listener, client.parse().unwrap(), &IpAllowList::default(), &limits())
 }
 
-fn is_displaced(permit: &ConnectionPermit) -> bool {
+fn is_evicted(permit: &ConnectionPermit) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     pin!(permit.evicted()).poll(&mut context).is_ready()
 }
@@ -79,8 +79,8 @@ fn a_full_public_port_evicts_idle_connections() {
         // limit.
         drop(admit(&limiter, PUBLIC, "2001:db8:0:9::1").unwrap());
     }
-    assert!(honest.iter().all(|permit| !is_displaced(permit)));
-    assert_eq!(crowd.iter().filter(|permit| is_displaced(permit)).count(), 4);
+    assert!(honest.iter().all(|permit| !is_evicted(permit)));
+    assert_eq!(crowd.iter().filter(|permit| is_evicted(permit)).count(), 4);
     assert_eq!(limiter.connections(Policy::Open), 11);
     // Evicted or not, each connection is subtracted once.
     drop((crowd, honest));
@@ -88,7 +88,7 @@ fn a_full_public_port_evicts_idle_connections() {
     let again: Vec<_> = (0..12)
         .map(|n| admit(&limiter, PUBLIC, &format!("2001:db8:0:{}::{n}", n % 4)).unwrap())
         .collect();
-    assert!(again.iter().all(|permit| !is_displaced(permit)));
+    assert!(again.iter().all(|permit| !is_evicted(permit)));
 }
 
 #[test]
@@ -120,19 +120,19 @@ fn unauthenticated_admin_connections_evict_each_other() {
     let mut admin = admit(&limiter, ADMIN, "198.51.100.1").unwrap();
     let crowd: Vec<_> = (0..100).map(|_| admit(&limiter, ADMIN, "192.0.2.1").unwrap()).collect();
     assert_eq!(limiter.connections(Policy::Authenticated), 4);
-    assert!(!is_displaced(&admin));
-    assert!(is_displaced(&crowd[0]) && is_displaced(&crowd[96]));
-    assert!(!is_displaced(&crowd[97]) && !is_displaced(&crowd[99]));
+    assert!(!is_evicted(&admin));
+    assert!(is_evicted(&crowd[0]) && is_evicted(&crowd[96]));
+    assert!(!is_evicted(&crowd[97]) && !is_evicted(&crowd[99]));
     assert!(admin.promote());
     // Among addresses with one connection each, the oldest one is evicted.
     let others: Vec<_> = (0..5)
         .map(|n| admit(&limiter, ADMIN, &format!("203.0.113.{n}")).unwrap())
         .collect();
-    assert!(is_displaced(&crowd[98]) && is_displaced(&others[0]));
-    assert!(!is_displaced(&others[1]));
-    assert!(!is_displaced(&admin));
+    assert!(is_evicted(&crowd[98]) && is_evicted(&others[0]));
+    assert!(!is_evicted(&others[1]));
+    assert!(!is_evicted(&admin));
     let mut late = others.into_iter().next().unwrap();
-    assert!(!late.promote(), "it had been displaced");
+    assert!(!late.promote(), "it had been evicted");
     drop((late, crowd, admin));
     assert_eq!(limiter.connections(Policy::Authenticated), 0);
 }

@@ -1,7 +1,7 @@
 //! Limits how fast a stranger's bytes are read.
 //!
 //! Bytes that are no request cost time as well: HTTP/2 frames that need no response (SETTINGS, PING, PRIORITY,
-//! WINDOW_UPDATE), discarded bodies, headers of 64 KiB. Sending them takes only bandwidth, so their number
+//! WINDOW_UPDATE), discarded bodies, headers of 64 KiB, TLS records of a single byte. Sending them takes only bandwidth, so their number
 //! is limited by address like that of requests. What exceeds the limit waits in the kernel until TCP stops its sender.
 
 use std::sync::Arc;

@@ -82,12 +82,12 @@ impl Proxied {
     pub async fn serve(self, worker: Rc<Worker>, listener: Rc<Listener>) {
         let Self { mut tcp, proxy, permit } = self;
         let port = listener.id();
-        let patience = worker.config().limits.handshake_timeout;
+        let time_limit = worker.config().limits.handshake_timeout;
         let ended = |how| worker.counts().of(port).handshakes.of(how).add(1);
         let announced = tokio::select! {
             biased;
             _ = drain_deadline(worker.shutdown(), pending()) => return ended(HandshakeOutcome::Drain),
-            announced = timeout(patience, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
+            announced = timeout(time_limit, proxy_protocol::read_client(&mut tcp, proxy)) => announced,
         };
         let client = match announced.map_err(io::Error::from).flatten() {
             Ok(client) => client,

@@ -15,6 +15,7 @@ use super::drain::drain_deadline;
 use super::established::Established;
 use super::plain_http;
 use crate::admission::ConnectionPermit;
+use crate::client_stream::LimitedTcp;
 use crate::config::EdgeConfig;
 use crate::listener_id::ListenerId;
 use crate::metrics::handshake_outcome::HandshakeOutcome;
@@ -36,8 +37,8 @@ impl Admitted {
     }
 
     /// Returns whether this connection has evicted another one.
-    pub fn has_displaced(&self) -> bool {
-        self.permit.has_displaced()
+    pub fn has_evicted(&self) -> bool {
+        self.permit.has_evicted()
     }
 
     /// Performs the handshake and spawns a task that serves the connection. A separate task does not reserve memory for the
@@ -64,7 +65,7 @@ impl Admitted {
         config: &EdgeConfig,
     ) -> Result<Established, HandshakeError> {
         let Self { tcp, client, permit } = self;
-        let handshake = pin!(shake_hands(
+        let handshake = pin!(accept_tls(
             tcp,
             TlsAcceptor::from(config.listener(listener).tls.clone())
         ));
@@ -74,19 +75,20 @@ impl Admitted {
             biased;
             _ = drain_deadline(worker.shutdown(), pending()) => Err(HandshakeError::Drain),
             () = permit.evicted() => Err(HandshakeError::Evicted),
-            shaken = handshakes.tls_handshake(listener.policy(), client.ip(), time_limit, handshake) => match shaken {
-                Some(shaken) => shaken.map(|tls| Established::new(tls, client, permit)),
+            completed = handshakes.tls_handshake(listener.policy(), client.ip(), time_limit, handshake) => match completed {
+                Some(completed) => completed.map(|tls| Established::new(tls, client, permit)),
                 None => Err(HandshakeError::TooSlow),
             },
         }
     }
 }
 
-async fn shake_hands(tcp: TcpStream, acceptor: TlsAcceptor) -> Result<TlsStream<TcpStream>, HandshakeError> {
+async fn accept_tls(tcp: TcpStream, acceptor: TlsAcceptor) -> Result<TlsStream<LimitedTcp>, HandshakeError> {
     if plain_http::is_spoken(&tcp).await.map_err(HandshakeError::Failed)? {
         plain_http::refuse(tcp).await.map_err(HandshakeError::Failed)?;
         return Err(HandshakeError::PlainHttp);
     }
+    let tcp = LimitedTcp::new(tcp);
     acceptor.accept(tcp).await.map_err(HandshakeError::Failed)
 }
 

@@ -58,7 +58,7 @@ async fn answer(
     let is_head = request.method() == Method::HEAD;
     let is_connect = request.method() == Method::CONNECT;
     let version = request.version();
-    let wish = request.extensions().get::<OnUpgrade>().cloned();
+    let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let service = listener.service(request.uri().path());
     let (Outcome { mut reply, mut then }, pace) = match check(&client, &request) {
         Ok(pace) => (Rc::clone(service).answer(Rc::clone(&record), request).await, pace),
@@ -91,11 +91,11 @@ async fn answer(
         }
         _ => {}
     }
-    if let Some(wish) = wish
+    if let Some(upgrade) = upgrade
         && reply.status() != StatusCode::SWITCHING_PROTOCOLS
     {
         let time_limit = worker.config().limits.idle_timeout;
-        worker.shutdown().spawn(close_in_order(wish, time_limit));
+        worker.shutdown().spawn(close_declined(upgrade, time_limit));
     }
     if let Some(reader) = &client.reader {
         reply = memory::try_acquire(reply, reader);
@@ -126,8 +126,8 @@ fn check(client: &ConnectionContext, request: &Request<Incoming>) -> Result<Opti
 /// Closes a connection whose upgrade request was declined. hyper hands such a stream over to the holder of the upgrade once
 /// it is done with it. Without a holder it is dropped, which resets the connection while the end of the response is still in
 /// flight. The client has as long to read the response as any other client.
-async fn close_in_order(wish: OnUpgrade, time_limit: Duration) {
-    if let Ok(stream) = wish.await {
+async fn close_declined(upgrade: OnUpgrade, time_limit: Duration) {
+    if let Ok(stream) = upgrade.await {
         // The client may have disconnected first.
         let _ = timeout(time_limit, TokioIo::new(stream).shutdown()).await;
     }

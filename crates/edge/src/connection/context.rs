@@ -34,7 +34,7 @@ pub struct ConnectionContext {
     pub(super) begun: Notify,
     /// Why the gateway has aborted the connection, if it has. Must be set before the connection is dropped, because requests
     /// in flight then write it to their records.
-    pub(super) cut: Cell<Option<AbortReason>>,
+    pub(super) aborted: Cell<Option<AbortReason>>,
     /// Switched to a graceful close when nothing is in flight.
     pub(super) ending: CloseMode,
     /// Reader that counts the memory of the responses, on an open listener.
@@ -47,15 +47,15 @@ pub struct ConnectionContext {
 
 impl ConnectionContext {
     /// Returns why the requests in flight end before they complete.
-    pub fn cut(&self) -> AbortReason {
+    pub fn abort_reason(&self) -> AbortReason {
         let ours = self.worker.shutdown().is_cutting().then_some(AbortReason::Drain);
         // Nothing else in the gateway aborts a request in flight.
-        self.cut.get().or(ours).unwrap_or(AbortReason::Client)
+        self.aborted.get().or(ours).unwrap_or(AbortReason::Client)
     }
 
     /// Aborts what is under way, because the client receives its response too slowly.
     pub(super) fn abort_stalled(&self) {
-        self.cut.set(Some(AbortReason::Limit));
+        self.aborted.set(Some(AbortReason::Limit));
         self.worker.limiter().count(RejectReason::Stalled);
         tracing::debug!(port = %self.listener, client = %self.peer.address, "aborted the connection: the client reads its response too slowly");
     }

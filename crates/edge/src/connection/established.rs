@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
@@ -12,8 +11,8 @@ use super::context::ConnectionContext;
 use super::serve::{Evicted, serve};
 use super::timeouts::ConnectionActivity;
 use crate::admission::ConnectionPermit;
-use crate::client_stream::ClientStream;
 use crate::client_stream::input_limit::InputLimit;
+use crate::client_stream::{ClientStream, LimitedTcp};
 use crate::limits::Limits;
 use crate::listener_id::Policy;
 use crate::peer::{Peer, PeerCertificate};
@@ -22,13 +21,13 @@ use crate::worker::Worker;
 
 /// An established connection.
 pub(super) struct Established {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<LimitedTcp>,
     peer: Peer,
     permit: ConnectionPermit,
 }
 
 impl Established {
-    pub(super) fn new(tls: TlsStream<TcpStream>, address: SocketAddr, permit: ConnectionPermit) -> Self {
+    pub(super) fn new(tls: TlsStream<LimitedTcp>, address: SocketAddr, permit: ConnectionPermit) -> Self {
         let certificate = presented_certificate(&tls);
         Self {
             tls,
@@ -65,7 +64,7 @@ impl Established {
             peer,
             tls: stream.version(),
             begun: Notify::new(),
-            cut: Cell::new(None),
+            aborted: Cell::new(None),
             ending: stream.ending(),
             counted_by,
             reader,
@@ -77,7 +76,7 @@ impl Established {
 }
 
 /// Returns the leaf certificate that the client presented; the handshake has proved that it holds the key.
-fn presented_certificate(tls: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
+fn presented_certificate(tls: &TlsStream<LimitedTcp>) -> Option<PeerCertificate> {
     let chain = tls.get_ref().1.peer_certificates()?;
     chain.first().map(PeerCertificate::new)
 }

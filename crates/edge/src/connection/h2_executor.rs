@@ -26,7 +26,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for H2Executor
             }
             if serve(&client, task).await == Ended::Stalled {
                 // The reason applied to this stream only.
-                client.cut.set(None);
+                client.aborted.set(None);
             }
         });
     }

@@ -129,7 +129,7 @@ async fn drive<C>(
         listener: port,
         peer,
         begun,
-        cut,
+        aborted,
         ending,
         activity,
         ..
@@ -143,15 +143,15 @@ async fn drive<C>(
             biased;
             why = &mut revoked => {
                 tracing::info!(client = %peer.address, aborted_by = %why, "closed the connection of an administrator who is no longer authorized");
-                cut.set(Some(why));
+                aborted.set(Some(why));
                 return;
             }
             () = async { evicted.as_mut().expect("the condition").await }, if evicted.is_some() => {
-                cut.set(Some(AbortReason::Limit));
+                aborted.set(Some(AbortReason::Limit));
                 return tracing::debug!(client = %peer.address, "evicted by a new connection");
             }
             () = &mut over_budget => {
-                cut.set(Some(AbortReason::Limit));
+                aborted.set(Some(AbortReason::Limit));
                 return tracing::debug!(client = %peer.address, "reset the connection: its unread responses use too much memory");
             }
             has_begun = &mut draining, if !is_draining => {

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::listener_id::Policy;
 
 /// Time for a client that was rejected on the admin port to read the response and close the connection.
-const FAREWELL: Duration = Duration::from_secs(5);
+const REJECTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of streams that a client may open after the last response. As many may be in flight when the client learns
 /// that no further stream is answered: the maximum number of concurrent streams. A client that sends more ignores the GOAWAY
 /// frame.
@@ -174,7 +174,7 @@ impl ConnectionTimeouts {
     pub(crate) fn poll(&mut self, activity: &ConnectionActivity, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
         if activity.leaving.get() {
             if !self.closing {
-                self.end = self.is_patient.then(|| Instant::now() + FAREWELL);
+                self.end = self.is_patient.then(|| Instant::now() + REJECTED_TIMEOUT);
                 return self.close();
             }
             if activity.late.get() > MAX_LATE {
@@ -186,10 +186,10 @@ impl ConnectionTimeouts {
             }
         }
         let (due, overdue) = match activity.answers.get() {
-            0 => self.quiet(activity),
+            0 => self.idle_deadline(activity),
             _ => {
                 self.since = None;
-                (self.taken_until(activity), TimeoutKind::Stalled)
+                (self.stall_deadline(activity), TimeoutKind::Stalled)
             }
         };
         match self.alarm.poll(due, cx) {
@@ -206,7 +206,7 @@ impl ConnectionTimeouts {
     }
 
     /// Returns the deadline for the next bytes while no response is in flight.
-    fn quiet(&mut self, activity: &ConnectionActivity) -> (Option<Instant>, TimeoutKind) {
+    fn idle_deadline(&mut self, activity: &ConnectionActivity) -> (Option<Instant>, TimeoutKind) {
         self.watched = None;
         let requests = activity.requests.get();
         let since = match self.since {
@@ -234,7 +234,8 @@ impl ConnectionTimeouts {
         (Some(since + self.idle_time), TimeoutKind::Close)
     }
 
-    fn taken_until(&mut self, activity: &ConnectionActivity) -> Option<Instant> {
+    /// Returns the time at which the client counts as stalled, unless it reads more of the response before.
+    fn stall_deadline(&mut self, activity: &ConnectionActivity) -> Option<Instant> {
         if let Some(pace) = activity.to_watch() {
             self.watched = Some(pace);
         }

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-/// What a figure is told apart by.
+/// A label of a metric: a closed set of values.
 pub trait Label: Copy + 'static {
     /// Every value.
     const ALL: &'static [Self];
 
-    /// What Prometheus calls it.
+    /// Returns the value in Prometheus's format.
     fn name(self) -> &'static str;
 
-    /// Where it stands in [`Self::ALL`].
+    /// Returns its index in [`Self::ALL`].
     fn place(self) -> usize;
 }
 

@@ -42,7 +42,7 @@ impl RequestRecord {
             upstream_us = self.upstream().map(microseconds),
             http = %http(self.version()),
             tls = %tls(client.tls),
-            aborted_by = self.cut().map(display),
+            aborted_by = self.abort_reason().map(display),
             operation = self.operation().map(display),
         );
     }

@@ -26,7 +26,7 @@ impl MeteredStream {
 
     fn note<T>(&self, polled: &Poll<io::Result<T>>) {
         if let Poll::Ready(Err(_)) = polled {
-            self.record.abort(self.record.client().cut());
+            self.record.abort(self.record.client().abort_reason());
         }
     }
 

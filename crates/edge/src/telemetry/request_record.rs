@@ -137,10 +137,10 @@ impl RequestRecord {
     }
 
     /// Why the request was aborted. `None` if it completed.
-    pub fn cut(&self) -> Option<AbortReason> {
+    pub fn abort_reason(&self) -> Option<AbortReason> {
         match self.end.get() {
-            RecordState::Aborted(cut) => Some(cut),
-            RecordState::Open => Some(self.client.cut()),
+            RecordState::Aborted(reason) => Some(reason),
+            RecordState::Open => Some(self.client.abort_reason()),
             RecordState::Whole => None,
         }
     }
@@ -199,9 +199,9 @@ impl RequestRecord {
     }
 
     /// Records why the request was aborted. The first reason is kept.
-    pub fn abort(&self, cut: AbortReason) {
+    pub fn abort(&self, reason: AbortReason) {
         if self.end.get() == RecordState::Open {
-            self.end.set(RecordState::Aborted(cut));
+            self.end.set(RecordState::Aborted(reason));
         }
     }
 
@@ -239,7 +239,7 @@ impl Drop for RequestRecord {
         }
         self.log_access();
         self.counts()
-            .count(self.endpoint.get(), self.status(), self.duration(), self.cut());
+            .count(self.endpoint.get(), self.status(), self.duration(), self.abort_reason());
     }
 }
 

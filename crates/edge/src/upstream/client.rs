@@ -1,6 +1,6 @@
 //! The client: sends a request on a kept connection or a new one, and repeats it where that is safe.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Connection, SendError, Tunnel};
@@ -18,6 +17,7 @@ use super::pool::Pool;
 use super::request::{RequestBody, clone_head, is_repeatable};
 use super::response::UpstreamBody;
 use super::target::Target;
+use crate::fair_queue::{FairPermit, FairSemaphore};
 
 /// Time without a response on a reused connection after which a new connection to Incus is tried, and the time for that
 /// connection to open. Both together stay below the five seconds within which a client learns that Incus is unavailable.
@@ -32,7 +32,7 @@ const BEGINNING_DOWNLOADS: usize = 4;
 pub struct Upstream {
     target: Arc<Target>,
     pool: Rc<Pool>,
-    beginning_downloads: Semaphore,
+    beginning_downloads: FairSemaphore,
 }
 
 /// A response from Incus.
@@ -50,7 +50,7 @@ impl Upstream {
         Self {
             pool: Rc::new(Pool::new(Arc::clone(target.counts()))),
             target,
-            beginning_downloads: Semaphore::new(BEGINNING_DOWNLOADS),
+            beginning_downloads: FairSemaphore::new(BEGINNING_DOWNLOADS),
         }
     }
 
@@ -85,10 +85,10 @@ impl Upstream {
         answer
     }
 
-    /// Waits for the turn to begin a stranger's download, which ends when the returned value is dropped. Turns are given in the
-    /// order of arrival.
-    pub async fn download_turn(&self) -> SemaphorePermit<'_> {
-        self.beginning_downloads.acquire().await.expect("it is never closed")
+    /// Waits for the turn to begin a stranger's download, which ends when the returned value is dropped. The networks of
+    /// the clients take turns.
+    pub async fn download_turn(&self, client: IpAddr) -> FairPermit {
+        self.beginning_downloads.acquire(client).await
     }
 
     /// Fetches a JSON document of at most `limit` bytes.

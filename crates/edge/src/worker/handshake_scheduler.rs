@@ -3,13 +3,12 @@
 //! rustls performs a handshake's key exchange and signature within one poll: most of a millisecond with an RSA-2048 key,
 //! several with RSA-4096. If thousands of clients send their first message at once, thousands of such polls are ready at
 //! once, and everything else waits. A worker therefore runs at most [`STEPS`] handshake steps before every other ready task
-//! has run. Additional handshakes are queued: those of authenticated listeners first, and under each policy round-robin by network, so that
-//! a flood from one network delays itself.
+//! has run. Additional handshakes are queued: those of authenticated listeners first, and under each policy the networks take turns
+//! ([`FairQueue`]).
 //!
 //! Without a queue, a step costs only a counter update and a wake-up of the task that begins the next round.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -20,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::admission::per_ip::IpPrefix;
+use crate::fair_queue::FairQueue;
 use crate::listener_id::Policy;
 
 /// Steps per round: enough for handshakes to keep their share of a worker that also moves data, and few enough that a dozen
@@ -52,7 +51,7 @@ impl Default for HandshakeScheduler {
 
 impl HandshakeScheduler {
     /// Runs the rounds. All tasks that are ready run between two rounds.
-    pub async fn give_turns(self: Rc<Self>) {
+    pub async fn run(self: Rc<Self>) {
         loop {
             self.begun.notified().await;
             while self.begin_round() {
@@ -132,9 +131,7 @@ impl HandshakeScheduler {
                     is_given: Cell::new(false),
                     waker: RefCell::new(cx.waker().clone()),
                 });
-                self.queue
-                    .borrow_mut()
-                    .push(policy, IpPrefix::of(client), Rc::clone(&turn));
+                self.queue.borrow_mut().push(policy, client, Rc::clone(&turn));
                 *waiting = Some(turn);
                 Poll::Pending
             }
@@ -159,63 +156,30 @@ struct Turn {
 
 #[derive(Debug, Default)]
 struct Queue {
-    authenticated: Line,
-    open: Line,
+    authenticated: FairQueue<Rc<Turn>>,
+    open: FairQueue<Rc<Turn>>,
     authenticated_in_a_row: usize,
 }
 
 impl Queue {
-    fn push(&mut self, policy: Policy, group: IpPrefix, turn: Rc<Turn>) {
+    fn push(&mut self, policy: Policy, client: IpAddr, turn: Rc<Turn>) {
         match policy {
-            Policy::Authenticated => self.authenticated.push(group, turn),
-            Policy::Open => self.open.push(group, turn),
+            Policy::Authenticated => self.authenticated.push(client, turn),
+            Policy::Open => self.open.push(client, turn),
         }
     }
 
     fn next(&mut self) -> Option<Rc<Turn>> {
+        // A turn whose handshake has been cancelled has no other owner than the queue.
+        let is_wanted = |turn: &Rc<Turn>| Rc::strong_count(turn) > 1;
         if self.authenticated_in_a_row < AUTHENTICATED_IN_A_ROW
-            && let Some(turn) = self.authenticated.next()
+            && let Some(turn) = self.authenticated.pop(&is_wanted)
         {
             self.authenticated_in_a_row += 1;
             return Some(turn);
         }
         self.authenticated_in_a_row = 0;
-        self.open.next().or_else(|| self.authenticated.next())
-    }
-}
-
-/// Queue of one policy, round-robin by network.
-#[derive(Debug, Default)]
-struct Line {
-    groups: VecDeque<IpPrefix>,
-    /// Never contains an empty queue.
-    waiting: HashMap<IpPrefix, VecDeque<Rc<Turn>>>,
-}
-
-impl Line {
-    fn push(&mut self, group: IpPrefix, turn: Rc<Turn>) {
-        let waiting = self.waiting.entry(group).or_default();
-        if waiting.is_empty() {
-            self.groups.push_back(group);
-        }
-        waiting.push_back(turn);
-    }
-
-    fn next(&mut self) -> Option<Rc<Turn>> {
-        while let Some(group) = self.groups.pop_front() {
-            let waiting = self.waiting.get_mut(&group)?;
-            // A turn whose handshake has been cancelled has no other owner than the queue.
-            let mut turns = std::iter::from_fn(|| waiting.pop_front());
-            let next = turns.find(|turn| Rc::strong_count(turn) > 1);
-            match waiting.is_empty() {
-                true => drop(self.waiting.remove(&group)),
-                false => self.groups.push_back(group),
-            }
-            if next.is_some() {
-                return next;
-            }
-        }
-        None
+        self.open.pop(&is_wanted).or_else(|| self.authenticated.pop(&is_wanted))
     }
 }
 
@@ -257,7 +221,7 @@ mod tests {
             })
         };
         let all: Vec<_> = handshakes.iter().map(begin).collect();
-        tokio::task::spawn_local(Rc::clone(&queue).give_turns());
+        tokio::task::spawn_local(Rc::clone(&queue).run());
         let noted = Rc::clone(&taken);
         let other = tokio::task::spawn_local(async move {
             loop {
@@ -325,7 +289,7 @@ mod tests {
                     .is_ready()
             );
             assert!(!queue.begin_round(), "nobody is left");
-            assert!(queue.queue.borrow().open.waiting.is_empty());
+            assert!(queue.queue.borrow().open.is_empty());
         });
     }
 

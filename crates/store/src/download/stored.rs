@@ -58,7 +58,11 @@ impl Stored {
                 if range.is_empty() {
                     self.rest.pop_front();
                 }
-                Ok(bytes)
+                let is_end = self.rest.iter().all(|slice| matches!(slice, Slice::Bytes(_)));
+                match is_end {
+                    true => self.files.check_unchanged().map(|()| bytes),
+                    false => Ok(bytes),
+                }
             }
             Err(error) => Err(self.files.failed(index, error)),
         }))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::digest::{Digest, Hasher};
-use crate::directory::Incoming;
+use crate::directory::{self, Incoming};
 use crate::entry::Entry;
 use crate::error::FillError;
 use crate::export::{Event, check_fingerprint};
@@ -89,6 +89,7 @@ impl Sink {
         check_fingerprint(self.shared.fingerprint, whole)?;
         self.shared.progress.send_modify(|progress| progress.is_verified = true);
         for file in &mut self.files {
+            directory::seal(&file.incoming.file)?;
             file.incoming.file.sync_all()?;
             self.parts.push(file.describe(whole));
         }

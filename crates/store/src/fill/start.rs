@@ -27,6 +27,13 @@ impl Fill {
                 return Err(ClaimError::Suspended);
             }
             let excess = store.usage.bytes().saturating_add(size).saturating_sub(store.limit);
+            let Some(turnover) = index
+                .turnover
+                .after(excess, store.limit, store.turnover, Instant::now())
+            else {
+                store.counters.no_room.add(1);
+                return Err(ClaimError::Turnover);
+            };
             let Some(victims) = index.evict(excess) else {
                 store.counters.no_room.add(1);
                 return Err(ClaimError::NoRoom {
@@ -34,6 +41,7 @@ impl Fill {
                     limit: store.limit,
                 });
             };
+            index.turnover = turnover;
             store.counters.evicted.add(victims as u64);
             let shared = Arc::new(FillShared::new(*fingerprint));
             index.fills.insert(*fingerprint, Arc::clone(&shared));

@@ -65,6 +65,55 @@ fn the_least_recently_used_goes_first_also_after_a_restart() {
 }
 
 #[test]
+fn only_a_claim_makes_room() {
+    let folder = folder();
+    let [first, second, third, fourth] = &samples()[..] else {
+        unreachable!()
+    };
+    run(async {
+        let store = open(folder.path(), 100_000);
+        for sample in [first, second, third] {
+            drop(sample.fill(&store).await);
+        }
+        assert!(matches!(
+            store.join(&first.fingerprint).await,
+            Ok(Some(Claim::Stored(_)))
+        ));
+        assert!(matches!(store.join(&fourth.fingerprint).await, Ok(None)));
+        assert_eq!((store.counts().evicted, store.occupancy().filling), (0, 0));
+        let fill = fourth.vacant(&store).await;
+        assert!(matches!(
+            store.join(&fourth.fingerprint).await,
+            Ok(Some(Claim::Filling(_)))
+        ));
+        assert_eq!(store.counts().evicted, 1);
+        drop(fill);
+    });
+}
+
+#[test]
+fn images_displace_each_other_once_and_then_slowly() {
+    let folder = folder();
+    let samples = samples();
+    run(async {
+        let store = open(folder.path(), 100_000);
+        let mut refused = 0;
+        for sample in samples.iter().cycle().take(20) {
+            match store.claim(&sample.fingerprint, sample.size()).await {
+                Ok(Claim::Vacant(fill)) => drop(sample.send(fill, &sample.body(), 10_000).await.expect("an image")),
+                Ok(Claim::Stored(_)) => {}
+                Ok(Claim::Filling(_)) => unreachable!("one after the other"),
+                Err(ClaimError::Turnover) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // Each time, 20 KB of an image have no room beside three others: five of these are the size of the store.
+        assert!(refused > 0);
+        assert_eq!((store.counts().evicted, store.counts().no_room), (5, refused));
+    });
+}
+
+#[test]
 fn an_image_in_use_is_never_evicted() {
     let folder = folder();
     let [first, second, third, fourth] = &samples()[..] else {

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::SystemTime;
 
 use rustix::fs::statvfs;
 use store::{Claim, ClaimError, DownloadError, DropReason, FillError, OpenError, Options, Store};
@@ -188,8 +189,9 @@ type Damage = fn(&Path);
 
 #[test]
 fn a_damaged_file_costs_the_image_its_place() {
-    let cases: [(Damage, DropReason, bool); 5] = [
-        (flip, DropReason::WrongHash, false),
+    let cases: [(Damage, DropReason, bool); 6] = [
+        (flip, DropReason::WrongHash, true),
+        (rot, DropReason::WrongHash, false),
         (
             |path| {
                 let file = fs::OpenOptions::new().write(true).open(path);
@@ -248,6 +250,62 @@ fn flip(path: &Path) {
     let mut bytes = fs::read(path).expect("a file");
     bytes[777] ^= 1;
     fs::write(path, bytes).expect("a file");
+}
+
+/// Loses a bit as a disk does, without a change in the file system.
+fn rot(path: &Path) {
+    let modified = time_of(path);
+    flip(path);
+    let file = fs::File::open(path).expect("a file");
+    file.set_modified(modified).expect("a file of our own");
+}
+
+fn time_of(path: &Path) -> SystemTime {
+    let metadata = fs::metadata(path).expect("a file");
+    metadata.modified().expect("the time of its change")
+}
+
+#[test]
+fn a_file_with_another_time_is_verified_and_kept() {
+    let folder = folder();
+    let sample = Sample::split(1, 500, 5_000);
+    let files: Vec<_> = sample.parts.iter().map(|part| file_of(folder.path(), part)).collect();
+    run(async {
+        let store = open(folder.path(), MIB);
+        let used = sample.fill(&store).await;
+        let sealed = time_of(&files[0]);
+        // Both while the image is in use and while it is not, as after a restore from a backup.
+        for used in [Some(used), None] {
+            for file in &files {
+                let file = fs::File::open(file).expect("a file");
+                file.set_modified(SystemTime::now()).expect("a file of our own");
+            }
+            assert!(read_all(&sample.stored(&store).await).await == sample.export());
+            assert!(files.iter().all(|file| time_of(file) == sealed));
+            drop(used);
+        }
+        assert_eq!(dropped(&store), []);
+    });
+}
+
+#[test]
+fn a_file_changed_while_it_is_read_ends_the_download_with_an_error() {
+    let folder = folder();
+    let sample = Sample::unified(1, 300_000);
+    run(async {
+        let store = open(folder.path(), MIB);
+        let mut download = sample.fill(&store).await.export(0..u64::MAX);
+        assert!(download.next().await.is_some_and(|next| next.is_ok()));
+        flip(&file_of(folder.path(), &sample.parts[0]));
+        let (bytes, error) = rest(download).await;
+        assert!(bytes < 300_000);
+        assert!(
+            matches!(&error, Some(DownloadError::Read(error)) if error.is_change()),
+            "{error:?}"
+        );
+        assert!(matches!(sample.claim(&store).await, Claim::Vacant(_)));
+        assert_eq!(dropped(&store), [(DropReason::WrongHash, 1)]);
+    });
 }
 
 fn file_of(store: &Path, content: &[u8]) -> PathBuf {

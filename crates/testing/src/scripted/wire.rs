@@ -116,6 +116,17 @@ impl Wire {
         Then::Hold
     }
 
+    /// Waits until the gateway closes the connection, or sends something. Returns `false` after the timeout.
+    pub fn is_left_within(&mut self, patience: Duration) -> bool {
+        self.tls
+            .sock
+            .set_read_timeout(Some(patience))
+            .expect("a socket takes a timeout");
+        let read = self.read(&mut [0]);
+        self.tls.sock.set_read_timeout(None).expect("a socket takes a timeout");
+        !read.is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+
     /// Reads and records the complete request body including its framing. Returns `None` if it is truncated.
     pub fn read_body(&mut self) -> Option<Vec<u8>> {
         let mut content = Vec::new();

@@ -31,6 +31,7 @@ pub enum Attack {
     PlainLists,
     HostilePatterns,
     Filters,
+    SpreadFilters,
     Searches,
     LongQueries,
     ClientHellos,
@@ -46,9 +47,10 @@ pub enum Attack {
 
 impl Attack {
     /// All attacks but plain lists, the baseline.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::HostilePatterns,
         Self::Filters,
+        Self::SpreadFilters,
         Self::Searches,
         Self::LongQueries,
         Self::ClientHellos,
@@ -84,10 +86,8 @@ impl Attack {
                 let clause = |i: usize| format!("fingerprint eq .*(.?[0-7]?[8-f]?){{25}}[0-7].{{15}}%25{n}z{i}");
                 filter(&(0..8).map(clause).collect::<Vec<_>>().join(" or "))
             }),
-            Self::Filters => ask(site, from, until, |n| {
-                let clause = |i: usize| format!("properties.description eq .*{n}x{i}");
-                filter(&(0..8).map(clause).collect::<Vec<_>>().join(" or "))
-            }),
+            Self::Filters => ask(site, from, until, eight_clauses),
+            Self::SpreadFilters => spread_filters(site, number, until),
             Self::Searches => ask(site, from, until, |n| {
                 let words: Vec<_> = (0..30).map(|i| format!("d%20is{}", (n + i) % 7)).collect();
                 get(&format!("/?q=amd64+{}", words.join("+")), "Accept: text/html\r\n")
@@ -120,6 +120,7 @@ impl fmt::Display for Attack {
             Self::PlainLists => "plain lists",
             Self::HostilePatterns => "hostile patterns in filters",
             Self::Filters => "filters of eight clauses",
+            Self::SpreadFilters => "filters from 256 /64s",
             Self::Searches => "searches of the page",
             Self::LongQueries => "queries of 31,000 pairs",
             Self::ClientHellos => "bursts of ClientHellos",
@@ -147,6 +148,12 @@ fn filter(text: &str) -> String {
     };
     let text: String = text.chars().map(escape).collect();
     get(&format!("/1.0/images?filter={text}"), "")
+}
+
+/// Returns a different filter for each number.
+fn eight_clauses(number: usize) -> String {
+    let clause = |i: usize| format!("properties.description eq .*{number}x{i}");
+    filter(&(0..8).map(clause).collect::<Vec<_>>().join(" or "))
 }
 
 /// A request schedule: a burst, followed by a constant rate.
@@ -201,6 +208,31 @@ fn answered(mut raw: Raw, until: Instant) -> Option<Raw> {
     raw.patience = until.saturating_duration_since(Instant::now());
     let answer = raw.read_answer().ok()?;
     (answer.head.field("connection") != Some("close")).then_some(raw)
+}
+
+/// Sends filters from each /64 of a /56, one at a time on a connection of each, as fast as they are answered.
+fn spread_filters(site: &Site, number: usize, until: Instant) -> usize {
+    let client = TlsClient::tls13();
+    let number = u16::try_from(number).expect("few attackers");
+    let mut open: Vec<(Ipv6Addr, Option<Raw>)> = (0..256)
+        .map(|n| (Ipv6Addr::from([0x2001, 0xdb8, 1, number << 8 | n, 0, 0, 0, 1]), None))
+        .collect();
+    let mut done = 0;
+    loop {
+        for (from, connection) in &mut open {
+            if Instant::now() >= until {
+                return done;
+            }
+            let ready = connection.take().and_then(|raw| answered(raw, until));
+            // A rejected connection is retried in the next round.
+            *connection = ready.or_else(|| client.connect_announced((*from).into(), site.gateway.public()).ok());
+            if let Some(raw) = connection
+                && raw.send(eight_clauses(usize::from(number) << 32 | done)).is_ok()
+            {
+                done += 1;
+            }
+        }
+    }
 }
 
 /// Opens the maximum number of connections of an address every second, on both ports.
