@@ -94,7 +94,7 @@ impl Service for PublicService {
 }
 
 /// Makes caches revalidate everything they store: an unpublished image disappears from them too, and a missing one is found.
-fn uncached(mut reply: Reply) -> Reply {
+pub(crate) fn uncached(mut reply: Reply) -> Reply {
     let no_cache = HeaderValue::from_static("no-cache");
     reply.headers_mut().entry(CACHE_CONTROL).or_insert(no_cache);
     reply

@@ -23,7 +23,7 @@ use edge::response::{Reply, ReplyBody, leave_out_body};
 use edge::service::{Answer, Outcome, Service};
 use edge::shutdown::Shutdown;
 use edge::telemetry::request_record::RequestRecord;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -36,10 +36,10 @@ use crate::image_store::Source;
 use crate::metrics::endpoint::Endpoint;
 use crate::public::export;
 use crate::public::file_reply::{self, FileHead};
-use crate::public::in_time;
 use crate::public::snapshot::Snapshot;
 use crate::public::stored_body::StoredBody;
 use crate::public::stored_export::{self, last_modified};
+use crate::public::{in_time, uncached};
 use crate::reply::HttpError;
 use crate::state::{CurrentUpstream, State};
 
@@ -60,7 +60,7 @@ pub struct SimplestreamsService {
 impl Service for SimplestreamsService {
     fn answer(self: Rc<Self>, record: Rc<RequestRecord>, request: Request<Incoming>) -> Answer {
         Box::pin(async move {
-            let mut reply = self.respond(&record, &request).await;
+            let mut reply = uncached(self.respond(&record, &request).await);
             if *request.method() == Method::HEAD {
                 leave_out_body(&mut reply);
             }
@@ -72,7 +72,7 @@ impl Service for SimplestreamsService {
     }
 
     fn reject(&self, why: Rejection) -> Reply {
-        plain(&HttpError::from(why))
+        uncached(plain(&HttpError::from(why)))
     }
 }
 
@@ -195,7 +195,6 @@ fn plain(error: &HttpError) -> Reply {
     *reply.status_mut() = error.status();
     let fields = reply.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if matches!(error, HttpError::MethodNotAllowed) {
         fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }

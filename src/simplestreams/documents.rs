@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use edge::generation::{Generation, Holds};
 use edge::response::Reply;
-use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use simplestreams::{Blob, Content, Entry, Index, Kind, Layout, Omitted, RootFormat, WriteError};
 use store::{Digest, Format, Part, PartKind};
+use tokio::time::Instant;
 
 use crate::public::cached_response::CachedJson;
 use crate::public::image::Image;
@@ -43,6 +43,8 @@ pub struct Documents {
     pub(super) snapshot: Arc<Snapshot>,
     /// Accounting of the readers of the documents.
     pub(super) generation: Arc<Generation>,
+    /// Until then, the pending images may be about to be listed.
+    pub(super) complete_by: Instant,
     files: HashMap<String, File>,
     /// Number of images in the documents.
     pub listed: usize,
@@ -80,6 +82,7 @@ impl Documents {
         snapshot: Arc<Snapshot>,
         known: &KnownFiles,
         problems: &HashMap<Digest, String>,
+        complete_by: Instant,
     ) -> Result<Self, WriteError> {
         let (mut entries, mut pending) = (Vec::new(), Vec::new());
         for image in snapshot.iter() {
@@ -129,6 +132,7 @@ impl Documents {
             snapshot,
             files,
             pending,
+            complete_by,
         };
         if size <= QUICKLY_COMPRESSED {
             documents.compress();
@@ -150,8 +154,6 @@ impl Documents {
     /// Returns the response with one of the documents, which counts as one of their readers until it is sent.
     pub(super) fn reply(&self, document: &CachedJson, request: &HeaderMap) -> Reply {
         let mut reply = document.reply(request);
-        let no_cache = HeaderValue::from_static("no-cache");
-        reply.headers_mut().insert(CACHE_CONTROL, no_cache);
         let generation = Arc::clone(&self.generation);
         reply.extensions_mut().insert(Holds { generation, own: 0 });
         reply
@@ -277,7 +279,7 @@ mod tests {
             (digest("a5"), split("c1", unknown)),
         ]);
         let problems = HashMap::from([(digest("a3"), "the disk is full".to_owned())]);
-        let documents = Documents::build(snapshot, &known, &problems).expect("documents");
+        let documents = Documents::build(snapshot, &known, &problems, Instant::now()).expect("documents");
         assert_eq!(documents.listed, 1);
         let pending: Vec<_> = documents
             .pending
@@ -305,7 +307,8 @@ mod tests {
             (digest("a1"), split("c1", squashfs("b1"))),
             (digest("a2"), split("c1", squashfs("b2"))),
         ]);
-        let documents = Documents::build(snapshot(&["a1", "a2"]), &known, &HashMap::new()).expect("documents");
+        let documents =
+            Documents::build(snapshot(&["a1", "a2"]), &known, &HashMap::new(), Instant::now()).expect("documents");
         let metadata = documents.file(&format!("{}.tar.xz", "c1".repeat(32))).expect("a file");
         assert!(known.contains_key(&documents.image(metadata).fingerprint.parse().expect("a digest")));
         assert_eq!(metadata.part, 0);
@@ -327,10 +330,10 @@ mod tests {
 
     #[test]
     fn a_reader_of_a_document_counts_as_one_of_its_generation() {
-        let documents = Documents::build(snapshot(&[]), &KnownFiles::new(), &HashMap::new()).expect("documents");
+        let documents =
+            Documents::build(snapshot(&[]), &KnownFiles::new(), &HashMap::new(), Instant::now()).expect("documents");
         let reply = documents.reply(&documents.products, &HeaderMap::new());
         let holds = reply.extensions().get::<Holds>().expect("it holds memory");
         assert!(Arc::ptr_eq(&holds.generation, &documents.generation));
-        assert_eq!(reply.headers()[CACHE_CONTROL], "no-cache");
     }
 }

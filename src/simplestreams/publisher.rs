@@ -31,6 +31,10 @@ const MAX_GAP: Duration = Duration::from_secs(1);
 /// Time without a change after which large documents are compressed. It takes longer than to make them.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Time for which the documents are held back for a new image whose files are not known yet. Clients keep what they get: a daemon
+/// for an hour.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// The published images as simplestreams.
 #[derive(Debug)]
 pub struct Publication {
@@ -67,6 +71,7 @@ impl Publication {
             target,
             queue: Vec::new(),
             failed: HashMap::new(),
+            found: HashMap::new(),
             resume: Instant::now(),
             pause: PAUSE,
             fetching: None,
@@ -85,7 +90,7 @@ impl Publication {
         }
     }
 
-    /// Returns documents that are as current as this snapshot.
+    /// Returns documents that are as current as this snapshot, and for a moment waits for new images to be among them.
     ///
     /// # Errors
     /// Fails if the gateway has other ones meanwhile.
@@ -95,8 +100,17 @@ impl Publication {
             documents.is_some_and(|documents| documents.snapshot.number >= snapshot.number)
         };
         let mut published = self.published.clone();
-        let published = published.wait_for(is_current).await.map_err(|_| Unavailable)?;
-        published.clone().ok_or(Unavailable)
+        loop {
+            let documents = published.wait_for(is_current).await.map_err(|_| Unavailable)?.clone();
+            let documents = documents.ok_or(Unavailable)?;
+            if documents.complete_by <= Instant::now() {
+                return Ok(documents);
+            }
+            tokio::select! {
+                changed = published.changed() => changed.map_err(|_| Unavailable)?,
+                () = sleep_until(documents.complete_by) => return Ok(documents),
+            }
+        }
     }
 
     /// Returns the latest documents, however old the catalogue is.
@@ -122,6 +136,8 @@ struct Publisher {
     /// The images to fetch, the next one last.
     queue: Vec<(Digest, i64)>,
     failed: HashMap<Digest, Failure>,
+    /// When the images were found that have been neither fetched nor failed yet.
+    found: HashMap<Digest, Instant>,
     /// No fetch begins before.
     resume: Instant,
     /// Time to the next fetch if the current one fails.
@@ -178,6 +194,13 @@ impl Publisher {
         let published: HashSet<Digest> = images.collect();
         Arc::make_mut(&mut self.known).retain(|fingerprint, _| published.contains(fingerprint));
         self.failed.retain(|fingerprint, _| published.contains(fingerprint));
+        self.found.retain(|fingerprint, _| published.contains(fingerprint));
+        let now = Instant::now();
+        for fingerprint in published.iter() {
+            if !self.known.contains_key(fingerprint) && !self.failed.contains_key(fingerprint) {
+                self.found.entry(*fingerprint).or_insert(now);
+            }
+        }
         self.fetching = self
             .fetching
             .take()
@@ -223,6 +246,7 @@ impl Publisher {
     }
 
     fn learned(&mut self, fingerprint: Digest, fetched: Result<Arc<[Part]>, NotFetched>) {
+        self.found.remove(&fingerprint);
         let known = match fetched {
             Ok(parts) => Known::Files(parts),
             Err(NotFetched::Unverifiable) => Known::Oci,
@@ -272,7 +296,12 @@ impl Publisher {
         let problems = failed
             .map(|(fingerprint, failure)| (*fingerprint, failure.problem.clone()))
             .collect();
-        match spawn_blocking(move || Documents::build(snapshot, &known, &problems)).await {
+        let complete_by = self
+            .found
+            .values()
+            .max()
+            .map_or_else(Instant::now, |found| *found + GRACE);
+        match spawn_blocking(move || Documents::build(snapshot, &known, &problems, complete_by)).await {
             Ok(Ok(documents)) => {
                 if let Some(last) = self.publish.send_replace(Some(Arc::new(documents))) {
                     self.old.add(&last.generation);

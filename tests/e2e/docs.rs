@@ -56,6 +56,11 @@ fn publishing_from_ci() {
 }
 
 #[test]
+fn simplestreams() {
+    try_out("docs/SIMPLESTREAMS.md");
+}
+
+#[test]
 fn troubleshooting() {
     try_out("docs/TROUBLESHOOTING.md");
 }

@@ -137,6 +137,19 @@ fn published_images_appear_and_vanish() {
     assert_eq!(file(&scene, &paths[0], &[]).status, 404);
 }
 
+/// Clients keep the list for minutes, a daemon for an hour.
+#[test]
+fn a_new_image_is_in_the_first_list() {
+    let scene = start();
+    let images = Images::new();
+    for number in 1..4 {
+        images.split(&number.to_string()).import(&scene.incus, &["--public"]);
+        // Later than `max_age`, so that the next request finds it.
+        std::thread::sleep(Duration::from_millis(1_100));
+        assert_eq!(products(&scene).document.products.len(), number);
+    }
+}
+
 #[test]
 fn documents_have_tags_and_are_compressed() {
     let scene = start();
@@ -170,6 +183,11 @@ fn documents_have_tags_and_are_compressed() {
 fn without_the_setting_nothing_is_served() {
     let scene = Scene::start();
     for path in ["/streams/v1/index.json", "/streams/v1/images.json", "/images/x"] {
-        assert_eq!(scene.get(path).status, 403, "{path}");
+        let answer = scene.get(path);
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (403, Some("no-cache")),
+            "{path}"
+        );
     }
 }

@@ -26,6 +26,10 @@ pub(crate) const BEFORE: &[(&str, &str)] = &[
         "docs/FROM_NGINX.md",
         "has_certificate lxc.example.org; has_incus; has_gateway; has_nginx; lives admin",
     ),
+    (
+        "docs/SIMPLESTREAMS.md",
+        "is_set_up; lives stranger; scripts/throwaway-incus up /srv/stranger 8560",
+    ),
     ("docs/LETS_ENCRYPT.md", "has_incus; has_gateway; has_acme"),
     ("docs/PUBLISHING_FROM_CI.md", "is_set_up; has_pipelines"),
 ];
@@ -51,6 +55,12 @@ pub(crate) const READERS: &[Reader] = &[
         file: "README.md",
         heading: "What admins do",
         who: "admin",
+        then: "",
+    },
+    Reader {
+        file: "docs/SIMPLESTREAMS.md",
+        heading: "Add the server",
+        who: "stranger",
         then: "",
     },
     Reader {

@@ -135,5 +135,6 @@ fn a_file_that_had_to_make_room_is_fetched_again() {
     let answer = file(&scene, missing, &[]);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(head.header("content-length"), Some(&*answer.body.len().to_string()));
-    assert_served(&scene, &paths);
+    assert!(missing.contains(&sha256(&[&answer.body])), "{missing}");
+    assert!(is_stored(missing));
 }
