@@ -27,8 +27,9 @@ use tokio::time::{sleep, timeout};
 use super::exposition::Exporter;
 use super::health::Problem;
 
-/// Maximum number of open connections. A further connection replaces another one.
-const CONNECTIONS: usize = 32;
+/// Maximum number of open connections. A further connection replaces another one: so many that a health check has sent its
+/// request before thousands of silent connections per second would replace it.
+const CONNECTIONS: usize = 128;
 /// Timeout for the request header.
 const SILENCE: Duration = Duration::from_secs(2);
 /// Timeout for a request and its response.
