@@ -94,9 +94,16 @@ impl Watchdog {
 
     /// Returns whether every worker responds. During a drain, workers that have finished are ignored.
     pub async fn ask_everyone(&self, shutdown: &Shutdown) -> bool {
+        // All of them are asked before the first responds, so that this takes no longer than the slowest of them.
+        let mut answers = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
-            let lives = worker.send(answer).await.is_ok() && answered.await.is_ok();
+            // An answer that cannot be sent is dropped, which the receiver sees.
+            let _ = worker.send(answer).await;
+            answers.push(answered);
+        }
+        for answered in answers {
+            let lives = answered.await.is_ok();
             // During a drain, a worker that has finished ends.
             if !lives && !shutdown.is_draining() {
                 return false;

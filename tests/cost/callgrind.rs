@@ -25,7 +25,10 @@ impl Callgrind {
             "--compress-strings=no",
             "--compress-pos=no",
         ];
-        Self(Valgrind::start(Core::Last, &TOOL, "callgrind", configuration))
+        let this = Self(Valgrind::start(Core::Last, &TOOL, "callgrind", configuration));
+        // Until then, it fetches lists.
+        this.wait_for_log("the image list follows Incus's events");
+        this
     }
 
     /// Returns the cost of one run of `work`, from the cheapest of several rounds of `times` runs. A first run is not counted.
